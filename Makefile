@@ -1,0 +1,79 @@
+# Two commands do all the set-up on a fresh machine: `make export` and `make test`.
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+DATA   ?= ml-latest-small
+MODEL  ?= dot-bias
+NAME   ?= $(DATA)-$(MODEL)
+RUN    ?= runs/$(NAME)
+BUNDLE ?= artifacts/$(NAME)
+USER_ID ?= 42
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+# A stamp file per set of packages: a second run installs nothing again.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.export: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[export]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.export
+
+.PHONY: setup
+setup: $(VENV)/.dev ## Make .venv with everything that development needs
+
+.PHONY: train
+train: $(VENV)/.export ## Train MODEL on DATA into runs/ (MODEL=dot|dot-bias|mlp)
+	$(BIN)/recsys train --data $(DATA) --model $(MODEL) --output $(RUN) --overwrite
+
+.PHONY: export
+export: train ## The main job: train, export a bundle, verify it, recommend to one user
+	$(BIN)/recsys export $(RUN) --output $(BUNDLE) --overwrite
+	@ln -sfn $(NAME) artifacts/default
+	$(BIN)/recsys recommend artifacts/default --user-id $(USER_ID) -k 10
+
+.PHONY: verify
+verify: $(VENV)/.export ## Prove again that the bundle agrees with its torch run
+	$(BIN)/recsys verify $(BUNDLE) --run $(RUN)
+
+.PHONY: test
+test: $(VENV)/.dev ## Run the tests
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+.PHONY: test-gpu
+test-gpu: $(VENV)/.dev ## Run the tests that need an NVIDIA GPU
+	$(BIN)/pytest -m gpu $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.dev ## Check style, formatting and import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+.PHONY: format
+format: $(VENV)/.dev ## Format the code, fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: types
+types: $(VENV)/.dev ## Check the types (mypy, strict)
+	$(BIN)/mypy
+
+.PHONY: bench
+bench: $(VENV)/.dev ## Run the benchmarks; each writes its table to benchmarks/results/
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+.PHONY: clean
+clean: ## Remove runs, bundles, caches and .venv
+	rm -rf $(VENV) .venv-serve runs artifacts dist build ci-output .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Trains recommenders (torch): data, models, training, evaluation, and the `recsys` command."""

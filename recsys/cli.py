@@ -1,0 +1,135 @@
+"""The `recsys` command: one lazy group; each subcommand lives beside the work that it starts.
+
+A subcommand is named here by module path and imported only when it is called, so that answering
+commands start without torch. This is also the one place that turns exceptions into exit codes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NamedTuple
+
+import click
+
+
+class Entry(NamedTuple):
+    """Where a subcommand lives, and its line in `recsys --help`."""
+
+    target: str
+    help: str
+
+
+COMMANDS = {
+    "data": Entry("recsys.commands.data:data", "Download, read and describe rating data sets."),
+    "train": Entry("recsys.commands.train:train", "Train a model on ratings; leaves a run folder."),
+    "evaluate": Entry("export.commands.evaluate:evaluate", "Measure a run or a bundle on held-out ratings."),
+    "export": Entry("export.commands.export:export", "Turn a run into a verified ONNX bundle."),
+    "verify": Entry("export.commands.verify:verify", "Prove that a bundle agrees with its torch run."),
+    "inspect": Entry("serve.commands.inspect:inspect", "Show what is inside a bundle."),
+    "recommend": Entry("serve.commands.recommend:recommend", "Recommend items to a user."),
+    "similar": Entry("serve.commands.similar:similar", "Find the items most like an item."),
+    "fold-in": Entry("serve.commands.fold_in:fold_in", "Recommend to a new user from a few ratings."),
+}
+
+# Modules that come with an extra: a missing one names its install command.
+EXTRAS = {
+    "torch": "train",
+    "safetensors": "train",
+    "pandas": "data",
+    "pooch": "data",
+    "onnx": "export",
+    "onnx_ir": "export",
+    "onnxscript": "export",
+}
+
+
+class LazyGroup(click.Group):
+    """A click group that imports a subcommand only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every subcommand, in the order of the work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one subcommand; None where there is no such name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name].target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands from the table above, importing none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, naming the nearest command after a typing error."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            if near and args[0] not in COMMANDS:
+                error.message += f" Did you mean '{near[0]}'?"
+            raise
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="recsys-onnx", prog_name="recsys")
+def cli(debug: bool) -> None:
+    """Train a recommender in PyTorch, ship it as ONNX files, and prove that they agree.
+
+    \b
+    The main job, step by step:
+      recsys train  --data ml-latest-small --model dot-bias --output runs/mine
+      recsys export runs/mine --output artifacts/mine
+      recsys recommend artifacts/mine --user-id 42
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 finished but rows were quarantined.
+    """
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command; every exception becomes one line on stderr and an exit code."""
+    arguments = sys.argv[1:] if args is None else args
+    debug = "--debug" in arguments
+    # `--debug` belongs to the group, but people append it to the line that failed.
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        sys.exit(cli.main(args=arguments, prog_name="recsys", standalone_mode=False))
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        _fail("interrupted", 130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader (head, less) has left: no error of ours, and nothing more to say to it.
+        sys.stderr.close()
+        sys.exit(0)
+    except ModuleNotFoundError as error:
+        if debug or (error.name or "") not in EXTRAS:
+            raise
+        extra = EXTRAS[error.name or ""]
+        _fail(f"this command needs {error.name}. Install it: pip install 'recsys-onnx[{extra}]'", 1)
+    except Exception as error:  # noqa: BLE001  the last line of defence: no traceback reaches a user
+        if debug:
+            raise
+        message = str(error) or type(error).__name__
+        exit_code = getattr(error, "exit_code", None)
+        if exit_code is None:
+            message = f"{type(error).__name__}: {message}\n(run the same command with --debug for details)"
+        _fail(message, exit_code or 1)
+
+
+def _fail(message: str, exit_code: int) -> None:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(exit_code)

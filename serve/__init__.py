@@ -1,0 +1,1 @@
+"""Answers from bundles (numpy, onnxruntime); owns the bundle format."""

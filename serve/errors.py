@@ -1,0 +1,35 @@
+"""What answering can raise.
+
+Each error is also a subclass of the fitting builtin, so a caller who does not know this module still
+catches the right thing. `exit_code` is what the `recsys` command exits with; nothing else reads it.
+"""
+
+
+class ServeError(Exception):
+    """Base of everything that answering raises on purpose."""
+
+    exit_code = 1
+
+
+class BundleError(ServeError, ValueError):
+    """The bundle is incomplete, damaged, of an unknown format version, or not to be trusted."""
+
+
+class DeviceError(ServeError, RuntimeError):
+    """The device that was asked for is not really there."""
+
+
+class UnknownIdError(ServeError, LookupError):
+    """An id that is not in the tables, where the caller asked for an error."""
+
+    exit_code = 2
+
+
+class RequestError(ServeError, ValueError):
+    """A request that can't be answered: a wrong type, shape, length or range."""
+
+    exit_code = 2
+
+
+class UnsupportedError(ServeError, NotImplementedError):
+    """The bundle has no graph for this request (fold-in of an MLP, say)."""

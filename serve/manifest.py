@@ -1,0 +1,174 @@
+"""`manifest.json`: what a bundle says of itself. The format is these frozen structs; docs/bundle.md explains it.
+
+msgspec rather than pydantic: it validates as strictly, and imports in no measurable time, where pydantic
+would take half of the time that the first answer may take (benchmarks/startup.py).
+Unknown fields are ignored, so that a later minor addition does not break an older reader; what would
+mislead an older reader changes `FORMAT_VERSION`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from serve.errors import BundleError
+
+FORMAT_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the manifest's parts: immutable, by keyword."""
+
+
+class File(Struct):
+    """A file of the bundle."""
+
+    bytes: int
+    sha256: str
+
+
+class Tensor(Struct):
+    """An input or output of a graph; a `str` dimension is symbolic."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
+class Graph(Struct):
+    """A graph of the bundle: its file, its tensors, and the baked-in K where it ranks."""
+
+    file: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    top_k: int | None = None
+
+
+class Table(Struct):
+    """An initializer that is a table of the model, and the graphs that hold it."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    bytes: int
+    graphs: list[str]
+
+
+class Model(Struct):
+    """What was trained. `n_users` and `n_items` leave out row 0."""
+
+    kind: str
+    config: dict[str, Any]
+    n_users: int
+    n_items: int
+    n_factors: int
+    score_range: tuple[float, float] | None
+    """The lowest and highest score that the model can give (ratings); None where it is unbounded."""
+
+
+class Data(Struct):
+    """What it was trained on. `ratings_range` is what the data holds."""
+
+    name: str
+    sha256: str
+    n_ratings: int
+    ratings_range: tuple[float, float]
+    item_key: str
+    licence: str
+
+
+class Training(Struct):
+    """How it was trained: settings as the run has them, and one entry an epoch."""
+
+    settings: dict[str, Any]
+    seed: int
+    history: list[dict[str, float]]
+
+
+class FoldIn(Struct):
+    """The ridge problem that `fold_in.onnx` solves, as chosen at export."""
+
+    regularization: float
+    steps: int
+    held_out_rmse: float
+    n_held_out_users: int
+
+
+class Check(Struct):
+    """One graph on one provider against torch: errors in ratings, lists as fractions."""
+
+    graph: str
+    provider: str
+    n: int
+    max_error: float
+    mean_error: float
+    tolerance: float
+    passed: bool
+    list_agreement: float | None = None
+    rmse_torch: float | None = None
+    rmse_onnx: float | None = None
+
+
+class Parity(Struct):
+    """The report of `recsys verify` at export."""
+
+    passed: bool
+    checks: list[Check]
+
+
+class Manifest(Struct):
+    """The whole of `manifest.json`."""
+
+    format_version: int
+    opset: int
+    ir_version: int
+    model: Model
+    data: Data
+    split: dict[str, Any]
+    training: Training
+    metrics: dict[str, Any]
+    parity: Parity
+    graphs: dict[str, Graph]
+    tables: list[Table]
+    files: dict[str, File]
+    versions: dict[str, str]
+    fold_in: FoldIn | None = None
+
+
+class _Versioned(Struct):
+    format_version: int
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """Read and validate `bundle/manifest.json`.
+
+    Raises:
+        BundleError: no manifest, not JSON, an unknown format version, a missing or mistyped field.
+    """
+    path = bundle / MANIFEST_NAME
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        what = "has no manifest.json" if bundle.is_dir() else "is not a folder"
+        raise BundleError(f"{bundle} {what}: it is not a bundle. `recsys export` makes one.") from None
+    except OSError as error:
+        raise BundleError(f"{path} can't be read: {error.strerror}") from None
+    try:
+        # The version first: a newer format may have changed everything else.
+        version = msgspec.json.decode(raw, type=_Versioned).format_version
+        if version != FORMAT_VERSION:
+            raise BundleError(
+                f"{path}: format version {version}; this reader knows version {FORMAT_VERSION}. "
+                f"Export the bundle again, or install the release that wrote it."
+            )
+        return msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(f"{path} is not a valid manifest: {error}") from None
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The bytes of `manifest.json`: indented, keys in a fixed order, a newline at the end."""
+    return msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2) + b"\n"

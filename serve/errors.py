@@ -33,3 +33,9 @@ class RequestError(ServeError, ValueError):
 
 class UnsupportedError(ServeError, NotImplementedError):
     """The bundle has no graph for this request (fold-in of an MLP, say)."""
+
+
+class OutputError(ServeError, OSError):
+    """The output may not go where it was asked to: something is there already, or it is a link."""
+
+    exit_code = 2

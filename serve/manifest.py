@@ -1,7 +1,7 @@
-"""`manifest.json`: what a bundle says of itself. The format is these frozen structs; docs/bundle.md explains it.
+"""`manifest.json`: what a bundle says of itself, as frozen structs. docs/bundle.md explains the format.
 
 msgspec rather than pydantic: it validates as strictly, and imports in no measurable time, where pydantic
-would take half of the time that the first answer may take (benchmarks/startup.py).
+would take half of the time that the first answer may take (benchmarks/bench_startup.py).
 Unknown fields are ignored, so that a later minor addition does not break an older reader; what would
 mislead an older reader changes `FORMAT_VERSION`.
 """
@@ -19,18 +19,14 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 
 
-class Struct(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of the manifest's parts: immutable, by keyword."""
-
-
-class File(Struct):
+class File(msgspec.Struct, frozen=True, kw_only=True):
     """A file of the bundle."""
 
     bytes: int
     sha256: str
 
 
-class Tensor(Struct):
+class Tensor(msgspec.Struct, frozen=True, kw_only=True):
     """An input or output of a graph; a `str` dimension is symbolic."""
 
     name: str
@@ -38,7 +34,7 @@ class Tensor(Struct):
     shape: list[int | str]
 
 
-class Graph(Struct):
+class Graph(msgspec.Struct, frozen=True, kw_only=True):
     """A graph of the bundle: its file, its tensors, and the baked-in K where it ranks."""
 
     file: str
@@ -47,7 +43,7 @@ class Graph(Struct):
     top_k: int | None = None
 
 
-class Table(Struct):
+class Table(msgspec.Struct, frozen=True, kw_only=True):
     """An initializer that is a table of the model, and the graphs that hold it."""
 
     name: str
@@ -57,7 +53,7 @@ class Table(Struct):
     graphs: list[str]
 
 
-class Model(Struct):
+class Model(msgspec.Struct, frozen=True, kw_only=True):
     """What was trained. `n_users` and `n_items` leave out row 0."""
 
     kind: str
@@ -69,7 +65,7 @@ class Model(Struct):
     """The lowest and highest score that the model can give (ratings); None where it is unbounded."""
 
 
-class Data(Struct):
+class Data(msgspec.Struct, frozen=True, kw_only=True):
     """What it was trained on. `ratings_range` is what the data holds."""
 
     name: str
@@ -80,7 +76,7 @@ class Data(Struct):
     licence: str
 
 
-class Training(Struct):
+class Training(msgspec.Struct, frozen=True, kw_only=True):
     """How it was trained: settings as the run has them, and one entry an epoch."""
 
     settings: dict[str, Any]
@@ -88,7 +84,7 @@ class Training(Struct):
     history: list[dict[str, float]]
 
 
-class FoldIn(Struct):
+class FoldIn(msgspec.Struct, frozen=True, kw_only=True):
     """The ridge problem that `fold_in.onnx` solves, as chosen at export."""
 
     regularization: float
@@ -97,7 +93,7 @@ class FoldIn(Struct):
     n_held_out_users: int
 
 
-class Check(Struct):
+class Check(msgspec.Struct, frozen=True, kw_only=True):
     """One graph on one provider against torch: errors in ratings, lists as fractions."""
 
     graph: str
@@ -112,14 +108,14 @@ class Check(Struct):
     rmse_onnx: float | None = None
 
 
-class Parity(Struct):
+class Parity(msgspec.Struct, frozen=True, kw_only=True):
     """The report of `recsys verify` at export."""
 
     passed: bool
     checks: list[Check]
 
 
-class Manifest(Struct):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of `manifest.json`."""
 
     format_version: int
@@ -138,7 +134,7 @@ class Manifest(Struct):
     fold_in: FoldIn | None = None
 
 
-class _Versioned(Struct):
+class _Versioned(msgspec.Struct, frozen=True, kw_only=True):
     format_version: int
 
 

@@ -1,0 +1,130 @@
+"""Files and folders that are there whole or not at all, also after a crash or a full disk.
+
+Always the same steps: write beside the place, fsync, rename, fsync the parent. A killed process can leave a
+hidden sibling named `.NAME.….tmp` behind, never a half-written NAME.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from serve.errors import OutputError
+from serve.manifest import MANIFEST_NAME
+
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, replacing what was there in one step. A link stays; its target is replaced.
+
+    Raises:
+        OSError: the folder is missing or not writable, or the disk is full; `path` is then as it was.
+    """
+    path = path.resolve()
+    temporary = _sibling(path, "tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _fsync(path.parent)
+
+
+@contextmanager
+def new_folder(path: Path, *, overwrite: bool = False, marker: str = MANIFEST_NAME) -> Iterator[Path]:
+    """Give an empty temporary folder beside `path`, and make it `path` when the block ends without an error.
+
+    With `overwrite`, the folder that is there is swapped out once the new one is whole and on disk, and then
+    removed. It must be one of ours, so it must hold a file named `marker`, or nothing: `--overwrite` with a
+    mistyped path never removes anybody's home. A link is refused: it is a pointer that others follow.
+
+    Raises:
+        OutputError: `path` is there without `overwrite`; or it is a link, a file, a folder without `marker`.
+        OSError: not writable, or the disk is full; `path` is then as it was.
+    """
+    path = path.absolute()  # not resolve(): a link must be seen as one
+    _check_target(path, overwrite, marker)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _sibling(path, "tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        _fsync_tree(temporary)
+        # Looked at again: the work in between may have taken hours.
+        _check_target(path, overwrite, marker)
+        if path.exists():
+            _swap(temporary, path)
+        else:
+            temporary.rename(path)
+        _fsync(path.parent)
+    finally:
+        # After a swap the old folder lies here; after an error, the half-written one.
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_target(path: Path, overwrite: bool, marker: str) -> None:
+    if path.is_symlink():
+        raise OutputError(
+            f"{path} is a link (to {path.readlink()}). Write to a new folder, then move the link."
+        )
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise OutputError(f"{path} is a file, not a folder. Choose another output.")
+    if not overwrite:
+        raise OutputError(f"{path} is already there. Choose another output, or add --overwrite.")
+    if not (path / marker).exists() and any(path.iterdir()):
+        raise OutputError(f"{path} holds no {marker}, so it isn't ours to overwrite. Choose another output.")
+
+
+def _swap(new: Path, old: Path) -> None:
+    """Exchange two folders; in one step where the system can, so that `old` is never missing."""
+    if _exchange(new, old):
+        return
+    aside = _sibling(old, "old")
+    old.rename(aside)
+    try:
+        new.rename(old)
+    except BaseException:
+        aside.rename(old)
+        raise
+    aside.rename(new)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """renameat2(RENAME_EXCHANGE): Linux, and not on every file system. False where it can't."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):
+        return False
+    return bool(renameat2(AT_FDCWD, os.fsencode(a), AT_FDCWD, os.fsencode(b), RENAME_EXCHANGE) == 0)
+
+
+def _sibling(path: Path, ending: str) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{ending}")
+
+
+def _fsync_tree(folder: Path) -> None:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            _fsync(Path(root, name))
+        _fsync(Path(root))
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,103 @@
+"""What every hand-written graph shares: how it begins, how a list is ranked, how it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from onnxscript import GraphBuilder
+
+# The newest opset at which every operator used here has a CUDA kernel; newer nodes would silently run on
+# the CPU. It is also what OpenVINO, TensorRT and tract all read.
+OPSET = 18
+IR_VERSION = 8
+
+# Finite on purpose: CUDA and WebGPU pad TopK with the lowest float, and -inf sorts below their padding.
+MASKED = -1e30
+
+
+def begin(name: str) -> GraphBuilder:
+    """An empty graph."""
+    return GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=name))
+
+
+def table(graph: GraphBuilder, name: str, array: npt.NDArray[Any]) -> ir.Value:
+    """An initializer under exactly this name; the same value when asked for again."""
+    if name in graph.graph.initializers:
+        return graph.graph.initializers[name]
+    return graph.initializer(ir.tensor(np.ascontiguousarray(array), name=name), qualify=False)
+
+
+def finish(
+    graph: GraphBuilder, outputs: Sequence[tuple[str, ir.Value, ir.DataType, Sequence[int | str]]]
+) -> ir.Model:
+    """The model whose outputs are (name, value, type, shape); a `str` dimension is symbolic."""
+    for name, value, dtype, shape in outputs:
+        value.name = name
+        value.type = ir.TensorType(dtype)
+        value.shape = ir.Shape(shape)
+        graph.graph.outputs.append(value)
+    return stamp(ir.Model(graph.graph, ir_version=IR_VERSION))
+
+
+def stamp(model: ir.Model) -> ir.Model:
+    """Set what identifies the producer, and drop all that varies between two exports of the same thing.
+
+    Stack traces and scopes name source lines and folders: they would make the bytes depend on the path.
+    """
+    model.producer_name = "recsys-onnx"
+    model.producer_version = None
+    model.metadata_props.clear()
+    graph = model.graph
+    graph.metadata_props.clear()
+    graph.doc_string = None
+    for node in graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+    for value in (*graph.inputs, *graph.initializers.values(), *(out for node in graph for out in node.outputs)):
+        value.metadata_props.clear()
+    return model
+
+
+def rank(
+    op: Any,
+    logits: ir.Value,
+    exclude: ir.Value,
+    top_k: int,
+    row_bias: ir.Value | None = None,
+    y_range: tuple[float, float] | None = None,
+) -> tuple[ir.Value, ir.Value]:
+    """The K best columns of each row, best first, equal ones in order of index.
+
+    Args:
+        op: the builder's operators.
+        logits: float32 [B, N]; column 0 is "unknown" and never ranked.
+        exclude: int64 [B, E], columns to leave out; 0 is padding.
+        top_k: K, at most N - 1.
+        row_bias: float32 [B, 1]. It can't change a row's order, so it is added to the K survivors only.
+        y_range: the sigmoid range. Applied to the survivors only, too: cheaper, and a runtime's rational
+            approximation of the sigmoid makes ties that the logits don't have.
+
+    Returns:
+        Indices int64 [B, K] and scores float32 [B, K]; where fewer than K are left, index 0 and -1e30.
+    """
+    # The extra column of zeros masks index 0, and keeps the scatter from being empty when E = 0.
+    column_shape = op.Concat(op.Shape(exclude, start=0, end=1), [1], axis=0)
+    masked = op.Concat(exclude, op.Expand([0], column_shape), axis=1)  # [B, E + 1]
+    updates = op.Expand(MASKED, op.Shape(masked))
+    candidates = op.ScatterElements(logits, masked, updates, axis=1)
+    values, indices = op.TopK(candidates, [top_k], axis=-1, largest=1, sorted=1, _outputs=2)
+    left = op.Greater(values, MASKED / 10)
+    scores = to_range(op, values if row_bias is None else op.Add(values, row_bias), y_range)
+    return op.Where(left, indices, 0), op.Where(left, scores, MASKED)
+
+
+def to_range(op: Any, logits: ir.Value, y_range: tuple[float, float] | None) -> ir.Value:
+    """`low + (high - low) sigmoid(logits)`; the logits themselves where there is no range."""
+    if y_range is None:
+        return logits
+    low, high = y_range
+    return op.Add(op.Mul(op.Sigmoid(logits), high - low), low)

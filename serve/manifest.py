@@ -17,6 +17,8 @@ from serve.errors import BundleError
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+# A thousand times what a manifest has; it is read whole, before anything else has been checked.
+MAX_MANIFEST_BYTES = 16 << 20
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +91,7 @@ class FoldIn(msgspec.Struct, frozen=True, kw_only=True):
 
     regularization: float
     steps: int
-    held_out_rmse: float
+    held_out_rmse: float | None
     n_held_out_users: int
 
 
@@ -144,14 +146,36 @@ def read_manifest(bundle: Path) -> Manifest:
     Raises:
         BundleError: no manifest, not JSON, an unknown format version, a missing or mistyped field.
     """
+    return parse_manifest(read_raw(bundle), bundle)
+
+
+def read_raw(bundle: Path) -> bytes:
+    """The bytes of `bundle/manifest.json`.
+
+    Raises:
+        BundleError: there is none, or it is too large to be one.
+    """
     path = bundle / MANIFEST_NAME
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(MAX_MANIFEST_BYTES + 1)
     except FileNotFoundError:
         what = "has no manifest.json" if bundle.is_dir() else "is not a folder"
         raise BundleError(f"{bundle} {what}: it is not a bundle. `recsys export` makes one.") from None
     except OSError as error:
         raise BundleError(f"{path} can't be read: {error.strerror}") from None
+    if len(raw) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{path} has more than {MAX_MANIFEST_BYTES} bytes: it is not a manifest.")
+    return raw
+
+
+def parse_manifest(raw: bytes, bundle: Path) -> Manifest:
+    """Validate the bytes of a manifest; `bundle` is named in the errors.
+
+    Raises:
+        BundleError: not JSON, an unknown format version, a missing or mistyped field.
+    """
+    path = bundle / MANIFEST_NAME
     try:
         # The version first: a newer format may have changed everything else.
         version = msgspec.json.decode(raw, type=_Versioned).format_version

@@ -29,3 +29,7 @@ class ConfigError(RecsysError, ValueError):
     """Settings that contradict each other or the data."""
 
     exit_code = 2
+
+
+class TrainingError(RecsysError, ArithmeticError):
+    """Training diverged: the loss is no longer a finite number."""

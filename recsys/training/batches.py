@@ -1,0 +1,46 @@
+"""Which ratings make up which step: it follows from the seed and the epoch, so a run can be resumed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Ratings(NamedTuple):
+    """Columns of ratings on one device: int64 [n], int64 [n], float32 [n]."""
+
+    user_index: Tensor
+    item_index: Tensor
+    ratings: Tensor
+
+    def take(self, positions: Tensor) -> Ratings:
+        """Rows at int64 positions [m]."""
+        return Ratings(*(column[positions] for column in self))
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Seed of an epoch's random numbers: far apart for neighbouring epochs and neighbouring seeds."""
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0])
+
+
+def n_batches(n_ratings: int, batch_size: int) -> int:
+    """Steps an epoch."""
+    return math.ceil(n_ratings / batch_size)
+
+
+def shuffled_batches(data: Ratings, batch_size: int, seed: int) -> Iterator[Ratings]:
+    """Every rating once, in random order, in steps whose sizes differ by one at most.
+
+    Even steps have no small last one, whose gradient would be noisy, and whose batch norm has no meaning.
+    """
+    n = len(data.ratings)
+    generator = torch.Generator(data.ratings.device).manual_seed(seed)
+    order = torch.randperm(n, generator=generator, device=data.ratings.device)
+    # Shuffling the columns once is cheaper than gathering three small batches in every step.
+    columns = [column.tensor_split(n_batches(n, batch_size)) for column in data.take(order)]
+    return map(Ratings._make, zip(*columns, strict=True))

@@ -1,0 +1,146 @@
+"""Writing a run folder, one whole epoch after another.
+
+A new run starts in a hidden folder beside its place and moves there with its first whole epoch, so that an
+older run under the same name stays until there is something to replace it. From then on each epoch adds its
+files under new names, `run.json` is replaced, and only then the old files go.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.torch import save_file
+from torch import Tensor
+
+from recsys.data.interactions import Interactions
+from recsys.errors import ConfigError
+from recsys.training.checkpoint import (
+    INTERACTIONS,
+    ITEMS,
+    RUN_NAME,
+    USERS,
+    File,
+    RunInfo,
+    describe_file,
+    is_run,
+)
+
+
+class RunFolder:
+    """Where a run is written. `path` is where it will be found."""
+
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        self.path = path.absolute()
+        self._folder = self.path if resume else self.path.with_name(f".{self.path.name}.partial")
+
+    @classmethod
+    def create(cls, path: Path, *, overwrite: bool) -> RunFolder:
+        """Start a new run; nothing at `path` changes before its first epoch is committed.
+
+        Raises:
+            ConfigError: something is there, and `overwrite` was not asked for, or it is not a run.
+        """
+        if path.is_symlink():
+            raise ConfigError(f"{path} is a link. Name the folder itself.")
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            if not is_run(path):
+                raise ConfigError(f"{path} is there, and it is not a run: it stays. Choose another --output.")
+            if not overwrite:
+                raise ConfigError(
+                    f"{path} holds a run. Continue it with --resume, replace it with --overwrite, "
+                    f"or choose another --output."
+                )
+        run_folder = cls(path)
+        shutil.rmtree(run_folder._folder, ignore_errors=True)  # what a killed run has left
+        run_folder._folder.mkdir(parents=True)
+        return run_folder
+
+    def write_data(self, interactions: Interactions, held_out: np.ndarray) -> dict[str, File]:
+        """Write ids and ratings; `held_out` is bool [n]. Returns the files for `RunInfo.files`."""
+        columns = {
+            "user_index": interactions.user_index.astype(np.int32, copy=False),
+            "item_index": interactions.item_index.astype(np.int32, copy=False),
+            "rating": interactions.ratings.astype(np.float32, copy=False),
+            "held_out": held_out,
+        }
+        if interactions.timestamps is not None:
+            columns["timestamp"] = interactions.timestamps.astype(np.int64, copy=False)
+        tables = {
+            USERS: _table(interactions.users),
+            ITEMS: _table(interactions.items),
+            INTERACTIONS: pa.table(columns),
+        }
+        for name, table in tables.items():
+            pq.write_table(table, self._folder / name, compression="zstd")
+            _fsync(self._folder / name)
+        return {name: describe_file(self._folder / name) for name in tables}
+
+    def commit(self, info: RunInfo, weights: dict[str, Tensor], optimizer: dict[str, Tensor]) -> RunInfo:
+        """Make an epoch the run's last whole one; returns its `RunInfo`.
+
+        Args:
+            info: of this epoch; its `weights`, `optimizer` and their `files` entries are filled in here.
+            weights: the model's state, on any device.
+            optimizer: as `Run.optimizer_state` returns it.
+
+        Raises:
+            OSError: not writable, or the disk is full; the last committed epoch stays.
+        """
+        files = {name: file for name, file in info.files.items() if name in (USERS, ITEMS, INTERACTIONS)}
+        names = {}
+        for what, tensors in (("weights", weights), ("optimizer", optimizer)):
+            name = names[what] = f"{what}-{info.epochs_done:04d}.safetensors"
+            contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+            save_file(contiguous, self._folder / name)
+            _fsync(self._folder / name)
+            files[name] = describe_file(self._folder / name)
+        info = msgspec.structs.replace(info, files=files, **names)
+        beside = self._folder / f".{RUN_NAME}.tmp"
+        beside.write_bytes(msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
+        _fsync(beside)
+        beside.replace(self._folder / RUN_NAME)
+        _fsync(self._folder)
+        if self._folder != self.path:
+            self._move_into_place()
+        for pattern in ("weights-*.safetensors", "optimizer-*.safetensors"):
+            for old in self._folder.glob(pattern):
+                if old.name not in files:
+                    old.unlink()
+        return info
+
+    def _move_into_place(self) -> None:
+        replaced = self.path.with_name(f".{self.path.name}.replaced")
+        shutil.rmtree(replaced, ignore_errors=True)
+        if self.path.exists():
+            self.path.rename(replaced)
+        self._folder.rename(self.path)
+        _fsync(self.path.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+        self._folder = self.path
+
+
+def current_versions() -> dict[str, str]:
+    """Versions of what takes part in training."""
+    names = ("recsys-onnx", "torch", "numpy", "pandas", "pyarrow", "safetensors")
+    return {"python": python_version(), **{name: version(name) for name in names}}
+
+
+def _table(frame: pd.DataFrame) -> pa.Table:
+    return pa.Table.from_pandas(frame, preserve_index=False)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

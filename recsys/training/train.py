@@ -1,0 +1,225 @@
+"""A whole training run: from ratings to a run folder, in one go or resumed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recsys.data.interactions import Interactions
+from recsys.data.splits import Split, SplitRecipe, split
+from recsys.errors import CheckpointError, ConfigError, TrainingError
+from recsys.models import Config, build
+from recsys.models.tables import average_untrained_rows
+from recsys.training.batches import Ratings, epoch_seed
+from recsys.training.checkpoint import FORMAT_VERSION, DataInfo, Epoch, ModelInfo, Run, RunInfo, load_run
+from recsys.training.config import TrainingConfig
+from recsys.training.device import CompileMode, DeviceName, choose_device, should_compile
+from recsys.training.loop import make_optimizer, measure, train_epoch
+from recsys.training.run_folder import RunFolder, current_versions
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run is trained; changes its speed, not what it is."""
+
+    device: DeviceName = "auto"
+    compile: CompileMode = "auto"
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Who is told how the run goes. The defaults tell nobody."""
+
+    on_start: Callable[[RunInfo, int], None] = lambda info, n_train: None
+    """Called once with the run, its history as far as it has one, and the number of ratings in an epoch."""
+    on_progress: Callable[[int], None] = lambda n_ratings: None
+    """Called every few steps with the number of ratings done since the last call."""
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None
+    """Called after each epoch, once it is on disk."""
+
+
+def train(
+    interactions: Interactions,
+    recipe: SplitRecipe,
+    kind: str,
+    config: Config,
+    training: TrainingConfig,
+    output: Path,
+    *,
+    overwrite: bool = False,
+    machine: Machine = Machine(),
+    reporter: Reporter = Reporter(),
+) -> Run:
+    """Train a new model and leave a run folder.
+
+    Raises:
+        ConfigError: `output` is taken, the split leaves nothing to train on, or the device is not there.
+        TrainingError: the loss is no longer finite; epochs that are on disk stay.
+        OSError: the folder can't be written.
+    """
+    device = choose_device(machine.device)
+    held_out = _held_out(split(interactions, recipe), len(interactions))
+    if held_out.all():
+        raise ConfigError(
+            f"{len(interactions)} ratings, all held out by {recipe}: nothing is left to train on"
+        )
+    config = config.resolve(_range(interactions.ratings[~held_out]))
+    folder = RunFolder.create(output, overwrite=overwrite)
+    info = RunInfo(
+        format_version=FORMAT_VERSION,
+        model=ModelInfo(
+            kind=kind, config=asdict(config), n_users=interactions.n_users, n_items=interactions.n_items
+        ),
+        data=DataInfo(
+            name=interactions.name,
+            sha256=interactions.sha256,
+            licence=interactions.licence,
+            item_key=interactions.item_key,
+            n_ratings=len(interactions),
+            n_held_out=int(held_out.sum()),
+            ratings_range=_range(interactions.ratings),
+        ),
+        split=recipe,
+        training=training,
+        device=str(device),
+        history=[],
+        weights="",
+        optimizer="",
+        files=folder.write_data(interactions, held_out),
+        versions=current_versions(),
+    )
+    torch.manual_seed(epoch_seed(training.seed, 0))
+    # Made on the CPU and then moved, so that a seed means the same start on every device.
+    model = build(kind, config, interactions.n_users, interactions.n_items).to(device)
+    optimizer = make_optimizer(model, training)
+    return _fit(folder, info, model, optimizer, interactions, held_out, machine, reporter)
+
+
+def resume(output: Path, *, machine: Machine = Machine(), reporter: Reporter = Reporter()) -> Run:
+    """Continue a run after its last whole epoch; a finished run is returned as it is.
+
+    On the same machine's CPU it ends with the weights of an unbroken run, bit for bit.
+
+    Raises:
+        CheckpointError: the run can't be read.
+        ConfigError, TrainingError, OSError: as `train` does.
+    """
+    run = load_run(output)
+    device = choose_device(machine.device)
+    interactions = run.interactions()
+    held_out = _held_out(run.split(), len(interactions))
+    model = run.model().to(device)
+    optimizer = make_optimizer(model, run.info.training)
+    _restore(optimizer, model, run)
+    info = msgspec.structs.replace(run.info, device=str(device), versions=current_versions())
+    folder = RunFolder(output, resume=True)
+    return _fit(folder, info, model, optimizer, interactions, held_out, machine, reporter)
+
+
+def _fit(
+    folder: RunFolder,
+    info: RunInfo,
+    model: nn.Module,
+    optimizer: torch.optim.AdamW,
+    interactions: Interactions,
+    held_out: np.ndarray,
+    machine: Machine,
+    reporter: Reporter,
+) -> Run:
+    device = torch.device(info.device)
+    data = _ratings(interactions, ~held_out, device)
+    valid = _ratings(interactions, held_out, device)
+    trained_users = _touched(data.user_index, info.model.n_users)
+    trained_items = _touched(data.item_index, info.model.n_items)
+    forward = torch.compile(model, dynamic=True) if should_compile(machine.compile, device) else model
+    reporter.on_start(info, len(data.ratings))
+    for number in range(info.epochs_done + 1, info.training.epochs + 1):
+        started = time.perf_counter()
+        train_loss = train_epoch(model, forward, optimizer, data, info.training, number, reporter.on_progress)
+        average_untrained_rows(model, trained_users, trained_items)
+        errors = measure(model, valid)
+        _check_finite(train_loss, model, number, info)
+        epoch = Epoch(
+            epoch=number,
+            train_loss=train_loss,
+            valid_rmse=errors and errors.rmse,
+            valid_mae=errors and errors.mae,
+            seconds=time.perf_counter() - started,
+        )
+        info = msgspec.structs.replace(info, history=[*info.history, epoch])
+        info = folder.commit(info, model.state_dict(), _state(optimizer, model))
+        reporter.on_epoch(epoch)
+    return Run(folder.path, info)
+
+
+def _held_out(parts: Split, n_ratings: int) -> np.ndarray:
+    held_out = np.zeros(n_ratings, dtype=bool)
+    held_out[parts.valid] = True
+    assert len(parts.train) + len(parts.valid) == n_ratings, "a split is a partition"
+    return held_out
+
+
+def _range(ratings: np.ndarray) -> tuple[float, float]:
+    return float(ratings.min()), float(ratings.max())
+
+
+def _ratings(interactions: Interactions, where: np.ndarray, device: torch.device) -> Ratings:
+    return Ratings(
+        torch.from_numpy(interactions.user_index[where].astype(np.int64)).to(device),
+        torch.from_numpy(interactions.item_index[where].astype(np.int64)).to(device),
+        torch.from_numpy(interactions.ratings[where].astype(np.float32)).to(device),
+    )
+
+
+def _touched(index: Tensor, n_rows: int) -> Tensor:
+    """Which rows the index names: int64 [n] -> bool [1 + n_rows]."""
+    touched = torch.zeros(1 + n_rows, dtype=torch.bool, device=index.device)
+    touched[index] = True
+    return touched
+
+
+def _check_finite(train_loss: float, model: nn.Module, number: int, info: RunInfo) -> None:
+    # The last step can ruin the weights after the last loss was taken.
+    if not math.isfinite(train_loss) or not all(p.isfinite().all() for p in model.parameters()):
+        kept = f"epoch {info.epochs_done} is kept" if info.epochs_done else "nothing was written"
+        raise TrainingError(
+            f"training diverged in epoch {number}, with a loss of {train_loss}; {kept}. "
+            f"Lower the learning rate ({info.training.learning_rate:g}), or give the model a --y-range."
+        )
+
+
+def _state(optimizer: torch.optim.AdamW, model: nn.Module) -> dict[str, Tensor]:
+    return {
+        f"{name}.{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state[parameter].items()
+    }
+
+
+def _restore(optimizer: torch.optim.AdamW, model: nn.Module, run: Run) -> None:
+    """Give the optimizer the state of a run; the inverse of `_state`."""
+    tensors = run.optimizer_state()
+    expected = set()
+    for name, parameter in model.named_parameters():
+        shapes = {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+        for key, shape in shapes.items():
+            tensor = tensors.get(f"{name}.{key}")
+            if tensor is None or tensor.shape != shape or tensor.dtype != torch.float32:
+                raise CheckpointError(
+                    f"{run.path / run.info.optimizer}: {name}.{key} is not float32 {list(shape)}. "
+                    f"Train the run again with --overwrite."
+                )
+            optimizer.state[parameter][key] = tensor.to(parameter.device)
+            expected.add(f"{name}.{key}")
+    if extra := set(tensors) - expected:
+        raise CheckpointError(
+            f"{run.path / run.info.optimizer} holds more than the optimizer's state: {extra}"
+        )

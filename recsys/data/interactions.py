@@ -13,13 +13,15 @@ class Interactions:
     """Who rated what, and how high.
 
     Index i >= 1 stands for the i-th row of `users` or `items`; index 0 means "unknown" and is never used
-    by a rating. `n` is the number of ratings; they keep the order of the source.
+    by a rating. `n` is the number of ratings; they keep the order of the source. Each (user, item) pair
+    occurs once. The index of an id is its rank among the sorted ids, so it does not depend on that order.
     """
 
     name: str
     """The data set's name, or the file's name without its ending."""
     sha256: str
-    """Checksum of the file that was read; of all its files' checksums, in order of name, for a folder."""
+    """Checksum of the file that was read; for a folder, of the checksums (hex) of the files in it that were
+    read, joined in order of name."""
     licence: str
     """The data's own terms in one line; "unknown" where its source names none."""
     item_key: str

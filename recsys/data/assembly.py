@@ -1,0 +1,120 @@
+"""A table of ratings and a catalogue of items -> `Interactions`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from recsys.data.duplicates import Pairs, group_pairs, mean_ratings
+from recsys.data.encoding import encode
+from recsys.data.interactions import Interactions
+from recsys.data.ratings_table import RatingsTable, refuse
+from recsys.errors import DataError
+
+ItemKey = Literal["id", "title"]
+
+
+def assemble(
+    table: RatingsTable,
+    catalogue: pd.DataFrame | None,
+    name: str,
+    sha256: str,
+    licence: str,
+    *,
+    item_key: str,
+    duplicates: str,
+) -> Interactions:
+    """Turn ids into indices, settle repeated pairs, and list the items.
+
+    `catalogue` is a frame as of `items.catalogue`, or None. For the rest see `load`.
+
+    Raises:
+        DataError: repeated pairs under the policy "error"; items without a title, or without a catalogue,
+            under the key "title"; a catalogue with missing or repeated ids.
+    """
+    listed = None if catalogue is None else _ids_of(catalogue, table.source.file)
+    user_ids, user_index = encode(table.user_ids)
+    item_ids, item_index = encode(table.item_ids, listed)
+    items = _items(item_ids, catalogue)
+    pairs = group_pairs(user_index, item_index, table.timestamps)
+    if pairs and duplicates == "error":
+        _refuse_repeated(pairs, table)
+    if item_key == "title":
+        items, title_index = _by_title(items, table.source.file)
+        item_index = title_index[item_index]
+        pairs = group_pairs(user_index, item_index, table.timestamps)
+    ratings, timestamps = table.ratings, table.timestamps
+    if pairs:
+        ratings = mean_ratings(pairs, ratings) if duplicates == "mean" else ratings[pairs.last]
+        user_index, item_index = user_index[pairs.last], item_index[pairs.last]
+        timestamps = None if timestamps is None else timestamps[pairs.last]
+    return Interactions(
+        name=name,
+        sha256=sha256,
+        licence=licence,
+        item_key=item_key,
+        users=pd.DataFrame({"user_id": _series(user_ids)}),
+        items=items,
+        user_index=user_index,
+        item_index=item_index,
+        ratings=ratings,
+        timestamps=timestamps,
+    )
+
+
+def _refuse_repeated(pairs: Pairs, table: RatingsTable) -> None:
+    shared = np.bincount(pairs.pair)[pairs.pair] > 1
+    refuse(
+        pa.chunked_array([shared]),
+        "ratings share their user and item with another one",
+        "Keep one of each, or choose --duplicates last (the latest counts) or mean",
+        table.source,
+    )
+
+
+def _ids_of(catalogue: pd.DataFrame, file: str) -> pa.Array:
+    ids = catalogue["item_id"]
+    bad = ids.isna() | ids.duplicated() | (ids == "")
+    if bad.any():
+        first = ", ".join(map(repr, ids[bad].head(5).tolist()))
+        raise DataError(
+            f"{file}: {bad.sum():,} ids in the catalogue of items are missing or repeated: {first}."
+        )
+    array: pa.Array = pa.Array.from_pandas(ids, type=pa.string() if ids.dtype == "str" else pa.int64())
+    return array
+
+
+def _series(ids: pa.Array) -> pd.Series:
+    """int64 or str."""
+    values = pd.Series(ids.to_numpy(zero_copy_only=False))
+    return values.astype("str") if pa.types.is_string(ids.type) else values
+
+
+def _items(item_ids: pa.Array, catalogue: pd.DataFrame | None) -> pd.DataFrame:
+    items = pd.DataFrame({"item_id": _series(item_ids)})
+    if catalogue is None:
+        return items
+    if items["item_id"].dtype != catalogue["item_id"].dtype:
+        catalogue = catalogue.assign(item_id=catalogue["item_id"].astype("str"))
+    # Columns of which nothing is known say nothing.
+    return items.merge(catalogue, on="item_id", how="left", validate="one_to_one").dropna(
+        axis="columns", how="all"
+    )
+
+
+def _by_title(items: pd.DataFrame, file: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """Items merged by title, and int32 [n_items + 1]: the new index of each old one."""
+    if "title" not in items:
+        raise DataError(f"{file}: items have no titles here. Key them by id.")
+    untitled = items["title"].isna() | (items["title"] == "")
+    if untitled.any():
+        first = ", ".join(map(repr, items["item_id"][untitled].head(5).tolist()))
+        raise DataError(f"{file}: {untitled.sum():,} items have no title: {first}. Key them by id.")
+    titles, index = encode(pa.chunked_array([pa.Array.from_pandas(items["title"], type=pa.string())]))
+    # Of several items with one title, the one with the lowest id describes them all.
+    _, first_row = np.unique(index, return_index=True)
+    merged = items.iloc[first_row].reset_index(drop=True).assign(item_id=_series(titles))
+    return merged, np.concatenate([np.zeros(1, np.int32), index])

@@ -1,0 +1,125 @@
+"""Which ratings train a model, and which measure it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from recsys.data.interactions import Interactions
+from recsys.errors import ConfigError, DataError
+
+Kind = Literal["random", "fold", "leave-last-out", "by-user"]
+
+N_FOLDS = 5
+FOLD_SIZE = 20_000
+# Users and times of MovieLens 100K's u.data, line by line (int64): the folds are stretches of that file, so
+# a copy in another order has none.
+_U_DATA_SHA256 = "489fcf0c71b5d8b9396d542ee9bbcceaf37c54c149368a58131ce4dd1185ddea"
+
+
+@dataclass(frozen=True)
+class SplitRecipe:
+    """How to split; `dataclasses.asdict` makes it JSON, `SplitRecipe(**record)` brings it back."""
+
+    kind: Kind = "random"
+    """"random": ratings by chance. "fold": MovieLens 100K's u1 … u5. "leave-last-out": each user's latest
+    rating. "by-user": all ratings of users chosen by chance."""
+    valid_fraction: float = 0.2
+    """Share of the ratings ("random") or of the users ("by-user") that is held out."""
+    seed: int = 42
+    """Of the chance in "random" and "by-user"."""
+    fold: int | None = None
+    """1 … 5, for "fold"."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ConfigError(f"split kind {self.kind!r}: one of {', '.join(get_args(Kind))}.")
+        if not 0 < self.valid_fraction < 1:
+            raise ConfigError(f"valid_fraction {self.valid_fraction} is not between 0 and 1.")
+        if self.seed < 0:
+            raise ConfigError(f"seed {self.seed} is negative.")
+        if (self.kind == "fold") != (self.fold is not None):
+            raise ConfigError(
+                f"split kind {self.kind!r} with fold {self.fold}: a fold goes with kind 'fold' only."
+            )
+        if self.fold is not None and not 1 <= self.fold <= N_FOLDS:
+            raise ConfigError(f"fold {self.fold}: MovieLens 100K has folds 1 to {N_FOLDS}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Positions into the ratings, ascending; together they are all positions, and neither is empty."""
+
+    train: np.ndarray
+    """int64 [n_train]."""
+    valid: np.ndarray
+    """int64 [n_valid]."""
+
+
+def split(interactions: Interactions, recipe: SplitRecipe) -> Split:
+    """Split as the recipe says. The same recipe on the same data gives the same split, on any machine.
+
+    Raises:
+        DataError: the data can't be split so: no timestamps for "leave-last-out", not MovieLens 100K in
+            its own order for "fold", or too few ratings or users to have some on either side.
+    """
+    n = len(interactions)
+    held_out = np.zeros(n, bool)
+    rng = np.random.default_rng(recipe.seed)
+    match recipe.kind:
+        case "random":
+            held_out[rng.permutation(n)[: round(n * recipe.valid_fraction)]] = True
+        case "by-user":
+            users = np.unique(interactions.user_index)
+            chosen = rng.permutation(users)[: round(len(users) * recipe.valid_fraction)]
+            held_out = np.isin(interactions.user_index, chosen)
+        case "leave-last-out":
+            held_out[_last_ratings(interactions)] = True
+        case "fold":
+            assert recipe.fold is not None
+            _check_folds(interactions)
+            held_out[(recipe.fold - 1) * FOLD_SIZE : recipe.fold * FOLD_SIZE] = True
+    valid, train = np.flatnonzero(held_out), np.flatnonzero(~held_out)
+    if not len(valid) or not len(train):
+        raise DataError(
+            f"{interactions.name}: {n} ratings by {interactions.n_users} users are too few for {recipe}: "
+            f"it leaves {len(train)} to train on and {len(valid)} to measure with."
+        )
+    return Split(train, valid)
+
+
+def _last_ratings(interactions: Interactions) -> np.ndarray:
+    """Position of each user's latest rating (of equally late ones, the last in the source), for users who
+    have another one: a user's only rating is trained on.
+    """
+    if interactions.timestamps is None:
+        raise DataError(
+            f"{interactions.name} has no timestamps, and 'leave-last-out' goes by time. Split 'random'."
+        )
+    users = interactions.user_index
+    order = np.lexsort((interactions.timestamps, users))  # stable: ties stay in the order of the source
+    is_last = np.diff(users[order], append=0) != 0
+    positions: np.ndarray = order[is_last]
+    has_more = np.bincount(users)[users[positions]] > 1
+    return positions[has_more]
+
+
+def _check_folds(interactions: Interactions) -> None:
+    if _fingerprint(interactions) != _U_DATA_SHA256:
+        raise DataError(
+            f"{interactions.name} is not MovieLens 100K in its own order: only that has the canonical folds, "
+            f"and only with items keyed by id. Read it by the name ml-100k, or split 'random'."
+        )
+
+
+def _fingerprint(interactions: Interactions) -> str:
+    """SHA-256 (hex) of user ids and times in the order of the ratings; "" where either is no integer."""
+    user_ids = interactions.users["user_id"].to_numpy()
+    if interactions.timestamps is None or user_ids.dtype != np.int64:
+        return ""
+    digest = hashlib.sha256(user_ids[interactions.user_index - 1].astype("<i8").tobytes())
+    digest.update(interactions.timestamps.astype("<i8").tobytes())
+    return digest.hexdigest()

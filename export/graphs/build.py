@@ -57,7 +57,11 @@ def stamp(model: ir.Model) -> ir.Model:
     for node in graph:
         node.metadata_props.clear()
         node.doc_string = None
-    for value in (*graph.inputs, *graph.initializers.values(), *(out for node in graph for out in node.outputs)):
+    for value in (
+        *graph.inputs,
+        *graph.initializers.values(),
+        *(out for node in graph for out in node.outputs),
+    ):
         value.metadata_props.clear()
     return model
 
@@ -100,4 +104,5 @@ def to_range(op: Any, logits: ir.Value, y_range: tuple[float, float] | None) -> 
     if y_range is None:
         return logits
     low, high = y_range
-    return op.Add(op.Mul(op.Sigmoid(logits), high - low), low)
+    scores: ir.Value = op.Add(op.Mul(op.Sigmoid(logits), high - low), low)
+    return scores

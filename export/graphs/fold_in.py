@@ -82,7 +82,8 @@ def _logit(op: Any, ratings: ir.Value, y_range: tuple[float, float] | None) -> i
         return ratings
     low, high = y_range
     share = op.Clip(op.Div(op.Sub(ratings, low), high - low), LOGIT_MARGIN, 1 - LOGIT_MARGIN)
-    return op.Log(op.Div(share, op.Sub(1.0, share)))
+    logits: ir.Value = op.Log(op.Div(share, op.Sub(1.0, share)))
+    return logits
 
 
 def _ridge(op: Any, factors: ir.Value, target: ir.Value, regularization: float, steps: int) -> ir.Value:
@@ -100,7 +101,7 @@ def _ridge(op: Any, factors: ir.Value, target: ir.Value, regularization: float, 
     """
     transposed = op.Transpose(factors, perm=[0, 2, 1])  # [B, F, H]
     residual = op.MatMul(op.Transpose(target, perm=[0, 2, 1]), factors)  # [B, 1, F]
-    solution = op.Mul(residual, 0.0)
+    solution: ir.Value = op.Mul(residual, 0.0)
     direction = residual
     square = op.ReduceSum(op.Mul(residual, residual), [2], keepdims=1)  # [B, 1, 1]
     for _ in range(steps):

@@ -78,14 +78,14 @@ def _mlp_logits(graph: GraphBuilder, arrays: MlpArrays, user_index: ir.Value) ->
     for start in range(0, n_rows, size):
         chunk = op.Slice(items, [start], [min(start + size, n_rows)], [0]) if size < n_rows else items
         chunks.append(_mlp_chunk(op, user, chunk, layers))
-    return chunks[0] if len(chunks) == 1 else op.Concat(*chunks, axis=1)
+    logits: ir.Value = chunks[0] if len(chunks) == 1 else op.Concat(*chunks, axis=1)
+    return logits
 
 
-def _mlp_chunk(
-    op: Any, user: ir.Value, items: ir.Value, layers: list[tuple[ir.Value, ir.Value]]
-) -> ir.Value:
+def _mlp_chunk(op: Any, user: ir.Value, items: ir.Value, layers: list[tuple[ir.Value, ir.Value]]) -> ir.Value:
     """`user` [B, 1, H] against `items` [C, H]: logits [B, C]."""
     hidden = op.Add(user, items)  # [B, C, H]
     for weight, bias in layers:
         hidden = op.Add(op.MatMul(op.Relu(hidden), weight), bias)
-    return op.Squeeze(hidden, [2])  # [B, C, 1] -> [B, C]
+    logits: ir.Value = op.Squeeze(hidden, [2])  # [B, C, 1] -> [B, C]
+    return logits

@@ -1,0 +1,217 @@
+"""From a run to a bundle: graphs, tables, golden vectors, parity, manifest; whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy.typing as npt
+import onnx_ir as ir
+
+from export import conformance, tables
+from export.arrays import DotArrays
+from export.errors import ParityError
+from export.fold_in_choice import FACTOR_TOLERANCE, choose_fold_in
+from export.graphs.build import IR_VERSION, OPSET
+from export.parity import SCORE_TOLERANCE
+from export.trained import Trained, build_graphs, load_trained
+from export.verify import verify_folder
+from serve import manifest as m
+from serve.atomic import new_folder, write_file
+from serve.ids import write_items, write_users
+from serve.seen import write_seen
+
+TOP_K = 100
+TablesFile = Literal["auto", "always", "never"]
+
+
+def export_run(
+    run: Path,
+    output: Path,
+    *,
+    metrics: Mapping[str, Any] | None = None,
+    top_k: int = TOP_K,
+    tables_file: TablesFile = "auto",
+    overwrite: bool = False,
+    progress: Callable[[str], None] = lambda step: None,
+) -> m.Manifest:
+    """Export a run to a new bundle, and verify it before it gets its name.
+
+    Args:
+        run: a run folder.
+        output: the bundle to make.
+        metrics: what the manifest says of the model's quality; by default what the run says.
+        top_k: K, baked into the ranking graphs; at most the number of items.
+        tables_file: whether tables go to one shared `tables.bin`; "auto": when they are large.
+        overwrite: replace a bundle that is there.
+        progress: called with each step's name.
+
+    Raises:
+        CheckpointError: the run is damaged.
+        GraphError: the model can't be written.
+        ParityError: a graph does not agree with torch; there is no bundle then.
+        OutputError: `output` is there without `overwrite`, or can't be replaced.
+    """
+    with new_folder(output, overwrite=overwrite) as folder:
+        progress("reading the run")
+        trained = load_trained(run)
+        top_k = min(top_k, trained.interactions.n_items)
+        fold_in = None
+        if isinstance(trained.arrays, DotArrays):
+            progress("choosing the fold-in ridge")
+            fold_in = choose_fold_in(trained.arrays, trained.histories())
+        progress("writing graphs")
+        graphs = build_graphs(trained.module, trained.arrays, top_k, fold_in)
+        arrays = {name: tables.initializers(model) for name, model in graphs.items()}
+        _write_graphs(folder, graphs, tables_file)
+        progress("writing ids and seen items")
+        _write_data(folder, trained)
+        _write_conformance(folder, trained, top_k, fold_in)
+        progress("verifying against torch")
+        parity = verify_folder(folder, arrays, trained, top_k, fold_in)
+        if not parity.passed:
+            raise ParityError(f"no bundle was written: {describe_failures(parity)}")
+        manifest = _manifest(folder, trained, graphs, arrays, fold_in, parity, metrics)
+        write_file(folder / m.MANIFEST_NAME, m.encode_manifest(manifest))
+    return manifest
+
+
+def describe_failures(parity: m.Parity) -> str:
+    """One line that names what disagrees, by how much."""
+    return "; ".join(
+        f"{check.graph} on {check.provider} is off by {check.max_error:.3g} (tolerance {check.tolerance:.3g})"
+        for check in parity.checks
+        if not check.passed
+    )
+
+
+def _write_graphs(folder: Path, graphs: Mapping[str, ir.Model], tables_file: TablesFile) -> None:
+    sizes = [array.nbytes for model in graphs.values() for array in tables.initializers(model).values()]
+    if tables_file == "always" or (tables_file == "auto" and sum(sizes) > tables.LARGE):
+        tables.move_out(graphs.values(), folder)
+    for name, model in graphs.items():
+        data = ir.to_proto(model).SerializeToString(deterministic=True)
+        (folder / f"{name}.onnx").write_bytes(data)
+
+
+def _write_data(folder: Path, trained: Trained) -> None:
+    data = trained.interactions
+    write_users(folder / "users.parquet", data.users["user_id"].to_numpy())
+    extra = {"titles": "title", "genres": "genres", "years": "year"}
+    known = {name: data.items[column].tolist() for name, column in extra.items() if column in data.items}
+    write_items(folder / "items.parquet", data.items["item_id"].to_numpy(), **known)
+    write_seen(folder / "seen.parquet", data.user_index, data.item_index, data.ratings, data.timestamps)
+
+
+def _write_conformance(folder: Path, trained: Trained, top_k: int, fold_in: m.FoldIn | None) -> None:
+    n_users = trained.interactions.n_users
+    users = sorted({1, (n_users + 1) // 2, n_users})
+    # A handful of ratings each keeps the file small.
+    seen = {user: tuple(part[:10] for part in trained.seen_by(user)) for user in users}
+    ridge = None if fold_in is None else fold_in.regularization
+    cases = conformance.conformance(trained.arrays, seen, top_k, ridge)  # type: ignore[arg-type]
+    tolerance = {
+        "score": SCORE_TOLERANCE * trained.score_span,
+        "top_scores": SCORE_TOLERANCE * max(1.0, trained.score_span),
+        "user_factors": FACTOR_TOLERANCE,
+        "user_biases": FACTOR_TOLERANCE,
+    }
+    (folder / "conformance.json").write_bytes(conformance.encode(cases, tolerance))
+
+
+def _manifest(
+    folder: Path,
+    trained: Trained,
+    graphs: Mapping[str, ir.Model],
+    arrays: Mapping[str, Mapping[str, npt.NDArray[Any]]],
+    fold_in: m.FoldIn | None,
+    parity: m.Parity,
+    metrics: Mapping[str, Any] | None,
+) -> m.Manifest:
+    info = trained.run.info
+    settings = asdict(info.training)
+    y_range = trained.arrays.y_range
+    # What varies between two runs of the same training (seconds) stays out: same checkpoint, same bytes.
+    history = [
+        {
+            key: value
+            for key, value in msgspec.structs.asdict(epoch).items()
+            if value is not None and key != "seconds"
+        }
+        for epoch in info.history
+    ]
+    return m.Manifest(
+        format_version=m.FORMAT_VERSION,
+        opset=OPSET,
+        ir_version=IR_VERSION,
+        model=m.Model(
+            kind=trained.run.kind,
+            config=info.model.config,
+            n_users=trained.interactions.n_users,
+            n_items=trained.interactions.n_items,
+            n_factors=trained.arrays.item_factors.shape[1],
+            score_range=y_range,
+        ),
+        data=m.Data(
+            name=info.data.name,
+            sha256=info.data.sha256,
+            n_ratings=info.data.n_ratings,
+            ratings_range=info.data.ratings_range,
+            item_key=info.data.item_key,
+            licence=info.data.licence,
+        ),
+        split=asdict(info.split),
+        training=m.Training(settings=settings, seed=info.training.seed, history=history),
+        metrics=dict(info.metrics if metrics is None else metrics),
+        parity=parity,
+        fold_in=fold_in,
+        graphs={name: _describe(name, model) for name, model in graphs.items()},
+        tables=_list_tables(arrays),
+        files={path.name: _describe_file(path) for path in sorted(folder.iterdir())},
+        versions={name: version(name) for name in ("recsys-onnx", "torch", "onnx", "onnx-ir", "onnxscript")},
+    )
+
+
+def _describe(name: str, model: ir.Model) -> m.Graph:
+    def tensor(value: ir.Value) -> m.Tensor:
+        assert value.name is not None
+        assert value.dtype is not None
+        assert value.shape is not None
+        shape = [int(size) if isinstance(size, int) else str(size) for size in value.shape]
+        return m.Tensor(name=value.name, dtype=value.dtype.numpy().name, shape=shape)
+
+    outputs = [tensor(value) for value in model.graph.outputs]
+    widths = [output.shape[1] for output in outputs if output.name == "top_item_indices"]
+    return m.Graph(
+        file=f"{name}.onnx",
+        inputs=[tensor(value) for value in model.graph.inputs],
+        outputs=outputs,
+        top_k=int(widths[0]) if widths else None,
+    )
+
+
+def _list_tables(arrays: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> list[m.Table]:
+    found: dict[str, m.Table] = {}
+    for graph, named in arrays.items():
+        for name, array in named.items():
+            if tables.is_table(name, array):
+                graphs = [*(found[name].graphs if name in found else []), graph]
+                found[name] = m.Table(
+                    name=name,
+                    dtype=array.dtype.name,
+                    shape=list(array.shape),
+                    bytes=array.nbytes,
+                    graphs=graphs,
+                )
+    return list(found.values())
+
+
+def _describe_file(path: Path) -> m.File:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return m.File(bytes=path.stat().st_size, sha256=digest)

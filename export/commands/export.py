@@ -1,0 +1,66 @@
+"""`recsys export`: turn a run into a verified bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+if TYPE_CHECKING:
+    from export.bundle import TablesFile
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--output", type=click.Path(path_type=Path), required=True, help="The bundle to make: a new folder."
+)
+@click.option(
+    "--top-k",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Longest list that the graphs can give.",
+)
+@click.option(
+    "--tables",
+    "tables_file",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Put the tables into one file that all graphs share; auto: when they pass 1 GiB.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a bundle that is there, once the new one is whole.")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+def export(run: Path, output: Path, top_k: int, tables_file: str, overwrite: bool, as_json: bool) -> None:
+    """Turn RUN (a folder that `recsys train` made) into an ONNX bundle.
+
+    Every graph is compared with torch before the bundle gets its name; beyond the tolerance there is no
+    bundle, and the exit code is 1.
+
+    \b
+      recsys export runs/mine --output artifacts/mine
+    """
+    from rich.console import Console
+
+    from export.bundle import export_run
+    from export.commands.report import print_files, print_parity
+    from serve.manifest import encode_manifest
+
+    console = Console(stderr=as_json)
+    with console.status("") as status:
+        manifest = export_run(
+            run,
+            output,
+            top_k=top_k,
+            tables_file=cast("TablesFile", tables_file),
+            overwrite=overwrite,
+            progress=lambda step: status.update(f"{step}…"),
+        )
+    if as_json:
+        click.echo(encode_manifest(manifest).decode(), nl=False)
+        return
+    print_files(console, manifest.files)
+    print_parity(console, manifest.parity)
+    console.print(f"Bundle: {output}")

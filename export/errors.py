@@ -1,0 +1,15 @@
+"""What exporting and verifying can raise."""
+
+
+class ExportError(Exception):
+    """Base of everything that exporting raises on purpose. `exit_code` is read by the command alone."""
+
+    exit_code = 1
+
+
+class GraphError(ExportError, ValueError):
+    """A model that can't be written as a graph: NaN weights, tables that don't fit together."""
+
+
+class ParityError(ExportError, ArithmeticError):
+    """A graph that does not agree with torch within its tolerance."""

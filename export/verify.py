@@ -1,0 +1,69 @@
+"""Proving that a bundle agrees with the torch run that it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import onnx_ir as ir
+from serve.device import available_devices
+
+from export.errors import ParityError
+from export.parity import N_REFERENCE, SCORE_TOLERANCE, check_graphs, check_tables, report
+from export.runners import onnxruntime_runner, reference_runner
+from export.tables import initializers
+from export.trained import Trained, build_graphs, load_trained
+from serve.bundle import open_bundle
+from serve.manifest import FoldIn, Parity
+
+
+def verify(bundle: Path, run: Path) -> Parity:
+    """Compare every graph of a bundle with its run, on every device that is really there.
+
+    Raises:
+        BundleError: the bundle is damaged.
+        CheckpointError: the run is damaged.
+        ParityError: the run is another model's, so there is nothing to compare.
+    """
+    manifest = open_bundle(bundle).manifest
+    trained = load_trained(run)
+    told = (manifest.model.kind, manifest.model.n_users, manifest.model.n_items)
+    found = (trained.run.kind, trained.interactions.n_users, trained.interactions.n_items)
+    if told != found:
+        raise ParityError(f"{bundle} holds {told} (kind, users, items), {run} {found}: not the same model")
+    top_k = manifest.graphs["recommend"].top_k
+    assert top_k is not None  # open_bundle has checked it
+    graphs = build_graphs(trained.module, trained.arrays, top_k, manifest.fold_in)
+    expected = {name: initializers(model) for name, model in graphs.items()}
+    return verify_folder(bundle, expected, trained, top_k, manifest.fold_in)
+
+
+def verify_folder(
+    folder: Path,
+    expected: Mapping[str, Mapping[str, npt.NDArray[Any]]],
+    trained: Trained,
+    top_k: int,
+    fold_in: FoldIn | None,
+) -> Parity:
+    """Compare the graphs in `folder` with a loaded run.
+
+    Args:
+        folder: holds `GRAPH.onnx` and `tables.bin` where there is one; needs no manifest yet.
+        expected: graph -> name -> initializer, as the run gives them.
+        trained: the run.
+        top_k: K of the graphs.
+        fold_in: what `fold_in.onnx` solves; None where there is no such graph.
+    """
+    sample = trained.sample()
+    tolerance = SCORE_TOLERANCE * trained.score_span
+    found = {name: initializers(ir.load(folder / f"{name}.onnx")) for name in expected}
+    checks = [check_tables(found, expected)]
+    runners = [(device, onnxruntime_runner(folder, device), sample) for device in available_devices()]
+    runners.append(("onnx.reference", reference_runner(folder), sample.head(N_REFERENCE)))
+    for provider, run, asked in runners:
+        checks += check_graphs(
+            run, provider, trained.module, trained.arrays, asked, top_k, fold_in, tolerance
+        )
+    return report(checks)

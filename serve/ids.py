@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from serve.parquet import write_columns
+from serve.errors import BundleError, RequestError
+from serve.finder import Finder, make_finder
+from serve.parquet import ParquetTable, write_columns
+
+ID_TYPES = (pa.int64(), pa.string())
 
 
 def write_users(path: Path, user_ids: np.ndarray | Sequence[Any]) -> None:
@@ -61,10 +66,10 @@ def _id_column(name: str, ids: np.ndarray | Sequence[Any]) -> pa.Array:
         column = column.cast(pa.int64())
     elif pa.types.is_large_string(column.type):
         column = column.cast(pa.string())
-    if column.type not in (pa.int64(), pa.string()):
-        raise ValueError(f"{name} must be int64 or str, not {column.type}")
     if not len(column) or column.null_count:
         raise ValueError(f"{name}: {len(column)} ids, {column.null_count} of them missing")
+    if column.type not in ID_TYPES:
+        raise ValueError(f"{name} must be int64 or str, not {column.type}")
     if len(column.unique()) != len(column):
         raise ValueError(f"{name}: {len(column) - len(column.unique())} ids are there more than once")
     return column
@@ -73,3 +78,154 @@ def _id_column(name: str, ids: np.ndarray | Sequence[Any]) -> pa.Array:
 def _array(values: Any, kind: pa.DataType | None = None) -> pa.Array:
     column = pa.array(values, type=kind, from_pandas=True)
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+class IdIndex:
+    """The ids of one table, in both directions. Thread-safe.
+
+    An int64 id is found through a direct table where the ids lie close together, else by bisection; a
+    string id through a dict, about 150 bytes each. Both are made at the first look-up.
+
+    Args:
+        name: "user_id" or "item_id", for the errors.
+        ids: int64 or string [n]; the first stands for index 1.
+    """
+
+    def __init__(self, name: str, ids: pa.Array) -> None:
+        self.name = name
+        self.is_string = ids.type == pa.string()
+        self._ids = ids
+        self._numbers = None if self.is_string else ids.to_numpy()
+        self._lock = threading.Lock()
+        self._find: Finder | None = None
+
+    @classmethod
+    def read(cls, path: Path, name: str, n: int) -> IdIndex:
+        """The ids of column `name` of a Parquet file.
+
+        Raises:
+            BundleError: the file is damaged, has not `n` rows, or an id is missing or there twice.
+        """
+        table = ParquetTable(path, {name: ID_TYPES})
+        if table.n_rows != n:
+            raise BundleError(
+                f"{path} has {table.n_rows} rows, its manifest says {n}. Export the bundle again."
+            )
+        ids = table.read([name])[name]
+        if ids.null_count:
+            raise BundleError(f"{path}: {ids.null_count} of {name} are missing. Export the bundle again.")
+        return cls(name, ids)
+
+    def __len__(self) -> int:
+        """Number of ids; row 0, "unknown", is not one."""
+        return len(self._ids)
+
+    @property
+    def type_name(self) -> str:
+        """What an id must be, in words."""
+        return "a string" if self.is_string else "an integer (int64)"
+
+    def parse(self, text: str) -> int | str:
+        """An id as somebody types it: "42" is 42 where ids are integers.
+
+        Raises:
+            RequestError: it can't be read as an id of this table.
+        """
+        if self.is_string:
+            return text
+        try:
+            return int(self._checked_number(int(text)))
+        except ValueError:
+            raise RequestError(f"{self.name} must be {self.type_name}, got {text!r}") from None
+
+    def lookup_one(self, value: Any) -> int:
+        """The index of one id, 0 where it is not in the table. Takes about a microsecond.
+
+        Raises:
+            RequestError: the id is of the wrong type.
+        """
+        if self.is_string:
+            if not isinstance(value, str):
+                raise self._wrong(value)
+        elif type(value) is not int or not -(1 << 63) <= value < 1 << 63:
+            value = self._checked_number(value)
+        return self._finder().one(value)
+
+    def lookup(self, ids: Any) -> np.ndarray:
+        """The indices of many ids: int64 [n], 0 where an id is not in the table.
+
+        Args:
+            ids: [n], a list, a numpy or Arrow array, or a pandas column.
+
+        Raises:
+            RequestError: an id is of the wrong type, or missing; the message carries the first one.
+        """
+        return self._finder().many(self._strings(ids) if self.is_string else self._int64(ids))
+
+    def ids(self, index: np.ndarray) -> np.ndarray:
+        """The ids at indices: int64 or object (str) of the same shape; -1 or None where the index is 0.
+
+        Args:
+            index: int64 [...], from 0 to n.
+        """
+        if self._numbers is not None:
+            # Index 0 wraps to the last id, and is then replaced.
+            return np.where(index > 0, self._numbers[index - 1], -1)
+        places = pa.array(index.ravel() - 1, mask=index.ravel() == 0)
+        result: np.ndarray = self._ids.take(places).to_numpy(zero_copy_only=False).reshape(index.shape)
+        return result
+
+    def one_id(self, index: int) -> int | str:
+        """The id at one index, from 1 to n."""
+        value: int | str = self._ids[index - 1].as_py()
+        return value
+
+    def _finder(self) -> Finder:
+        if self._find is None:
+            with self._lock:
+                if self._find is None:
+                    finder = make_finder(self._ids)
+                    if finder.n_distinct != len(self):
+                        twice = len(self) - finder.n_distinct
+                        raise BundleError(f"{twice} of {self.name} are there twice. Export the bundle again.")
+                    self._find = finder
+        return self._find
+
+    def _int64(self, ids: Any) -> np.ndarray:
+        if isinstance(ids, (pa.Array, pa.ChunkedArray)):
+            if not pa.types.is_integer(ids.type) or ids.null_count:
+                raise self._wrong(
+                    ids.filter(ids.is_null())[0] if ids.null_count else ids[0] if len(ids) else ids.type
+                )
+            ids = ids.to_numpy()
+        elif hasattr(ids, "__array__"):
+            ids = np.asarray(ids)
+        if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
+            if ids.dtype == np.uint64 and len(ids) and ids.max() >= 1 << 63:
+                raise self._wrong(ids.max())
+            return ids.astype(np.int64, copy=False)
+        values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+        if set(map(type, values)) - {int}:
+            values = [self._checked_number(value) for value in values]
+        try:
+            return np.array(values, np.int64)
+        except OverflowError:
+            raise self._wrong(max(values, key=abs)) from None
+
+    def _strings(self, ids: Any) -> Sequence[str]:
+        values: Sequence[Any] = ids.to_pylist() if hasattr(ids, "to_pylist") else list(ids)
+        for kind in set(map(type, values)) - {str}:
+            if not issubclass(kind, str):
+                raise self._wrong(next(value for value in values if type(value) is kind))
+        return values
+
+    def _checked_number(self, value: Any) -> int:
+        # bool is an int to Python, never an id.
+        is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if is_integer and -(1 << 63) <= value < 1 << 63:
+            return int(value)
+        raise self._wrong(value)
+
+    def _wrong(self, value: Any) -> RequestError:
+        shown = value.as_py() if isinstance(value, pa.Scalar) else value
+        return RequestError(f"{self.name} must be {self.type_name}, got {shown!r} ({type(shown).__name__})")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from serve.parquet import write_columns
+from serve.errors import BundleError
+from serve.parquet import ParquetTable, write_columns
 
 
 def write_seen(
@@ -52,3 +56,186 @@ def write_seen(
     if timestamps is not None:
         columns["timestamp"] = pa.array(np.asarray(timestamps, np.int64)[order])
     write_columns(path, columns)
+
+
+class History(NamedTuple):
+    """What one user has rated, by rising item index."""
+
+    item_indices: np.ndarray
+    """int32 [n]"""
+    ratings: np.ndarray
+    """float32 [n]"""
+    timestamps: np.ndarray | None
+    """int64 [n], seconds since 1970; None where the data has none."""
+
+
+class _Group(NamedTuple):
+    """A decoded row group: the items of `users[i]` lie at `starts[i]:starts[i + 1]`."""
+
+    users: np.ndarray  # int32 [u], rising
+    starts: np.ndarray  # int64 [u + 1]
+    items: np.ndarray  # int32 [n]
+
+    @property
+    def n_bytes(self) -> int:
+        return self.users.nbytes + self.starts.nbytes + self.items.nbytes
+
+
+class Seen:
+    """Who has rated what, read a row group at a time and remembered within a budget. Thread-safe.
+
+    The row groups' statistics say which of them hold a user, so a look-up decodes one, or two where a user
+    lies across a border. Users taken in order decode each row group once.
+
+    Args:
+        path: `seen.parquet`.
+        n_users, n_items: Sizes of the model; an index beyond them is damage.
+        budget_bytes: What decoded row groups may take together (0.3 MiB each). The last one used stays.
+
+    Raises:
+        BundleError: the file is damaged, or not sorted.
+    """
+
+    def __init__(self, path: Path, n_users: int, n_items: int, budget_bytes: int = 64 << 20) -> None:
+        types = {
+            "user_index": [pa.int32()],
+            "item_index": [pa.int32()],
+            "rating": [pa.float32()],
+            "timestamp": [pa.int64()],
+        }
+        self._file = ParquetTable(path, types, optional=["timestamp"])
+        self._path, self._n_items, self._budget = path, n_items, budget_bytes
+        self._lows, self._highs = self._file.ranges("user_index")
+        ends = np.concatenate([[1], np.column_stack([self._lows, self._highs]).ravel(), [n_users]])
+        if (np.diff(ends) < 0).any():
+            raise self._damaged(f"its row groups are not sorted by user, or name users beyond {n_users}")
+        self._groups: OrderedDict[int, _Group] = OrderedDict()
+        self._n_bytes = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Number of ratings."""
+        return self._file.n_rows
+
+    def of_user(self, user_index: int) -> np.ndarray:
+        """The items that a user has rated: int32 [n], rising, read-only; empty for row 0."""
+        parts = []
+        for number in self._holding(user_index):
+            group = self._group(number)
+            place = int(group.users.searchsorted(user_index))
+            if place < len(group.users) and group.users[place] == user_index:
+                parts.append(group.items[group.starts[place] : group.starts[place + 1]])
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.empty(0, np.int32)
+
+    def padded(self, user_index: np.ndarray) -> np.ndarray:
+        """The items that each user has rated: int64 [B, E], 0-padded to the longest, E at least 1.
+
+        Args:
+            user_index: int64 [B].
+        """
+        if len(user_index) == 1:
+            items = self.of_user(int(user_index[0]))
+            return items.astype(np.int64)[None] if len(items) else np.zeros((1, 1), np.int64)
+        first = self._highs.searchsorted(user_index, "left")
+        last = self._lows.searchsorted(user_index, "right")
+        rows: list[np.ndarray] = []
+        rated: list[np.ndarray] = []
+        for number in _covered(first, last):
+            group = self._group(number)
+            row = np.flatnonzero((first <= number) & (number < last))
+            place = np.minimum(group.users.searchsorted(user_index[row]), len(group.users) - 1)
+            found = group.users[place] == user_index[row]
+            row, place = row[found], place[found]
+            counts = group.starts[place + 1] - group.starts[place]
+            rows.append(np.repeat(row, counts))
+            rated.append(group.items[_ranges(group.starts[place], counts)])
+        if not rows:
+            return np.zeros((len(user_index), 1), np.int64)
+        row, item = np.concatenate(rows), np.concatenate(rated)
+        order = np.argsort(row, kind="stable")  # a user across a border has come twice
+        row, item = row[order], item[order]
+        counts = np.bincount(row, minlength=len(user_index))
+        result = np.zeros((len(user_index), max(1, int(counts.max()))), np.int64)
+        result[row, _ranges(np.zeros_like(counts), counts)] = item
+        return result
+
+    def history(self, user_index: int) -> History:
+        """What a user has rated, with ratings and dates. Decodes more than `of_user`, remembers nothing."""
+        names = [name for name in self._file.columns if name != "user_index"]
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        for number in self._holding(user_index):
+            with self._lock:
+                columns = self._file.read(self._file.columns, number)
+            users = columns["user_index"].to_numpy()
+            place = slice(*users.searchsorted([user_index, user_index + 1]))
+            for name in names:
+                parts[name].append(columns[name].to_numpy()[place])
+        empty = {"item_index": np.int32, "rating": np.float32, "timestamp": np.int64}
+        whole = {name: np.concatenate([np.empty(0, empty[name]), *parts[name]]) for name in names}
+        items = whole["item_index"]
+        if len(items) and (
+            items[0] < 1 or items[-1] > self._n_items or not np.isfinite(whole["rating"]).all()
+        ):
+            raise self._damaged(
+                f"user {user_index} has an item beyond {self._n_items}, or a rating not finite"
+            )
+        return History(items, whole["rating"], whole.get("timestamp"))
+
+    def _holding(self, user_index: int) -> range:
+        """The row groups that may hold a user."""
+        return range(
+            int(self._highs.searchsorted(user_index, "left")),
+            int(self._lows.searchsorted(user_index, "right")),
+        )
+
+    def _group(self, number: int) -> _Group:
+        with self._lock:
+            group = self._groups.get(number)
+            if group is not None:
+                self._groups.move_to_end(number)
+                return group
+            group = self._decode(number)
+            self._groups[number] = group
+            self._n_bytes += group.n_bytes
+            while self._n_bytes > self._budget and len(self._groups) > 1:
+                self._n_bytes -= self._groups.popitem(last=False)[1].n_bytes
+            return group
+
+    def _decode(self, number: int) -> _Group:
+        columns = self._file.read(["user_index", "item_index"], number)
+        if any(column.null_count for column in columns.values()):
+            raise self._damaged(f"row group {number} has nulls")
+        user, item = (columns[name].to_numpy() for name in ("user_index", "item_index"))
+        if not len(user):
+            raise self._damaged(f"row group {number} is empty")
+        if item.min() < 1 or item.max() > self._n_items:
+            raise self._damaged(
+                f"row group {number} has items from {item.min()} to {item.max()}, not 1 to {self._n_items}"
+            )
+        key = user.astype(np.int64) << 32 | item
+        if user[0] != self._lows[number] or user[-1] != self._highs[number] or (np.diff(key) <= 0).any():
+            raise self._damaged(f"row group {number} is not sorted by user and item")
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(user)) + 1, [len(user)]])
+        item.flags.writeable = False
+        return _Group(user[starts[:-1]], starts, item)
+
+    def _damaged(self, what: str) -> BundleError:
+        return BundleError(f"{self._path} is damaged: {what}. Copy or export the bundle again.")
+
+
+def _covered(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """The numbers that lie in any of the ranges [first, last), rising: int64."""
+    if not len(first):
+        return np.empty(0, np.int64)
+    return np.unique(
+        np.concatenate([np.arange(a, b) for a, b in {*zip(first.tolist(), last.tolist(), strict=True)}])
+    )
+
+
+def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """starts[0], starts[0] + 1, … (counts[0] of them), starts[1], …: int64 [sum of counts]."""
+    ends = np.cumsum(counts)
+    result: np.ndarray = np.arange(counts.sum()) - np.repeat(ends - counts - starts, counts)
+    return result

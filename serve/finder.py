@@ -1,0 +1,96 @@
+"""From an id to its index: three ways, chosen by what the ids are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import repeat
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+# A direct table may be this much longer than the list of ids (4 bytes for each slot).
+COMPACT = 8
+SHORTEST_TABLE = 65_536
+
+
+class Finder(Protocol):
+    """Ids of the right type in, indices out; 0 where an id is not there."""
+
+    n_distinct: int
+    """How many different ids there are: fewer than rows, where one comes twice."""
+
+    def one(self, value: Any) -> int:
+        """The index of one id."""
+
+    def many(self, values: Any) -> np.ndarray:
+        """The indices of many: int64 [n]."""
+
+
+def make_finder(ids: pa.Array) -> Finder:
+    """The quickest finder for these ids, int64 or string [n]; the first stands for index 1."""
+    if ids.type == pa.string():
+        return Strings(ids)
+    numbers = ids.to_numpy()
+    low, high = int(numbers.min()), int(numbers.max())
+    if high - low < max(SHORTEST_TABLE, COMPACT * len(numbers)):
+        return CompactNumbers(numbers, low, high)
+    return SparseNumbers(numbers)
+
+
+class CompactNumbers:
+    """id - lowest id -> index."""
+
+    def __init__(self, numbers: np.ndarray, low: int, high: int) -> None:
+        self.low = low
+        self.table = np.zeros(high - low + 1, np.int32)
+        self.table[numbers - low] = np.arange(1, len(numbers) + 1, dtype=np.int32)
+        self.n_distinct = int(np.count_nonzero(self.table))
+
+    def one(self, value: int) -> int:
+        """See Finder."""
+        place = value - self.low
+        return int(self.table[place]) if 0 <= place < len(self.table) else 0
+
+    def many(self, values: np.ndarray) -> np.ndarray:
+        """See Finder."""
+        # Compared before subtracting: ids at both ends of int64 would wrap around.
+        inside = (values >= self.low) & (values < self.low + len(self.table))
+        places = np.where(inside, values, self.low) - self.low
+        return np.where(inside, self.table[places], 0).astype(np.int64)
+
+
+class SparseNumbers:
+    """Sorted ids and their indices, found by bisection."""
+
+    def __init__(self, numbers: np.ndarray) -> None:
+        order = np.argsort(numbers, kind="stable")
+        self.sorted = numbers[order]
+        self.index = order + 1
+        self.n_distinct = 1 + int(np.count_nonzero(np.diff(self.sorted)))
+
+    def one(self, value: int) -> int:
+        """See Finder."""
+        place = int(self.sorted.searchsorted(value))
+        return int(self.index[place]) if place < len(self.sorted) and self.sorted[place] == value else 0
+
+    def many(self, values: np.ndarray) -> np.ndarray:
+        """See Finder."""
+        places = np.minimum(self.sorted.searchsorted(values), len(self.sorted) - 1)
+        return np.where(self.sorted[places] == values, self.index[places], 0)
+
+
+class Strings:
+    """A dict from id to index."""
+
+    def __init__(self, ids: pa.Array) -> None:
+        self.index = {value: row for row, value in enumerate(ids.to_pylist(), 1)}
+        self.n_distinct = len(self.index)
+
+    def one(self, value: str) -> int:
+        """See Finder."""
+        return self.index.get(value, 0)
+
+    def many(self, values: Sequence[str]) -> np.ndarray:
+        """See Finder."""
+        return np.fromiter(map(self.index.get, values, repeat(0)), np.int64, len(values))

@@ -102,9 +102,9 @@ def _last_ratings(interactions: Interactions) -> np.ndarray:
     users = interactions.user_index
     order = np.lexsort((interactions.timestamps, users))  # stable: ties stay in the order of the source
     is_last = np.diff(users[order], append=0) != 0
-    positions: np.ndarray = order[is_last]
-    has_more = np.bincount(users)[users[positions]] > 1
-    return positions[has_more]
+    positions = order[is_last]
+    counts = np.bincount(users)
+    return np.compress(counts[users[positions]] > 1, positions)
 
 
 def _check_folds(interactions: Interactions) -> None:

@@ -1,0 +1,63 @@
+"""`recsys data`: download a data set, look at one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recsys.commands.data_options import data_options, from_file_option, load_from_options
+from recsys.data.catalog import KNOWN
+
+
+@click.group()
+def data() -> None:
+    """Download, read and describe rating data sets.
+
+    \b
+    Known by name: ml-latest-small (comes with the package), ml-100k, ml-1m, ml-20m, ml-25m, ml-32m.
+    """
+
+
+@data.command()
+@click.argument("name", type=click.Choice(list(KNOWN)), metavar="NAME")
+@from_file_option
+def download(name: str, from_file: Path | None) -> None:
+    """Fetch the data set NAME into the cache, and check it.
+
+    With --from-file, take a zip that you have downloaded yourself, if it is the published one. The cache
+    is the system's folder for caches, or $RECSYS_CACHE.
+    """
+    from rich.console import Console
+
+    from recsys.data.download import fetch, keep
+
+    known = KNOWN[name]
+    path = keep(known, from_file) if from_file else fetch(known)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(
+        f"{name}: {known.n_ratings:,} ratings, {known.bytes:,} bytes, SHA-256 {known.sha256} (checked)"
+    )
+    console.print(f"Terms:  {known.licence}", markup=False)
+    console.print(f"Source: {known.url}", markup=False)
+    console.print(f"File:   {path}", markup=False)
+
+
+@data.command()
+@click.argument("source", metavar="NAME_OR_PATH")
+@data_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
+def describe(source: str, as_json: bool, **options: Any) -> None:
+    """Show what is in NAME_OR_PATH: counts, first rows, titles, a corner of the crosstab, the ratings.
+
+    NAME_OR_PATH is a name as of `recsys data --help`; a CSV, TSV, Parquet or RecBole .inter file; or a
+    folder or zip in MovieLens' or RecBole's layout.
+    """
+    from recsys.commands.data_view import print_views, views_as_json
+
+    interactions = load_from_options(source, **options)
+    if as_json:
+        click.echo(views_as_json(interactions))
+    else:
+        print_views(interactions)

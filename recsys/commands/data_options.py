@@ -1,0 +1,80 @@
+"""The options that say how to read data, shared by every command that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from recsys.data.interactions import Interactions
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Choices are written out here, not imported: numpy and pandas would come with them before `--help` is
+# printed. A test holds them equal to those of recsys.data.
+ITEM_KEYS = ("id", "title")
+DUPLICATES = ("error", "last", "mean")
+
+from_file_option = click.option(
+    "--from-file",
+    type=click.Path(exists=True, path_type=Path),
+    help="A zip or an unpacked folder of the data set known by name, instead of a download.",
+)
+
+_OPTIONS = (
+    from_file_option,
+    click.option("--user-column", metavar="NAME", help="Column of user ids. [default: user_id, userId]"),
+    click.option("--item-column", metavar="NAME", help="Column of item ids. [default: item_id, movieId, …]"),
+    click.option("--rating-column", metavar="NAME", help="Column of ratings. [default: rating]"),
+    click.option(
+        "--timestamp-column",
+        metavar="NAME",
+        help="Column of times: seconds since 1970 or ISO dates; '' for none. [default: timestamp, if there]",
+    ),
+    click.option(
+        "--item-key",
+        type=click.Choice(ITEM_KEYS),
+        default="id",
+        show_default=True,
+        help="What makes two items the same; 'title' merges those with one title.",
+    ),
+    click.option(
+        "--duplicates",
+        type=click.Choice(DUPLICATES),
+        default="error",
+        show_default=True,
+        help="Where a user has rated an item twice: refuse the data, keep the last rating, or take the mean.",
+    ),
+)
+
+
+def data_options(command: Command) -> Command:
+    """Add the options that `load_from_options` takes."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def load_from_options(
+    source: str,
+    *,
+    from_file: Path | None = None,
+    user_column: str | None = None,
+    item_column: str | None = None,
+    rating_column: str | None = None,
+    timestamp_column: str | None = None,
+    item_key: str = "id",
+    duplicates: str = "error",
+) -> Interactions:
+    """Read the ratings of `source`, a known name or a path, as the options of `data_options` say.
+
+    Raises:
+        DataError, DownloadError, ConfigError: as `recsys.data.load`.
+    """
+    from recsys.data import Columns, load
+
+    columns = Columns(user_column, item_column, rating_column, timestamp_column)
+    return load(source, from_file=from_file, columns=columns, item_key=item_key, duplicates=duplicates)

@@ -1,0 +1,120 @@
+"""How `recsys data describe` shows its views: tables and bars for people, JSON for machines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from recsys.data.describe import Summary, crosstab, rating_histogram, ratings_frame, summarize, with_titles
+from recsys.data.interactions import Interactions
+
+FIRST_ROWS = 5
+TITLE_WIDTH = 10
+BAR_WIDTH = 40
+
+
+def views_as_json(interactions: Interactions) -> str:
+    """One JSON object: summary, histogram, first_rows, with_titles, crosstab (null: no rating)."""
+
+    def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+        records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))
+        return records
+
+    corner = crosstab(interactions)
+    views = {
+        "summary": dataclasses.asdict(summarize(interactions)),
+        "histogram": rows(rating_histogram(interactions)),
+        "first_rows": rows(ratings_frame(interactions, FIRST_ROWS)),
+        "with_titles": rows(with_titles(interactions, FIRST_ROWS)),
+        "crosstab": {
+            "user_ids": corner.index.tolist(),
+            "item_ids": corner.columns.tolist(),
+            "ratings": [[None if pd.isna(rating) else rating for rating in row] for row in corner.to_numpy()],
+        },
+    }
+    return json.dumps(views, indent=2, ensure_ascii=False)
+
+
+def print_views(interactions: Interactions) -> None:
+    """Print them all, as wide as the terminal allows."""
+    console = Console(highlight=False)
+    console.print(_summary(summarize(interactions)))
+    console.print(_rows("First ratings", ratings_frame(interactions, FIRST_ROWS)))
+    if "title" in interactions.items:
+        titled = with_titles(interactions, FIRST_ROWS).drop(columns="timestamp", errors="ignore")
+        console.print(_rows("With what is known of the items", titled))
+    console.print(_crosstab(interactions, console.width))
+    console.print(_histogram(rating_histogram(interactions)))
+
+
+def _summary(summary: Summary) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.title, table.title_justify, table.title_style = Text(summary.name, style="bold"), "left", ""
+    low, high = summary.rating_range
+    lines = {
+        "ratings": f"{summary.n_ratings:,} from {low:g} to {high:g}, {summary.rating_mean:.3f} on average",
+        "users": f"{summary.n_users:,}, {summary.median_ratings_per_user:g} ratings each (median)",
+        "items": f"{summary.n_items:,}, of them {summary.n_rated_items:,} rated, "
+        f"{summary.median_ratings_per_rated_item:g} ratings each (median)",
+        "density": f"{summary.density:.2%} of users x rated items",
+        "time": " to ".join(summary.time_range) if summary.time_range else "unknown",
+        "SHA-256": summary.sha256,
+        "terms": summary.licence,
+    }
+    for name, value in lines.items():
+        table.add_row(name, Text(value))
+    return table
+
+
+def _rows(title: str, frame: pd.DataFrame) -> Table:
+    table = Table(title=f"\n{title}", title_justify="left")
+    for name in frame:
+        right = pd.api.types.is_numeric_dtype(frame[name])
+        table.add_column(str(name), justify="right" if right else "left", no_wrap=True)
+    for row in frame.itertuples(index=False):
+        table.add_row(*(Text(_cell(str(name), value)) for name, value in zip(frame, row, strict=True)))
+    return table
+
+
+def _cell(name: str, value: Any) -> str:
+    if pd.isna(value):
+        return ""
+    if name == "timestamp":
+        return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _crosstab(interactions: Interactions, width: int) -> Table:
+    """Titles stand over the columns where there are any; as many columns as fit."""
+    n_items = max(1, min(15, (width - 12) // (TITLE_WIDTH + 1)))
+    corner = crosstab(interactions, n_items=n_items)
+    items = interactions.items.set_index("item_id")
+    names = items["title"].loc[corner.columns].tolist() if "title" in items else corner.columns.tolist()
+    table = Table(
+        title="\nThe most active users x the most rated items", title_justify="left", padding=(0, 1, 0, 0)
+    )
+    table.add_column("user_id", justify="right", no_wrap=True)
+    for name in names:
+        table.add_column(Text(str(name)), justify="right", max_width=TITLE_WIDTH)
+    for user_id, row in corner.iterrows():
+        table.add_row(Text(str(user_id)), *("" if pd.isna(rating) else f"{rating:g}" for rating in row))
+    return table
+
+
+def _histogram(histogram: pd.DataFrame) -> Table:
+    table = Table.grid(padding=(0, 1))
+    table.title, table.title_justify = "\nHow often each rating was given", "left"
+    table.add_column(justify="right")
+    table.add_column(justify="right")
+    most, total = histogram["count"].max(), histogram["count"].sum()
+    for rating, count in histogram.itertuples(index=False):
+        bar = "█" * round(BAR_WIDTH * count / most)
+        table.add_row(f"{rating:.4g}", f"{count:,}", Text(bar, style="cyan"), f"{count / total:.1%}")
+    return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 from torch.nn.functional import embedding
@@ -21,6 +21,8 @@ class DotConfig:
     """Latent factors per user and item."""
     y_range: YRange = None
     """Unbounded by default, as the plain model of the course notes."""
+    default_weight_decay: ClassVar[float] = 0.0
+    """Without biases, the factors alone must grow to reach the ratings: decay holds them back."""
 
     def __post_init__(self) -> None:
         if self.n_factors < 1:

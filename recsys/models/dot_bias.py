@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 from torch.nn.functional import embedding
@@ -19,6 +19,8 @@ class DotBiasConfig(DotConfig):
 
     y_range: YRange = "auto"
     """There is no global bias: the middle of the range is where an average pair starts."""
+    default_weight_decay: ClassVar[float] = 0.1
+    """A row has more numbers than most items have ratings: undecayed, it overfits from epoch 3 on."""
 
 
 class DotBias(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,8 @@ class MlpConfig:
     dropout: float = 0.0
     """Share of each hidden layer's outputs that a training step drops."""
     y_range: YRange = "auto"
+    default_weight_decay: ClassVar[float] = 0.1
+    """As `DotBias`, though an MLP hardly notices."""
 
     def __post_init__(self) -> None:
         for name, width in (("user", self.n_user_factors), ("item", self.n_item_factors)):

@@ -13,13 +13,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -30,89 +27,19 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from recsys.data.interactions import Interactions
-from recsys.data.splits import Split, SplitRecipe
+from recsys.data.splits import Split
 from recsys.errors import CheckpointError, ConfigError
 from recsys.models import Config, build, config_from_dict
-from recsys.training.config import TrainingConfig
-
-FORMAT_VERSION = 1
-RUN_NAME = "run.json"
-USERS, ITEMS, INTERACTIONS = "users.parquet", "items.parquet", "interactions.parquet"
-WAY_OUT = "Train it again (`recsys train … --overwrite`), or take another copy of the folder."
-
-
-class File(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of the run."""
-
-    bytes: int
-    sha256: str
-
-
-class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What was trained. `n_users` and `n_items` leave out row 0."""
-
-    kind: str
-    config: dict[str, Any]
-    n_users: int
-    n_items: int
-
-
-class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What it was trained on. `ratings_range` is over all ratings, held-out ones too."""
-
-    name: str
-    sha256: str
-    licence: str
-    item_key: str
-    n_ratings: int
-    n_held_out: int
-    ratings_range: tuple[float, float]
-
-
-class Epoch(msgspec.Struct, frozen=True, kw_only=True):
-    """How one epoch went. Errors in ratings, on the held-out part; None where nothing is held out."""
-
-    epoch: int
-    """Counted from 1."""
-    train_loss: float
-    """Mean squared error over the epoch's steps, as the weights were at each."""
-    valid_rmse: float | None
-    valid_mae: float | None
-    seconds: float
-
-
-class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole of `run.json`."""
-
-    format_version: int
-    model: ModelInfo
-    data: DataInfo
-    split: SplitRecipe
-    training: TrainingConfig
-    device: str
-    history: list[Epoch]
-    weights: str
-    """Name of the file with the model's state after the last epoch of `history`."""
-    optimizer: str
-    files: dict[str, File]
-    versions: dict[str, str]
-
-    @property
-    def epochs_done(self) -> int:
-        """Number of whole epochs in the folder."""
-        return len(self.history)
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """`rmse` and `mae` (ratings) on the held-out part, after the last epoch; empty without one."""
-        last = self.history[-1]
-        if last.valid_rmse is None or last.valid_mae is None:
-            return {}
-        return {"rmse": last.valid_rmse, "mae": last.valid_mae}
-
-
-class _Versioned(msgspec.Struct, frozen=True, kw_only=True):
-    format_version: int
+from recsys.training.run_info import (
+    INTERACTIONS,
+    ITEMS,
+    RUN_NAME,
+    USERS,
+    WAY_OUT,
+    RunInfo,
+    describe_file,
+    read_info,
+)
 
 
 @dataclass(frozen=True)
@@ -202,8 +129,16 @@ class Run:
         return interactions
 
     def split(self) -> Split:
-        """Positions of the training and the held-out ratings in `interactions()`, ascending."""
+        """Positions of the training and the held-out ratings in `interactions()`, ascending.
+
+        Raises:
+            CheckpointError: columns that can't be, or nothing on one side.
+        """
         held_out = self._ratings["held_out"].to_numpy()
+        if held_out.all() or not held_out.any():
+            raise CheckpointError(
+                f"{self.path / INTERACTIONS}: all ratings are on one side of the split. {WAY_OUT}"
+            )
         return Split(train=np.flatnonzero(~held_out), valid=np.flatnonzero(held_out))
 
     @cached_property
@@ -234,7 +169,7 @@ def load_run(path: Path) -> Run:
     Raises:
         CheckpointError: not a run folder, an unknown format version, a missing, changed or mistyped part.
     """
-    info = _read_info(path)
+    info = read_info(path)
     for name, file in info.files.items():
         if Path(name).name != name:
             raise CheckpointError(
@@ -254,42 +189,6 @@ def load_run(path: Path) -> Run:
     if not info.history:
         raise CheckpointError(f"{path / RUN_NAME} holds no whole epoch. {WAY_OUT}")
     return Run(path, info)
-
-
-def is_run(path: Path) -> bool:
-    """Whether the folder says that it is a run; it may still be damaged."""
-    return (path / RUN_NAME).is_file()
-
-
-def describe_file(path: Path) -> File:
-    """Size (bytes) and SHA-256 of a file.
-
-    Raises:
-        OSError: it can't be read.
-    """
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return File(bytes=file.tell(), sha256=digest)
-
-
-def _read_info(path: Path) -> RunInfo:
-    try:
-        raw = (path / RUN_NAME).read_bytes()
-    except FileNotFoundError:
-        what = f"has no {RUN_NAME}" if path.is_dir() else "is not a folder"
-        raise CheckpointError(f"{path} {what}: it is not a run. `recsys train` makes one.") from None
-    except OSError as error:
-        raise CheckpointError(f"{path / RUN_NAME} can't be read: {error.strerror}") from None
-    try:
-        version = msgspec.json.decode(raw, type=_Versioned).format_version
-        if version != FORMAT_VERSION:
-            raise CheckpointError(
-                f"{path / RUN_NAME}: format version {version}; this release knows version {FORMAT_VERSION}. "
-                f"Train again, or install the release that wrote it."
-            )
-        return msgspec.json.decode(raw, type=RunInfo)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CheckpointError(f"{path / RUN_NAME} is not valid: {error}. {WAY_OUT}") from None
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

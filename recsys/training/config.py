@@ -11,17 +11,18 @@ from recsys.errors import ConfigError
 Precision = Literal["float32", "bf16"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """What decides a run's result, beside its data, its split and its model."""
 
+    weight_decay: float
+    """Decoupled: each step takes `learning rate x this` off every weight, biases of layers excepted. What is
+    right depends on the model: its config's `default_weight_decay` is a start."""
     epochs: int = 5
     batch_size: int = 256
     """Ratings a step."""
     learning_rate: float = 5e-3
     """The highest of the one-cycle schedule."""
-    weight_decay: float = 0.1
-    """Decoupled: each step takes `learning rate x this` off every weight, biases of layers excepted."""
     seed: int = 42
     """Of the new weights, the order of the ratings and dropout."""
     precision: Precision = "float32"

@@ -13,11 +13,8 @@ from torch.nn.functional import mse_loss
 
 from recsys.training.batches import Ratings, epoch_seed, n_batches, shuffled_batches
 from recsys.training.config import Precision, TrainingConfig
-from recsys.training.one_cycle import learning_rate_at, momentum_at
+from recsys.training.optimizer import schedule
 
-ADAM_EPS = 1e-5
-ADAM_BETA2 = 0.99
-"""Both as in fastai. Torch's smaller epsilon lets rarely seen rows take larger first steps."""
 MEASURE_CHUNK = 1 << 16
 """Pairs scored at once outside of training: bounds the memory, large enough to keep a GPU busy."""
 REPORT_EVERY = 32
@@ -29,23 +26,6 @@ class Errors(NamedTuple):
 
     rmse: float
     mae: float
-
-
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Adam with decoupled weight decay on tables and weights, as in fastai on no bias or norm of a layer.
-
-    A bias that is a table's row is a weight: decay is what keeps a rarely rated film's bias modest.
-    """
-    decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        is_layer_vector = name.startswith("layers.") and parameter.ndim == 1
-        (kept if is_layer_vector else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}]
-    if kept:
-        groups.append({"params": kept, "weight_decay": 0.0})
-    betas = (momentum_at(0, 1), ADAM_BETA2)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, eps=ADAM_EPS, fused=True)
 
 
 def train_epoch(
@@ -94,23 +74,14 @@ def train_epoch(
     return float(squared_error) / len(data.ratings)
 
 
-def schedule(optimizer: torch.optim.Optimizer, step: int, n_steps: int, highest: float) -> None:
-    """Set the learning rate and the momentum of a step."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate_at(step, n_steps, highest)
-        group["betas"] = (momentum_at(step, n_steps), ADAM_BETA2)
-
-
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
     """The context in which `precision` holds."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 @torch.no_grad()
-def measure(model: nn.Module, data: Ratings) -> Errors | None:
-    """Errors of the model in eval mode, summed in float64; None where there are no ratings."""
-    if not len(data.ratings):
-        return None
+def measure(model: nn.Module, data: Ratings) -> Errors:
+    """Errors of the model in eval mode, summed in float64."""
     model.eval()
     squared, absolute = torch.zeros(2, dtype=torch.float64, device=data.ratings.device)
     for user_index, item_index, ratings in zip(*(torch.split(c, MEASURE_CHUNK) for c in data), strict=True):

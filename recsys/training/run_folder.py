@@ -22,8 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from recsys.data.interactions import Interactions
+from recsys.data.splits import Split
 from recsys.errors import ConfigError
-from recsys.training.checkpoint import (
+from recsys.training.run_info import (
     INTERACTIONS,
     ITEMS,
     RUN_NAME,
@@ -64,8 +65,10 @@ class RunFolder:
         run_folder._folder.mkdir(parents=True)
         return run_folder
 
-    def write_data(self, interactions: Interactions, held_out: np.ndarray) -> dict[str, File]:
-        """Write ids and ratings; `held_out` is bool [n]. Returns the files for `RunInfo.files`."""
+    def write_data(self, interactions: Interactions, split: Split) -> dict[str, File]:
+        """Write ids and ratings, and which of them are held out. Returns the files for `RunInfo.files`."""
+        held_out = np.zeros(len(interactions), dtype=bool)
+        held_out[split.valid] = True
         columns = {
             "user_index": interactions.user_index.astype(np.int32, copy=False),
             "item_index": interactions.item_index.astype(np.int32, copy=False),
@@ -101,6 +104,7 @@ class RunFolder:
             name = names[what] = f"{what}-{info.epochs_done:04d}.safetensors"
             contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
             save_file(contiguous, self._folder / name)
+            shutil.copymode(self._folder / USERS, self._folder / name)  # safetensors lets only the owner read
             _fsync(self._folder / name)
             files[name] = describe_file(self._folder / name)
         info = msgspec.structs.replace(info, files=files, **names)
@@ -116,6 +120,11 @@ class RunFolder:
                 if old.name not in files:
                     old.unlink()
         return info
+
+    def discard(self) -> None:
+        """Remove what was written of a run that never got its first epoch."""
+        if self._folder != self.path:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _move_into_place(self) -> None:
         replaced = self.path.with_name(f".{self.path.name}.replaced")

@@ -15,15 +15,17 @@ from torch import Tensor, nn
 
 from recsys.data.interactions import Interactions
 from recsys.data.splits import Split, SplitRecipe, split
-from recsys.errors import CheckpointError, ConfigError, TrainingError
+from recsys.errors import TrainingError
 from recsys.models import Config, build
 from recsys.models.tables import average_untrained_rows
 from recsys.training.batches import Ratings, epoch_seed
-from recsys.training.checkpoint import FORMAT_VERSION, DataInfo, Epoch, ModelInfo, Run, RunInfo, load_run
+from recsys.training.checkpoint import Run, load_run
 from recsys.training.config import TrainingConfig
 from recsys.training.device import CompileMode, DeviceName, choose_device, should_compile
-from recsys.training.loop import make_optimizer, measure, train_epoch
+from recsys.training.loop import measure, train_epoch
+from recsys.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
 from recsys.training.run_folder import RunFolder, current_versions
+from recsys.training.run_info import FORMAT_VERSION, DataInfo, Epoch, ModelInfo, RunInfo
 
 
 @dataclass(frozen=True)
@@ -61,17 +63,14 @@ def train(
     """Train a new model and leave a run folder.
 
     Raises:
-        ConfigError: `output` is taken, the split leaves nothing to train on, or the device is not there.
+        ConfigError: `output` is taken, or the device is not there.
+        DataError: the data can't be split so.
         TrainingError: the loss is no longer finite; epochs that are on disk stay.
         OSError: the folder can't be written.
     """
     device = choose_device(machine.device)
-    held_out = _held_out(split(interactions, recipe), len(interactions))
-    if held_out.all():
-        raise ConfigError(
-            f"{len(interactions)} ratings, all held out by {recipe}: nothing is left to train on"
-        )
-    config = config.resolve(_range(interactions.ratings[~held_out]))
+    parts = split(interactions, recipe)
+    config = config.resolve(_range(interactions.ratings[parts.train]))
     folder = RunFolder.create(output, overwrite=overwrite)
     info = RunInfo(
         format_version=FORMAT_VERSION,
@@ -84,7 +83,7 @@ def train(
             licence=interactions.licence,
             item_key=interactions.item_key,
             n_ratings=len(interactions),
-            n_held_out=int(held_out.sum()),
+            n_held_out=len(parts.valid),
             ratings_range=_range(interactions.ratings),
         ),
         split=recipe,
@@ -93,14 +92,17 @@ def train(
         history=[],
         weights="",
         optimizer="",
-        files=folder.write_data(interactions, held_out),
+        files=folder.write_data(interactions, parts),
         versions=current_versions(),
     )
     torch.manual_seed(epoch_seed(training.seed, 0))
     # Made on the CPU and then moved, so that a seed means the same start on every device.
     model = build(kind, config, interactions.n_users, interactions.n_items).to(device)
     optimizer = make_optimizer(model, training)
-    return _fit(folder, info, model, optimizer, interactions, held_out, machine, reporter)
+    try:
+        return _fit(folder, info, model, optimizer, interactions, parts, machine, reporter)
+    finally:
+        folder.discard()  # nothing, once the first epoch is in place
 
 
 def resume(output: Path, *, machine: Machine = Machine(), reporter: Reporter = Reporter()) -> Run:
@@ -115,13 +117,12 @@ def resume(output: Path, *, machine: Machine = Machine(), reporter: Reporter = R
     run = load_run(output)
     device = choose_device(machine.device)
     interactions = run.interactions()
-    held_out = _held_out(run.split(), len(interactions))
     model = run.model().to(device)
     optimizer = make_optimizer(model, run.info.training)
-    _restore(optimizer, model, run)
+    restore_optimizer(optimizer, model, run.optimizer_state(), run.path / run.info.optimizer)
     info = msgspec.structs.replace(run.info, device=str(device), versions=current_versions())
     folder = RunFolder(output, resume=True)
-    return _fit(folder, info, model, optimizer, interactions, held_out, machine, reporter)
+    return _fit(folder, info, model, optimizer, interactions, run.split(), machine, reporter)
 
 
 def _fit(
@@ -130,13 +131,13 @@ def _fit(
     model: nn.Module,
     optimizer: torch.optim.AdamW,
     interactions: Interactions,
-    held_out: np.ndarray,
+    parts: Split,
     machine: Machine,
     reporter: Reporter,
 ) -> Run:
     device = torch.device(info.device)
-    data = _ratings(interactions, ~held_out, device)
-    valid = _ratings(interactions, held_out, device)
+    data = _ratings(interactions, parts.train, device)
+    valid = _ratings(interactions, parts.valid, device)
     trained_users = _touched(data.user_index, info.model.n_users)
     trained_items = _touched(data.item_index, info.model.n_items)
     forward = torch.compile(model, dynamic=True) if should_compile(machine.compile, device) else model
@@ -150,32 +151,25 @@ def _fit(
         epoch = Epoch(
             epoch=number,
             train_loss=train_loss,
-            valid_rmse=errors and errors.rmse,
-            valid_mae=errors and errors.mae,
+            valid_rmse=errors.rmse,
+            valid_mae=errors.mae,
             seconds=time.perf_counter() - started,
         )
         info = msgspec.structs.replace(info, history=[*info.history, epoch])
-        info = folder.commit(info, model.state_dict(), _state(optimizer, model))
+        info = folder.commit(info, model.state_dict(), optimizer_state(optimizer, model))
         reporter.on_epoch(epoch)
     return Run(folder.path, info)
-
-
-def _held_out(parts: Split, n_ratings: int) -> np.ndarray:
-    held_out = np.zeros(n_ratings, dtype=bool)
-    held_out[parts.valid] = True
-    assert len(parts.train) + len(parts.valid) == n_ratings, "a split is a partition"
-    return held_out
 
 
 def _range(ratings: np.ndarray) -> tuple[float, float]:
     return float(ratings.min()), float(ratings.max())
 
 
-def _ratings(interactions: Interactions, where: np.ndarray, device: torch.device) -> Ratings:
+def _ratings(interactions: Interactions, positions: np.ndarray, device: torch.device) -> Ratings:
     return Ratings(
-        torch.from_numpy(interactions.user_index[where].astype(np.int64)).to(device),
-        torch.from_numpy(interactions.item_index[where].astype(np.int64)).to(device),
-        torch.from_numpy(interactions.ratings[where].astype(np.float32)).to(device),
+        torch.from_numpy(interactions.user_index[positions].astype(np.int64)).to(device),
+        torch.from_numpy(interactions.item_index[positions].astype(np.int64)).to(device),
+        torch.from_numpy(interactions.ratings[positions].astype(np.float32)).to(device),
     )
 
 
@@ -193,33 +187,4 @@ def _check_finite(train_loss: float, model: nn.Module, number: int, info: RunInf
         raise TrainingError(
             f"training diverged in epoch {number}, with a loss of {train_loss}; {kept}. "
             f"Lower the learning rate ({info.training.learning_rate:g}), or give the model a --y-range."
-        )
-
-
-def _state(optimizer: torch.optim.AdamW, model: nn.Module) -> dict[str, Tensor]:
-    return {
-        f"{name}.{key}": value
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state[parameter].items()
-    }
-
-
-def _restore(optimizer: torch.optim.AdamW, model: nn.Module, run: Run) -> None:
-    """Give the optimizer the state of a run; the inverse of `_state`."""
-    tensors = run.optimizer_state()
-    expected = set()
-    for name, parameter in model.named_parameters():
-        shapes = {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
-        for key, shape in shapes.items():
-            tensor = tensors.get(f"{name}.{key}")
-            if tensor is None or tensor.shape != shape or tensor.dtype != torch.float32:
-                raise CheckpointError(
-                    f"{run.path / run.info.optimizer}: {name}.{key} is not float32 {list(shape)}. "
-                    f"Train the run again with --overwrite."
-                )
-            optimizer.state[parameter][key] = tensor.to(parameter.device)
-            expected.add(f"{name}.{key}")
-    if extra := set(tensors) - expected:
-        raise CheckpointError(
-            f"{run.path / run.info.optimizer} holds more than the optimizer's state: {extra}"
         )

@@ -1,0 +1,99 @@
+"""Measure anything that scores and recommends on a data set's held-out part, beside what needs no model.
+
+What is measured comes as two functions over indices, so that a torch module and an ONNX bundle go through the
+same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from recsys.data.interactions import Interactions
+from recsys.data.splits import Split
+from recsys.errors import ConfigError
+from recsys.evaluation.baselines import fit_biases, popularity, same_for_everyone
+from recsys.evaluation.item_lists import ItemLists
+from recsys.evaluation.ranking import RankingMetrics, ranking_metrics
+from recsys.evaluation.rating_errors import rating_errors
+
+Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(user_index [n], item_index [n]) -> scores float [n]. Indices are int64."""
+Recommend = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+"""(user_index [B], exclude_item_indices [B, E] 0-padded, k) -> int [B, k], best first, 0-padded."""
+
+DEFAULT_K = 10
+USERS_AT_ONCE = 256
+MAX_RANKED_USERS = 10_000
+"""Ranking costs users x items: beyond this, a sample tells as much (standard error of nDCG below 0.005)."""
+
+
+def evaluate(
+    interactions: Interactions, split: Split, score: Score, recommend: Recommend, k: int = DEFAULT_K
+) -> dict[str, Any]:
+    """Measure on the held-out part; plain numbers, ready for JSON.
+
+    Returns:
+        `rmse`, `mae` (ratings) over all held-out ratings; `ndcg_at_k`, `recall_at_k`, `precision_at_k`,
+        `mrr_at_k`, `hit_rate_at_k` over users with a held-out rating (a seeded sample of 10,000 where there
+        are more); `k`, `n_held_out`, `n_ranked_users`; and `baselines`: the same metrics, as far as they make
+        sense, for `global_mean`, `bias_only` and `popularity`.
+
+    Raises:
+        ConfigError: nothing is held out, or k is below 1.
+    """
+    if not len(split.valid):
+        raise ConfigError("nothing is held out, so there is nothing to measure on: train with a split")
+    if k < 1:
+        raise ConfigError(f"k is {k}: at least 1 is needed")
+    n_users, n_items = interactions.n_users, interactions.n_items
+    train_users, train_items = interactions.user_index[split.train], interactions.item_index[split.train]
+    train_ratings = interactions.ratings[split.train]
+    valid_users, valid_items = interactions.user_index[split.valid], interactions.item_index[split.valid]
+    seen = ItemLists.of(train_users, train_items, n_users)
+    held_out = ItemLists.of(valid_users, valid_items, n_users)
+    users = ranked_users(valid_users)
+
+    def errors(score: Score) -> dict[str, float]:
+        pairs = valid_users.astype(np.int64), valid_items.astype(np.int64)
+        return asdict(rating_errors(score(*pairs), interactions.ratings[split.valid]))
+
+    def ranking(recommend: Recommend) -> dict[str, float]:
+        return asdict(measure_ranking(recommend, users, seen, held_out, k))
+
+    mean = float(train_ratings.mean(dtype=np.float64))
+    biases = fit_biases(train_users, train_items, train_ratings, n_users, n_items)
+    return {
+        **errors(score),
+        **ranking(recommend),
+        "k": k,
+        "n_held_out": len(split.valid),
+        "n_ranked_users": len(users),
+        "baselines": {
+            "global_mean": errors(lambda users, items: np.full(len(users), mean)),
+            "bias_only": errors(biases.score) | ranking(same_for_everyone(biases.item_biases)),
+            "popularity": ranking(same_for_everyone(popularity(train_items, n_items))),
+        },
+    }
+
+
+def measure_ranking(
+    recommend: Recommend, users: np.ndarray, seen: ItemLists, held_out: ItemLists, k: int
+) -> RankingMetrics:
+    """Ask for every user's list, without what they have seen in training, and measure all lists together."""
+    # Users with lists of similar length together: the padding, and so the time, stays small.
+    users = users[np.argsort(seen.lengths(users), kind="stable")]
+    batches = np.split(users, range(USERS_AT_ONCE, len(users), USERS_AT_ONCE))
+    lists = np.concatenate([recommend(batch, seen.padded(batch), k) for batch in batches])
+    return ranking_metrics(users, lists, held_out)
+
+
+def ranked_users(valid_users: np.ndarray) -> np.ndarray:
+    """Distinct users of int [n], ascending, int64; a seeded sample where there are too many to rank."""
+    users = np.unique(valid_users).astype(np.int64)
+    if len(users) <= MAX_RANKED_USERS:
+        return users
+    return np.sort(np.random.default_rng(0).choice(users, MAX_RANKED_USERS, replace=False))

@@ -1,0 +1,61 @@
+"""Quality of top-k lists, full ranking: every item of the catalogue competes, minus the training items.
+
+Relevance is binary: a held-out item is relevant, whatever its rating. Definitions as in Microsoft's
+recommenders (`evaluation/python_evaluation.py`) and in Järvelin and Kekäläinen (2002) for nDCG; each value is
+the mean over the users who have at least one held-out item.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.evaluation.item_lists import ItemLists
+
+
+@dataclass(frozen=True)
+class RankingMetrics:
+    """All from 0 to 1, higher is better."""
+
+    ndcg_at_k: float
+    """Hits, discounted by log2(1 + rank), as a share of the best that the user's list could get."""
+    recall_at_k: float
+    """Hits as a share of the user's held-out items."""
+    precision_at_k: float
+    """Hits as a share of k."""
+    mrr_at_k: float
+    """1 / rank of the first hit; 0 without one."""
+    hit_rate_at_k: float
+    """Share of users with a hit."""
+
+
+def ranking_metrics(user_index: np.ndarray, top_items: np.ndarray, held_out: ItemLists) -> RankingMetrics:
+    """Measure lists against the held-out items.
+
+    Args:
+        user_index: int [B], B >= 1; each has a held-out item.
+        top_items: int [B, k], best first, 0-padded at the end; no item twice.
+        held_out: relevant items of every user, none twice.
+    """
+    k = top_items.shape[1]
+    n_relevant = held_out.lengths(user_index)  # [B]
+    hits = is_among(top_items, held_out.padded(user_index))  # [B, k]
+    n_hits = hits.sum(axis=1)
+    discounts = 1 / np.log2(np.arange(2, k + 2))
+    best_dcg = np.cumsum(discounts)[np.minimum(n_relevant, k) - 1]
+    first = hits.argmax(axis=1)  # 0 where there is no hit: masked below
+    return RankingMetrics(
+        ndcg_at_k=float(np.mean(hits @ discounts / best_dcg)),
+        recall_at_k=float(np.mean(n_hits / n_relevant)),
+        precision_at_k=float(np.mean(n_hits / k)),
+        mrr_at_k=float(np.mean((n_hits > 0) / (first + 1))),
+        hit_rate_at_k=float(np.mean(n_hits > 0)),
+    )
+
+
+def is_among(items: np.ndarray, lists: np.ndarray) -> np.ndarray:
+    """Which items are in the list of their row: int [B, k], int [B, R] -> bool [B, k]; 0 (padding) never is."""
+    n_items = 1 + max(items.max(initial=0), lists.max(initial=0))
+    rows = np.arange(len(items))[:, None] * n_items  # so that equal numbers mean equal items of one row
+    return np.isin(items + rows, (lists + rows)[lists > 0]) & (items > 0)

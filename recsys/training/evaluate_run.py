@@ -1,0 +1,24 @@
+"""Measure a run's model through torch."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from recsys.evaluation.evaluate import DEFAULT_K, evaluate
+from recsys.models.scoring import rank_items, score_pairs
+from recsys.training.checkpoint import Run
+from recsys.training.device import DeviceName, choose_device
+
+
+def evaluate_run(run: Run, k: int = DEFAULT_K, device: DeviceName = "auto") -> dict[str, Any]:
+    """Measure the run's last epoch on its held-out part; the result is `recsys.evaluation.evaluate`'s.
+
+    Raises:
+        CheckpointError: the run is damaged.
+        ConfigError: k is below 1, or the device is not there.
+    """
+    model = run.model().to(choose_device(device))
+    interactions = run.interactions()
+    rank = partial(rank_items, model, interactions.n_items)
+    return evaluate(interactions, run.split(), partial(score_pairs, model), rank, k)

@@ -55,7 +55,7 @@ def ranking_metrics(user_index: np.ndarray, top_items: np.ndarray, held_out: Ite
 
 
 def is_among(items: np.ndarray, lists: np.ndarray) -> np.ndarray:
-    """Which items are in the list of their row: int [B, k], int [B, R] -> bool [B, k]; 0 (padding) never is."""
+    """Which of int [B, k] items are in their row of int [B, R] lists: bool [B, k]; 0 (padding) never is."""
     n_items = 1 + max(items.max(initial=0), lists.max(initial=0))
     rows = np.arange(len(items))[:, None] * n_items  # so that equal numbers mean equal items of one row
     return np.isin(items + rows, (lists + rows)[lists > 0]) & (items > 0)

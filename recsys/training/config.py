@@ -15,14 +15,14 @@ Precision = Literal["float32", "bf16"]
 class TrainingConfig:
     """What decides a run's result, beside its data, its split and its model."""
 
-    weight_decay: float
-    """Decoupled: each step takes `learning rate x this` off every weight, biases of layers excepted. What is
-    right depends on the model: its config's `default_weight_decay` is a start."""
     epochs: int = 5
     batch_size: int = 256
     """Ratings a step."""
     learning_rate: float = 5e-3
     """The highest of the one-cycle schedule."""
+    weight_decay: float | None = None
+    """Decoupled: each step takes `learning rate x this` off every weight, biases of layers excepted. What is
+    right depends on the model; None: its config's `default_weight_decay`."""
     seed: int = 42
     """Of the new weights, the order of the ratings and dropout."""
     precision: Precision = "float32"
@@ -34,7 +34,8 @@ class TrainingConfig:
                 raise ConfigError(f"{name} is {value}: at least 1 is needed")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ConfigError(f"learning rate is {self.learning_rate}: it must be a number above 0")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ConfigError(f"weight decay is {self.weight_decay}: it must be a number from 0 on")
+        decay = self.weight_decay
+        if decay is not None and not (math.isfinite(decay) and decay >= 0):
+            raise ConfigError(f"weight decay is {decay}: it must be a number from 0 on")
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}: it must not be negative")

@@ -27,6 +27,7 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Adam
     for name, parameter in model.named_parameters():
         is_layer_vector = name.startswith("layers.") and parameter.ndim == 1
         (kept if is_layer_vector else decayed).append(parameter)
+    assert config.weight_decay is not None, "settled by `train`"
     groups = [{"params": decayed, "weight_decay": config.weight_decay}]
     if kept:
         groups.append({"params": kept, "weight_decay": 0.0})

@@ -22,7 +22,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from recsys.data.interactions import Interactions
-from recsys.data.splits import Split
 from recsys.errors import ConfigError
 from recsys.training.run_info import (
     INTERACTIONS,
@@ -65,10 +64,8 @@ class RunFolder:
         run_folder._folder.mkdir(parents=True)
         return run_folder
 
-    def write_data(self, interactions: Interactions, split: Split) -> dict[str, File]:
-        """Write ids and ratings, and which of them are held out. Returns the files for `RunInfo.files`."""
-        held_out = np.zeros(len(interactions), dtype=bool)
-        held_out[split.valid] = True
+    def write_data(self, interactions: Interactions, held_out: np.ndarray) -> dict[str, File]:
+        """Write ids and ratings; `held_out` is bool [n]. Returns the files for `RunInfo.files`."""
         columns = {
             "user_index": interactions.user_index.astype(np.int32, copy=False),
             "item_index": interactions.item_index.astype(np.int32, copy=False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -71,6 +71,10 @@ def train(
     device = choose_device(machine.device)
     parts = split(interactions, recipe)
     config = config.resolve(_range(interactions.ratings[parts.train]))
+    if training.weight_decay is None:
+        training = replace(training, weight_decay=config.default_weight_decay)
+    held_out = np.zeros(len(interactions), dtype=bool)
+    held_out[parts.valid] = True
     folder = RunFolder.create(output, overwrite=overwrite)
     info = RunInfo(
         format_version=FORMAT_VERSION,
@@ -92,7 +96,7 @@ def train(
         history=[],
         weights="",
         optimizer="",
-        files=folder.write_data(interactions, parts),
+        files=folder.write_data(interactions, held_out),
         versions=current_versions(),
     )
     torch.manual_seed(epoch_seed(training.seed, 0))

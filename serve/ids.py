@@ -89,9 +89,14 @@ class IdIndex:
     Args:
         name: "user_id" or "item_id", for the errors.
         ids: int64 or string [n]; the first stands for index 1.
+
+    Raises:
+        BundleError: an id is missing. One that is there twice is found at the first look-up.
     """
 
     def __init__(self, name: str, ids: pa.Array) -> None:
+        if ids.null_count:
+            raise BundleError(f"{ids.null_count} of {name} are missing. Export the bundle again.")
         self.name = name
         self.is_string = ids.type == pa.string()
         self._ids = ids
@@ -104,17 +109,14 @@ class IdIndex:
         """The ids of column `name` of a Parquet file.
 
         Raises:
-            BundleError: the file is damaged, has not `n` rows, or an id is missing or there twice.
+            BundleError: the file is damaged, has not `n` rows, or an id is missing.
         """
         table = ParquetTable(path, {name: ID_TYPES})
         if table.n_rows != n:
             raise BundleError(
                 f"{path} has {table.n_rows} rows, its manifest says {n}. Export the bundle again."
             )
-        ids = table.read([name])[name]
-        if ids.null_count:
-            raise BundleError(f"{path}: {ids.null_count} of {name} are missing. Export the bundle again.")
-        return cls(name, ids)
+        return cls(name, table.read([name])[name])
 
     def __len__(self) -> int:
         """Number of ids; row 0, "unknown", is not one."""

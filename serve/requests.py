@@ -1,0 +1,101 @@
+"""What a request must be, checked before a graph sees it: an index out of range is an error on one device
+and a silent zero on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from serve.errors import RequestError
+
+
+def is_one(value: Any) -> bool:
+    """Whether a request is for one id rather than for a list of them."""
+    if isinstance(value, (str, bytes)):
+        return True
+    if isinstance(value, np.ndarray):
+        return value.ndim == 0
+    return not hasattr(value, "__len__")
+
+
+def top_k(value: Any, largest: int) -> int:
+    """The length of a list: an int from 1 to what the graph ranks.
+
+    Raises:
+        RequestError: it is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise RequestError(f"top_k must be an integer, got {value!r}")
+    if not 1 <= value <= largest:
+        raise RequestError(
+            f"top_k must lie in 1 to {largest}, what this bundle ranks, got {value}. Export with a larger "
+            f"--top-k for more."
+        )
+    return int(value)
+
+
+def indices(name: str, value: np.ndarray, n_dims: int, highest: int) -> np.ndarray:
+    """Indices from 0 to `highest`: int64, `n_dims` axes, contiguous.
+
+    Raises:
+        RequestError: another shape or type, or an index out of range.
+    """
+    array = np.asarray(value)
+    if array.ndim != n_dims or array.dtype.kind not in "iu":
+        raise RequestError(f"{name} must be integers with {n_dims} axes, got {array.dtype} {array.shape}")
+    if array.size and (array.min() < 0 or array.max() > highest):
+        wrong = array[(array < 0) | (array > highest)][0]
+        raise RequestError(f"{name} must lie in 0 to {highest}, got {wrong}")
+    return np.ascontiguousarray(array, np.int64)
+
+
+def lists(name: str, value: Any, n_rows: int | None) -> list[Sequence[Any]]:
+    """One list for each row of a batch.
+
+    Args:
+        name: For the errors.
+        value: A list of lists; with `n_rows` None, a single list.
+        n_rows: Rows of the batch, None for a single request.
+
+    Raises:
+        RequestError: not a list, or another number of them.
+    """
+    rows = [value] if n_rows is None else value
+    if is_one(rows) or len(rows) != (1 if n_rows is None else n_rows):
+        raise RequestError(f"{name} must hold one list for each of {n_rows} users, got {value!r:.80}")
+    for row in rows:
+        if is_one(row):
+            raise RequestError(f"{name} must be a list for each user, got {row!r:.80}")
+    return list(rows)
+
+
+def ratings(values: Sequence[Any], low: float, high: float) -> np.ndarray:
+    """Ratings on the data's scale: float32 [n].
+
+    Raises:
+        RequestError: not numbers, not finite, or off the scale.
+    """
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise RequestError(f"ratings must be numbers, got {values!r:.80}") from None
+    if array.ndim != 1:
+        raise RequestError(f"ratings must be one list of numbers, got {array.ndim} axes")
+    # Written so that NaN fails too.
+    wrong = ~((array >= low) & (array <= high))
+    if wrong.any():
+        raise RequestError(
+            f"ratings must lie in {low:g} to {high:g}, the data's scale; got {array[wrong][0]:g}"
+        )
+    return array.astype(np.float32)
+
+
+def padded(rows: Sequence[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
+    """Rows of any length: [B, longest], 0-padded, at least one column."""
+    result = np.zeros((len(rows), max(1, *(len(row) for row in rows)) if rows else 1), dtype)
+    for place, row in enumerate(rows):
+        result[place, : len(row)] = row
+    return result

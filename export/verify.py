@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy.typing as npt
 import onnx_ir as ir
-from serve.device import available_devices
 
 from export.errors import ParityError
 from export.parity import N_REFERENCE, SCORE_TOLERANCE, check_graphs, check_tables, report
@@ -16,6 +15,7 @@ from export.runners import onnxruntime_runner, reference_runner
 from export.tables import initializers
 from export.trained import Trained, build_graphs, load_trained
 from serve.bundle import open_bundle
+from serve.device import Device, open_session, session_device
 from serve.manifest import FoldIn, Parity
 
 
@@ -60,7 +60,11 @@ def verify_folder(
     tolerance = SCORE_TOLERANCE * trained.score_span
     found = {name: initializers(ir.load(folder / f"{name}.onnx")) for name in expected}
     checks = [check_tables(found, expected)]
-    runners = [(device, onnxruntime_runner(folder, device), sample) for device in available_devices()]
+    # Every device that is really there: the CPU always, CUDA where a session ends up on it.
+    devices: list[Device] = ["cpu"]
+    if session_device(open_session(folder / "score.onnx", "auto")) == "cuda":
+        devices.append("cuda")
+    runners = [(str(device), onnxruntime_runner(folder, device), sample) for device in devices]
     runners.append(("onnx.reference", reference_runner(folder), sample.head(N_REFERENCE)))
     for provider, run, asked in runners:
         checks += check_graphs(

@@ -1,0 +1,91 @@
+"""`fold_in.onnx` against `numpy.linalg.solve` of the same ridge problem in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from export import reference
+from export.arrays import DotArrays
+from export.graphs.fold_in import fold_in_graph
+from export.graphs.recommend import recommend_graph
+from export.parity import compare_lists
+
+# Conjugate gradients in float32, 12 steps for 6 unknowns; relative to factors around 1.
+TOLERANCE = 1e-5
+STEPS = 12
+
+
+def folded(found: dict[str, np.ndarray]) -> np.ndarray:
+    return np.concatenate([found[n] for n in ("user_factors", "user_biases") if n in found], axis=1)
+
+
+@pytest.mark.parametrize("regularization", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("n_rated", [1, 3, 20])
+def test_equals_the_solver(dot_arrays, run_model, rng, regularization, n_rated) -> None:
+    items = np.stack([rng.permutation(np.arange(1, 24))[:n_rated] for _ in range(4)])
+    ratings = rng.integers(1, 6, items.shape).astype(np.float32)
+    model = fold_in_graph(dot_arrays, 10, regularization, STEPS)
+    found = run_model(model, {"item_indices": items, "ratings": ratings})
+    exact = np.stack(
+        [reference.fold_in(dot_arrays, i, r, regularization) for i, r in zip(items, ratings, strict=True)]
+    )
+    scale = max(1.0, np.abs(exact).max())
+    np.testing.assert_allclose(folded(found), exact, atol=TOLERANCE * scale)
+
+    bias = exact[:, 5:] if dot_arrays.user_biases is not None else None
+    logits = reference.dot_logits(dot_arrays, exact[:, :5], bias)
+    truth = reference.to_range(logits, dot_arrays.y_range)
+    tolerance = 10 * TOLERANCE * scale
+    errors, agreement = compare_lists(truth, items, found["top_item_indices"], found["top_scores"], tolerance)
+    assert errors.max() <= tolerance
+    assert agreement == 1.0
+
+
+def test_padding_changes_nothing_whatever_stands_in_it(dot_arrays, run_model) -> None:
+    model = fold_in_graph(dot_arrays, 10, 1.0, STEPS)
+    plain = {"item_indices": np.array([[3, 5]]), "ratings": np.array([[4, 1]], np.float32)}
+    padded = {
+        "item_indices": np.array([[3, 0, 5, 0]]),
+        "ratings": np.array([[4, np.nan, 1, 1e30]], np.float32),
+    }
+    expected, found = run_model(model, plain), run_model(model, padded)
+    np.testing.assert_allclose(folded(found), folded(expected), atol=1e-6)
+    np.testing.assert_array_equal(found["top_item_indices"], expected["top_item_indices"])
+
+
+def test_without_ratings_it_is_the_average_user(dot_arrays, run_model) -> None:
+    found = run_model(
+        fold_in_graph(dot_arrays, 10, 1.0, STEPS),
+        {"item_indices": np.zeros((1, 3), np.int64), "ratings": np.zeros((1, 3), np.float32)},
+    )
+    average = run_model(
+        recommend_graph(dot_arrays, 10),
+        {"user_index": np.array([0]), "exclude_item_indices": np.zeros((1, 1), np.int64)},
+    )
+    np.testing.assert_array_equal(found["top_item_indices"], average["top_item_indices"])
+    np.testing.assert_allclose(found["top_scores"], average["top_scores"], atol=1e-6)
+
+
+def test_ratings_at_the_ends_of_the_range_stay_finite(dot_arrays, run_model) -> None:
+    ends = dot_arrays.y_range or (0.5, 5.5)
+    found = run_model(
+        fold_in_graph(dot_arrays, 10, 1.0, STEPS),
+        {"item_indices": np.array([[1, 2]]), "ratings": np.array([ends], np.float32)},
+    )
+    assert np.isfinite(folded(found)).all()
+
+
+def test_a_user_who_rated_along_the_factors_is_recovered(run_model, rng) -> None:
+    """With hardly any ridge, ratings made by known factors give those factors back."""
+    item_factors = rng.normal(size=(41, 3)).astype(np.float32)
+    truth = np.array([0.7, -1.2, 0.4])
+    arrays = DotArrays(np.zeros((2, 3), np.float32), item_factors, None, None, None)
+    found = run_model(
+        fold_in_graph(arrays, 5, 1e-4, 8),
+        {
+            "item_indices": np.arange(1, 41)[None],
+            "ratings": (item_factors[1:] @ truth).astype(np.float32)[None],
+        },
+    )
+    np.testing.assert_allclose(found["user_factors"][0], truth, atol=1e-4)

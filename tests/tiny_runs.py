@@ -1,0 +1,130 @@
+"""Small runs with made-up weights: real run folders, written by the real code, without training.
+
+Needs torch. The bundles under tests/fixtures/bundles were exported from these (`python tests/tiny_runs.py`),
+so that the tests of `serve` have real bundles in an environment without torch.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from recsys.data.interactions import Interactions
+from recsys.data.splits import SplitRecipe
+from recsys.models import Config, DotBiasConfig, DotConfig, MlpConfig, build
+from recsys.training.config import TrainingConfig
+from recsys.training.run_folder import RunFolder, current_versions
+from recsys.training.run_info import DataInfo, Epoch, ModelInfo, RunInfo
+
+N_USERS, N_ITEMS = 30, 50
+GENRES = ("Action", "Comedy|Romance", "Drama", "Sci-Fi|Thriller", "(no genres listed)")
+
+FIXTURES = Path(__file__).parent / "fixtures" / "bundles"
+
+CONFIGS: dict[str, tuple[str, Config]] = {
+    "dot": ("dot", DotConfig(n_factors=6)),
+    "dot-bias": ("dot-bias", DotBiasConfig(n_factors=6, y_range=(0.0, 5.5))),
+    "dot-bias-string-ids": ("dot-bias", DotBiasConfig(n_factors=6, y_range=(0.0, 5.5))),
+    "mlp": (
+        "mlp",
+        MlpConfig(
+            n_user_factors=5, n_item_factors=7, hidden_layers=(12, 6), batch_norm=True, y_range=(0.0, 5.5)
+        ),
+    ),
+}
+
+
+def interactions(*, string_ids: bool = False) -> Interactions:
+    """30 users, 50 items, about 12 ratings each. Ids are not indices: users are 10, 20, …; items 1001, …"""
+    rng = np.random.default_rng(7)
+    rated = rng.random((N_USERS, N_ITEMS)) < 0.25
+    user_index, item_index = (axis.astype(np.int32) + 1 for axis in np.nonzero(rated))
+    user_ids = 10 * np.arange(1, N_USERS + 1)
+    item_ids = 1000 + np.arange(1, N_ITEMS + 1)
+    return Interactions(
+        name="tiny",
+        sha256="0" * 64,
+        licence="made up; no terms",
+        item_key="id",
+        users=pd.DataFrame({"user_id": [f"user-{i:03d}" for i in user_ids] if string_ids else user_ids}),
+        items=pd.DataFrame(
+            {
+                "item_id": [f"item-{i}" for i in item_ids] if string_ids else item_ids,
+                "title": [f"Movie {i}, The ({1950 + i})" for i in range(1, N_ITEMS + 1)],
+                "genres": [GENRES[i % len(GENRES)] for i in range(N_ITEMS)],
+                "year": pd.array([1950 + i if i % 7 else None for i in range(1, N_ITEMS + 1)], dtype="Int64"),
+            }
+        ),
+        user_index=user_index,
+        item_index=item_index,
+        ratings=rng.integers(1, 11, len(user_index)).astype(np.float32) / 2,
+        timestamps=rng.integers(800_000_000, 900_000_000, len(user_index)),
+    )
+
+
+def weights(kind: str, config: Config) -> dict[str, torch.Tensor]:
+    """State of a model with weights from numpy's generator: the same on every machine."""
+    rng = np.random.default_rng(3)
+    state = build(kind, config, N_USERS, N_ITEMS).state_dict()
+    for name, tensor in state.items():
+        if tensor.is_floating_point():
+            array = rng.normal(0.0, 0.5, tuple(tensor.shape)).astype(np.float32)
+            if name.endswith("running_var"):
+                array = np.abs(array) + 0.5
+            if name in ("user_factors", "item_factors", "user_biases", "item_biases"):
+                array[0] = array[1:].mean(axis=0)
+            state[name] = torch.from_numpy(array)
+    return state
+
+
+def make_run(path: Path, name: str) -> Path:
+    """Write the run of `CONFIGS[name]` to `path`."""
+    kind, config = CONFIGS[name]
+    data = interactions(string_ids=name.endswith("string-ids"))
+    held_out = np.random.default_rng(5).random(len(data)) < 0.2
+    folder = RunFolder.create(path, overwrite=False)
+    info = RunInfo(
+        format_version=1,
+        model=ModelInfo(kind=kind, config=asdict(config), n_users=N_USERS, n_items=N_ITEMS),
+        data=DataInfo(
+            name=data.name,
+            sha256=data.sha256,
+            licence=data.licence,
+            item_key=data.item_key,
+            n_ratings=len(data),
+            n_held_out=int(held_out.sum()),
+            ratings_range=(float(data.ratings.min()), float(data.ratings.max())),
+        ),
+        split=SplitRecipe(kind="random"),
+        training=TrainingConfig(weight_decay=0.1),
+        device="cpu",
+        history=[Epoch(epoch=1, train_loss=1.0, valid_rmse=1.0, valid_mae=1.0, seconds=0.0)],
+        weights="",
+        optimizer="",
+        files=folder.write_data(data, held_out),
+        versions=current_versions(),
+    )
+    state = weights(kind, config)
+    folder.commit(info, state, {})
+    return path
+
+
+def main() -> None:
+    """Make the fixtures anew."""
+    from export.bundle import export_run
+
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in CONFIGS:
+            run = make_run(Path(temporary) / name, name)
+            shutil.rmtree(FIXTURES / name, ignore_errors=True)
+            export_run(run, FIXTURES / name)
+
+
+if __name__ == "__main__":
+    main()

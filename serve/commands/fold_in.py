@@ -1,0 +1,69 @@
+"""`recsys fold-in`: recommendations for somebody new, from a few ratings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from serve.commands.options import (
+    bundle_argument,
+    device_option,
+    item_fields,
+    json_option,
+    listed,
+    print_items,
+    print_json,
+    top_k_option,
+)
+
+
+def _parse_rates(
+    context: click.Context, option: click.Parameter, values: tuple[str, ...]
+) -> list[tuple[str, float]]:
+    """Each "TITLE_OR_ID=RATING" as its two parts. A title may hold "=", so the last one counts."""
+    parsed = []
+    for value in values:
+        item, _, rating = value.rpartition("=")
+        try:
+            parsed.append((item.strip(), float(rating)))
+        except ValueError:
+            item = ""
+        if not item.strip():
+            raise click.BadParameter(f"{value!r} is not TITLE_OR_ID=RATING, such as 'Toy Story (1995)=5'.")
+    return parsed
+
+
+@click.command()
+@bundle_argument
+@click.option(
+    "--rate",
+    "rates",
+    callback=_parse_rates,
+    multiple=True,
+    required=True,
+    metavar="TITLE_OR_ID=RATING",
+    help="A rating of an item, by its title or id; repeat it.",
+)
+@top_k_option
+@device_option
+@json_option
+def fold_in(bundle: Path, rates: list[tuple[str, float]], top_k: int, device: str, as_json: bool) -> None:
+    """Recommend to somebody who is not in BUNDLE, from a few ratings; nothing is trained.
+
+    \b
+      recsys fold-in artifacts/default --rate "Toy Story (1995)=5" --rate "Heat (1995)=2"
+    """
+    from serve.recommender import Recommender
+
+    recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
+    items = recommender.items
+    rated = [item_fields(items.resolve(text), items) for text, _ in rates]
+    ratings = [rating for _, rating in rates]
+    ranking = recommender.fold_in([entry["item_id"] for entry in rated], ratings, top_k)
+    entries = listed(ranking, items)
+    if as_json:
+        echoed = [{**entry, "rating": rating} for entry, rating in zip(rated, ratings, strict=True)]
+        print_json({"ratings": echoed, "items": entries})
+        return
+    print_items(entries, "score")

@@ -1,0 +1,154 @@
+"""`recsys inspect`: what is inside a bundle, after checking all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from serve.commands.options import bundle_argument, json_option, print_json
+
+if TYPE_CHECKING:
+    from serve.manifest import Manifest, Tensor
+
+
+@click.command()
+@bundle_argument
+@json_option
+def inspect(bundle: Path, as_json: bool) -> None:
+    """Show what is in BUNDLE: graphs, tables, files, metrics, parity, and where it all comes from.
+
+    The bundle is checked first: every checksum, every graph, every float.
+    """
+    from serve.bundle import open_bundle
+
+    opened = open_bundle(bundle)
+    if as_json:
+        import msgspec
+
+        print_json(
+            {
+                "bundle": str(opened.path),
+                "version": opened.version,
+                "checked": True,
+                **msgspec.to_builtins(opened.manifest),
+            }
+        )
+        return
+    click.echo(f"{opened.path}\nversion {opened.version}: every checksum, graph and float is in order\n")
+    click.echo("\n\n".join(_sections(opened.manifest)))
+
+
+def _sections(manifest: Manifest) -> list[str]:
+    from serve.commands.table import format_table
+
+    model, data = manifest.model, manifest.data
+    score_range = "unbounded" if model.score_range is None else "{:g} to {:g}".format(*model.score_range)
+    sections = [
+        _pairs(
+            "Model",
+            {
+                "kind": model.kind,
+                "users": f"{model.n_users:,}",
+                "items": f"{model.n_items:,}",
+                "factors": model.n_factors,
+                "scores": score_range,
+                **model.config,
+            },
+        ),
+        f"Graphs (opset {manifest.opset}, IR version {manifest.ir_version})\n"
+        + format_table(
+            ["graph", "inputs", "outputs", "K"],
+            [
+                [name, _tensors(graph.inputs), _tensors(graph.outputs), str(graph.top_k or "")]
+                for name, graph in manifest.graphs.items()
+            ],
+            align="<<<>",
+        ),
+        "Tables\n"
+        + format_table(
+            ["table", "type", "shape", "bytes", "graphs"],
+            [
+                [table.name, table.dtype, _shape(table.shape), f"{table.bytes:,}", ", ".join(table.graphs)]
+                for table in manifest.tables
+            ],
+            align="<<>><",
+        ),
+        "Files\n"
+        + format_table(
+            ["file", "bytes", "SHA-256"],
+            [[name, f"{file.bytes:,}", file.sha256] for name, file in manifest.files.items()],
+            align="<><",
+        ),
+        _pairs("Metrics", manifest.metrics),
+        f"Parity with torch: {'passed' if manifest.parity.passed else 'FAILED'}\n"
+        + format_table(
+            ["graph", "runtime", "n", "largest error", "mean error", "tolerance", "lists agree", ""],
+            [
+                [
+                    check.graph,
+                    check.provider,
+                    f"{check.n:,}",
+                    f"{check.max_error:.2g}",
+                    f"{check.mean_error:.2g}",
+                    f"{check.tolerance:.2g}",
+                    "" if check.list_agreement is None else f"{check.list_agreement:.2%}",
+                    "passed" if check.passed else "FAILED",
+                ]
+                for check in manifest.parity.checks
+            ],
+            align="<<>>>>><",
+        ),
+        _pairs(
+            "Data",
+            {
+                "name": data.name,
+                "ratings": f"{data.n_ratings:,}, from {data.ratings_range[0]:g} to {data.ratings_range[1]:g}",
+                "items are": data.item_key,
+                "SHA-256": data.sha256,
+                "licence": data.licence,
+            },
+        ),
+        _pairs("Split", manifest.split),
+        _pairs("Training", {"seed": manifest.training.seed, **manifest.training.settings}),
+        _pairs("Versions", manifest.versions),
+    ]
+    if manifest.fold_in is not None:
+        fold_in = manifest.fold_in
+        sections.insert(
+            5,
+            _pairs(
+                "Fold-in",
+                {
+                    "regularization": f"{fold_in.regularization:g}",
+                    "steps": fold_in.steps,
+                    "held-out RMSE": f"{fold_in.held_out_rmse:.4f} ({fold_in.n_held_out_users:,} users)",
+                },
+            ),
+        )
+    return sections
+
+
+def _pairs(title: str, values: Mapping[str, Any], indent: str = "  ") -> str:
+    """A title, and a line for each value; mappings inside are indented."""
+    from serve.commands.table import printable
+
+    widest = max((len(name) for name in values), default=0)
+    lines = [title]
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            lines.append(indent + _pairs(printable(name), value, indent + "  "))
+        else:
+            shown = f"{value:.4f}" if isinstance(value, float) and abs(value) >= 0.001 else str(value)
+            lines.append(f"{indent}{printable(name):<{widest}}  {printable(shown)}")
+    return "\n".join(lines)
+
+
+def _tensors(tensors: list[Tensor]) -> str:
+    return ", ".join(f"{tensor.name} {tensor.dtype}{_shape(tensor.shape)}" for tensor in tensors)
+
+
+def _shape(shape: list[Any]) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"

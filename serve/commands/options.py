@@ -1,0 +1,56 @@
+"""What the answering commands share: their arguments, and the shape of a list of items."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from serve.catalogue import Catalogue
+    from serve.recommender import Ranking
+
+bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
+top_k_option = click.option(
+    "-k", "--top-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many items to list."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto takes a GPU that truly works, else the CPU.",
+)
+
+
+def item_fields(item_index: int, items: Catalogue) -> dict[str, Any]:
+    """`item_id` and `title` of one item; the title is None where the data has none."""
+    item = items[item_index]
+    return {"item_id": item.item_id, "title": item.title}
+
+
+def listed(ranking: Ranking, items: Catalogue) -> list[dict[str, Any]]:
+    """`item_id`, `title` and `score` of each item of one list, best first."""
+    n = int(ranking.count)
+    pairs = zip(ranking.item_indices[:n].tolist(), ranking.scores[:n].tolist(), strict=True)
+    return [{**item_fields(index, items), "score": score} for index, score in pairs]
+
+
+def print_json(value: Any) -> None:
+    """One object on one line of stdout."""
+    import msgspec
+
+    click.echo(msgspec.json.encode(value))
+
+
+def print_items(entries: list[dict[str, Any]], score_name: str) -> None:
+    """A table of what `listed` gives."""
+    from serve.commands.table import format_table
+
+    rows = [
+        [str(rank), f"{entry['score']:.2f}", str(entry["item_id"]), entry["title"] or ""]
+        for rank, entry in enumerate(entries, 1)
+    ]
+    click.echo(format_table(["", score_name, "id", "title"], rows, align=">>><"))

@@ -49,16 +49,7 @@ class RunFolder:
         Raises:
             ConfigError: something is there, and `overwrite` was not asked for, or it is not a run.
         """
-        if path.is_symlink():
-            raise ConfigError(f"{path} is a link. Name the folder itself.")
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            if not is_run(path):
-                raise ConfigError(f"{path} is there, and it is not a run: it stays. Choose another --output.")
-            if not overwrite:
-                raise ConfigError(
-                    f"{path} holds a run. Continue it with --resume, replace it with --overwrite, "
-                    f"or choose another --output."
-                )
+        check_free(path, overwrite)
         run_folder = cls(path)
         shutil.rmtree(run_folder._folder, ignore_errors=True)  # what a killed run has left
         run_folder._folder.mkdir(parents=True)
@@ -132,6 +123,25 @@ class RunFolder:
         _fsync(self.path.parent)
         shutil.rmtree(replaced, ignore_errors=True)
         self._folder = self.path
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Refuse a place where a run can't go. Whatever is not a run, is never overwritten.
+
+    Raises:
+        ConfigError: something is there, and `overwrite` was not asked for, or it is not a run.
+    """
+    if path.is_symlink():
+        raise ConfigError(f"{path} is a link. Name the folder itself.")
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not is_run(path):
+        raise ConfigError(f"{path} is there, and it is not a run: it stays. Choose another --output.")
+    if not overwrite:
+        raise ConfigError(
+            f"{path} holds a run. Continue it with --resume, replace it with --overwrite, or choose another "
+            f"--output."
+        )
 
 
 def current_versions() -> dict[str, str]:

@@ -14,18 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from recsys.data.interactions import Interactions
-from recsys.data.splits import Split, SplitRecipe, split
+from recsys.data.splits import Split, split
 from recsys.errors import TrainingError
-from recsys.models import Config, build
+from recsys.models import build
 from recsys.models.tables import average_untrained_rows
 from recsys.training.batches import Ratings, epoch_seed
 from recsys.training.checkpoint import Run, load_run
-from recsys.training.config import TrainingConfig
 from recsys.training.device import CompileMode, DeviceName, choose_device, should_compile
 from recsys.training.loop import measure, train_epoch
 from recsys.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
 from recsys.training.run_folder import RunFolder, current_versions
 from recsys.training.run_info import FORMAT_VERSION, DataInfo, Epoch, ModelInfo, RunInfo
+from recsys.training.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,7 @@ class Reporter:
 
 def train(
     interactions: Interactions,
-    recipe: SplitRecipe,
-    kind: str,
-    config: Config,
-    training: TrainingConfig,
+    settings: Settings,
     output: Path,
     *,
     overwrite: bool = False,
@@ -69,8 +66,9 @@ def train(
         OSError: the folder can't be written.
     """
     device = choose_device(machine.device)
-    parts = split(interactions, recipe)
-    config = config.resolve(_range(interactions.ratings[parts.train]))
+    parts = split(interactions, settings.split)
+    config = settings.config.resolve(_range(interactions.ratings[parts.train]))
+    training = settings.training
     if training.weight_decay is None:
         training = replace(training, weight_decay=config.default_weight_decay)
     held_out = np.zeros(len(interactions), dtype=bool)
@@ -79,7 +77,10 @@ def train(
     info = RunInfo(
         format_version=FORMAT_VERSION,
         model=ModelInfo(
-            kind=kind, config=asdict(config), n_users=interactions.n_users, n_items=interactions.n_items
+            kind=settings.kind,
+            config=asdict(config),
+            n_users=interactions.n_users,
+            n_items=interactions.n_items,
         ),
         data=DataInfo(
             name=interactions.name,
@@ -90,7 +91,7 @@ def train(
             n_held_out=len(parts.valid),
             ratings_range=_range(interactions.ratings),
         ),
-        split=recipe,
+        split=settings.split,
         training=training,
         device=str(device),
         history=[],
@@ -101,7 +102,7 @@ def train(
     )
     torch.manual_seed(epoch_seed(training.seed, 0))
     # Made on the CPU and then moved, so that a seed means the same start on every device.
-    model = build(kind, config, interactions.n_users, interactions.n_items).to(device)
+    model = build(settings.kind, config, interactions.n_users, interactions.n_items).to(device)
     optimizer = make_optimizer(model, training)
     try:
         return _fit(folder, info, model, optimizer, interactions, parts, machine, reporter)

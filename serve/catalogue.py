@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -139,6 +138,8 @@ class Catalogue:
             ]
         )
         best = np.argsort(-rough, kind="stable")[:N_COMPARED]
+        import difflib
+
         matcher = difflib.SequenceMatcher(b=wanted, autojunk=False)
 
         def likeness(place: int) -> float:

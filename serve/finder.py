@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from serve.parquet import numbers
+
 # A direct table may be this much longer than the list of ids (4 bytes for each slot).
 COMPACT = 8
 SHORTEST_TABLE = 65_536
@@ -31,20 +33,20 @@ def make_finder(ids: pa.Array) -> Finder:
     """The quickest finder for these ids, int64 or string [n]; the first stands for index 1."""
     if ids.type == pa.string():
         return Strings(ids)
-    numbers = ids.to_numpy()
-    low, high = int(numbers.min()), int(numbers.max())
-    if high - low < max(SHORTEST_TABLE, COMPACT * len(numbers)):
-        return CompactNumbers(numbers, low, high)
-    return SparseNumbers(numbers)
+    values = numbers(ids)
+    low, high = int(values.min()), int(values.max())
+    if high - low < max(SHORTEST_TABLE, COMPACT * len(values)):
+        return CompactNumbers(values, low, high)
+    return SparseNumbers(values)
 
 
 class CompactNumbers:
     """id - lowest id -> index."""
 
-    def __init__(self, numbers: np.ndarray, low: int, high: int) -> None:
+    def __init__(self, values: np.ndarray, low: int, high: int) -> None:
         self.low = low
         self.table = np.zeros(high - low + 1, np.int32)
-        self.table[numbers - low] = np.arange(1, len(numbers) + 1, dtype=np.int32)
+        self.table[values - low] = np.arange(1, len(values) + 1, dtype=np.int32)
         self.n_distinct = int(np.count_nonzero(self.table))
 
     def one(self, value: int) -> int:
@@ -63,9 +65,9 @@ class CompactNumbers:
 class SparseNumbers:
     """Sorted ids and their indices, found by bisection."""
 
-    def __init__(self, numbers: np.ndarray) -> None:
-        order = np.argsort(numbers, kind="stable")
-        self.sorted = numbers[order]
+    def __init__(self, values: np.ndarray) -> None:
+        order = np.argsort(values, kind="stable")
+        self.sorted = values[order]
         self.index = order + 1
         self.n_distinct = 1 + int(np.count_nonzero(np.diff(self.sorted)))
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from serve.errors import BundleError, RequestError
 from serve.finder import Finder, make_finder
-from serve.parquet import ParquetTable, write_columns
+from serve.parquet import ParquetTable, numbers, write_columns
 
 ID_TYPES = (pa.int64(), pa.string())
 
@@ -100,7 +100,7 @@ class IdIndex:
         self.name = name
         self.is_string = ids.type == pa.string()
         self._ids = ids
-        self._numbers = None if self.is_string else ids.to_numpy()
+        self._numbers = None if self.is_string else numbers(ids)
         self._lock = threading.Lock()
         self._find: Finder | None = None
 
@@ -173,9 +173,10 @@ class IdIndex:
         if self._numbers is not None:
             # Index 0 wraps to the last id, and is then replaced.
             return np.where(index > 0, self._numbers[index - 1], -1)
-        places = pa.array(index.ravel() - 1, mask=index.ravel() == 0)
-        result: np.ndarray = self._ids.take(places).to_numpy(zero_copy_only=False).reshape(index.shape)
-        return result
+        flat = [self._ids[i - 1].as_py() if i else None for i in index.ravel().tolist()]
+        result = np.empty(len(flat), object)
+        result[:] = flat
+        return result.reshape(index.shape)
 
     def one_id(self, index: int) -> int | str:
         """The id at one index, from 1 to n."""
@@ -196,10 +197,8 @@ class IdIndex:
     def _int64(self, ids: Any) -> np.ndarray:
         if isinstance(ids, (pa.Array, pa.ChunkedArray)):
             if not pa.types.is_integer(ids.type) or ids.null_count:
-                raise self._wrong(
-                    ids.filter(ids.is_null())[0] if ids.null_count else ids[0] if len(ids) else ids.type
-                )
-            ids = ids.to_numpy()
+                raise self._wrong(None if ids.null_count else ids[0] if len(ids) else ids.type)
+            ids = numbers(pa.concat_arrays(ids.chunks) if isinstance(ids, pa.ChunkedArray) else ids)
         elif hasattr(ids, "__array__"):
             ids = np.asarray(ids)
         if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from serve.errors import BundleError
-from serve.parquet import ParquetTable, write_columns
+from serve.parquet import ParquetTable, numbers, write_columns
 
 
 def write_seen(
@@ -168,10 +168,10 @@ class Seen:
         for number in self._holding(user_index):
             with self._lock:
                 columns = self._file.read(self._file.columns, number)
-            users = columns["user_index"].to_numpy()
+            users = numbers(columns["user_index"])
             place = slice(*users.searchsorted([user_index, user_index + 1]))
             for name in names:
-                parts[name].append(columns[name].to_numpy()[place])
+                parts[name].append(numbers(columns[name])[place])
         empty = {"item_index": np.int32, "rating": np.float32, "timestamp": np.int64}
         whole = {name: np.concatenate([np.empty(0, empty[name]), *parts[name]]) for name in names}
         items = whole["item_index"]
@@ -207,7 +207,7 @@ class Seen:
         columns = self._file.read(["user_index", "item_index"], number)
         if any(column.null_count for column in columns.values()):
             raise self._damaged(f"row group {number} has nulls")
-        user, item = (columns[name].to_numpy() for name in ("user_index", "item_index"))
+        user, item = (numbers(columns[name]) for name in ("user_index", "item_index"))
         if not len(user):
             raise self._damaged(f"row group {number} is empty")
         if item.min() < 1 or item.max() > self._n_items:
@@ -218,7 +218,6 @@ class Seen:
         if user[0] != self._lows[number] or user[-1] != self._highs[number] or (np.diff(key) <= 0).any():
             raise self._damaged(f"row group {number} is not sorted by user and item")
         starts = np.concatenate([[0], np.flatnonzero(np.diff(user)) + 1, [len(user)]])
-        item.flags.writeable = False
         return _Group(user[starts[:-1]], starts, item)
 
     def _damaged(self, what: str) -> BundleError:

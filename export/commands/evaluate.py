@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from recsys.commands.data_options import data_options, load_from_options
 
@@ -27,9 +28,13 @@ COLUMNS = {
 
 
 @click.command()
-@click.argument("run_or_bundle", type=click.Path(path_type=Path))
-@click.option("-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Length of the lists.")
-@click.option("--data", metavar="NAME_OR_PATH", help="Ratings that a bundle was trained on. [default: by its name]")
+@click.argument("run_or_bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Length of the lists."
+)
+@click.option(
+    "--data", metavar="NAME_OR_PATH", help="Ratings that a bundle was trained on. [default: by its name]"
+)
 @data_options
 @click.option(
     "--device",
@@ -41,7 +46,14 @@ COLUMNS = {
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
 @click.pass_context
 def evaluate(
-    ctx: click.Context, /, run_or_bundle: Path, k: int, data: str | None, device: Any, as_json: bool, **options: Any
+    ctx: click.Context,
+    /,
+    run_or_bundle: Path,
+    k: int,
+    data: str | None,
+    device: Any,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Measure RUN_OR_BUNDLE on the ratings that were held out of its training.
 
@@ -50,8 +62,8 @@ def evaluate(
     damped biases of users and items; and the most rated items.
 
     A run holds its ratings. A bundle does not: the data set is read again by its name, or as --data and the
-    options beside it say, checked against the bundle's checksum, and split by the bundle's recipe. A bundle is
-    measured through onnxruntime alone, without torch.
+    options beside it say, checked against the bundle's checksum, and split by the bundle's recipe. A bundle
+    is measured through onnxruntime alone, without torch.
     """
     if (run_or_bundle / "run.json").is_file():
         if given := list(_given(ctx)):
@@ -70,3 +82,45 @@ def evaluate(
         click.echo(json.dumps(result, indent=2))
         return
     _print_table(run_or_bundle, result)
+
+
+def _ratings(
+    ctx: click.Context, recommender: Recommender, data: str | None, options: dict[str, Any]
+) -> Interactions:
+    """The ratings of the bundle's data set: by its name, where no data was named."""
+    from recsys.data.catalog import KNOWN
+
+    manifest = recommender.manifest
+    source = data or manifest.data.name
+    if data is None and source not in KNOWN:
+        raise click.UsageError(
+            f"the bundle was trained on {source!r}, no known data set: name it with --data."
+        )
+    if ctx.get_parameter_source("item_key") is not ParameterSource.COMMANDLINE:
+        options["item_key"] = manifest.data.item_key
+    return load_from_options(source, **options)
+
+
+def _given(ctx: click.Context) -> Iterator[str]:
+    """The options on the command line that say which data to read."""
+    for parameter in ctx.command.params:
+        given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if given and parameter.name not in ("run_or_bundle", "k", "device", "as_json"):
+            yield parameter.opts[0]
+
+
+def _print_table(path: Path, result: dict[str, Any]) -> None:
+    from serve.commands.table import format_table
+
+    rows = [
+        [
+            name.replace("_", " "),
+            *(f"{metrics[key]:.4f}" if key in metrics else "-" for key in COLUMNS.values()),
+        ]
+        for name, metrics in {"the model": result, **result["baselines"]}.items()
+    ]
+    headers = ["", *(title.format(k=result["k"]) for title in COLUMNS)]
+    click.echo(format_table(headers, rows, "<" + ">" * len(COLUMNS)))
+    click.echo(
+        f"\n{path}: {result['n_held_out']:,} held-out ratings; lists of {result['n_ranked_users']:,} users"
+    )

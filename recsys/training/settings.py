@@ -62,16 +62,13 @@ def _sort(kind: str, asked: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
     names = {field.name for field in fields(kind_of(kind).config)}
     if "factors" in asked:
         factors = asked.pop("factors")
-        asked |= {
-            name: factors for name in ("n_factors", "n_user_factors", "n_item_factors") if name in names
-        }
+        asked |= dict.fromkeys({"n_factors", "n_user_factors", "n_item_factors"} & names, factors)
     training = {field.name for field in fields(TrainingConfig)} & asked.keys()
     split = {field.name for field in fields(SplitRecipe)} & asked.keys()
     model = asked.keys() - training - split
     if unknown := model - names:
-        raise ConfigError(
-            f"a {kind} model has no {', '.join(sorted(unknown))}. Leave it out, or choose another."
-        )
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(unknown))
+        raise ConfigError(f"a {kind} model has no {options}: leave it out, or choose another model")
     first, second, third = ({name: asked[name] for name in group} for group in (model, training, split))
     return first, second, third
 

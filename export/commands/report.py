@@ -1,7 +1,8 @@
-"""What `recsys export` and `recsys verify` print."""
+"""What `recsys export` and `recsys verify` print: tables that fit into 80 columns."""
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -10,9 +11,7 @@ from serve.manifest import File, Parity
 
 def print_files(console: Console, files: dict[str, File]) -> None:
     """The files of a bundle with their sizes."""
-    table = Table(title="Files", title_justify="left")
-    table.add_column("file")
-    table.add_column("bytes", justify="right")
+    table = _table("Files", ["file"], ["bytes"])
     table.add_column("SHA-256")
     for name, file in files.items():
         table.add_row(name, f"{file.bytes:,}", f"{file.sha256[:12]}…")
@@ -23,24 +22,35 @@ def print_files(console: Console, files: dict[str, File]) -> None:
 
 def print_parity(console: Console, parity: Parity) -> None:
     """The parity report: one row a graph and provider; errors in ratings, or cosines."""
-    table = Table(title="Parity with torch", title_justify="left")
-    for name in ("graph", "provider"):
-        table.add_column(name)
-    for name in ("asked", "largest error", "mean error", "tolerance", "lists agree", "RMSE torch / ONNX"):
-        table.add_column(name, justify="right")
-    table.add_column("")
+    table = _table(
+        "Parity with torch",
+        ["graph", "on"],
+        ["asked", "max error", "mean", "allowed", "lists", ""],
+    )
     for check in parity.checks:
-        agreement = "" if check.list_agreement is None else f"{check.list_agreement:.2%}"
-        rmse = "" if check.rmse_torch is None else f"{check.rmse_torch:.6f} / {check.rmse_onnx:.6f}"
         table.add_row(
             check.graph,
-            check.provider,
+            check.provider.removeprefix("onnx."),
             f"{check.n:,}",
             f"{check.max_error:.1e}",
             f"{check.mean_error:.1e}",
             f"{check.tolerance:.1e}",
-            agreement,
-            rmse,
-            "[green]equal[/]" if check.passed else "[red]DIFFERS[/]",
+            "" if check.list_agreement is None else f"{check.list_agreement:.1%}",
+            "[green]ok[/]" if check.passed else "[red]NO[/]",
         )
     console.print(table)
+    for check in parity.checks:
+        if check.rmse_torch is not None and check.provider != "onnx.reference":
+            console.print(
+                f"RMSE of the held-out ratings: torch {check.rmse_torch:.6f}, "
+                f"ONNX on {check.provider} {check.rmse_onnx:.6f}"
+            )
+
+
+def _table(title: str, left: list[str], right: list[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in left:
+        table.add_column(name, no_wrap=True)
+    for name in right:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table

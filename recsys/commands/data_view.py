@@ -76,8 +76,10 @@ def _summary(summary: Summary) -> Table:
 def _rows(title: str, frame: pd.DataFrame) -> Table:
     table = Table(title=f"\n{title}", title_justify="left")
     for name in frame:
-        right = pd.api.types.is_numeric_dtype(frame[name])
-        table.add_column(str(name), justify="right" if right else "left", no_wrap=True)
+        if pd.api.types.is_numeric_dtype(frame[name]):
+            table.add_column(str(name), justify="right", no_wrap=True, min_width=len(str(name)))
+        else:
+            table.add_column(str(name), no_wrap=True)  # gives way where the terminal is narrow
     for row in frame.itertuples(index=False):
         table.add_row(*(Text(_cell(str(name), value)) for name, value in zip(frame, row, strict=True)))
     return table
@@ -93,12 +95,12 @@ def _cell(name: str, value: Any) -> str:
 
 def _crosstab(interactions: Interactions, width: int) -> Table:
     """Titles stand over the columns where there are any; as many columns as fit."""
-    n_items = max(1, min(15, (width - 12) // (TITLE_WIDTH + 1)))
+    n_items = max(1, min(15, (width - 12) // (TITLE_WIDTH + 3)))
     corner = crosstab(interactions, n_items=n_items)
     items = interactions.items.set_index("item_id")
     names = items["title"].loc[corner.columns].tolist() if "title" in items else corner.columns.tolist()
     table = Table(
-        title="\nThe most active users x the most rated items", title_justify="left", padding=(0, 1, 0, 0)
+        title="\nThe most active users x the most rated items", title_justify="left"
     )
     table.add_column("user_id", justify="right", no_wrap=True)
     for name in names:

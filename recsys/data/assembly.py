@@ -33,9 +33,9 @@ def assemble(
 
     Raises:
         DataError: repeated pairs under the policy "error"; items without a title, or without a catalogue,
-            under the key "title"; a catalogue with missing or repeated ids.
+            under the key "title".
     """
-    listed = None if catalogue is None else _ids_of(catalogue, table.source.file)
+    listed = None if catalogue is None else _ids_of(catalogue)
     user_ids, user_index = encode(table.user_ids)
     item_ids, item_index = encode(table.item_ids, listed)
     items = _items(item_ids, catalogue)
@@ -75,14 +75,8 @@ def _refuse_repeated(pairs: Pairs, table: RatingsTable) -> None:
     )
 
 
-def _ids_of(catalogue: pd.DataFrame, file: str) -> pa.Array:
+def _ids_of(catalogue: pd.DataFrame) -> pa.Array:
     ids = catalogue["item_id"]
-    bad = ids.isna() | ids.duplicated() | (ids == "")
-    if bad.any():
-        first = ", ".join(map(repr, ids[bad].head(5).tolist()))
-        raise DataError(
-            f"{file}: {bad.sum():,} ids in the catalogue of items are missing or repeated: {first}."
-        )
     array: pa.Array = pa.Array.from_pandas(ids, type=pa.string() if ids.dtype == "str" else pa.int64())
     return array
 

@@ -118,4 +118,4 @@ def _movies(file: Traversable, rows: list[list[str]], genres: list[list[str]]) -
         raise DataError(f"{file}: {len(wrong):,} movie ids are no number, the first is {wrong[0][:50]!r}.")
     ids = pa.array([int(row[0]) for row in rows], pa.int64())
     listed: list[str | None] = ["|".join(name for name in names if name not in NO_GENRES) for names in genres]
-    return catalogue(ids, [row[1] for row in rows], listed)
+    return catalogue(ids, [row[1] for row in rows], listed, str(file))

@@ -74,7 +74,7 @@ def _items(file: Traversable, columns: Columns) -> pd.DataFrame:
 
     separator = "|" if genres and not genres.endswith("token_seq") else " "
     listed = ["|".join(value.split(separator)) if value is not None else None for value in strings(genres)]
-    frame = catalogue(ids, strings(title), listed)
+    frame = catalogue(ids, strings(title), listed, str(file))
     if year:
         years = pd.to_numeric(pd.Series(strings(year), dtype="str"), errors="coerce")
         frame["year"] = years.astype("Float64").round().astype("Int64").fillna(frame["year"])

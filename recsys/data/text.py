@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -64,21 +64,42 @@ def read_ratings(file: Traversable, layout: TextFormat, columns: Columns) -> Rat
     found = columns.resolve(bare, str(file))
     names = {role: header[bare.index(name)] for role, name in found.items()}
     source = Source(str(file), lambda rows: _quote(file, layout, rows))
-    types = {names["rating"]: pa.float32()}
     try:
-        table = _read(file, layout, names, types)
-        # Neither int64 nor string (1.5, a date, true): an id is what is written, so read it as that.
-        for role in ("user", "item"):
-            kind = table.schema.field(names[role]).type
-            if not (pa.types.is_int64(kind) or pa.types.is_string(kind) or pa.types.is_null(kind)):
-                types[names[role]] = pa.string()
-        if len(types) > 1:
-            table = _read(file, layout, names, types)
+        table = _table(file, layout, names)
     except pa.ArrowInvalid as error:
         _explain(file, layout, names, source, error)
     if "timestamp" in names and pa.types.is_string(table.schema.field(names["timestamp"]).type):
         _explain(file, layout, names, source, None)
     return checked({role: table[name] for role, name in names.items()}, source)
+
+
+def _table(file: Traversable, layout: TextFormat, names: dict[str, str]) -> pa.Table:
+    """The columns `names`, typed as their first rows are, or, where later ones differ, as all rows allow.
+
+    Arrow infers types from all rows, but holds the whole text in memory for it.
+    """
+    rating = {names["rating"]: pa.float32()}
+    with file.open("rb") as stream:
+        head = stream.read(2**20)
+    if len(head) == 2**20:
+        head = head[: head.rfind(b"\n") + 1]
+    types = _types(_parse(io.BytesIO(head), layout, names, rating), names)
+    try:
+        return _read(file, layout, names, types)
+    except pa.ArrowInvalid:
+        types = _types(_read(file, layout, names, rating), names)
+        return _read(file, layout, names, types)
+
+
+def _types(table: pa.Table, names: dict[str, str]) -> dict[str, pa.DataType]:
+    """The table's types, with string for ids that are no integers (1.5, a date, true): an id is what is
+    written.
+    """
+    types = {field.name: field.type for field in table.schema if not pa.types.is_null(field.type)}
+    for role in ("user", "item"):
+        if names[role] in types and not pa.types.is_int64(types[names[role]]):
+            types[names[role]] = pa.string()
+    return types
 
 
 def read_columns(file: Traversable, layout: TextFormat, types: dict[str, pa.DataType]) -> pa.Table:
@@ -127,6 +148,17 @@ def _read(
     types: dict[str, pa.DataType],
     malformed: list[arrow_csv.InvalidRow] | None = None,
 ) -> pa.Table:
+    with _stream(file) as stream:
+        return _parse(stream, layout, names, types, malformed)
+
+
+def _parse(
+    stream: pa.NativeFile | BinaryIO,
+    layout: TextFormat,
+    names: dict[str, str],
+    types: dict[str, pa.DataType],
+    malformed: list[arrow_csv.InvalidRow] | None = None,
+) -> pa.Table:
     """The columns `names`; where `malformed` is given, rows with a wrong number of fields go there."""
 
     def skip(row: arrow_csv.InvalidRow) -> str:
@@ -134,27 +166,26 @@ def _read(
         malformed.append(row)
         return "skip"
 
-    with _stream(file) as stream:
-        return arrow_csv.read_csv(
-            stream,
-            read_options=arrow_csv.ReadOptions(
-                column_names=list(layout.header) if layout.header else None,
-                # Numbers of malformed rows are known to one thread only.
-                use_threads=malformed is None,
-                block_size=4 * 2**20,
-            ),
-            parse_options=arrow_csv.ParseOptions(
-                delimiter=layout.delimiter,
-                quote_char='"' if layout.quoted else False,
-                invalid_row_handler=skip if malformed is not None else None,
-            ),
-            convert_options=arrow_csv.ConvertOptions(
-                include_columns=list(names.values()),
-                column_types=types,
-                null_values=_NULLS,
-                strings_can_be_null=False,
-            ),
-        )
+    return arrow_csv.read_csv(
+        stream,
+        read_options=arrow_csv.ReadOptions(
+            column_names=list(layout.header) if layout.header else None,
+            # Numbers of malformed rows are known to one thread only.
+            use_threads=malformed is None,
+            block_size=4 * 2**20,
+        ),
+        parse_options=arrow_csv.ParseOptions(
+            delimiter=layout.delimiter,
+            quote_char='"' if layout.quoted else False,
+            invalid_row_handler=skip if malformed is not None else None,
+        ),
+        convert_options=arrow_csv.ConvertOptions(
+            include_columns=list(names.values()),
+            column_types=types,
+            null_values=_NULLS,
+            strings_can_be_null=False,
+        ),
+    )
 
 
 def _explain(

@@ -1,0 +1,244 @@
+"""Every way in, to the same ratings."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys.data import Columns, Interactions, load
+from recsys.data.catalog import KNOWN
+from recsys.data.download import local_path
+from recsys.errors import ConfigError, DataError
+from tests.recsys.data.layouts import ATOMIC, LAYOUTS, RATINGS_CSV, RATINGS_DAT, U_DATA, Make
+
+Write = Callable[[str, str | bytes], str]
+
+
+def triples(interactions: Interactions) -> list[tuple[object, object, float]]:
+    """The slow, obvious way back: index -> id, one rating at a time."""
+    users, items = interactions.users["user_id"].tolist(), interactions.items["item_id"].tolist()
+    return [
+        (users[user - 1], items[item - 1], rating)
+        for user, item, rating in zip(
+            interactions.user_index.tolist(),
+            interactions.item_index.tolist(),
+            interactions.ratings.tolist(),
+            strict=True,
+        )
+    ]
+
+
+TINY = [(196, 242, 3.0), (186, 302, 3.5), (196, 302, 1.0)]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("folder", ["", "any name/"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_every_layout_gives_the_same_ratings(
+    layout: str, folder: str, packed: bool, make_zip: Make, make_folder: Make
+) -> None:
+    path = (make_zip if packed else make_folder)(LAYOUTS[layout], folder)
+    interactions = load(str(path))
+    assert triples(interactions) == TINY
+    assert interactions.users["user_id"].tolist() == [186, 196]
+    assert interactions.items["item_id"].tolist() == [7, 242, 302]  # 7 is listed though nobody rated it
+    assert interactions.items["year"].tolist() == [1995, 1996, 1997]
+    assert interactions.timestamps is not None
+    assert interactions.timestamps.tolist() == [881250949, 891717742, 881250950]
+    dtypes = [
+        a.dtype
+        for a in (
+            interactions.user_index,
+            interactions.item_index,
+            interactions.ratings,
+            interactions.timestamps,
+        )
+    ]
+    assert dtypes == [np.int32, np.int32, np.float32, np.int64]
+    assert interactions.licence == "unknown"
+    assert interactions.name == ("some" if packed else "unpacked")
+
+
+@pytest.mark.parametrize(
+    ("layout", "title", "genres"),
+    [
+        ("u.data", "Misérables, Les (1995)", ["", "Comedy", "Crime|Comedy"]),
+        ("ratings.dat", "Misérables, Les (1995)", ["Drama", "Comedy", "Crime|Comedy"]),
+        ("ratings.csv", "Misérables (1995–1999)", ["", "Comedy", "Crime|Comedy"]),
+        ("atomic", "Les Misérables", ["", "Comedy", "Crime|Comedy"]),
+    ],
+)
+def test_titles_and_genres_are_read_in_their_encoding(
+    layout: str, title: str, genres: list[str], make_zip: Make
+) -> None:
+    items = load(str(make_zip(LAYOUTS[layout]))).items
+    assert items["title"].tolist()[0] == title
+    assert items["genres"].tolist() == genres
+
+
+@pytest.mark.parametrize("members", [RATINGS_DAT, RATINGS_CSV, ATOMIC], ids=["dat", "csv", "atomic"])
+def test_a_delimiter_or_a_quote_inside_a_title_stays(members: dict[str, bytes], make_zip: Make) -> None:
+    title = load(str(make_zip(members))).items["title"].tolist()[2]
+    assert title in ("L.A.: Confidential (1997)", "L.A., Confidential (1997)", 'L.A. "Confidential"')
+
+
+def test_the_embedded_set() -> None:
+    interactions = load("ml-latest-small")
+    assert (len(interactions), interactions.n_users, interactions.n_items) == (100_836, 610, 9_742)
+    assert len(np.unique(interactions.item_index)) == 9_724
+    assert interactions.sha256 == KNOWN["ml-latest-small"].sha256
+    assert "redistribution under the same terms" in interactions.licence
+    toy_story = interactions.items.iloc[0]
+    assert (toy_story.item_id, toy_story.title, toy_story.year) == (1, "Toy Story (1995)", 1995)
+    assert triples(interactions)[:2] == [(1, 1, 4.0), (1, 3, 4.0)]
+    assert interactions.items["title"].is_unique is False  # five titles stand for two movies each
+
+
+def test_ml100k(ml100k_zip: Path) -> None:
+    by_id = load("ml-100k", from_file=ml100k_zip)
+    assert (len(by_id), by_id.n_users, by_id.n_items) == (100_000, 943, 1_682)
+    assert triples(by_id)[:2] == [(196, 242, 3.0), (186, 302, 3.0)]
+    by_title = load("ml-100k", from_file=ml100k_zip, item_key="title")
+    assert (by_title.n_users, by_title.n_items) == (943, 1_664)
+    # 307 times, a user has rated two ids of one title; the later rating counts.
+    assert len(by_title) == 99_693
+    assert "Á köldum klaka (Cold Fever) (1994)" in by_title.items["item_id"].tolist()
+
+
+def test_text_and_parquet_give_the_same(write: Write, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"user_id": ["b", "a", "b"], "item_id": [3, 3, 1], "rating": [1.0, 2.0, 4.5]})
+    paths = [write("r.csv", frame.to_csv(index=False)), write("r.tsv", frame.to_csv(index=False, sep="\t"))]
+    frame.to_parquet(tmp_path / "r.parquet")
+    paths.append(str(tmp_path / "r.parquet"))
+    frame.astype({"user_id": "category", "item_id": "int32", "rating": "float64"}).to_parquet(
+        tmp_path / "c.parquet"
+    )
+    paths.append(str(tmp_path / "c.parquet"))
+    for path in paths:
+        interactions = load(path)
+        assert triples(interactions) == [("b", 3, 1.0), ("a", 3, 2.0), ("b", 1, 4.5)]
+        assert interactions.timestamps is None
+        assert interactions.sha256 == hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def test_a_byte_order_mark_blank_lines_and_missing_last_newline(write: Write) -> None:
+    path = write("r.csv", b"\xef\xbb\xbfuser_id,item_id,rating\r\n\r\n1,2,3\r\n\r\n4,5,6")
+    assert triples(load(path)) == [(1, 2, 3.0), (4, 5, 6.0)]
+
+
+def test_named_columns_and_columns_left_out(write: Write) -> None:
+    path = write("r.csv", "stars,who,what,when,timestamp\n5,ann,x,10,never\n1,bob,y,20,never\n")
+    interactions = load(path, columns=Columns("who", "what", "stars", "when"))
+    assert triples(interactions) == [("ann", "x", 5.0), ("bob", "y", 1.0)]
+    assert interactions.timestamps is not None
+    assert interactions.timestamps.tolist() == [10, 20]
+    assert load(path, columns=Columns("who", "what", "stars", timestamp="")).timestamps is None
+
+
+@pytest.mark.parametrize(
+    ("ids", "expected"),
+    [
+        (["10", "9", "-3"], [-3, 9, 10]),
+        (["10", "9", "x"], ["10", "9", "x"]),
+        (["1.0", "2.0", "10.0"], ["1.0", "10.0", "2.0"]),
+        (["true", "false", "true"], ["false", "true"]),
+        (["2020-01-02", "2020-01-01", "2020-01-02"], ["2020-01-01", "2020-01-02"]),
+        (["18446744073709551615", "1", "2"], ["1", "18446744073709551615", "2"]),
+        (["NA", "null", "é"], ["NA", "null", "é"]),
+    ],
+)
+def test_ids_are_integers_or_what_is_written(write: Write, ids: list[str], expected: list[object]) -> None:
+    rows = "".join(f"{user},{item},3\n" for item, user in enumerate(ids))
+    assert load(write("r.csv", "user_id,item_id,rating\n" + rows)).users["user_id"].tolist() == expected
+
+
+def test_ids_that_turn_into_strings_late_in_a_large_file(write: Write) -> None:
+    rows = [f"{n},{n % 7},{n % 5}" for n in range(200_000)] + ["last,1,1"]
+    users = load(write("r.csv", "user_id,item_id,rating\n" + "\n".join(rows))).users["user_id"]
+    assert users.dtype == "str"
+    assert set(users) == {str(n) for n in range(200_000)} | {"last"}
+
+
+def test_the_order_of_rows_does_not_move_an_index(write: Write) -> None:
+    rows = ["b,2,1", "a,10,2", "c,1,3"]
+    one = load(write("one.csv", "user_id,item_id,rating\n" + "\n".join(rows)))
+    other = load(write("other.csv", "user_id,item_id,rating\n" + "\n".join(reversed(rows))))
+    assert one.users.equals(other.users)
+    assert one.items.equals(other.items)
+    assert sorted(triples(one)) == sorted(triples(other))
+
+
+def test_items_merged_by_title(make_zip: Make) -> None:
+    members = {
+        "ratings.csv": b"userId,movieId,rating,timestamp\n1,9,2,20\n1,4,5,10\n2,4,3,30\n2,5,1,30\n",
+        "movies.csv": b"movieId,title,genres\n4,Emma (1996),Drama\n5,Alien (1979),Horror\n"
+        b"9,Emma (1996),Romance\n",
+    }
+    path = str(make_zip(members))
+    by_title = load(path, item_key="title")
+    assert by_title.items.to_dict("list") == {
+        "item_id": ["Alien (1979)", "Emma (1996)"],
+        "title": ["Alien (1979)", "Emma (1996)"],
+        "genres": ["Horror", "Drama"],  # of the lowest id
+        "year": [1979, 1996],
+    }
+    # User 1 rated Emma twice: the later one, which stands first in the file, counts.
+    assert triples(by_title) == [(1, "Emma (1996)", 2.0), (2, "Emma (1996)", 3.0), (2, "Alien (1979)", 1.0)]
+    mean = load(path, item_key="title", duplicates="mean")
+    assert triples(mean)[0] == (1, "Emma (1996)", 3.5)
+
+
+def test_an_unpublished_copy_is_read_and_said_so(make_zip: Make, caplog: pytest.LogCaptureFixture) -> None:
+    path = make_zip(U_DATA, "ml-100k/")
+    with caplog.at_level(logging.WARNING):
+        interactions = load("ml-100k", from_file=path)
+    actual = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert interactions.sha256 == actual
+    assert interactions.name == "ml-100k"
+    assert "no redistribution" in interactions.licence
+    assert actual in caplog.text
+    assert KNOWN["ml-100k"].sha256 in caplog.text
+    assert "has 3 ratings; ml-100k has 100,000" in caplog.text
+
+
+def test_a_published_copy_is_recognised_by_its_checksum(tmp_path: Path) -> None:
+    copy = tmp_path / "copy.zip"
+    copy.write_bytes(local_path(KNOWN["ml-latest-small"]).read_bytes())
+    assert load(str(copy)).name == "ml-latest-small"
+    with pytest.raises(DataError, match="is ml-latest-small, not ml-20m"):
+        load("ml-20m", from_file=copy)
+
+
+def test_another_layout_under_a_known_name_is_refused(make_zip: Make) -> None:
+    with pytest.raises(DataError, match=r"is not ml-1m: its ratings are in u\.data"):
+        load("ml-1m", from_file=make_zip(U_DATA))
+
+
+def test_the_hash_of_a_folder_is_that_of_what_was_read(make_folder: Make) -> None:
+    root = make_folder(RATINGS_CSV)
+    before = load(str(root)).sha256
+    (root / "README.txt").write_text("not read")
+    assert load(str(root)).sha256 == before
+    with (root / "movies.csv").open("ab") as movies:
+        movies.write(b"8,New (2001),Drama\n")
+    assert load(str(root)).sha256 != before
+
+
+def test_arguments_that_do_not_exist_or_go_together(write: Write, tmp_path: Path) -> None:
+    path = write("r.csv", "user_id,item_id,rating\n1,2,3\n")
+    with pytest.raises(ConfigError, match="goes with a data set known by name"):
+        load(path, from_file=tmp_path)
+    with pytest.raises(ConfigError, match="duplicates='first': one of error, last, mean"):
+        load(path, duplicates="first")
+    with pytest.raises(ConfigError, match="item_key='name': one of id, title"):
+        load(path, item_key="name")
+    with pytest.raises(DataError, match=r"Did you mean ml-100k\?"):
+        load("ml-100")
+    with pytest.raises(DataError, match=r"nowhere\.zip does not exist"):
+        load("ml-1m", from_file=tmp_path / "nowhere.zip")

@@ -25,7 +25,7 @@ def print_parity(console: Console, parity: Parity) -> None:
     table = _table(
         "Parity with torch",
         ["graph", "on"],
-        ["asked", "max error", "mean", "allowed", "lists", ""],
+        ["asked", "max error", "mean", "allowed", "lists", "equal"],
     )
     for check in parity.checks:
         table.add_row(
@@ -48,7 +48,7 @@ def print_parity(console: Console, parity: Parity) -> None:
 
 
 def _table(title: str, left: list[str], right: list[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for name in left:
         table.add_column(name, no_wrap=True)
     for name in right:

@@ -41,6 +41,13 @@ EXTRAS = {
     "onnx": "export",
     "onnx_ir": "export",
     "onnxscript": "export",
+    "fastapi": "http",
+    "pydantic": "http",
+    "prometheus_client": "http",
+    "starlette": "http",
+    "uvicorn": "http",
+    "ray": "ray",
+    "gradio": "demo",
 }
 
 

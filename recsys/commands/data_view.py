@@ -45,18 +45,23 @@ def views_as_json(interactions: Interactions) -> str:
 def print_views(interactions: Interactions) -> None:
     """Print them all, as wide as the terminal allows."""
     console = Console(highlight=False)
-    console.print(_summary(summarize(interactions)))
-    console.print(_rows("First ratings", ratings_frame(interactions, FIRST_ROWS)))
-    if "title" in interactions.items:
-        titled = with_titles(interactions, FIRST_ROWS).drop(columns="timestamp", errors="ignore")
-        console.print(_rows("With what is known of the items", titled))
-    console.print(_crosstab(interactions, console.width))
-    console.print(_histogram(rating_histogram(interactions)))
+    titled = with_titles(interactions, FIRST_ROWS).drop(columns="timestamp", errors="ignore")
+    views = {
+        interactions.name: _summary(summarize(interactions)),
+        "First ratings": _rows(ratings_frame(interactions, FIRST_ROWS), console.width),
+        "With what is known of the items": _rows(titled, console.width),
+        "The most active users x the most rated items": _crosstab(interactions, console.width),
+        "How often each rating was given": _histogram(rating_histogram(interactions)),
+    }
+    if len(interactions.items.columns) == 1:
+        del views["With what is known of the items"]
+    for heading, view in views.items():
+        console.print(Text(f"\n{heading}", style="bold"))
+        console.print(view)
 
 
 def _summary(summary: Summary) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.title, table.title_justify, table.title_style = Text(summary.name, style="bold"), "left", ""
     low, high = summary.rating_range
     lines = {
         "ratings": f"{summary.n_ratings:,} from {low:g} to {high:g}, {summary.rating_mean:.3f} on average",
@@ -73,15 +78,20 @@ def _summary(summary: Summary) -> Table:
     return table
 
 
-def _rows(title: str, frame: pd.DataFrame) -> Table:
-    table = Table(title=f"\n{title}", title_justify="left")
-    for name in frame:
-        if pd.api.types.is_numeric_dtype(frame[name]):
-            table.add_column(str(name), justify="right", no_wrap=True, min_width=len(str(name)))
+def _rows(frame: pd.DataFrame, width: int) -> Table:
+    """Numbers whole; text in what room they leave."""
+    cells = {str(name): [_cell(str(name), value) for value in frame[name]] for name in frame}
+    widths = {name: max(map(len, [name, *column])) for name, column in cells.items()}
+    texts = [name for name in cells if not pd.api.types.is_numeric_dtype(frame[name])]
+    room = width - 1 - sum(width + 3 for name, width in widths.items() if name not in texts)
+    table = Table()
+    for name in cells:
+        if name in texts:
+            table.add_column(name, no_wrap=True, max_width=max(8, room // len(texts) - 3))
         else:
-            table.add_column(str(name), no_wrap=True)  # gives way where the terminal is narrow
-    for row in frame.itertuples(index=False):
-        table.add_row(*(Text(_cell(str(name), value)) for name, value in zip(frame, row, strict=True)))
+            table.add_column(name, justify="right", no_wrap=True)
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*map(Text, row))
     return table
 
 
@@ -99,9 +109,7 @@ def _crosstab(interactions: Interactions, width: int) -> Table:
     corner = crosstab(interactions, n_items=n_items)
     items = interactions.items.set_index("item_id")
     names = items["title"].loc[corner.columns].tolist() if "title" in items else corner.columns.tolist()
-    table = Table(
-        title="\nThe most active users x the most rated items", title_justify="left"
-    )
+    table = Table()
     table.add_column("user_id", justify="right", no_wrap=True)
     for name in names:
         table.add_column(Text(str(name)), justify="right", max_width=TITLE_WIDTH)
@@ -112,7 +120,6 @@ def _crosstab(interactions: Interactions, width: int) -> Table:
 
 def _histogram(histogram: pd.DataFrame) -> Table:
     table = Table.grid(padding=(0, 1))
-    table.title, table.title_justify = "\nHow often each rating was given", "left"
     table.add_column(justify="right")
     table.add_column(justify="right")
     most, total = histogram["count"].max(), histogram["count"].sum()

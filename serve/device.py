@@ -70,17 +70,23 @@ def session_device(session: InferenceSession) -> Literal["cpu", "cuda"]:
 def run(session: InferenceSession, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """The outputs of a graph, in its order, on the host.
 
-    One path for every device: outputs are bound where they are computed, and copied once at the end. On the
-    CPU that costs a few microseconds more than `session.run`, and is what the tests then cover everywhere.
-
     Args:
         session: What `open_session` gave. Any number of threads may share it.
         feeds: Input name -> array, of the graph's type and rank.
     """
+    device = session_device(session)
+    if device == "cpu":
+        # Binding costs 15 microseconds, a sixth of a whole recommendation on a small bundle.
+        outputs: list[np.ndarray] = session.run(None, feeds)
+        return outputs
+    return run_bound(session, feeds, device)
+
+
+def run_bound(session: InferenceSession, feeds: Mapping[str, np.ndarray], device: str) -> list[np.ndarray]:
+    """As `run`, the outputs bound where they are computed and copied to the host once, at the end."""
     binding = session.io_binding()
     for name, array in feeds.items():
         binding.bind_cpu_input(name, array)
-    device = session_device(session)
     for output in session.get_outputs():
         binding.bind_output(output.name, device)
     session.run_with_iobinding(binding)

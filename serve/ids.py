@@ -172,7 +172,8 @@ class IdIndex:
         """
         if self._numbers is not None:
             # Index 0 wraps to the last id, and is then replaced.
-            return np.where(index > 0, self._numbers[index - 1], -1)
+            found: np.ndarray = self._numbers[index - 1]
+            return found if index.all() else np.where(index > 0, found, -1)
         flat = [self._ids[i - 1].as_py() if i else None for i in index.ravel().tolist()]
         result = np.empty(len(flat), object)
         result[:] = flat

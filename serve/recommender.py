@@ -161,7 +161,7 @@ class Recommender:
             rows = requests.lists("exclude_item_ids", exclude_item_ids, None if one else len(user_index))
             more = requests.padded([self.items.ids.lookup(row) for row in rows], np.int64)
             exclude = np.concatenate([exclude, more], axis=1)
-        top, scores = self.recommend_indices(user_index, exclude)
+        top, scores = self._recommend(user_index, exclude)
         return self._ranking(one, user_index > 0, top[:, :top_k], scores[:, :top_k])
 
     def recommend_indices(
@@ -186,9 +186,7 @@ class Recommender:
             raise RequestError(f"{len(user_index)} users, but {len(exclude)} rows of exclude_item_indices")
         if not exclude.shape[1]:
             exclude = np.zeros((len(user_index), 1), np.int64)
-        feeds = {"user_index": user_index, "exclude_item_indices": exclude}
-        top, scores = self._run_ranking("recommend", feeds)
-        return top, scores
+        return self._recommend(user_index, exclude)
 
     def score(self, user_ids: Any, item_ids: Any, *, unknown: Unknown = "average") -> Scores:
         """The predicted ratings of pairs. One user with many items, or one item with many users, will do.
@@ -289,10 +287,14 @@ class Recommender:
         top, scores = self._run_ranking("fold_in", feeds)
         return self._ranking(one, np.ones(len(top), bool), top[:, :top_k], scores[:, :top_k])
 
+    def _recommend(self, user_index: np.ndarray, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`recommend_indices` for indices that are known to be right."""
+        return self._run_ranking("recommend", {"user_index": user_index, "exclude_item_indices": exclude})
+
     def _lookup(self, table: IdIndex, ids: Any, one: bool, unknown: Unknown) -> np.ndarray:
         """int64 [n], 0 where an id is unknown and that is allowed."""
-        if unknown not in get_args(Unknown):
-            raise RequestError(f"unknown must be one of {', '.join(get_args(Unknown))}, got {unknown!r}")
+        if unknown not in ("average", "error"):
+            raise RequestError(f"unknown must be 'average' or 'error', got {unknown!r}")
         index = np.array([table.lookup_one(ids)]) if one else table.lookup(ids)
         if unknown == "error" and not index.all():
             wrong = ids if one else np.asarray(ids, object)[index == 0][0]
@@ -300,11 +302,11 @@ class Recommender:
         return index
 
     def _ranking(self, one: bool, known: np.ndarray, top: np.ndarray, scores: np.ndarray) -> Ranking:
-        count = np.count_nonzero(top, axis=1)
-        ids = self.items.ids.ids(top)
         if one:
-            return Ranking(ids[0], top[0], scores[0], bool(known[0]), int(count[0]))
-        return Ranking(ids, top, scores, known, count)
+            # Only the row that is asked for: this is the path of one warm call.
+            top, scores = top[0], scores[0]
+            return Ranking(self.items.ids.ids(top), top, scores, bool(known[0]), int(np.count_nonzero(top)))
+        return Ranking(self.items.ids.ids(top), top, scores, known, np.count_nonzero(top, axis=1))
 
     def _run_ranking(self, graph: str, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Top indices and scores of a ranking graph, its batch cut into runs of bounded memory."""

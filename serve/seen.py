@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from pathlib import Path
 from typing import NamedTuple
@@ -72,7 +73,7 @@ class History(NamedTuple):
 class _Group(NamedTuple):
     """A decoded row group: the items of `users[i]` lie at `starts[i]:starts[i + 1]`."""
 
-    users: np.ndarray  # int32 [u], rising
+    users: np.ndarray  # int64 [u], rising; of the type that is looked for, or a search would copy it
     starts: np.ndarray  # int64 [u + 1]
     items: np.ndarray  # int32 [n]
 
@@ -106,6 +107,8 @@ class Seen:
         self._file = ParquetTable(path, types, optional=["timestamp"])
         self._path, self._n_items, self._budget = path, n_items, budget_bytes
         self._lows, self._highs = self._file.ranges("user_index")
+        # A search through a short list is quicker without numpy.
+        self._low_list, self._high_list = self._lows.tolist(), self._highs.tolist()
         ends = np.concatenate([[1], np.column_stack([self._lows, self._highs]).ravel(), [n_users]])
         if (np.diff(ends) < 0).any():
             raise self._damaged(f"its row groups are not sorted by user, or name users beyond {n_users}")
@@ -169,7 +172,7 @@ class Seen:
             with self._lock:
                 columns = self._file.read(self._file.columns, number)
             users = numbers(columns["user_index"])
-            place = slice(*users.searchsorted([user_index, user_index + 1]))
+            place = slice(*users.searchsorted(np.array([user_index, user_index + 1], np.int32)))
             for name in names:
                 parts[name].append(numbers(columns[name])[place])
         empty = {"item_index": np.int32, "rating": np.float32, "timestamp": np.int64}
@@ -185,10 +188,7 @@ class Seen:
 
     def _holding(self, user_index: int) -> range:
         """The row groups that may hold a user."""
-        return range(
-            int(self._highs.searchsorted(user_index, "left")),
-            int(self._lows.searchsorted(user_index, "right")),
-        )
+        return range(bisect_left(self._high_list, user_index), bisect_right(self._low_list, user_index))
 
     def _group(self, number: int) -> _Group:
         with self._lock:
@@ -218,7 +218,7 @@ class Seen:
         if user[0] != self._lows[number] or user[-1] != self._highs[number] or (np.diff(key) <= 0).any():
             raise self._damaged(f"row group {number} is not sorted by user and item")
         starts = np.concatenate([[0], np.flatnonzero(np.diff(user)) + 1, [len(user)]])
-        return _Group(user[starts[:-1]], starts, item)
+        return _Group(user[starts[:-1]].astype(np.int64), starts, item)
 
     def _damaged(self, what: str) -> BundleError:
         return BundleError(f"{self._path} is damaged: {what}. Copy or export the bundle again.")

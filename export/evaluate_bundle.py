@@ -53,8 +53,8 @@ def check_data(recommender: Recommender, interactions: Interactions) -> None:
     if found != wanted:
         raise DataError(
             f"the bundle was trained on {manifest.data.name}, and {interactions.name} as it is read now is "
-            f"not the same: (SHA-256, item key, ratings) {wanted} there, {found} here. Name the right data with "
-            f"--data, and read it as it was read for training."
+            f"not the same: (SHA-256, item key, ratings) {wanted} there, {found} here. Name the right "
+            f"data with --data, and read it as it was read for training."
         )
     for ids, column in (
         (recommender.users, interactions.users["user_id"]),

@@ -30,6 +30,7 @@ __all__ = [
     "Mlp",
     "MlpConfig",
     "build",
+    "check_resolved",
     "config_from_dict",
     "kind_of",
 ]
@@ -71,9 +72,18 @@ def build(kind: str, config: Config, n_users: int, n_items: int) -> nn.Module:
     expected, module = kind_of(kind)
     if type(config) is not expected:
         raise ConfigError(f"model {kind!r} takes a {expected.__name__}, not a {type(config).__name__}")
+    check_resolved(config)
+    return module(config, n_users, n_items)
+
+
+def check_resolved(config: Config) -> None:
+    """Refuse a config that does not say what it depends on the data for.
+
+    Raises:
+        ConfigError: its range is still "auto".
+    """
     if config.y_range == "auto":
         raise ConfigError("the y-range is still 'auto': call config.resolve((lowest, highest)) first")
-    return module(config, n_users, n_items)
 
 
 def config_from_dict(kind: str, values: Mapping[str, Any]) -> Config:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from recsys.data.interactions import Interactions
 from recsys.data.splits import Split
 from recsys.errors import CheckpointError, ConfigError
-from recsys.models import Config, build, config_from_dict
+from recsys.models import Config, build, check_resolved, config_from_dict
 from recsys.training.run_info import (
     INTERACTIONS,
     ITEMS,
@@ -62,7 +62,9 @@ class Run:
             CheckpointError: settings that this kind of model does not have.
         """
         try:
-            return config_from_dict(self.kind, self.info.model.config)
+            config = config_from_dict(self.kind, self.info.model.config)
+            check_resolved(config)
+            return config
         except ConfigError as error:
             raise CheckpointError(f"{self.path / RUN_NAME}: {error}. {WAY_OUT}") from None
 

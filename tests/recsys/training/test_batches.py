@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from recsys.training.batches import Ratings, epoch_seed, n_batches, shuffled_batches
+
+
+def numbered(n: int) -> Ratings:
+    return Ratings(torch.arange(n), torch.arange(n) + 1000, torch.arange(n).float())
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(1, 64), (64, 64), (65, 64), (1000, 64), (7, 1)])
+def test_every_rating_comes_once_in_steps_of_even_size(n: int, batch_size: int) -> None:
+    batches = list(shuffled_batches(numbered(n), batch_size, seed=5))
+    sizes = [len(batch.ratings) for batch in batches]
+    assert len(batches) == n_batches(n, batch_size)
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+    assert sorted(torch.cat([batch.user_index for batch in batches]).tolist()) == list(range(n))
+    for batch in batches:  # rows stay together
+        assert torch.equal(batch.user_index + 1000, batch.item_index)
+        assert torch.equal(batch.user_index.float(), batch.ratings)
+
+
+def test_the_order_follows_from_seed_and_epoch() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        (batch,) = shuffled_batches(numbered(100), 100, epoch_seed(seed, epoch))
+        return batch.user_index.tolist()
+
+    assert order(1, 1) == order(1, 1)
+    assert order(1, 1) != order(1, 2)
+    assert order(1, 2) != order(2, 1)

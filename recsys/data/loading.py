@@ -72,6 +72,8 @@ def load(
         raise DataError(_unknown(source) if known is None else f"{path} does not exist.")
     # A zip stays open to the end: an error about its ratings quotes their lines.
     with archive.opened(path) as root:
+        if from_file and not root.is_dir():
+            raise DataError(f"{path} is neither a zip nor a folder, one of which {source} comes as.")
         table, catalogue, files = _read(root, path, columns)
         sha256 = _sha256(path, files)
         if known:

@@ -142,6 +142,31 @@ def test_named_columns_and_columns_left_out(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        (["881250949", "0"], [881250949, 0]),
+        (["881250949.9", "8.8e8"], [881250949, 880000000]),
+        (["1997-12-04 15:55:49", "1970-01-01 00:00:00"], [881250949, 0]),
+        (["1997-12-04T15:55:49Z", "1970-01-01T00:00:00Z"], [881250949, 0]),
+        (["1997-12-04 16:55:49.5+01:00", "1970-01-01 00:00:00.0+00:00"], [881250949, 0]),
+        (["1997-12-04", "1970-01-01"], [881193600, 0]),
+    ],
+)
+def test_times_are_seconds_or_dates(write: Write, written: list[str], seconds: list[int]) -> None:
+    rows = "".join(f"1,{item},3,{time}\n" for item, time in enumerate(written))
+    times = load(write("r.csv", "user_id,item_id,rating,timestamp\n" + rows)).timestamps
+    assert times is not None
+    assert times.tolist() == seconds
+
+
+def test_seconds_that_get_fractions_late_in_a_large_file(write: Write) -> None:
+    rows = "".join(f"{n},1,3,{n}\n" for n in range(150_000)) + "x,1,3,7.5\n"
+    times = load(write("r.csv", "user_id,item_id,rating,timestamp\n" + rows)).timestamps
+    assert times is not None
+    assert times.tolist() == [*range(150_000), 7]
+
+
+@pytest.mark.parametrize(
     ("ids", "expected"),
     [
         (["10", "9", "-3"], [-3, 9, 10]),
@@ -240,5 +265,9 @@ def test_arguments_that_do_not_exist_or_go_together(write: Write, tmp_path: Path
         load(path, item_key="name")
     with pytest.raises(DataError, match=r"Did you mean ml-100k\?"):
         load("ml-100")
+    with pytest.raises(
+        DataError, match=r"r\.csv is neither a zip nor a folder, one of which ml-20m comes as"
+    ):
+        load("ml-20m", from_file=Path(path))
     with pytest.raises(DataError, match=r"nowhere\.zip does not exist"):
         load("ml-1m", from_file=tmp_path / "nowhere.zip")

@@ -21,6 +21,7 @@ from export.graphs.build import IR_VERSION, OPSET
 from export.parity import SCORE_TOLERANCE
 from export.trained import Trained, build_graphs, load_trained
 from export.verify import verify_folder
+from recsys.training.evaluate_run import evaluate_run
 from serve import manifest as m
 from serve.atomic import new_folder, write_file
 from serve.ids import write_items, write_users
@@ -34,7 +35,6 @@ def export_run(
     run: Path,
     output: Path,
     *,
-    metrics: Mapping[str, Any] | None = None,
     top_k: int = TOP_K,
     tables_file: TablesFile = "auto",
     overwrite: bool = False,
@@ -45,7 +45,6 @@ def export_run(
     Args:
         run: a run folder.
         output: the bundle to make.
-        metrics: what the manifest says of the model's quality; by default what the run says.
         top_k: K, baked into the ranking graphs; at most the number of items.
         tables_file: whether tables go to one shared `tables.bin`; "auto": when they are large.
         overwrite: replace a bundle that is there.
@@ -76,6 +75,8 @@ def export_run(
         parity = verify_folder(folder, arrays, trained, top_k, fold_in)
         if not parity.passed:
             raise ParityError(f"no bundle was written: {describe_failures(parity)}")
+        progress("measuring on held-out ratings")
+        metrics = evaluate_run(trained.run)
         manifest = _manifest(folder, trained, graphs, arrays, fold_in, parity, metrics)
         write_file(folder / m.MANIFEST_NAME, m.encode_manifest(manifest))
     return manifest
@@ -131,7 +132,7 @@ def _manifest(
     arrays: Mapping[str, Mapping[str, npt.NDArray[Any]]],
     fold_in: m.FoldIn | None,
     parity: m.Parity,
-    metrics: Mapping[str, Any] | None,
+    metrics: Mapping[str, Any],
 ) -> m.Manifest:
     info = trained.run.info
     settings = asdict(info.training)
@@ -167,7 +168,7 @@ def _manifest(
         ),
         split=asdict(info.split),
         training=m.Training(settings=settings, seed=info.training.seed, history=history),
-        metrics=dict(info.metrics if metrics is None else metrics),
+        metrics=dict(metrics),
         parity=parity,
         fold_in=fold_in,
         graphs={name: _describe(name, model) for name, model in graphs.items()},

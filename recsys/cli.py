@@ -82,9 +82,9 @@ class LazyGroup(click.Group):
             import difflib
 
             near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            if near and args[0] not in COMMANDS:
-                error.message += f" Did you mean '{near[0]}'?"
-            raise
+            if not near or args[0] in COMMANDS or "did you mean" in error.message.lower():
+                raise
+            raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", error.ctx) from None
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

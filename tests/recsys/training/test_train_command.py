@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import get_args
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from recsys.cli import cli
+from recsys.commands.train import DEFAULT_DATA, KINDS, SPLITS, train
+from recsys.data.splits import Kind, SplitRecipe
+from recsys.errors import CheckpointError, ConfigError
+from recsys.models import KINDS as MODELS
+from recsys.models import MlpConfig
+from recsys.training.checkpoint import load_run
+from recsys.training.config import TrainingConfig
+from recsys.training.settings import DEFAULT_KIND
+
+
+@pytest.fixture(scope="module")
+def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small CSV: 30 users, 20 items, all pairs."""
+    path = tmp_path_factory.mktemp("data") / "films.csv"
+    pairs = [(user, item) for user in range(30) for item in range(20)]
+    lines = [f"{user},{100 + item},{1 + (user * item) % 5}" for user, item in pairs]
+    path.write_text("\n".join(["user_id,item_id,rating", *lines]) + "\n")
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["train", "--device", "cpu", *map(str, arguments)])
+
+
+def weights(path: Path) -> bytes:
+    return (path / load_run(path).info.weights).read_bytes()
+
+
+def test_names_and_defaults_in_the_help_are_the_real_ones() -> None:
+    help_of = {option.name: getattr(option, "help", "") for option in train.params}
+    assert tuple(MODELS) == KINDS
+    assert get_args(Kind) == SPLITS
+    config, recipe = TrainingConfig(), SplitRecipe()
+    for field in ("epochs", "batch_size", "learning_rate", "seed", "precision"):
+        assert f"[default: {getattr(config, field)}]" in help_of[field]
+    assert f"[default: {recipe.kind}]" in help_of["kind"]
+    assert f"[default: {recipe.valid_fraction}]" in help_of["valid_fraction"]
+    assert recipe.seed == config.seed
+    assert f"[default: {DEFAULT_KIND}]" in help_of["model"]
+    assert f"[default: {DEFAULT_DATA}," in help_of["data"]
+    decay = {name: model.config.default_weight_decay for name, model in MODELS.items()}
+    assert decay["dot-bias"] == decay["mlp"]
+    assert f"[default: dot {decay['dot']}, dot-bias and mlp {decay['mlp']}]" in help_of["weight_decay"]
+    assert MODELS["dot"].config().n_factors == MODELS["dot-bias"].config().n_factors
+    assert f"[default: {MODELS['dot'].config().n_factors};" in help_of["factors"]
+    assert f"[default: {','.join(map(str, MlpConfig().hidden_layers))}]" in help_of["hidden_layers"]
+    assert f"[default: {MlpConfig().dropout}]" in help_of["dropout"]
+    assert all(help_of[option.name] for option in train.params if isinstance(option, click.Option))
+
+
+def test_every_setting_has_an_option() -> None:
+    options = {option.name for option in train.params}
+    settings = {field.name for model in MODELS.values() for field in fields(model.config)}
+    settings |= {field.name for config in (TrainingConfig, SplitRecipe) for field in fields(config)}
+    assert settings - options == {"n_factors", "n_user_factors", "n_item_factors"}  # all three are --factors
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys; from recsys.commands.train import train; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_training_from_a_file_prints_a_table_and_leaves_a_run(ratings: Path, tmp_path: Path) -> None:
+    options = ["--model", "mlp", "--hidden-layers", "8,4", "--factors", 6, "--epochs", 2, "--y-range", 0, 6]
+    options += ["--batch-norm", "--dropout", 0.1, "--seed", 7, "--valid-fraction", 0.3]
+    result = run("--data", ratings, *options, "--output", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[0].startswith("mlp on films: 30 users, 20 items, 420 ratings to train on, 180 held out")
+    assert lines[1].split() == [
+        "epoch",
+        "train",
+        "loss",
+        "valid",
+        "RMSE",
+        "valid",
+        "MAE",
+        "seconds",
+        "ratings/s",
+    ]
+    assert [line.split()[0] for line in lines[2:4]] == ["1", "2"]
+    info = load_run(tmp_path / "run").info
+    assert info.model.config == {
+        "n_user_factors": 6,
+        "n_item_factors": 6,
+        "hidden_layers": [8, 4],
+        "batch_norm": True,
+        "dropout": 0.1,
+        "y_range": [0.0, 6.0],
+    }
+    assert (info.training.epochs, info.training.seed, info.split.seed) == (2, 7, 7)
+    assert f"RMSE {info.metrics['rmse']:.4f}" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "dot", "--dropout", "0.1"], "a dot model has no --dropout"),
+        (["--batch-norm", "--hidden-layers", "5"], "a dot-bias model has no --batch-norm, --hidden-layers"),
+        (["--split", "leave-last-out", "--valid-fraction", "0.1"], "has no valid-fraction"),
+        (["--fold", "1", "--valid-fraction", "0.1"], "has no valid-fraction"),
+        (["--fold", "1", "--split", "random"], "a fold goes with kind 'fold' only"),
+        (["--valid-fraction", "1.5"], "1.5"),
+        (["--epochs", "0"], "epochs is 0"),
+        (["--learning-rate", "nan"], "learning rate is nan"),
+        (["--weight-decay", "-1"], "weight decay is -1"),
+        (["--y-range", "5", "1"], "y-range 5.0 1.0"),
+        (["--factors", "0"], "factors is 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    ratings: Path, tmp_path: Path, options: list[str], message: str
+) -> None:
+    result = run("--data", ratings, "--output", tmp_path / "run", *options)
+    assert isinstance(result.exception, ConfigError)
+    assert message in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_words_are_usage_errors(ratings: Path, tmp_path: Path) -> None:
+    for options in (["--hidden-layers", "a,b"], ["--model", "tower"], ["--resume", "--overwrite"]):
+        result = run("--data", ratings, "--output", tmp_path / "run", *options)
+        assert result.exit_code == 2, options
+
+
+def test_a_resumed_run_keeps_its_settings(ratings: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    started = ["--data", ratings, "--output", path, "--epochs", 2, "--y-range", 0, 6, "--factors", 5]
+    assert run(*started, "--resume").exit_code == 0  # nothing there yet: it starts
+    before = weights(path)
+    assert run("--output", path, "--resume").exit_code == 0
+    assert run(*started, "--resume").exit_code == 0  # the same line again
+    assert weights(path) == before
+    for option, value, message in (
+        ("--epochs", 3, "epochs 2, and 3"),
+        ("--factors", 6, "n factors 5, and 6"),
+        ("--y-range", (0, 5), r"y range [0.0, 6.0], and [0.0, 5.0]"),
+        ("--model", "mlp", "model dot-bias, and mlp"),
+        ("--seed", 1, "seed 42, and 1"),
+        ("--fold", 2, "fold None, and 2"),
+    ):
+        values = value if isinstance(value, tuple) else (value,)
+        result = run("--output", path, "--resume", option, *values)
+        assert isinstance(result.exception, ConfigError), option
+        assert message in str(result.exception)
+    result = run("--output", path, "--resume", "--item-key", "id")
+    assert result.exit_code == 2
+    assert "leave out --item-key" in result.output
+    other = tmp_path / "other.csv"
+    other.write_text(ratings.read_text() + "99,100,3\n")
+    result = run("--output", path, "--resume", "--data", other)
+    assert "Leave out --data" in str(result.exception)
+    assert weights(path) == before
+
+
+def test_a_damaged_run_is_not_resumed(ratings: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    run("--data", ratings, "--output", path, "--epochs", 1)
+    (path / "run.json").write_text("{")
+    result = run("--output", path, "--resume")
+    assert isinstance(result.exception, CheckpointError)
+
+
+EPOCHS = 40
+
+
+def start(path: Path) -> subprocess.Popen[str]:
+    """Train in a process of its own, for long enough to be hit in the middle; or continue."""
+    command = [sys.executable, "-m", "recsys", "train", "--device", "cpu", "--output", str(path)]
+    settings = ["--epochs", str(EPOCHS), "--factors", "4", "--batch-size", "2000"]
+    command += ["--resume"] if path.exists() else settings
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
+
+
+def wait_for_epochs(path: Path, process: subprocess.Popen[str], n: int) -> None:
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if (path / "run.json").is_file() and len(json.loads((path / "run.json").read_text())["history"]) >= n:
+            return
+        time.sleep(0.005)
+    pytest.fail(f"no {n} epochs: {process.communicate()}")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("unbroken") / "run"
+    _, errors = (process := start(path)).communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return path
+
+
+def test_killed_runs_are_whole_and_end_the_same(unbroken: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    for n in (1, 15):
+        process = start(path)
+        wait_for_epochs(path, process, n)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        epochs_done = load_run(path).info.epochs_done  # every checksum is right
+        assert n <= epochs_done < EPOCHS
+        load_run(path).model()
+    process = start(path)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert weights(path) == weights(unbroken)
+
+
+def test_ctrl_c_leaves_the_last_epoch_and_says_how_to_go_on(unbroken: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    process = start(path)
+    wait_for_epochs(path, process, 3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"recsys train --output {path} --resume" in errors
+    assert "Traceback" not in errors
+    assert 3 <= load_run(path).info.epochs_done < EPOCHS
+    assert [item.name for item in tmp_path.iterdir()] == ["run"]

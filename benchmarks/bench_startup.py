@@ -89,8 +89,8 @@ def write_report(bundle: Path, rounds: int, times: dict[str, list[float]], ratio
 
 `python benchmarks/bench_startup.py`
 
-Bundle: {model["kind"]}, {model["n_users"]:,} users, {model["n_items"]:,} items, {size / 1e6:.1f} MB, every byte of which is hashed
-and every float of which is looked at.
+Bundle: {model["kind"]}, {model["n_users"]:,} users, {model["n_items"]:,} items, {size / 1e6:.1f} MB;
+every byte of it is hashed, and every float is looked at.
 {rounds} rounds. {describe_machine("numpy", "onnxruntime-gpu", "onnxruntime", "pyarrow", "click")}
 
 | process | median s | best s | of the imports |

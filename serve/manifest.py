@@ -83,7 +83,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
     settings: dict[str, Any]
     seed: int
-    history: list[dict[str, float]]
+    history: list[dict[str, int | float]]
 
 
 class FoldIn(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,7 +159,7 @@ def read_raw(bundle: Path) -> bytes:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_MANIFEST_BYTES + 1)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         what = "has no manifest.json" if bundle.is_dir() else "is not a folder"
         raise BundleError(f"{bundle} {what}: it is not a bundle. `recsys export` makes one.") from None
     except OSError as error:

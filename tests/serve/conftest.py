@@ -1,0 +1,50 @@
+"""Bundles for the answering tests. Nothing here needs torch, onnx or pandas."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from fixture_bundles import BUNDLES, FIXTURES
+
+
+@pytest.fixture(params=BUNDLES)
+def bundle_path(request: pytest.FixtureRequest) -> Path:
+    """Each of the small bundles in turn."""
+    path: Path = FIXTURES / request.param
+    return path
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of one bundle, to be spoilt."""
+    return Path(shutil.copytree(FIXTURES / "dot-bias", tmp_path / "bundle"))
+
+
+@pytest.fixture
+def edit_manifest(copy: Path) -> Callable[[Callable[[dict[str, Any]], object]], None]:
+    """Change the copy's manifest in place."""
+
+    def edit(change: Callable[[dict[str, Any]], object]) -> None:
+        manifest = msgspec.json.decode((copy / "manifest.json").read_bytes())
+        change(manifest)
+        (copy / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+
+    return edit
+
+
+@pytest.fixture
+def forge(copy: Path, edit_manifest: Callable[..., None]) -> Callable[[str, bytes], None]:
+    """Replace or add a file of the copy, with the right size and checksum in the manifest."""
+
+    def write(name: str, data: bytes) -> None:
+        (copy / name).write_bytes(data)
+        entry = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        edit_manifest(lambda manifest: manifest["files"].update({name: entry}))
+
+    return write

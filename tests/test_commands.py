@@ -1,0 +1,109 @@
+"""The command as a whole: every command and flag is explained, every failure is one line and an exit code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import command_reference
+import pytest
+
+from recsys import cli
+from recsys.cli import COMMANDS, EXTRAS
+
+ALL = dict(command_reference.commands())
+
+
+def recsys(*arguments: str) -> subprocess.CompletedProcess[str]:
+    code = "from recsys.cli import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_command_and_flag_has_help(name) -> None:
+    command = ALL[name]
+    assert command.help, name
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.opts}"
+
+
+def test_the_reference_is_up_to_date() -> None:
+    expected = command_reference.reference()
+    assert command_reference.PATH.read_text(encoding="utf-8") == expected, (
+        "run `python tests/command_reference.py`"
+    )
+
+
+def test_help_lists_every_command_and_imports_none_of_them() -> None:
+    code = (
+        "import sys; from recsys.cli import cli; cli.main(['--help'], standalone_mode=False);"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'pandas', 'numpy', 'pyarrow', 'rich'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name, entry in COMMANDS.items():
+        assert name in done.stdout
+        assert entry.help in done.stdout.replace("\n", " ") or entry.help.split(",")[0][:30] in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_commands_own_help_imports_nothing_heavy(name) -> None:
+    code = (
+        f"import sys; from recsys.cli import cli; cli.main([{name!r}, '--help'], standalone_mode=False);"
+        "heavy = {'torch', 'onnx', 'onnxruntime', 'pandas', 'ray', 'gradio', 'fastapi'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_wrong_usage_exits_with_2_and_names_the_nearest_command() -> None:
+    done = recsys("recomend")
+    assert done.returncode == 2
+    assert "Did you mean 'recommend'?" in done.stderr
+
+
+def test_a_failure_is_one_line_and_a_traceback_only_with_debug(tmp_path) -> None:
+    arguments = ["inspect", str(tmp_path / "nothing")]
+    done = recsys(*arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in recsys(*arguments, "--debug").stderr
+
+
+def test_an_unforeseen_error_is_no_traceback_either(monkeypatch, capsys) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise ZeroDivisionError("one over nothing")
+
+    monkeypatch.setattr(cli.cli, "main", broken)
+    with pytest.raises(SystemExit) as stop:
+        cli.main([])
+    assert stop.value.code == 1
+    assert "ZeroDivisionError: one over nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("module", "extra"), EXTRAS.items())
+def test_a_missing_extra_names_its_install_command(module, extra, monkeypatch, capsys) -> None:
+    def missing(*args: object, **kwargs: object) -> None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr(cli.cli, "main", missing)
+    with pytest.raises(SystemExit) as stop:
+        cli.main([])
+    assert stop.value.code == 1
+    assert f"pip install 'recsys-onnx[{extra}]'" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    code = "from recsys.cli import main; main(['--help'])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, errors = process.communicate()
+    assert "Traceback" not in errors

@@ -32,13 +32,20 @@ def opened(path: Path) -> Iterator[Traversable]:
         yield path
         return
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _directory(path) as archive:
             _check_members(path, archive.infolist())
             yield zipfile.Path(archive)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise DataError(
             f"{path} is not a whole zip archive ({error}); it was probably cut off. Download it again."
         ) from None
+
+
+def _directory(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except NotImplementedError as error:  # caught here alone: Arrow's own is one too
+        raise zipfile.BadZipFile(str(error)) from None
 
 
 def find(root: Traversable, *names: str) -> Traversable | None:
@@ -83,7 +90,7 @@ def _check_members(path: Path, members: Sequence[zipfile.ZipInfo]) -> None:
             raise DataError(f"{path}: unsafe member {name!r}: its path leads out of the archive.")
         if stat.S_ISLNK(member.external_attr >> 16):
             raise DataError(f"{path}: unsafe member {name!r}: it is a link.")
-        if member.flag_bits & 0x1:
+        if member.flag_bits & 0x61:  # encrypted, a patch, strongly encrypted
             raise DataError(f"{path}: member {name!r} is encrypted. Unpack it, and name the folder.")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DataError(

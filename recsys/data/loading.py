@@ -19,6 +19,7 @@ from recsys.data.download import fetch, named_by_hash, sha256_of
 from recsys.data.duplicates import POLICIES
 from recsys.data.interactions import Interactions
 from recsys.data.ratings_table import RatingsTable
+from recsys.data.text_ratings import read_ratings
 from recsys.errors import ConfigError, DataError
 
 TEXT_ENDINGS = {".csv": text.CSV, ".tsv": text.TSV, ".inter": text.ATOMIC}
@@ -97,7 +98,7 @@ def _read(root: Traversable, path: Path, columns: Columns) -> Read:
         )
     ending = path.suffix.lower()
     if ending in TEXT_ENDINGS:
-        return text.read_ratings(path, TEXT_ENDINGS[ending], columns), None, [path]
+        return read_ratings(path, TEXT_ENDINGS[ending], columns), None, [path]
     if ending in PARQUET_ENDINGS:
         return parquet.read_ratings(path, columns), None, [path]
     endings = ", ".join((*TEXT_ENDINGS, *PARQUET_ENDINGS, ".zip"))

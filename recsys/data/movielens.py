@@ -16,6 +16,7 @@ from recsys.data import archive, text
 from recsys.data.columns import Columns
 from recsys.data.items import catalogue
 from recsys.data.ratings_table import RatingsTable
+from recsys.data.text_ratings import read_ratings
 from recsys.errors import DataError
 
 RATINGS_FILES = {
@@ -56,13 +57,13 @@ def read(
     if layout == "u.data":
         items = _needed(root, "u.item")
         genres = _needed(root, "u.genre")
-        table = text.read_ratings(ratings, text.U_DATA, columns)
+        table = read_ratings(ratings, text.U_DATA, columns)
         return table, _u_item(items, genres), [ratings, items, genres]
     if layout == "ratings.dat":
         items = _needed(root, "movies.dat")
-        return text.read_ratings(ratings, text.RATINGS_DAT, columns), _movies_dat(items), [ratings, items]
+        return read_ratings(ratings, text.RATINGS_DAT, columns), _movies_dat(items), [ratings, items]
     items = _needed(root, "movies.csv", "movie.csv")
-    return text.read_ratings(ratings, text.CSV, columns), _movies_csv(items), [ratings, items]
+    return read_ratings(ratings, text.CSV, columns), _movies_csv(items), [ratings, items]
 
 
 def _needed(root: Traversable, *names: str) -> Traversable:
@@ -91,7 +92,10 @@ def _movies_dat(items: Traversable) -> pd.DataFrame:
 def _movies_csv(items: Traversable) -> pd.DataFrame:
     """movieId,title,genres; UTF-8."""
     types = {"movieId": pa.int64(), "title": pa.string(), "genres": pa.string()}
-    table = text.read_columns(items, text.CSV, types)
+    try:
+        table = text.TextTable.of(items, text.CSV).read(list(types), types)
+    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise DataError(f"{items} is no table of movieId,title,genres: {error}") from None
     rows = [[str(row["movieId"]), row["title"]] for row in table.to_pylist()]
     return _movies(items, rows, [genres.split("|") for genres in table["genres"].to_pylist()])
 

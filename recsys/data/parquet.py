@@ -23,7 +23,8 @@ def read_ratings(path: Path, columns: Columns) -> RatingsTable:
         with parquet.ParquetFile(path) as file:
             names = columns.resolve(file.schema_arrow.names, str(path))
             table = file.read(columns=list(names.values()))
-    except (pa.ArrowInvalid, OSError) as error:
+        table.validate(full=True)  # text that is no UTF-8, offsets that lead out of a buffer
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} can't be read as Parquet: {error}") from None
 
     def quote(rows: list[int]) -> list[str]:

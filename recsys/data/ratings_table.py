@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,12 @@ class Source:
     file: str
     quote: Callable[[list[int]], list[str]]
     """Row numbers (from 0, ascending) -> those rows in the source's own words, "line 7: 1,2,abc"."""
+
+    def refuse(self, rows: list[int], what: str, way_out: str) -> NoReturn:
+        """Raise DataError: how many rows (ascending), the first of them, the way out."""
+        shown = "\n  ".join(self.quote(rows[:SHOWN]))
+        more = f"\n  … and {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
+        raise DataError(f"{self.file}: {len(rows):,} {what}:\n  {shown}{more}\n{way_out}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +72,9 @@ def checked(columns: dict[str, pa.ChunkedArray], source: Source) -> RatingsTable
 
 def refuse(bad: pa.ChunkedArray, what: str, way_out: str, source: Source) -> None:
     """Raise DataError if any of `bad`, bool [n], is true."""
-    count = pc.sum(bad).as_py() or 0
-    if count:
-        rows = np.flatnonzero(bad.to_numpy())[:SHOWN].tolist()
-        shown = "\n  ".join(source.quote(rows))
-        more = f"\n  … and {count - len(rows):,} more" if count > len(rows) else ""
-        raise DataError(f"{source.file}: {count:,} {what}:\n  {shown}{more}\n{way_out}.")
+    rows = np.flatnonzero(bad.to_numpy())
+    if len(rows):
+        source.refuse(rows.tolist(), what, way_out)
 
 
 def _ids(ids: pa.ChunkedArray, role: str, source: Source) -> pa.ChunkedArray:

@@ -14,6 +14,7 @@ from recsys.data import archive, text
 from recsys.data.columns import USUAL, Columns
 from recsys.data.items import catalogue
 from recsys.data.ratings_table import RatingsTable
+from recsys.data.text_ratings import read_ratings
 from recsys.errors import DataError
 
 TITLES = ("title", "movie_title", "name", "item_name")
@@ -43,7 +44,7 @@ def read(
     Raises:
         DataError: missing columns, or anything that `checked` refuses.
     """
-    table = text.read_ratings(ratings, text.ATOMIC, columns)
+    table = read_ratings(ratings, text.ATOMIC, columns)
     items = archive.find(root, ratings.name.removesuffix(".inter") + ".item")
     if items is None:
         return table, None, [ratings]
@@ -51,8 +52,8 @@ def read(
 
 
 def _items(file: Traversable, columns: Columns) -> pd.DataFrame:
-    header = text.header_of(file, text.ATOMIC)
-    cells = {cell.rpartition(":")[0] or cell: cell for cell in header}
+    items = text.TextTable.of(file, text.ATOMIC)
+    cells = dict(zip(items.names, items.header, strict=True))
 
     def cell_of(names: tuple[str, ...]) -> str | None:
         return next((cells[name] for name in names if name in cells), None)
@@ -63,18 +64,20 @@ def _items(file: Traversable, columns: Columns) -> pd.DataFrame:
             f"{file}: no column for the item id. It has: {', '.join(cells)}. Name it with --item-column."
         )
     title, genres, year = cell_of(TITLES), cell_of(GENRES), cell_of(YEARS)
-    types = {item: pa.null()} | {cell: pa.string() for cell in (title, genres, year) if cell}
-    table = text.read_columns(file, text.ATOMIC, types)
-    ids = table[item].combine_chunks()
-    if not (pa.types.is_int64(ids.type) or pa.types.is_string(ids.type)):
-        ids = text.read_columns(file, text.ATOMIC, {item: pa.string()})[item].combine_chunks()
+    known = {cell: pa.string() for cell in (title, genres, year) if cell}
+    try:
+        table = items.read([item, *known], known)
+        if not pa.types.is_int64(table[item].type):
+            table = items.read([item, *known], known | {item: pa.string()})
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{file} is no table of items: {error}") from None
 
     def strings(cell: str | None) -> list[str | None]:
         return table[cell].to_pylist() if cell else [None] * len(table)
 
     separator = "|" if genres and not genres.endswith("token_seq") else " "
     listed = ["|".join(value.split(separator)) if value is not None else None for value in strings(genres)]
-    frame = catalogue(ids, strings(title), listed, str(file))
+    frame = catalogue(table[item].combine_chunks(), strings(title), listed, str(file))
     if year:
         years = pd.to_numeric(pd.Series(strings(year), dtype="str"), errors="coerce")
         frame["year"] = years.astype("Float64").round().astype("Int64").fillna(frame["year"])

@@ -12,7 +12,7 @@ from pyarrow import csv
 
 ROWS = 4_000_000
 LIMIT = 4.0
-"""Times the file's size. 3.4 here, fixed costs included; 4.7 if the text is held until the types are settled."""
+"""Times the file's size. 3.4 here, fixed costs included; 4.7 if the text is held until types are settled."""
 
 PEAK = """
 import resource, sys

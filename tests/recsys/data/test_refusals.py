@@ -51,7 +51,7 @@ HEADER = "user_id,item_id,rating,timestamp\n"
         (HEADER + "1,,4,1\n1,,4,2\n", ["2 item ids are missing", "line 2: 1,,4,1"]),
         (
             HEADER + "1,1,4,1\n1,2,3\n1,3,3,3,3\n",
-            ["2 malformed rows", "line 3: 3 fields, not 4: 1,2,3", "line 4: 5 fields"],
+            ["2 rows don't have 4 fields", "line 3: 1,2,3", "line 4: 1,3,3,3,3"],
         ),
         (
             HEADER + "1,1,4,soon\n2,1,4,1\n",

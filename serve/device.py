@@ -54,8 +54,14 @@ def open_session(path: Path, device: Device = "auto", *, threads: int | None = N
         if device == "auto":
             return _open(path, [CPU], threads)
         raise DeviceError(f"device='cuda': this onnxruntime is built without CUDA. {INSTALL}")
-    session = _open_on_cuda(path, threads)
-    if session_device(session) != "cuda" and device == "cuda":
+    try:
+        session = _open_on_cuda(path, threads)
+    except BundleError as error:
+        # The graph's fault, or the device's? The CPU tells, and serves "auto".
+        session = _open(path, [CPU], threads)
+        if device == "cuda":
+            raise DeviceError(f"device='cuda', but CUDA fails: {error.__cause__}. {INSTALL}") from error
+    if device == "cuda" and session_device(session) != "cuda":
         raise DeviceError(
             f"device='cuda', but ONNX Runtime fell back to {session.get_providers()[0]}. {INSTALL}"
         )

@@ -13,8 +13,8 @@ from serve.errors import RequestError
 
 
 def is_one(value: Any) -> bool:
-    """Whether a request is for one id rather than for a list of them."""
-    if isinstance(value, (str, bytes)):
+    """Whether a request is for one id rather than for a list of them. Sets and dicts are no lists."""
+    if isinstance(value, (str, bytes, dict, set, frozenset)):
         return True
     if isinstance(value, np.ndarray):
         return value.ndim == 0

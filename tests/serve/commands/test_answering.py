@@ -1,0 +1,191 @@
+"""The answering commands as a shell sees them: exit codes, stdout, stderr."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixture_bundles import FIXTURES
+
+from recsys.cli import main
+from serve.recommender import Recommender
+
+BUNDLE = str(FIXTURES / "dot-bias")
+STRINGS = str(FIXTURES / "dot-bias-string-ids")
+MLP = str(FIXTURES / "mlp")
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def recsys(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main(list(arguments))
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def answered(result: tuple[int, str, str]) -> Any:
+    assert result[0] == 0, result
+    assert result[2] == ""
+    return json.loads(result[1])
+
+
+def test_recommend_prints_a_table_with_titles(recsys: Run) -> None:
+    code, out, err = recsys("recommend", BUNDLE, "--user-id", "10", "-k", "3")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].split() == ["score", "id", "title"]
+    assert len(lines) == 4
+    assert lines[1].endswith("Movie 3, The (1953)")
+
+
+def test_recommend_as_json(recsys: Run) -> None:
+    answer = answered(recsys("recommend", BUNDLE, "--user-id", "10", "-k", "3", "--json"))
+    ranking = Recommender.load(BUNDLE, "cpu").recommend(10, 3)
+    assert answer["user_id"] == 10
+    assert answer["known"] is True
+    assert [set(item) for item in answer["items"]] == [{"item_id", "title", "score"}] * 3
+    assert [item["item_id"] for item in answer["items"]] == ranking.item_ids.tolist()
+    assert [item["score"] for item in answer["items"]] == pytest.approx(ranking.scores.tolist())
+
+
+def test_string_ids(recsys: Run) -> None:
+    answer = answered(recsys("recommend", STRINGS, "--user-id", "user-010", "--json"))
+    assert (answer["user_id"], answer["known"]) == ("user-010", True)
+    assert answer["items"][0]["item_id"].startswith("item-")
+
+
+def test_an_unknown_user_gets_the_average_and_it_is_said(recsys: Run) -> None:
+    assert answered(recsys("recommend", BUNDLE, "--user-id", "7", "--json"))["known"] is False
+    assert "User 7 is not in this bundle" in recsys("recommend", BUNDLE, "--user-id", "7")[1]
+    code, _, err = recsys("recommend", BUNDLE, "--user-id", "7", "--unknown", "error")
+    assert code == 2
+    assert "user_id 7 is not in this bundle" in err
+
+
+def test_seen_items_on_request(recsys: Run) -> None:
+    arguments = ("recommend", BUNDLE, "--user-id", "10", "-k", "50", "--json")
+    n_seen = len(Recommender.load(BUNDLE, "cpu").seen.of_user(1))
+    assert len(answered(recsys(*arguments))["items"]) == 50 - n_seen
+    assert len(answered(recsys(*arguments, "--include-seen"))["items"]) == 50
+
+
+@pytest.mark.parametrize(
+    "how", [("--item", "Movie 3, The (1953)"), ("--item-id", "1003"), ("--item", "1003")]
+)
+def test_similar(recsys: Run, how: tuple[str, str]) -> None:
+    answer = answered(recsys("similar", BUNDLE, *how, "-k", "4", "--json"))
+    assert (answer["item_id"], answer["title"]) == (1003, "Movie 3, The (1953)")
+    assert len(answer["items"]) == 4
+    assert 1003 not in [item["item_id"] for item in answer["items"]]
+    assert "cosine" in recsys("similar", BUNDLE, *how)[1]
+
+
+def test_fold_in(recsys: Run) -> None:
+    rates = ("--rate", "Movie 3, The (1953)=5", "--rate", "1004=0.5")
+    answer = answered(recsys("fold-in", BUNDLE, *rates, "--json"))
+    assert [(rating["item_id"], rating["rating"]) for rating in answer["ratings"]] == [(1003, 5), (1004, 0.5)]
+    expected = Recommender.load(BUNDLE, "cpu").fold_in([1003, 1004], [5, 0.5])
+    assert [item["item_id"] for item in answer["items"]] == expected.item_ids.tolist()
+    assert "Movie" in recsys("fold-in", BUNDLE, *rates)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("recommend", BUNDLE, "--user-id", "ten"), 2, "must be an integer (int64), got 'ten'"),
+        (("recommend", BUNDLE), 2, "Missing option '--user-id'"),
+        (("recommend", BUNDLE, "--user-id", "10", "-k", "0"), 2, "not in the range x>=1"),
+        (("recommend", BUNDLE, "--user-id", "10", "-k", "51"), 2, "top_k must lie in 1 to 50"),
+        (("recommend", "nowhere", "--user-id", "10"), 1, "nowhere is not a bundle"),
+        (("recommend", BUNDLE, "--user-id", "10", "--device", "tpu"), 2, "'tpu' is not one of"),
+        (("similar", BUNDLE), 2, "either --item-id or --item"),
+        (("similar", BUNDLE, "--item", "a", "--item-id", "1"), 2, "either --item-id or --item"),
+        (("similar", BUNDLE, "--item", "Movy 3, The (1953)"), 2, "'Movie 3, The (1953)'"),
+        (("similar", BUNDLE, "--item-id", "3"), 2, "item_id 3 is not in this bundle"),
+        (("fold-in", BUNDLE), 2, "Missing option '--rate'"),
+        (("fold-in", BUNDLE, "--rate", "Movie 3, The (1953)"), 2, "is not TITLE_OR_ID=RATING"),
+        (("fold-in", BUNDLE, "--rate", "=5"), 2, "is not TITLE_OR_ID=RATING"),
+        (("fold-in", BUNDLE, "--rate", "1003=good"), 2, "is not TITLE_OR_ID=RATING"),
+        (("fold-in", BUNDLE, "--rate", "1003=nan"), 2, "ratings must lie in 0.5 to 5"),
+        (("fold-in", BUNDLE, "--rate", "1003=6"), 2, "ratings must lie in 0.5 to 5"),
+        (("fold-in", BUNDLE, "--rate", "a=b=5"), 2, "no item has the title or id 'a=b'"),
+        (("fold-in", BUNDLE, "--rate", "1003=5", "--rate", "1003=4"), 2, "rated more than once"),
+        (("fold-in", MLP, "--rate", "1003=5"), 1, "no fold_in graph"),
+        (("inspect", "nowhere"), 1, "nowhere is not a bundle"),
+    ],
+)
+def test_wrong_usage_says_so_in_a_line(
+    recsys: Run, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    found, out, err = recsys(*arguments)
+    assert (found, out) == (code, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_title_may_hold_an_equals_sign(recsys: Run, copy: Path, forge: Any, tmp_path: Path) -> None:
+    from serve.ids import write_items
+
+    ids = list(range(1001, 1051))
+    write_items(tmp_path / "items.parquet", ids, titles=["E=mc²", *(f"\x1b[2J Movie {i}" for i in ids[1:])])
+    forge("items.parquet", (tmp_path / "items.parquet").read_bytes())
+    answer = answered(recsys("fold-in", str(copy), "--rate", "E=mc²=4.5", "--json"))
+    assert answer["ratings"] == [{"item_id": 1001, "title": "E=mc²", "rating": 4.5}]
+    # Escape codes in titles do not reach the terminal.
+    code, out, _ = recsys("fold-in", str(copy), "--rate", "1001=4.5")
+    assert code == 0
+    assert "\x1b" not in out
+    assert "\ufffd[2J Movie" in out
+
+
+@pytest.mark.parametrize("name", ["dot", "dot-bias", "mlp", "dot-bias-string-ids"])
+def test_inspect_shows_what_is_inside(recsys: Run, name: str) -> None:
+    path = FIXTURES / name
+    code, out, _ = recsys("inspect", str(path))
+    assert code == 0
+    manifest = json.loads((path / "manifest.json").read_text())
+    for expected in (
+        *manifest["graphs"],
+        *(table["name"] for table in manifest["tables"]),
+        *(file["sha256"] for file in manifest["files"].values()),
+        manifest["data"]["licence"],
+        *manifest["versions"].values(),
+        *(f"{check['n']:,}" for check in manifest["parity"]["checks"]),
+    ):
+        assert expected in out
+    shown = answered(recsys("inspect", str(path), "--json"))
+    assert shown["bundle"] == str(path)
+    assert {key: shown[key] for key in manifest} == manifest
+
+
+def test_inspect_refuses_a_damaged_bundle(recsys: Run, copy: Path) -> None:
+    with (copy / "score.onnx").open("ab") as file:
+        file.write(b"\0")
+    code, out, err = recsys("inspect", str(copy))
+    assert (code, out) == (1, "")
+    assert "score.onnx has" in err
+
+
+def test_an_answer_imports_nothing_that_it_does_not_need() -> None:
+    """What keeps the start quick, and the answer free of torch."""
+    program = (
+        "import sys; from recsys.cli import main\n"
+        f"try: main(['recommend', {BUNDLE!r}, '--user-id', '10'])\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "unwanted = {'torch', 'onnx', 'pandas', 'rich', 'pyarrow.parquet', 'pyarrow.compute', 'difflib'}\n"
+        "print(unwanted & set(sys.modules), file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stderr.strip() == "set()"

@@ -11,7 +11,7 @@ import click
 from serve.commands.options import bundle_argument, json_option, print_json
 
 if TYPE_CHECKING:
-    from serve.manifest import Manifest, Tensor
+    from serve.manifest import Graph, Manifest
 
 
 @click.command()
@@ -60,12 +60,9 @@ def _sections(manifest: Manifest) -> list[str]:
         ),
         f"Graphs (opset {manifest.opset}, IR version {manifest.ir_version})\n"
         + format_table(
-            ["graph", "inputs", "outputs", "K"],
-            [
-                [name, _tensors(graph.inputs), _tensors(graph.outputs), str(graph.top_k or "")]
-                for name, graph in manifest.graphs.items()
-            ],
-            align="<<<>",
+            ["graph", "K", "", "tensor", "type", "shape"],
+            [row for name, graph in manifest.graphs.items() for row in _tensors(name, graph)],
+            align="<><<<<",
         ),
         "Tables\n"
         + format_table(
@@ -132,9 +129,10 @@ def _sections(manifest: Manifest) -> list[str]:
 
 
 def _pairs(title: str, values: Mapping[str, Any], indent: str = "  ") -> str:
-    """A title, and a line for each value; mappings inside are indented."""
+    """A title, and a line for each value that is there; mappings inside are indented."""
     from serve.commands.table import printable
 
+    values = {name: value for name, value in values.items() if value is not None}
     widest = max((len(name) for name in values), default=0)
     lines = [title]
     for name, value in values.items():
@@ -146,8 +144,12 @@ def _pairs(title: str, values: Mapping[str, Any], indent: str = "  ") -> str:
     return "\n".join(lines)
 
 
-def _tensors(tensors: list[Tensor]) -> str:
-    return ", ".join(f"{tensor.name} {tensor.dtype}{_shape(tensor.shape)}" for tensor in tensors)
+def _tensors(name: str, graph: Graph) -> list[list[str]]:
+    """A row for each input and output; the graph's name and K stand on the first."""
+    tensors = [("in", tensor) for tensor in graph.inputs] + [("out", tensor) for tensor in graph.outputs]
+    rows = [["", "", way, tensor.name, tensor.dtype, _shape(tensor.shape)] for way, tensor in tensors]
+    rows[0][:2] = [name, str(graph.top_k or "")]
+    return rows
 
 
 def _shape(shape: list[Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -286,6 +286,17 @@ class Recommender:
         }
         top, scores = self._run_ranking("fold_in", feeds)
         return self._ranking(one, np.ones(len(top), bool), top[:, :top_k], scores[:, :top_k])
+
+    def run_graph(self, graph: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The raw outputs of a graph by name: what `serve.golden` compares with the bundle's golden outputs.
+
+        Args:
+            graph: One of the manifest's.
+            feeds: Input name -> array, of the graph's types and ranks, indices in range; nothing is checked.
+        """
+        session = self._session(graph)
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, run(session, feeds), strict=True))
 
     def _recommend(self, user_index: np.ndarray, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`recommend_indices` for indices that are known to be right."""

@@ -38,7 +38,7 @@ def write_file(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _fsync(path.parent)
+    fsync(path.parent)
 
 
 @contextmanager
@@ -54,26 +54,40 @@ def new_folder(path: Path, *, overwrite: bool = False, marker: str = MANIFEST_NA
         OSError: not writable, or the disk is full; `path` is then as it was.
     """
     path = path.absolute()  # not resolve(): a link must be seen as one
-    _check_target(path, overwrite, marker)
+    check_target(path, overwrite, marker)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(path, "tmp")
     temporary.mkdir()
     try:
         yield temporary
-        _fsync_tree(temporary)
-        # Looked at again: the work in between may have taken hours.
-        _check_target(path, overwrite, marker)
-        if path.exists():
-            _swap(temporary, path)
-        else:
-            temporary.rename(path)
-        _fsync(path.parent)
+        # Looks at the target again: the work in between may have taken hours.
+        move_into_place(temporary, path, overwrite=overwrite, marker=marker)
     finally:
         # After a swap the old folder lies here; after an error, the half-written one.
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_target(path: Path, overwrite: bool, marker: str) -> None:
+def move_into_place(folder: Path, path: Path, *, overwrite: bool, marker: str) -> None:
+    """Give the finished `folder` the name `path` beside it; what was there lies at `folder` then.
+
+    Raises:
+        OutputError, OSError: as `new_folder`; both are then as they were.
+    """
+    _fsync_tree(folder)
+    check_target(path, overwrite, marker)
+    if path.exists():
+        _swap(folder, path)
+    else:
+        folder.rename(path)
+    fsync(path.parent)
+
+
+def check_target(path: Path, overwrite: bool, marker: str) -> None:
+    """Whether a new folder may take the place of `path`.
+
+    Raises:
+        OutputError: as `new_folder`.
+    """
     if path.is_symlink():
         raise OutputError(
             f"{path} is a link (to {path.readlink()}). Write to a new folder, then move the link."
@@ -118,11 +132,12 @@ def _sibling(path: Path, ending: str) -> Path:
 def _fsync_tree(folder: Path) -> None:
     for root, _, names in os.walk(folder):
         for name in names:
-            _fsync(Path(root, name))
-        _fsync(Path(root))
+            fsync(Path(root, name))
+        fsync(Path(root))
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Have a file, or the names in a folder, on disk before going on."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -39,3 +39,17 @@ class OutputError(ServeError, OSError):
     """The output may not go where it was asked to: something is there already, or it is a link."""
 
     exit_code = 2
+
+
+class InputError(ServeError, ValueError):
+    """A batch input that can't be read as what it should be: no files, a missing column, a damaged file."""
+
+    exit_code = 2
+
+
+class BadRowError(ServeError, ValueError):
+    """A row of a batch input that has no answer, where bad rows are not set aside, or too many of them."""
+
+
+class JobError(ServeError, RuntimeError):
+    """A batch job stopped before its end; what it has finished is kept for `--resume`."""

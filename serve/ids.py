@@ -179,6 +179,14 @@ class IdIndex:
         result[:] = flat
         return result.reshape(index.shape)
 
+    def take(self, index: np.ndarray) -> pa.Array:
+        """The ids at indices as Arrow: int64 or string [n], null where the index is 0.
+
+        Args:
+            index: int64 [n], from 0 to n_ids.
+        """
+        return self._ids.take(pa.array(index - 1, mask=index == 0))
+
     def one_id(self, index: int) -> int | str:
         """The id at one index, from 1 to n."""
         value: int | str = self._ids[index - 1].as_py()

@@ -61,8 +61,9 @@ class Scores:
 class Recommender:
     """Answers from a bundle. Any number of threads may share one; a forked process must load its own."""
 
-    def __init__(self, bundle: Bundle, device: Device = "auto") -> None:
+    def __init__(self, bundle: Bundle, device: Device = "auto", *, threads: int | None = None) -> None:
         self.bundle = bundle
+        self._threads = threads
         self._device: Device = "cpu" if device == "auto" and not has_cuda_gpu() else device
         self._lock = threading.RLock()
         self._parts: dict[str, Any] = {}
@@ -71,10 +72,11 @@ class Recommender:
             self._device = session_device(self._session("recommend"))
 
     @classmethod
-    def load(cls, path: str | Path, device: Device = "auto") -> Recommender:
+    def load(cls, path: str | Path, device: Device = "auto", *, threads: int | None = None) -> Recommender:
         """Check the bundle at `path` (a folder, or a link to one) and make it ready to answer.
 
-        Graphs and tables of ids are loaded at their first use.
+        Graphs and tables of ids are loaded at their first use. `threads` is what one call takes on the CPU;
+        by default, all the CPUs that this process may use.
 
         Raises:
             BundleError: it is not a whole bundle that can be trusted.
@@ -83,7 +85,7 @@ class Recommender:
         """
         if device not in get_args(Device):
             raise RequestError(f"device must be one of {', '.join(get_args(Device))}, got {device!r}")
-        return cls(open_bundle(path), device)
+        return cls(open_bundle(path), device, threads=threads)
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:
@@ -349,7 +351,7 @@ class Recommender:
 
     def _open_session(self, graph: str) -> InferenceSession:
         path = self.bundle.path / self.manifest.graphs[graph].file
-        session = open_session(path, self._device)
+        session = open_session(path, self._device, threads=self._threads)
         inputs, outputs = CONTRACTS[graph]
         for found, promised in ((session.get_inputs(), inputs), (session.get_outputs(), outputs)):
             kinds = {"tensor(int64)": "int64", "tensor(float)": "float32"}

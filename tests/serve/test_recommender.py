@@ -463,9 +463,9 @@ def test_threads_get_the_same_answers_and_make_each_session_once(
     opened: list[str] = []
     open_session = recommender.open_session
 
-    def counted(path: Path, *arguments: Any) -> Any:
+    def counted(path: Path, *arguments: Any, **options: Any) -> Any:
         opened.append(path.name)
-        return open_session(path, *arguments)
+        return open_session(path, *arguments, **options)
 
     monkeypatch.setattr(recommender, "open_session", counted)
     alone, shared = Recommender.load(bundle_path, "cpu"), Recommender.load(bundle_path, "cpu")

@@ -30,6 +30,8 @@ COMMANDS = {
     "recommend": Entry("serve.commands.recommend:recommend", "Recommend items to a user."),
     "similar": Entry("serve.commands.similar:similar", "Find the items most like an item."),
     "fold-in": Entry("serve.commands.fold_in:fold_in", "Recommend to a new user from a few ratings."),
+    "profiles": Entry("serve.commands.profiles:profiles", "Recommend to a new user from a few answers."),
+    "serve": Entry("serve.commands.serve:serve", "Answer over HTTP."),
 }
 
 # Modules that come with an extra: a missing one names its install command.

@@ -1,0 +1,169 @@
+"""A load generator for HTTP/1.1 over keep-alive connections, cheap enough to overload a service.
+
+Closed loop: `n` connections, each sends its next request when the last one is answered. Open loop: requests
+at a fixed rate whatever the answers do, as the world sends them; latency counts from the moment a request was
+due, so that a server that falls behind can't hide it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+
+@dataclass
+class Tally:
+    """What came back: status -> seconds of each answer."""
+
+    seconds: dict[int, list[float]] = field(default_factory=dict)
+    n_failed: int = 0
+    """Requests without an answer: connections refused or closed."""
+    n_unsent: int = 0
+    """Requests that were due when every connection was busy (open loop)."""
+    elapsed: float = 0.0
+
+    def count(self, status: int) -> int:
+        return len(self.seconds.get(status, ()))
+
+    def rate(self, status: int) -> float:
+        """Answers of this status a second."""
+        return self.count(status) / self.elapsed
+
+    def percentile(self, status: int, percent: float) -> float:
+        """Seconds; NaN where there were none."""
+        taken = sorted(self.seconds.get(status, ()))
+        return taken[min(len(taken) - 1, int(len(taken) * percent / 100))] if taken else float("nan")
+
+
+def post(path: str, body: bytes) -> bytes:
+    """The bytes of a request."""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def get(path: str) -> bytes:
+    """The bytes of a request."""
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
+class Connection(asyncio.Protocol):
+    """One request at a time; tells `answered` the status of each, or None if the connection broke."""
+
+    def __init__(self, answered: Callable[[Connection, int | None], None]) -> None:
+        self.answered = answered
+        self.transport: asyncio.Transport | None = None
+        self.due = 0.0
+        self.busy = False
+        self._data = b""
+        self._needed: int | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+
+    def send(self, request: bytes, due: float) -> None:
+        self.due, self.busy = due, True
+        assert self.transport is not None
+        self.transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        if self._needed is None:
+            end = self._data.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            head = self._data[:end].lower()
+            start = head.index(b"content-length:") + 15
+            stop = head.find(b"\r\n", start)
+            self._needed = end + 4 + int(head[start : stop if stop > 0 else end])
+        if len(self._data) >= self._needed:
+            status = int(self._data[9:12])
+            self._data, self._needed, self.busy = b"", None, False
+            self.answered(self, status)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.busy:
+            self.busy = False
+            self.answered(self, None)
+
+
+async def _connect(
+    n: int, host: str, port: int, answered: Callable[[Connection, int | None], None]
+) -> list[Connection]:
+    loop = asyncio.get_running_loop()
+    connections = []
+    for _ in range(n):
+        _, connection = await loop.create_connection(lambda: Connection(answered), host, port)
+        connections.append(connection)
+    return connections
+
+
+async def closed_loop(
+    host: str, port: int, requests: Iterator[bytes], *, n_connections: int, seconds: float
+) -> Tally:
+    """As many requests as `n_connections` get answered one after the other."""
+    tally, clock = Tally(), time.perf_counter
+    end = clock() + seconds
+
+    def answered(connection: Connection, status: int | None) -> None:
+        now = clock()
+        if status is None:
+            tally.n_failed += 1
+            return
+        tally.seconds.setdefault(status, []).append(now - connection.due)
+        if now < end:
+            connection.send(next(requests), now)
+
+    connections = await _connect(n_connections, host, port, answered)
+    start = clock()
+    for connection in connections:
+        connection.send(next(requests), start)
+    await _finish(connections, end)
+    tally.elapsed = clock() - start
+    return tally
+
+
+async def open_loop(
+    host: str, port: int, requests: Iterator[bytes], *, rate: float, n_connections: int, seconds: float
+) -> Tally:
+    """`rate` requests a second over up to `n_connections` connections."""
+    tally, clock = Tally(), time.perf_counter
+
+    def answered(connection: Connection, status: int | None) -> None:
+        if status is None:
+            tally.n_failed += 1
+            return
+        tally.seconds.setdefault(status, []).append(clock() - connection.due)
+        idle.append(connection)
+
+    connections = await _connect(n_connections, host, port, answered)
+    idle = deque(connections)
+    start = clock()
+    n_due, n_all = 0, int(rate * seconds)
+    while n_due < n_all:
+        due_now = min(n_all, int((clock() - start) * rate) + 1)
+        for number in range(n_due, due_now):
+            if idle:
+                idle.popleft().send(next(requests), start + number / rate)
+            else:
+                tally.n_unsent += 1
+        n_due = due_now
+        await asyncio.sleep(0)
+    await _finish(connections, clock())
+    tally.elapsed = max(seconds, clock() - start)
+    return tally
+
+
+async def _finish(connections: Sequence[Connection], end: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(end - time.perf_counter() + 30):
+            while time.perf_counter() < end or any(connection.busy for connection in connections):
+                await asyncio.sleep(0.01)
+    for connection in connections:
+        assert connection.transport is not None
+        connection.busy = False
+        connection.transport.abort()

@@ -1,0 +1,148 @@
+"""`recsys serve`: a bundle over HTTP."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from serve.commands.options import bundle_argument, device_option
+
+TOKEN_VARIABLE = "RECSYS_TOKEN"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def _read_token(token_file: Path | None) -> str | None:
+    """The bearer token of the file, else of the environment; None where neither is."""
+    if token_file is not None:
+        try:
+            token, source = token_file.read_text(encoding="utf-8").strip(), str(token_file)
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.UsageError(f"--token-file {token_file} can't be read: {error}") from None
+    elif TOKEN_VARIABLE in os.environ:
+        token, source = os.environ[TOKEN_VARIABLE].strip(), TOKEN_VARIABLE
+    else:
+        return None
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise click.UsageError(f"{source} must hold a token: printable ASCII without spaces, not nothing.")
+    return token
+
+
+@click.command()
+@bundle_argument
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="The port to listen on; 0 takes a free one.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Processes (or replicas, with --engine ray) that answer.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Worker processes on this machine, or replicas under Ray Serve.",
+)
+@click.option("--address", help="With --engine ray: the cluster to join, else one is started here.")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="CPU threads of one answer; by default this machine's CPUs shared out to the workers.",
+)
+@click.option(
+    "--max-concurrency",
+    type=click.IntRange(min=1),
+    help="Requests that wait or are at work in a worker; more are answered 503 (default 32).",
+)
+@click.option("--max-body-bytes", type=click.IntRange(min=1), help="Largest request body (default 1 MiB).")
+@click.option(
+    "--grace-seconds",
+    type=click.IntRange(min=0),
+    help="After SIGTERM, how long requests at work may take (default 10).",
+)
+@click.option(
+    "--drain-seconds",
+    type=click.FloatRange(min=0),
+    help="After SIGTERM, how long to go on answering while /health/ready says 503 (default 1).",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    help="A file with the bearer token that every route but health asks for; or set RECSYS_TOKEN.",
+)
+@click.option(
+    "--admin-port",
+    type=click.IntRange(0, 65535),
+    help="Also listen here, on loopback, for POST /admin/reload; off unless given.",
+)
+@device_option
+def serve(
+    bundle: Path,
+    host: str,
+    port: int,
+    workers: int,
+    engine: str,
+    address: str | None,
+    threads: int | None,
+    token_file: Path | None,
+    admin_port: int | None,
+    device: str,
+    **limits: float | None,
+) -> None:
+    """Serve BUNDLE over HTTP: a bundle, a link to one, or a text file that names one.
+
+    \b
+      recsys serve artifacts/default
+      curl -s localhost:8000/v1/recommend -H 'content-type: application/json' -d '{"user_id": 42}'
+
+    SIGHUP loads what the link or the text file leads to now; SIGTERM stops when everything is answered.
+    """
+    if sys.platform == "win32":
+        raise click.UsageError("`recsys serve` needs Linux or macOS; on Windows use WSL or a container.")
+    from serve.device import available_cpus
+    from serve.http.settings import Settings
+
+    token = _read_token(token_file)
+    if address is not None and engine != "ray":
+        raise click.UsageError("--address is for --engine ray.")
+    if host not in LOOPBACK and token is None:
+        click.echo(f"Warning: {host} is reached from elsewhere, and no token is set.", err=True)
+    settings = Settings(
+        bundle=bundle.absolute(),
+        device=device,  # type: ignore[arg-type]
+        threads=threads or max(1, available_cpus() // workers),
+        token=token,
+        **{name: value for name, value in limits.items() if value is not None},  # type: ignore[arg-type]
+    )
+    if engine == "ray":
+        from serve.http.on_ray import run_on_ray
+
+        run_on_ray(settings, host=host, port=port, n_replicas=workers, address=address, say=_say)
+        return
+    import asyncio
+
+    from serve.http.server import bind
+    from serve.http.service import run_service
+
+    try:
+        listener = bind(host, port)
+        admin = None if admin_port is None else bind(LOOPBACK[0], admin_port)
+    except OSError as error:
+        raise click.UsageError(f"can't listen on {host}, port {port}: {error.strerror or error}") from None
+    asyncio.run(run_service(settings, listener, n_workers=workers, admin=admin, say=_say))
+
+
+def _say(line: str) -> None:
+    click.echo(line)
+    sys.stdout.flush()

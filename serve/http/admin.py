@@ -1,0 +1,45 @@
+"""`POST /admin/reload`, on a listener of its own that is off unless asked for, and on loopback only."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from serve.errors import ServeError
+from serve.http.control import Reply
+from serve.http.edge import authorize, digest
+from serve.http.problems import Problem
+
+Reload = Callable[[], Awaitable[Reply]]
+
+
+def create_admin_app(reload: Reload, token: str | None) -> Starlette:
+    """The one route.
+
+    Args:
+        reload: Loads what the pointer leads to, in every worker, or raises a ServeError and changes nothing.
+        token: The service's bearer token, if it has one.
+    """
+    token_digest = None if token is None else digest(token.encode())
+
+    async def reload_route(request: Request) -> Response:
+        try:
+            if token_digest is not None:
+                authorize(token_digest, request.headers.get("authorization", "").encode("latin-1"))
+            if "origin" in request.headers:
+                # A page in a browser on this machine could send this otherwise.
+                raise Problem(403, "forbidden", "This route is not for browsers.")
+            reply = await reload()
+        except Problem as problem:
+            return problem.response()
+        except ServeError as error:
+            return Problem(409, "reload_failed", f"Nothing was changed. {error}").response()
+        content = {"status": "reloaded", "model_version": reply.version, "device": reply.device}
+        return Response(msgspec.json.encode(content), media_type="application/json")
+
+    return Starlette(routes=[Route("/admin/reload", reload_route, methods=["POST"])])

@@ -1,0 +1,108 @@
+"""Recommendations that wait at the same time are computed in one run of the graph.
+
+A run over many users costs each of them less: the item table is read once for all. Nobody is made to wait for
+a batch to fill: it holds whoever has arrived while the one before was computed, under light load one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from serve import requests
+from serve.recommender import Recommender
+
+if TYPE_CHECKING:
+    from serve.http.model import Model
+
+# A larger batch is hardly cheaper for each of its users, and all of them wait for its end.
+MAX_USERS = 32
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Ask:
+    """One user's list, wanted."""
+
+    user_index: int
+    """0: the average user."""
+    top_k: int
+    """From 1 to the K of the graph."""
+    exclude_seen: bool
+    exclude_item_indices: np.ndarray | None
+    """int64 [n]; more to leave out."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Top:
+    """The best items of one user, best first; at most as many as were asked for."""
+
+    item_ids: list[Any]
+    item_indices: list[int]
+    scores: list[float]
+
+
+class Batcher:
+    """Gathers what is asked of one model. Belongs to one event loop."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._waiting: list[tuple[Ask, asyncio.Future[Top]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def recommend(self, ask: Ask) -> Top:
+        """The best items of one user; the same as alone, but for the rounding of float32 sums."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Top] = loop.create_future()
+        self._waiting.append((ask, future))
+        if self._task is None:
+            self._task = loop.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:MAX_USERS], self._waiting[MAX_USERS:]
+            asks = [ask for ask, _ in batch]
+            try:
+                tops = await self._model.compute(partial(answer, self._model.recommender, asks))
+            except Exception as error:  # noqa: BLE001  each who waits gets it
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+            else:
+                for (_, future), top in zip(batch, tops, strict=True):
+                    if not future.done():  # the client may have gone
+                        future.set_result(top)
+            # Those who have arrived meanwhile join the next batch.
+            await asyncio.sleep(0)
+        self._task = None
+
+
+def answer(recommender: Recommender, asks: Sequence[Ask]) -> list[Top]:
+    """The lists of all, from one run."""
+    rows = [_excluded(recommender, ask) for ask in asks]
+    users = np.array([ask.user_index for ask in asks])
+    top, scores = recommender.recommend_indices(users, requests.padded(rows, np.int64))  # [B, K] both
+    k = max(ask.top_k for ask in asks)
+    top, scores = top[:, :k], scores[:, :k]
+    counts = np.count_nonzero(top, axis=1).tolist()
+    ids = recommender.items.ids.ids(top)
+    tops = []
+    for row, (ask, count) in enumerate(zip(asks, counts, strict=True)):
+        n = min(ask.top_k, count)
+        tops.append(Top(ids[row, :n].tolist(), top[row, :n].tolist(), scores[row, :n].tolist()))
+    return tops
+
+
+def _excluded(recommender: Recommender, ask: Ask) -> np.ndarray:
+    """What a user is not to be shown: int32 or int64 [n]."""
+    seen = recommender.seen.of_user(ask.user_index) if ask.exclude_seen else None
+    more = ask.exclude_item_indices
+    if seen is None or more is None:
+        one = seen if more is None else more
+        return np.empty(0, np.int64) if one is None else one
+    return np.concatenate([seen, more])

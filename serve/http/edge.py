@@ -1,0 +1,195 @@
+"""The edge of the app: what happens to every request before a route sees it, and to every response after.
+
+In this order: the bearer token; readiness; whether there is room; the body, whole, within its limits of size
+and time; then the route. A request takes the model that answers at its start and keeps it, so that nothing
+it says mixes two of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.http.metrics import Metrics
+from serve.http.model import CurrentModel
+from serve.http.problems import CLOSE, Problem, internal_error
+from serve.http.settings import Settings
+
+HEALTH = ("/health/live", "/health/ready")
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
+WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+# Of a body that is too large, this much is read and thrown away, so that the client comes to read why.
+DISCARDED_BODIES = 16
+
+
+class Edge:
+    """ASGI middleware; see the module."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, current: CurrentModel, metrics: Metrics) -> None:
+        self.app, self.settings, self.current, self.metrics = app, settings, current, metrics
+        self.token = None if settings.token is None else digest(settings.token.encode())
+        self.n_at_work = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        model = self.current.model
+        scope.setdefault("state", {})["model"] = model
+        extra = [(b"x-content-type-options", b"nosniff")]
+        if model is not None:
+            extra.append((b"x-model-version", model.version.encode()))
+        if self.current.draining:
+            extra.append((b"connection", b"close"))
+        status = 0
+
+        async def send_marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *extra]
+            await send(message)
+
+        is_shed = False
+        try:
+            await self._answer(scope, receive, send_marked)
+        except Problem as problem:
+            is_shed = problem.code == "overloaded"
+            await problem.response()(scope, receive, send_marked)
+        except Exception:
+            if status:
+                raise
+            await internal_error()(scope, receive, send_marked)
+        if is_shed:
+            self.metrics.shed()
+        elif status:
+            route = getattr(scope.get("route"), "path", "other")
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self.metrics.answered(route, method, status, time.perf_counter() - start)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if path in HEALTH:
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        if self.token is not None:
+            authorize(self.token, headers.get(b"authorization", b""))
+        if not path.startswith("/v1/"):
+            await self.app(scope, receive, send)
+            return
+        if self.current.model is None:
+            raise self._later("not_ready", "The model is still being loaded.")
+        self._check_room()
+        if scope["method"] in WITH_BODY:
+            body = await self._body(headers, receive)
+            if body is None:
+                return
+            receive = _once(body, receive)
+        self._check_room()
+        self.n_at_work += 1
+        try:
+            # Every request that has arrived by now is counted before any of them is computed.
+            await asyncio.sleep(0)
+            await self.app(scope, receive, send)
+        finally:
+            self.n_at_work -= 1
+
+    def _check_room(self) -> None:
+        if self.n_at_work >= self.settings.max_concurrency:
+            raise self._later("overloaded", f"{self.n_at_work} requests wait already.")
+
+    def _later(self, code: str, message: str) -> Problem:
+        seconds = self.settings.retry_after_seconds
+        return Problem(
+            503, code, f"{message} Try again in {seconds} s.", headers={"retry-after": str(seconds)}
+        )
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
+        """The whole body; None where the client has gone.
+
+        Raises:
+            Problem: it is no JSON, too large, or too slow.
+        """
+        kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+        if kind != b"application/json":
+            message = (
+                f"The body must be application/json, not {kind.decode('latin-1') or 'of no stated type'!r}."
+            )
+            raise Problem(415, "unsupported_media_type", message, headers=CLOSE)
+        limit = self.settings.max_body_bytes
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > limit and b"expect" in headers:
+            raise self._too_large()
+        try:
+            async with asyncio.timeout(self.settings.body_seconds):
+                first = await receive()
+                if first["type"] != "http.request":
+                    return None
+                body: bytes = first.get("body", b"")
+                if len(body) > limit or first.get("more_body"):
+                    return await self._rest(first, receive)
+                return body
+        except TimeoutError:
+            seconds = self.settings.body_seconds
+            raise Problem(
+                408, "body_timeout", f"The body has not arrived within {seconds:g} s.", headers=CLOSE
+            ) from None
+
+    async def _rest(self, message: Message, receive: Receive) -> bytes | None:
+        limit = self.settings.max_body_bytes
+        parts: list[bytes] = [message.get("body", b"")]
+        n_bytes = len(parts[0])
+        while message.get("more_body") and n_bytes <= limit * DISCARDED_BODIES:
+            message = await receive()
+            if message["type"] != "http.request":
+                return None
+            part = message.get("body", b"")
+            n_bytes += len(part)
+            if n_bytes <= limit:
+                parts.append(part)
+        if n_bytes > limit:
+            raise self._too_large()
+        return b"".join(parts)
+
+    def _too_large(self) -> Problem:
+        limit = self.settings.max_body_bytes
+        return Problem(413, "body_too_large", f"A body may have {limit} bytes at most.", headers=CLOSE)
+
+
+def authorize(token_digest: bytes, header: bytes) -> None:
+    """Check the `Authorization` header.
+
+    Raises:
+        Problem: it does not hold the token.
+    """
+    scheme, _, token = header.partition(b" ")
+    # Digests are of one length, and compared in constant time: nothing of the token leaks.
+    if scheme.lower() != b"bearer" or not hmac.compare_digest(digest(token.strip()), token_digest):
+        raise Problem(
+            401,
+            "unauthorized",
+            "This service asks for a bearer token: Authorization: Bearer TOKEN.",
+            headers={"www-authenticate": "Bearer"},
+        )
+
+
+def digest(token: bytes) -> bytes:
+    """SHA-256 of a token, as `authorize` takes it."""
+    return hashlib.sha256(token).digest()
+
+
+def _once(body: bytes, receive: Receive) -> Receive:
+    """The body that has been read, and then what the client does next."""
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return first.pop() if first else await receive()
+
+    return replay

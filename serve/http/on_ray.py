@@ -1,0 +1,121 @@
+"""The same app under Ray Serve: replicas on the nodes of a cluster, behind Ray's own proxy.
+
+The bundle must lie at the same path on every node. Each replica loads and checks it by itself; a reload goes
+through Ray's `reconfigure`, which keeps the replicas and their old model until the new one is ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import queue
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray
+from ray import serve as ray_serve
+from ray.serve.config import HTTPOptions
+from starlette.types import ASGIApp
+
+from serve.errors import ServeError
+from serve.http.app import create_app
+from serve.http.model import CurrentModel, Model, load_model
+from serve.http.pointer import resolve
+from serve.http.settings import Settings
+
+APP_NAME = "recsys"
+# The app itself sheds what is too much, in its own words; Ray must let it through to be told.
+ONGOING_PER_SLOT = 4
+
+Say = Callable[[str], None]
+
+
+@ray_serve.ingress()
+class Replica:
+    """One replica: the app, and the model that it answers from."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = Settings.from_dict(settings)
+        self.current = CurrentModel()
+
+    async def reconfigure(self, config: dict[str, str]) -> None:
+        """Ray calls this at the start, and with every new bundle; requests go on meanwhile."""
+        folder, settings = Path(config["bundle"]), self.settings
+        if self.current.model is None or self.current.model.path != folder:
+            self.current.swap(await asyncio.to_thread(load_model, folder, settings.device, settings.threads))
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        return create_app(self.settings, self.current)
+
+
+def run_on_ray(
+    settings: Settings, *, host: str, port: int, n_replicas: int, address: str | None, say: Say
+) -> None:
+    """Serve until SIGTERM or Ctrl-C; reload on SIGHUP.
+
+    Args:
+        settings: Of every replica.
+        host: The address at which Ray's proxy listens.
+        port: Its port.
+        n_replicas: How many answer.
+        address: A cluster to join; None starts one on this machine.
+        say: Takes one line for whoever watches.
+
+    Raises:
+        BundleError, DeviceError: the bundle that is there at the start can't be served.
+    """
+    model = _checked(settings)
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    ray.init(
+        address=address or "local",
+        include_dashboard=False if address is None else None,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    # After ray.init, which sets handlers of its own.
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda received, frame: signals.put(received))
+    try:
+        ray_serve.start(http_options=HTTPOptions(host=host, port=port))
+        _deploy(settings, n_replicas, model)
+        say(f"Serving {settings.bundle} on http://{host}:{port}: version {model.version}, under Ray Serve.")
+        while (received := signals.get()) == signal.SIGHUP:
+            try:
+                model = _checked(settings)
+                _deploy(settings, n_replicas, model)
+                say(f"Reloaded: version {model.version}.")
+            except ServeError as error:
+                say(f"Not reloaded, nothing was changed: {error}")
+        say(f"Stopping ({signal.Signals(received).name}).")
+    finally:
+        ray_serve.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()
+
+
+def _checked(settings: Settings) -> Model:
+    """The bundle that the pointer leads to now, loaded here once, so that a bad one reaches no replica."""
+    return load_model(resolve(settings.bundle), settings.device, settings.threads)
+
+
+def _deploy(settings: Settings, n_replicas: int, model: Model) -> None:
+    """Start the replicas, or have those that are there change over; returns when all have."""
+    deployment: Any = ray_serve.deployment(
+        Replica,
+        name=APP_NAME,
+        num_replicas=n_replicas,
+        max_ongoing_requests=settings.max_concurrency * ONGOING_PER_SLOT,
+        graceful_shutdown_wait_loop_s=0.5,
+        graceful_shutdown_timeout_s=settings.grace_seconds,
+        ray_actor_options={
+            "num_cpus": settings.threads or 1,
+            "num_gpus": 1 if model.recommender.device == "cuda" else 0,
+        },
+        user_config={"bundle": str(model.path)},
+    )
+    ray_serve.run(deployment.bind(settings.to_dict()), name=APP_NAME, route_prefix="/")

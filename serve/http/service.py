@@ -1,0 +1,89 @@
+"""The life of `recsys serve`: start, reload when asked, stop when told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from serve.errors import ServeError
+from serve.http.admin import create_admin_app
+from serve.http.control import Reply
+from serve.http.server import Server, url
+from serve.http.settings import Settings
+from serve.http.supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+
+async def run_service(
+    settings: Settings, listener: socket.socket, *, n_workers: int, admin: socket.socket | None, say: Say
+) -> None:
+    """Serve until SIGTERM or Ctrl-C; reload on SIGHUP, and where asked to through the admin listener.
+
+    Args:
+        settings: Of every worker.
+        listener: What `bind` gave.
+        n_workers: Processes.
+        admin: What `bind` gave, for `POST /admin/reload`.
+        say: Takes one line for whoever watches.
+
+    Raises:
+        BundleError, DeviceError: the bundle that is there at the start can't be served.
+    """
+    loop = asyncio.get_running_loop()
+    stop_signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop_signals.put_nowait, number)
+    reload_wanted = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, reload_wanted.set)
+    with tempfile.TemporaryDirectory(prefix="recsys-serve-") as scratch:
+        supervisor = Supervisor(settings, n_workers, listener, Path(scratch))
+        stopped = loop.create_task(stop_signals.get())
+        starting = loop.create_task(supervisor.start())
+        tasks: list[asyncio.Task[None]] = []
+        received = signal.SIGINT
+        try:
+            await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                _say_reply(say, f"Serving {settings.bundle} on {url(listener)}", starting.result())
+                tasks.append(loop.create_task(_reload_when(reload_wanted, supervisor, say)))
+                if admin is not None:
+                    server = Server(create_admin_app(supervisor.reload, settings.token), grace_seconds=1)
+                    tasks.append(loop.create_task(server.serve([admin])))
+                    say(f"POST {url(admin)}/admin/reload reloads.")
+            received = await stopped
+        finally:
+            for task in (starting, stopped, *tasks):
+                task.cancel()
+            say("Stopping.")
+            stopping = loop.create_task(supervisor.stop(at_once=received == signal.SIGINT))
+            # Whoever presses Ctrl-C twice does not want to wait.
+            impatient = loop.create_task(stop_signals.get())
+            await asyncio.wait((stopping, impatient), return_when=asyncio.FIRST_COMPLETED)
+            for task in (stopping, impatient):
+                task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await stopping
+
+
+async def _reload_when(wanted: asyncio.Event, supervisor: Supervisor, say: Say) -> None:
+    """One reload for every wish; wishes that come during one are one more."""
+    while True:
+        await wanted.wait()
+        wanted.clear()
+        try:
+            _say_reply(say, "Reloaded", await supervisor.reload())
+        except ServeError as error:
+            say(f"Not reloaded, nothing was changed: {error}")
+
+
+def _say_reply(say: Say, what: str, reply: Reply) -> None:
+    say(f"{what}: version {reply.version}, on {reply.device}.")

@@ -1,0 +1,120 @@
+"""One worker process: `python -m serve.http.worker LISTEN_FD CONTROL_FD`, started by the supervisor.
+
+It answers HTTP from its first moment on: live at once, ready when its first model has been loaded. Models are
+loaded in a thread beside the one that answers, so requests go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+
+from serve.errors import ServeError
+from serve.http.app import create_app
+from serve.http.control import MAX_LINE_BYTES, Order, Reply, Start, say
+from serve.http.model import CurrentModel, Model, load_model
+from serve.http.server import Server
+from serve.http.settings import Settings
+
+
+class Worker:
+    """Follows the supervisor's orders."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.current = CurrentModel()
+        self.next: Model | None = None
+        self.server = Server(create_app(settings, self.current), settings.grace_seconds)
+
+    async def run(self, listener: socket.socket, control: socket.socket) -> None:
+        """Serve until told to stop, or until the supervisor is gone."""
+        reader, writer = await asyncio.open_connection(sock=control, limit=MAX_LINE_BYTES)
+        loop = asyncio.get_running_loop()
+        # Ctrl-C goes to every process of the terminal; the supervisor decides what it means.
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        orders = loop.create_task(self._follow(reader, writer))
+        try:
+            await self.server.serve([listener])
+        finally:
+            orders.cancel()
+            writer.close()
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """No longer ready; after a while no longer there, with everything answered that had come in."""
+        self.current.draining = True
+        delay = 0.0 if at_once else self.settings.drain_seconds
+        asyncio.get_running_loop().call_later(delay, setattr, self.server, "should_exit", True)
+
+    async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        work: asyncio.Task[None] | None = None
+        while line := await reader.readline():
+            order = msgspec.json.decode(line, type=Order)
+            if order.do == "stop":
+                self.stop(at_once=order.at_once)
+            else:
+                # In a task, so that `stop` is heard while a large bundle is being read.
+                work = asyncio.create_task(self._obey(order, writer))
+        if work is not None:
+            work.cancel()
+        self.stop(at_once=True)
+
+    async def _obey(self, order: Order, writer: asyncio.StreamWriter) -> None:
+        try:
+            if order.do == "load":
+                folder, device, threads = (
+                    Path(order.bundle or ""),
+                    self.settings.device,
+                    self.settings.threads,
+                )
+                self.next = await asyncio.to_thread(load_model, folder, device, threads)
+            elif order.do == "swap" and self.next is not None:
+                self.current.swap(self.next)
+                self.next = None
+            elif order.do == "drop":
+                self.next = None
+        except ServeError as error:
+            await say(writer, Reply(error=str(error), kind=type(error).__name__))
+        except Exception as error:
+            logging.exception("the bundle could not be loaded")
+            await say(writer, Reply(error=f"{type(error).__name__}: {error}", kind="BundleError"))
+        else:
+            model = self.next or self.current.model
+            reply = Reply()
+            if model is not None:
+                reply = Reply(version=model.version, device=model.recommender.device)
+            await say(writer, reply)
+
+
+def _read_line(control: socket.socket) -> bytes:
+    """The first line, byte by byte: what follows it belongs to the event loop."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = control.recv(1)
+        if not byte:
+            sys.exit(1)
+        line += byte
+    return line
+
+
+def main() -> None:
+    """The process."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    listener, control = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
+    start = msgspec.json.decode(_read_line(control), type=Start)
+    worker = Worker(Settings.from_dict(start.settings))
+    listener.setblocking(False)
+    control.setblocking(False)
+    with asyncio.Runner(loop_factory=worker.server.config.get_loop_factory()) as runner:
+        runner.run(worker.run(listener, control))
+
+
+if __name__ == "__main__":
+    main()

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+import pandas as pd
 
-from export import conformance, tables
+from export import conformance, profiles, tables
 from export.arrays import DotArrays
 from export.errors import ParityError
 from export.fold_in_choice import FACTOR_TOLERANCE, choose_fold_in
@@ -25,6 +27,7 @@ from recsys.training.evaluate_run import evaluate_run
 from serve import manifest as m
 from serve.atomic import new_folder, write_file
 from serve.ids import write_items, write_users
+from serve.profiles import PROFILES_NAME
 from serve.seen import write_seen
 
 TOP_K = 100
@@ -70,6 +73,7 @@ def export_run(
         _write_graphs(folder, graphs, tables_file)
         progress("writing ids and seen items")
         _write_data(folder, trained)
+        _write_profiles(folder, trained)
         _write_conformance(folder, trained, top_k, fold_in)
         progress("verifying against torch")
         parity = verify_folder(folder, arrays, trained, top_k, fold_in)
@@ -107,6 +111,27 @@ def _write_data(folder: Path, trained: Trained) -> None:
     known = {name: data.items[column].tolist() for name, column in extra.items() if column in data.items}
     write_items(folder / "items.parquet", data.items["item_id"].to_numpy(), **known)
     write_seen(folder / "seen.parquet", data.user_index, data.item_index, data.ratings, data.timestamps)
+
+
+def _write_profiles(folder: Path, trained: Trained) -> None:
+    data = trained.interactions
+    chosen = profiles.choose_profiles(
+        trained.arrays,
+        trained.module.get_parameter("user_factors").detach().cpu().numpy(),
+        np.bincount(data.user_index[~trained.held_out], minlength=data.n_users + 1),
+        np.bincount(data.item_index, minlength=data.n_items + 1),
+        _known(data.items, "genres"),
+    )
+    (folder / PROFILES_NAME).write_bytes(profiles.encode(chosen))
+
+
+def _known(items: pd.DataFrame, column: str) -> list[Any] | None:
+    """A column of the catalogue, None for what is missing; None where the data has no such column."""
+    if column not in items:
+        return None
+    return [
+        None if missing else value for value, missing in zip(items[column], items[column].isna(), strict=True)
+    ]
 
 
 def _write_conformance(folder: Path, trained: Trained, top_k: int, fold_in: m.FoldIn | None) -> None:

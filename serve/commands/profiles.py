@@ -1,0 +1,196 @@
+"""`recsys profiles`: premade tastes for somebody new, and the questions that tell which one is theirs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from serve.commands.options import (
+    bundle_argument,
+    device_option,
+    item_fields,
+    json_option,
+    listed,
+    print_items,
+    print_json,
+    top_k_option,
+)
+
+if TYPE_CHECKING:
+    from serve.catalogue import Catalogue
+    from serve.profiles import Answer, Profiles
+
+N_SHOWN = 4
+
+
+def _parse_answer(text: str) -> Answer:
+    """Raises ValueError where the text is no answer."""
+    text = text.strip().casefold()
+    if text in ("", "-", "not seen"):
+        return None
+    if text == "like":
+        return "like"
+    if text == "dislike":
+        return "dislike"
+    return float(text)
+
+
+def _parse_answers(
+    context: click.Context, option: click.Parameter, values: tuple[str, ...]
+) -> list[tuple[str, Answer]]:
+    """Each "TITLE_OR_ID=ANSWER" as its two parts. A title may hold "=", so the last one counts."""
+    parsed = []
+    for value in values:
+        item, _, answer = value.rpartition("=")
+        try:
+            parsed.append((item.strip(), _parse_answer(answer)))
+        except ValueError:
+            item = ""
+        if not item.strip():
+            raise click.BadParameter(
+                f"{value!r} is not TITLE_OR_ID=ANSWER, such as 'Heat (1995)=like', '=dislike', '=4.5' or "
+                f"'=not seen'."
+            )
+    return parsed
+
+
+@click.command()
+@bundle_argument
+@click.option(
+    "--answer",
+    "answers",
+    callback=_parse_answers,
+    multiple=True,
+    metavar="TITLE_OR_ID=ANSWER",
+    help="An answer to one of the questions: like, dislike, not seen, or a rating; repeat it.",
+)
+@click.option("--profile", type=click.IntRange(min=1), help="Recommend to this profile, without questions.")
+@top_k_option
+@device_option
+@json_option
+def profiles(
+    bundle: Path,
+    answers: list[tuple[str, Answer]],
+    profile: int | None,
+    top_k: int,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Show the profiles of BUNDLE and its questions; recommend by the profile that fits the answers.
+
+    A profile is one user's taste that stands for a group of users. On a terminal, the questions are asked; an
+    empty answer means "not seen".
+
+    \b
+      recsys profiles artifacts/default
+      recsys profiles artifacts/default --answer "Ghost (1990)=like" --answer "Fargo (1996)=dislike"
+      recsys profiles artifacts/default --profile 2
+    """
+    if answers and profile is not None:
+        raise click.UsageError("Give either --answer or --profile.")
+    from serve.errors import RequestError
+    from serve.profiles import Profiles
+    from serve.recommender import Recommender
+
+    recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
+    known = Profiles.of(recommender)
+    items = recommender.items
+    if profile is not None and profile > len(known.profiles):
+        raise RequestError(f"there are profiles 1 to {len(known.profiles)}, got {profile}")
+    given: dict[int, Answer] = {}
+    for text, answer in answers:
+        index = items.resolve(text)
+        if index in given:
+            raise RequestError(f"{items.label(index)!r} is answered more than once")
+        given[index] = answer
+    if profile is None and not answers:
+        shown = _shown(known, items)
+        if as_json:
+            print_json(shown)
+            return
+        _print_profiles(shown)
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            return
+        given = _ask(known, items)
+    place = known.match(given) if profile is None else profile - 1
+    answered = [index for index, answer in given.items() if answer is not None]
+    entries = listed(known.recommend(place, top_k, exclude_item_indices=answered), items)
+    if as_json:
+        print_json({"profile": None if place is None else place + 1, "items": entries})
+        return
+    if place is None:
+        click.echo("Nothing is known of you: the average user's recommendations.\n")
+    else:
+        click.echo(f"Profile {place + 1}:\n")
+    print_items(entries, "score")
+
+
+def _shown(known: Profiles, items: Catalogue) -> dict[str, Any]:
+    """What `--json` prints: profiles and questions in words of the outside; profiles count from 1."""
+    users = known.recommender.users
+    return {
+        "profiles": [
+            {
+                "profile": number,
+                "n_users": profile.n_users,
+                "user_id": users.one_id(profile.user_index),
+                "genres": profile.genres,
+                "favourites": [
+                    {**item_fields(favourite.item_index, items), "lift": favourite.lift}
+                    for favourite in profile.favourites
+                ],
+            }
+            for number, profile in enumerate(known.profiles, 1)
+        ],
+        "questions": [
+            {**item_fields(question.item_index, items), "average_score": question.average_score}
+            for question in known.questions
+        ],
+    }
+
+
+def _print_profiles(shown: dict[str, Any]) -> None:
+    from serve.commands.table import printable
+
+    def label(item: dict[str, Any]) -> str:
+        return printable(item["title"] or str(item["item_id"]))
+
+    click.echo("Profiles, each with what it likes better than the average user does")
+    for profile in shown["profiles"]:
+        genres = ", ".join(profile["genres"])
+        about = f"{profile['n_users']:,} users" + (f"; {printable(genres)}" if genres else "")
+        click.echo(f"\n{profile['profile']:>3}  {about}")
+        for favourite in profile["favourites"][:N_SHOWN]:
+            click.echo(f"     {favourite['lift']:+.2f}  {label(favourite)}")
+    click.echo('\nQuestions (--answer "TITLE=like", dislike, a rating, or not seen)\n')
+    for question in shown["questions"]:
+        click.echo(f"     {label(question)}")
+
+
+def _ask(known: Profiles, items: Catalogue) -> dict[int, Answer]:
+    """Put the questions on the terminal."""
+    from serve.commands.table import printable
+
+    low, high = known.recommender.manifest.data.ratings_range
+    click.echo(f"\nAnswer like, dislike, or {low:g} to {high:g}; nothing if you have not seen it.\n")
+
+    def value(text: str) -> Answer:
+        try:
+            answer = _parse_answer(text)
+        except ValueError:
+            answer = float("nan")
+        if isinstance(answer, float) and not low <= answer <= high:
+            raise click.BadParameter(
+                f"{text!r} is neither like, dislike, nor a rating from {low:g} to {high:g}"
+            )
+        return answer
+
+    given = {}
+    for question in known.questions:
+        title = printable(items.label(question.item_index))
+        given[question.item_index] = click.prompt(title, default="", show_default=False, value_proc=value)
+    click.echo("")
+    return given

@@ -20,6 +20,7 @@ from export.arrays import DotArrays
 from export.errors import ParityError
 from export.fold_in_choice import FACTOR_TOLERANCE, choose_fold_in
 from export.graphs.build import IR_VERSION, OPSET
+from export.held_out import held_out
 from export.parity import SCORE_TOLERANCE
 from export.trained import Trained, build_graphs, load_trained
 from export.verify import verify_folder
@@ -196,6 +197,7 @@ def _manifest(
         metrics=dict(metrics),
         parity=parity,
         fold_in=fold_in,
+        held_out=held_out(trained),
         graphs={name: _describe(name, model) for name, model in graphs.items()},
         tables=_list_tables(arrays),
         files={path.name: _describe_file(path) for path in sorted(folder.iterdir())},

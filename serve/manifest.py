@@ -95,6 +95,31 @@ class FoldIn(msgspec.Struct, frozen=True, kw_only=True):
     n_held_out_users: int
 
 
+class PopularityBand(msgspec.Struct, frozen=True, kw_only=True):
+    """Held-out ratings of items that were rated about as often in training."""
+
+    lowest: int
+    """Training ratings of such an item, at least."""
+    highest: int | None
+    """At most; None in the last band."""
+    n: int
+    rmse: float
+    mae: float
+
+
+class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Ratings held out of the training against their predictions (torch's)."""
+
+    n: int
+    ratings: list[float]
+    """The ratings that occur, ascending; where there are many, the middles of bars of equal width."""
+    n_observed: list[int]
+    """How many ratings are nearest to each of `ratings`."""
+    n_predicted: list[int]
+    """How many predictions are."""
+    by_popularity: list[PopularityBand]
+
+
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """One graph on one provider against torch: errors in ratings, lists as fractions."""
 
@@ -134,6 +159,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, File]
     versions: dict[str, str]
     fold_in: FoldIn | None = None
+    held_out: HeldOut | None = None
 
 
 class _Versioned(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,138 @@
+"""Real `recsys serve` processes, and the app in this process where a socket would prove nothing more."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+
+import httpx
+import pytest
+from fixture_bundles import FIXTURES
+
+from serve.http.app import create_app
+from serve.http.model import CurrentModel, Model, load_model
+from serve.http.settings import Settings
+
+# Nothing here takes as long; it only keeps a hang from being one for ever.
+PATIENCE = 60.0
+
+
+@dataclass
+class Service:
+    """A running `recsys serve`."""
+
+    process: subprocess.Popen[str]
+    errors: IO[str]
+    url: str
+    admin_url: str | None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        url = httpx.URL(self.url)
+        assert url.port is not None
+        return url.host, url.port
+
+    def client(self, **options: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=PATIENCE, **options)
+
+    def line(self) -> str:
+        """The next line that it says."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit code."""
+        return self.process.wait(PATIENCE)
+
+    def log(self) -> str:
+        self.errors.seek(0)
+        return self.errors.read()
+
+    def children(self) -> list[int]:
+        """The process ids of its workers."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in path.read_text().split()]
+
+
+@contextmanager
+def running(folder: Path, bundle: Path, *options: str, token: str | None = None) -> Iterator[Service]:
+    """A service on a free port, with what it needs in `folder`; stopped at the end, whatever happened."""
+    env = {name: value for name, value in os.environ.items() if name != "RECSYS_TOKEN"}
+    if token is not None:
+        env["RECSYS_TOKEN"] = token
+    command = [sys.executable, "-m", "recsys", "serve", str(bundle), "--port", "0", *options]
+    with (folder / "stderr.txt").open("w+") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=env)
+        watchdog = threading.Timer(4 * PATIENCE, process.kill)
+        watchdog.start()
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            found = re.search(r"http://\S+:\d+", said)
+            if found is None:
+                errors.seek(0)
+                pytest.fail(f"recsys serve did not start: {said!r} {errors.read()}")
+            admin_url = None
+            if "--admin-port" in options:
+                admin = re.search(r"http://\S+:\d+", process.stdout.readline())
+                assert admin is not None
+                admin_url = admin.group()
+            yield Service(process, errors, found.group(), admin_url)
+        finally:
+            watchdog.cancel()
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            try:
+                process.wait(PATIENCE)
+            finally:
+                process.kill()
+                process.wait()
+                process.stdout.close()  # type: ignore[union-attr]
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One that many tests share: they may ask, and neither reload nor stop it."""
+    options = ["--max-body-bytes", "100000"]
+    with running(tmp_path_factory.mktemp("service"), FIXTURES / "dot-bias", *options) as started:
+        yield started
+
+
+def wait_until(condition: Callable[[], Any]) -> Any:
+    """The first true value of `condition`, asked again and again."""
+    end = time.monotonic() + PATIENCE
+    while not (value := condition()):
+        assert time.monotonic() < end, "this never came true"
+        time.sleep(0.01)
+    return value
+
+
+@cache
+def _model(bundle: Path) -> Model:
+    return load_model(bundle, "cpu", 1)
+
+
+def app_client(
+    bundle: Path, *, loaded: bool = True, raise_app_exceptions: bool = True, **settings: Any
+) -> httpx.AsyncClient:
+    """A client of the app in this process."""
+    current = CurrentModel(_model(bundle) if loaded else None)
+    app = create_app(Settings(bundle=bundle, device="cpu", **settings), current)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=raise_app_exceptions)
+    client = httpx.AsyncClient(transport=transport, base_url="http://test")
+    client.current = current  # type: ignore[attr-defined]
+    return client

@@ -1,0 +1,226 @@
+"""What the routes answer, against the recommender itself."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fixture_bundles import FIXTURES
+
+from serve.recommender import Ranking, Recommender
+
+from .conftest import Service, app_client
+
+# Lists that were computed together differ from single ones by the rounding of float32 sums.
+TOLERANCE = 1e-5
+
+
+@pytest.fixture
+def served(bundle_path: Path) -> Recommender:
+    return Recommender.load(bundle_path, "cpu", threads=1)
+
+
+def ask(bundle: Path, path: str, body: dict[str, Any]) -> Any:
+    async def post() -> Any:
+        async with app_client(bundle) as client:
+            response = await client.post(path, json=body)
+            assert response.status_code == 200, response.text
+            assert response.headers["x-model-version"] == response.json()["model_version"]
+            return response.json()
+
+    return asyncio.run(post())
+
+
+def check_items(found: list[dict[str, Any]], expected: Ranking, served: Recommender) -> None:
+    n = expected.count
+    assert [item["item_id"] for item in found] == expected.item_ids[:n].tolist()
+    np.testing.assert_allclose([item["score"] for item in found], expected.scores[:n], atol=TOLERANCE)
+    titles = [served.items[index].title for index in expected.item_indices[:n].tolist()]
+    assert [item["title"] for item in found] == titles
+
+
+def ids(served: Recommender) -> tuple[Any, list[Any]]:
+    """A user, and three items."""
+    return served.users.one_id(3), [served.items.ids.one_id(index) for index in (2, 5, 9)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"top_k": 1},
+        {"top_k": 50},
+        {"exclude_seen": False},
+        {"exclude_seen": False, "top_k": 50},
+        {"unknown": "error", "top_k": 3},
+    ],
+    ids=str,
+)
+def test_recommend(bundle_path: Path, served: Recommender, options: dict[str, Any]) -> None:
+    user, items = ids(served)
+    for more in ({}, {"exclude_item_ids": items}):
+        found = ask(bundle_path, "/v1/recommend", {"user_id": user, **options, **more})
+        assert (found["user_id"], found["known"]) == (user, True)
+        assert found["model_version"] == served.bundle.version
+        check_items(found["items"], served.recommend(user, **{"top_k": 10, **options, **more}), served)
+
+
+def test_a_stranger_gets_the_average_users_list(bundle_path: Path, served: Recommender) -> None:
+    stranger = "nobody" if served.users.is_string else 7
+    found = ask(bundle_path, "/v1/recommend", {"user_id": stranger})
+    assert found["known"] is False
+    check_items(found["items"], served.recommend(stranger), served)
+
+
+def test_score(bundle_path: Path, served: Recommender) -> None:
+    user, items = ids(served)
+    unknown = "nothing" if served.items.ids.is_string else 7
+    items = [*items, unknown]
+    found = ask(bundle_path, "/v1/score", {"user_id": user, "item_ids": items})
+    expected = served.score(user, items)
+    assert [row["item_id"] for row in found["scores"]] == items
+    assert [row["known"] for row in found["scores"]] == expected.known.tolist() == [True, True, True, False]
+    np.testing.assert_allclose([row["score"] for row in found["scores"]], expected.scores, atol=TOLERANCE)
+
+
+def test_similar_items(bundle_path: Path, served: Recommender) -> None:
+    _, items = ids(served)
+    found = ask(bundle_path, "/v1/similar-items", {"item_id": items[0], "top_k": 5})
+    assert found["item_id"] == items[0]
+    check_items(found["items"], served.similar_items(items[0], 5), served)
+
+
+@pytest.mark.parametrize("bundle", ["dot", "dot-bias", "dot-bias-string-ids"])
+@pytest.mark.parametrize("ratings", [[], [5], [5, 0.5, 3]])
+def test_fold_in(bundle: str, ratings: list[float]) -> None:
+    path = FIXTURES / bundle
+    served = Recommender.load(path, "cpu", threads=1)
+    items = ids(served)[1][: len(ratings)]
+    rated = [{"item_id": item, "rating": rating} for item, rating in zip(items, ratings, strict=True)]
+    found = ask(path, "/v1/fold-in", {"ratings": rated, "top_k": 7})
+    check_items(found["items"], served.fold_in(items, ratings, 7), served)
+
+
+def test_together_is_as_alone(
+    bundle_path: Path, served: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All users at once, each with other wishes: computed in batches, answered one by one."""
+    users = [served.users.one_id(index) for index in range(1, len(served.users) + 1)]
+    item = served.items.ids.one_id(4)
+    bodies = [
+        {
+            "user_id": user,
+            "top_k": 1 + number % 50,
+            "exclude_seen": number % 3 > 0,
+            "exclude_item_ids": [item] * (number % 2),
+        }
+        for number, user in enumerate(users)
+    ]
+
+    async def all_at_once() -> list[Any]:
+        async with app_client(bundle_path) as client:
+            runs = []
+            recommender = client.current.model.recommender  # type: ignore[attr-defined]
+            alone = recommender.recommend_indices
+
+            def counted(users: np.ndarray, exclude: np.ndarray) -> Any:
+                runs.append(len(users))
+                return alone(users, exclude)
+
+            monkeypatch.setattr(recommender, "recommend_indices", counted)
+            responses = await asyncio.gather(*(client.post("/v1/recommend", json=body) for body in bodies))
+            assert sum(runs) == len(users)
+            assert len(runs) < len(users), "nothing was computed together"
+            return [response.json() for response in responses]
+
+    for body, found in zip(bodies, asyncio.run(all_at_once()), strict=True):
+        assert found["user_id"] == body["user_id"]
+        options = {**body, "exclude_item_ids": body["exclude_item_ids"] or None}
+        expected = served.recommend(options.pop("user_id"), options.pop("top_k"), **options)
+        np.testing.assert_allclose(
+            [entry["score"] for entry in found["items"]], expected.scores[: expected.count], atol=TOLERANCE
+        )
+        named = {entry["item_id"] for entry in found["items"]}
+        assert len(named & set(expected.item_ids[: expected.count].tolist())) >= 0.9 * len(named)
+        assert not named & set(body["exclude_item_ids"])
+
+
+def test_a_client_that_leaves_does_not_disturb_the_others(served: Recommender, bundle_path: Path) -> None:
+    user, _ = ids(served)
+
+    async def one_leaves() -> Any:
+        async with app_client(bundle_path) as client:
+            tasks = [
+                asyncio.create_task(client.post("/v1/recommend", json={"user_id": user})) for _ in range(3)
+            ]
+            batcher = client.current.model.batcher  # type: ignore[attr-defined]
+            while len(batcher._waiting) < 3:
+                await asyncio.sleep(0)
+            tasks[1].cancel()
+            done = await asyncio.gather(*tasks, return_exceptions=True)
+            assert isinstance(done[1], asyncio.CancelledError)
+            again = await client.post("/v1/recommend", json={"user_id": user})
+            return [done[0], done[2], again]
+
+    for response in asyncio.run(one_leaves()):
+        assert response.status_code == 200
+        check_items(response.json()["items"], served.recommend(user), served)
+
+
+# Over a socket
+
+
+def test_items_are_found(service: Service) -> None:
+    with service.client() as client:
+        found = client.get("/v1/items", params={"query": "movie 4", "limit": 3}).json()
+        assert found["items"][0] == {
+            "item_id": 1004,
+            "title": "Movie 4, The (1954)",
+            "genres": ["Sci-Fi", "Thriller"],
+            "year": 1954,
+        }
+        assert len(found["items"]) == 3
+        assert client.get("/v1/items", params={"query": "1005"}).json()["items"][0]["item_id"] == 1005
+        assert client.get("/v1/items", params={"query": "nothing such"}).json()["items"] == []
+
+
+def test_the_card(service: Service) -> None:
+    with service.client() as client:
+        card = client.get("/v1/model").json()
+    assert (card["kind"], card["n_users"], card["n_items"], card["device"]) == ("dot-bias", 30, 50, "cpu")
+    assert card["id_types"] == {"user_id": "integer", "item_id": "integer"}
+    assert card["golden_cases"] >= 4
+    assert card["largest_top_k"]["recommend"] == 50
+
+
+def test_health_says_device_and_version(service: Service) -> None:
+    with service.client() as client:
+        assert client.get("/health/live").json() == {"status": "live"}
+        ready = client.get("/health/ready")
+        card = client.get("/v1/model").json()
+    assert ready.status_code == 200
+    assert ready.json() == {"status": "ready", "model_version": card["model_version"], "device": "cpu"}
+
+
+def test_metrics_count_routes_and_statuses(service: Service) -> None:
+    def count(text: str, labels: str) -> float:
+        name = f"recsys_http_requests_total{{{labels}}} "
+        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
+
+    good = 'method="POST",route="/v1/recommend",status="200"'
+    bad = 'method="POST",route="/v1/recommend",status="422"'
+    with service.client() as client:
+        before = client.get("/metrics").text
+        for _ in range(3):
+            client.post("/v1/recommend", json={"user_id": 10})
+        client.post("/v1/recommend", json={"user_id": 10, "top_k": 0})
+        client.get("/v1/recommend/of/a/thousand/names")
+        after = client.get("/metrics").text
+        version = client.get("/health/ready").json()["model_version"]
+    assert count(after, good) - count(before, good) == 3
+    assert count(after, bad) - count(before, bad) == 1
+    assert "thousand" not in after
+    assert f'recsys_model_loaded_timestamp_seconds{{device="cpu",version="{version}"}}' in after

@@ -1,0 +1,196 @@
+"""Too much load, and the end: what is accepted is answered, the rest is told so at once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import signal
+import socket
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fixture_bundles import FIXTURES
+
+from .conftest import Service, app_client, running, wait_until
+
+BUNDLE = FIXTURES / "dot-bias"
+BODY = b'{"user_id": 10}'
+
+
+def test_what_has_no_room_is_shed_and_the_rest_answered() -> None:
+    """Seven at once where three have room: counted, not timed."""
+
+    async def burst() -> tuple[list[httpx.Response], str, httpx.Response]:
+        async with app_client(BUNDLE, max_concurrency=3, retry_after_seconds=2) as client:
+            asks = [client.post("/v1/recommend", json={"user_id": 10}) for _ in range(7)]
+            responses = await asyncio.gather(*asks, client.get("/health/ready"))
+            metrics = (await client.get("/metrics")).text
+            return responses, metrics, await client.post("/v1/recommend", json={"user_id": 10})
+
+    responses, metrics, later = asyncio.run(burst())
+    *answers, health = responses
+    assert Counter(response.status_code for response in answers) == {200: 3, 503: 4}
+    for response in answers:
+        if response.status_code == 503:
+            assert response.headers["retry-after"] == "2"
+            assert response.json()["error"]["code"] == "overloaded"
+            assert response.headers["x-model-version"]
+    assert health.status_code == 200
+    assert later.status_code == 200, "room was not given back"
+    assert "recsys_http_shed_total 4.0" in metrics
+
+
+def test_room_is_given_back_by_those_that_fail() -> None:
+    async def ask() -> list[int]:
+        async with app_client(BUNDLE, max_concurrency=1) as client:
+            bodies: list[Any] = [
+                {"user_id": "x"},
+                {"user_id": 7, "unknown": "error"},
+                {},
+                {"user_id": 10},
+            ] * 3
+            return [(await client.post("/v1/recommend", json=body)).status_code for body in bodies]
+
+    assert asyncio.run(ask()) == [422, 404, 422, 200] * 3
+
+
+def test_overload_over_real_sockets(tmp_path: Path) -> None:
+    """64 connections that never pause, room for two: every request is answered, 200 or 503, none is lost."""
+    n_connections, n_each = 64, 20
+
+    async def hammer(address: tuple[str, int]) -> Counter[int]:
+        async def one() -> list[int]:
+            reader, writer = await asyncio.open_connection(*address)
+            statuses = []
+            for _ in range(n_each):
+                head = f"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n"
+                writer.write(head.encode() + b"Content-Type: application/json\r\n\r\n" + BODY)
+                answer = await reader.readuntil(b"\r\n\r\n")
+                lines = answer.decode().lower().split("\r\n")
+                headers = dict(line.split(": ", 1) for line in lines[1:] if line)
+                content = json.loads(await reader.readexactly(int(headers["content-length"])))
+                status = int(lines[0].split()[1])
+                if status == 200:
+                    assert len(content["items"]) == 10
+                else:
+                    assert content["error"]["code"] == "overloaded"
+                    assert headers["retry-after"] == "1"
+                statuses.append(status)
+            writer.close()
+            await writer.wait_closed()
+            return statuses
+
+        found = await asyncio.gather(*(one() for _ in range(n_connections)))
+        return Counter(itertools.chain.from_iterable(found))
+
+    with running(tmp_path, BUNDLE, "--max-concurrency", "2") as service:
+        counts = asyncio.run(hammer(service.address))
+        with service.client() as client:
+            assert client.post("/v1/recommend", content=BODY, headers={"content-type": "application/json"})
+            assert client.get("/health/ready").status_code == 200
+            shed = next(
+                line
+                for line in client.get("/metrics").text.splitlines()
+                if line.startswith("recsys_http_shed")
+            )
+    assert set(counts) == {200, 503}
+    assert counts.total() == n_connections * n_each
+    assert float(shed.split()[-1]) == counts[503]
+
+
+def half_a_request(service: Service) -> socket.socket:
+    """A request at work: its body is not whole yet."""
+    head = (
+        f"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(BODY)}\r\n\r\n"
+    )
+    connection = socket.create_connection(service.address, timeout=60)
+    connection.sendall(head.encode() + BODY[:5])
+    return connection
+
+
+def refuses(service: Service) -> bool:
+    try:
+        with socket.create_connection(service.address, timeout=60):
+            return False
+    except ConnectionRefusedError:
+        return True
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigterm_first_says_not_ready_then_finishes_what_is_at_work(tmp_path: Path, workers: int) -> None:
+    options = ["--workers", str(workers), "--drain-seconds", "1.5"]
+    with running(tmp_path, BUNDLE, *options) as service:
+        connection = half_a_request(service)
+        workers_then = service.children()
+        with service.client() as client:
+            assert client.get("/health/ready").status_code == 200
+        service.signal(signal.SIGTERM)
+
+        def draining() -> bool:
+            with service.client() as client:
+                ready = client.get("/health/ready")
+                answer = client.post("/v1/recommend", json={"user_id": 10})
+                assert answer.status_code == 200, "still answered while load balancers notice"
+                return ready.status_code == 503 and ready.json()["status"] == "draining"
+
+        wait_until(draining)
+        wait_until(lambda: refuses(service))
+        assert service.process.poll() is None
+        with connection:
+            connection.sendall(BODY[5:])
+            answer = b""
+            while part := connection.recv(65536):
+                answer += part
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b'"items":[' in answer
+        assert service.wait() == 0
+        assert not [pid for pid in workers_then if Path(f"/proc/{pid}").exists()]
+
+
+def test_a_client_that_never_finishes_does_not_hold_it_up(tmp_path: Path) -> None:
+    options = ["--drain-seconds", "0", "--grace-seconds", "1"]
+    with running(tmp_path, BUNDLE, *options) as service, half_a_request(service):
+        with service.client() as client:
+            assert client.get("/health/ready").status_code == 200
+        service.signal(signal.SIGTERM)
+        assert service.wait() == 0
+
+
+def test_clients_that_heed_readiness_see_no_failure(tmp_path: Path) -> None:
+    """As behind a load balancer: they ask all the time, until /health/ready says that they should not."""
+    statuses: list[int] = []
+    failures: list[BaseException] = []
+
+    def ask(service: Service) -> None:
+        try:
+            with service.client() as client:
+                while client.get("/health/ready").status_code == 200:
+                    statuses.append(client.post("/v1/recommend", json={"user_id": 10}).status_code)
+        except BaseException as error:  # noqa: BLE001  told below
+            failures.append(error)
+
+    with running(tmp_path, BUNDLE) as service:
+        threads = [threading.Thread(target=ask, args=[service]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(statuses) > 20)
+        service.signal(signal.SIGTERM)
+        assert service.wait() == 0
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    assert set(statuses) == {200}
+
+
+def test_workers_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
+    with running(tmp_path, BUNDLE, "--workers", "2") as service:
+        workers = service.children()
+        service.process.kill()
+        service.wait()
+        wait_until(lambda: not [pid for pid in workers if Path(f"/proc/{pid}").exists()])

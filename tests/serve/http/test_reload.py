@@ -1,0 +1,226 @@
+"""The bundle changes under a running service: nothing fails, nothing is mixed, a bad one changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import threading
+from functools import cache
+from pathlib import Path
+
+import httpx
+import msgspec
+import numpy as np
+import pytest
+from fixture_bundles import FIXTURES
+
+from serve.recommender import Recommender
+
+from .conftest import Service, running, wait_until
+
+N_SWAPS = 100
+USERS = [10, 50, 120, 300]
+ITEMS = [1001, 1010, 1033]
+TOLERANCE = 1e-5
+
+
+def point(link: Path, target: Path) -> None:
+    """Move a link in one step."""
+    new = link.with_name("new-link")
+    new.symlink_to(target)
+    new.replace(link)
+
+
+@pytest.fixture
+def link(tmp_path: Path) -> Path:
+    path = tmp_path / "current"
+    path.symlink_to(FIXTURES / "dot")
+    return path
+
+
+@cache
+def version_of(bundle: str) -> str:
+    return Recommender.load(FIXTURES / bundle, "cpu").bundle.version
+
+
+def ready_version(client: httpx.Client) -> str:
+    version: str = client.get("/health/ready").json()["model_version"]
+    return version
+
+
+class Load(threading.Thread):
+    """Asks and asks, and checks each answer against the version that it states."""
+
+    def __init__(self, service: Service, models: dict[str, Recommender]) -> None:
+        super().__init__()
+        self.service, self.models = service, models
+        self.stop = threading.Event()
+        self.n_answers = dict.fromkeys(models, 0)
+        self.problem: BaseException | None = None
+        self.expected = {
+            (version, user): (model.recommend(user, 20).scores, model.score(user, ITEMS).scores)
+            for version, model in models.items()
+            for user in USERS
+        }
+
+    def run(self) -> None:
+        try:
+            with self.service.client() as client:
+                while not self.stop.is_set():
+                    for user in USERS:
+                        self.ask(client, user)
+        except BaseException as error:  # noqa: BLE001  raised again in the test
+            self.problem = error
+
+    def ask(self, client: httpx.Client, user: int) -> None:
+        ranked = client.post("/v1/recommend", json={"user_id": user, "top_k": 20})
+        scored = client.post("/v1/score", json={"user_id": user, "item_ids": ITEMS})
+        for place, response in enumerate((ranked, scored)):
+            assert response.status_code == 200, response.text
+            found = response.json()
+            version = found["model_version"]
+            assert response.headers["x-model-version"] == version
+            scores = [row["score"] for row in found["items" if place == 0 else "scores"]]
+            np.testing.assert_allclose(scores, self.expected[version, user][place], atol=TOLERANCE)
+            self.n_answers[version] += 1
+
+
+def test_a_hundred_swaps_under_load(tmp_path: Path, link: Path) -> None:
+    models = {
+        m.bundle.version: m for m in (Recommender.load(FIXTURES / b, "cpu") for b in ("dot", "dot-bias"))
+    }
+    assert len(models) == 2
+    user = USERS[0]
+    one, other = (model.recommend(user, 20).scores for model in models.values())
+    assert np.abs(one - other).min() > 10 * TOLERANCE, "the two could not be told apart"
+    with running(tmp_path, link, "--workers", "2", "--admin-port", "0") as service:
+        loads = [Load(service, models) for _ in range(2)]
+        for load in loads:
+            load.start()
+        try:
+            with httpx.Client(base_url=service.admin_url, timeout=60) as admin:
+                for number in range(N_SWAPS):
+                    bundle = ("dot-bias", "dot")[number % 2]
+                    point(link, FIXTURES / bundle)
+                    response = admin.post("/admin/reload")
+                    assert response.status_code == 200, response.text
+                    assert response.json()["model_version"] == version_of(bundle)
+        finally:
+            for load in loads:
+                load.stop.set()
+                load.join()
+    for load in loads:
+        if load.problem is not None:
+            raise load.problem
+        assert all(load.n_answers.values()), load.n_answers
+
+
+def test_sighup_follows_the_link(tmp_path: Path, link: Path) -> None:
+    with running(tmp_path, link) as service, service.client() as client:
+        assert ready_version(client) == version_of("dot")
+        point(link, FIXTURES / "dot-bias")
+        assert ready_version(client) == version_of("dot"), "it was not told yet"
+        service.signal(signal.SIGHUP)
+        assert version_of("dot-bias") in service.line()
+        assert ready_version(client) == version_of("dot-bias")
+
+
+def test_a_text_file_points_too(tmp_path: Path) -> None:
+    pointer = tmp_path / "current.txt"
+    pointer.write_text(f"{FIXTURES / 'dot'}\n")
+    with running(tmp_path, pointer) as service, service.client() as client:
+        assert ready_version(client) == version_of("dot")
+        pointer.write_text(os.path.relpath(FIXTURES / "mlp", tmp_path))
+        service.signal(signal.SIGHUP)
+        assert version_of("mlp") in service.line()
+        assert ready_version(client) == version_of("mlp")
+
+
+def test_a_bad_bundle_changes_nothing(tmp_path: Path, link: Path) -> None:
+    def damaged() -> Path:
+        bundle = Path(shutil.copytree(FIXTURES / "dot-bias", tmp_path / "damaged"))
+        graph = bundle / "recommend.onnx"
+        graph.write_bytes(graph.read_bytes()[:-1] + b"\0")
+        return bundle
+
+    bad = {
+        damaged(): "SHA-256",
+        lying(tmp_path): "golden rows",
+        tmp_path / "nowhere": "No such file",
+        tmp_path / "empty": "manifest.json",
+    }
+    (tmp_path / "empty").mkdir()
+    with (
+        running(tmp_path, link, "--workers", "2", "--admin-port", "0") as service,
+        service.client() as client,
+    ):
+        with httpx.Client(base_url=service.admin_url, timeout=60) as admin:
+            for target, reason in bad.items():
+                point(link, target)
+                response = admin.post("/admin/reload")
+                assert response.status_code == 409
+                assert response.json()["error"]["code"] == "reload_failed"
+                message = response.json()["error"]["message"]
+                assert message.startswith("Nothing was changed.")
+                assert reason in message
+                service.signal(signal.SIGHUP)
+                assert "nothing was changed" in service.line()
+                assert ready_version(client) == version_of("dot")
+                assert client.post("/v1/recommend", json={"user_id": 10}).status_code == 200
+            point(link, FIXTURES / "dot-bias")
+            assert admin.post("/admin/reload").json()["model_version"] == version_of("dot-bias")
+        assert ready_version(client) == version_of("dot-bias")
+
+
+def lying(folder: Path) -> Path:
+    """A whole bundle with right checksums, whose graphs do not answer as its golden rows say."""
+    bundle = Path(shutil.copytree(FIXTURES / "dot-bias", folder / "lying"))
+    golden = msgspec.json.decode((bundle / "conformance.json").read_bytes())
+    golden["graphs"]["recommend"][0]["outputs"]["top_scores"]["data"][0] += 0.01
+    data = msgspec.json.encode(golden)
+    (bundle / "conformance.json").write_bytes(data)
+    manifest = msgspec.json.decode((bundle / "manifest.json").read_bytes())
+    manifest["files"]["conformance.json"] = {
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    (bundle / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    return bundle
+
+
+def test_the_admin_listener_is_off_unless_asked_for_and_not_for_browsers(tmp_path: Path, link: Path) -> None:
+    with running(tmp_path, link, "--admin-port", "0") as service:
+        with httpx.Client(base_url=service.admin_url, timeout=60) as admin:
+            assert admin.get("/admin/reload").status_code == 405
+            assert admin.post("/admin/reload", headers={"origin": "http://evil.example"}).status_code == 403
+            assert admin.post("/v1/recommend", json={"user_id": 10}).status_code == 404
+        with service.client() as client:
+            assert client.post("/admin/reload").status_code == 404
+
+
+def test_a_worker_that_dies_is_replaced_with_what_was_served(tmp_path: Path, link: Path) -> None:
+    with running(tmp_path, link, "--workers", "2") as service:
+        # The link has moved on, but nobody has said so: the new worker serves what the other does.
+        point(link, FIXTURES / "dot-bias")
+        first = service.children()
+        assert len(first) == 2
+        os.kill(first[0], signal.SIGKILL)
+        wait_until(lambda: first[0] not in service.children() and len(service.children()) == 2)
+        new = next(pid for pid in service.children() if pid not in first)
+        os.kill(first[1], signal.SIGKILL)
+
+        def answered_by_the_new() -> bool:
+            try:
+                with service.client() as client:
+                    return client.get("/health/ready").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_until(answered_by_the_new)
+        wait_until(lambda: len(service.children()) == 2)
+        assert new in service.children()
+        with service.client() as client:
+            assert ready_version(client) == version_of("dot")
+        assert "starting another" in service.log()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,13 +14,20 @@ import numpy.typing as npt
 import onnx_ir as ir
 import pandas as pd
 
-from export import conformance, profiles, tables
+from export import profiles, tables
 from export.arrays import DotArrays
+from export.contents import (
+    TablesFile,
+    describe_graph,
+    list_files,
+    list_tables,
+    write_conformance,
+    write_graphs,
+)
 from export.errors import ParityError
-from export.fold_in_choice import FACTOR_TOLERANCE, choose_fold_in
+from export.fold_in_choice import choose_fold_in
 from export.graphs.build import IR_VERSION, OPSET
 from export.held_out import held_out
-from export.parity import SCORE_TOLERANCE
 from export.trained import Trained, build_graphs, load_trained
 from export.verify import verify_folder
 from recsys.training.evaluate_run import evaluate_run
@@ -32,7 +38,6 @@ from serve.profiles import PROFILES_NAME
 from serve.seen import write_seen
 
 TOP_K = 100
-TablesFile = Literal["auto", "always", "never"]
 
 
 def export_run(
@@ -71,13 +76,22 @@ def export_run(
         progress("writing graphs")
         graphs = build_graphs(trained.module, trained.arrays, top_k, fold_in)
         arrays = {name: tables.initializers(model) for name, model in graphs.items()}
-        _write_graphs(folder, graphs, tables_file)
+        write_graphs(folder, graphs, tables_file)
         progress("writing ids and seen items")
         _write_data(folder, trained)
         _write_profiles(folder, trained)
-        _write_conformance(folder, trained, top_k, fold_in)
+        write_conformance(folder, trained.arrays, trained.seen_by, trained.score_span, top_k, fold_in)
         progress("verifying against torch")
-        parity = verify_folder(folder, arrays, trained, top_k, fold_in)
+        parity = verify_folder(
+            folder,
+            arrays,
+            trained.module,
+            trained.arrays,
+            trained.sample(),
+            trained.score_span,
+            top_k,
+            fold_in,
+        )
         if not parity.passed:
             raise ParityError(f"no bundle was written: {describe_failures(parity)}")
         progress("measuring on held-out ratings")
@@ -94,15 +108,6 @@ def describe_failures(parity: m.Parity) -> str:
         for check in parity.checks
         if not check.passed
     )
-
-
-def _write_graphs(folder: Path, graphs: Mapping[str, ir.Model], tables_file: TablesFile) -> None:
-    sizes = [array.nbytes for model in graphs.values() for array in tables.initializers(model).values()]
-    if tables_file == "always" or (tables_file == "auto" and sum(sizes) > tables.LARGE):
-        tables.move_out(graphs.values(), folder)
-    for name, model in graphs.items():
-        data = ir.to_proto(model).SerializeToString(deterministic=True)
-        (folder / f"{name}.onnx").write_bytes(data)
 
 
 def _write_data(folder: Path, trained: Trained) -> None:
@@ -133,22 +138,6 @@ def _known(items: pd.DataFrame, column: str) -> list[Any] | None:
     return [
         None if missing else value for value, missing in zip(items[column], items[column].isna(), strict=True)
     ]
-
-
-def _write_conformance(folder: Path, trained: Trained, top_k: int, fold_in: m.FoldIn | None) -> None:
-    n_users = trained.interactions.n_users
-    users = sorted({1, (n_users + 1) // 2, n_users})
-    # A handful of ratings each keeps the file small.
-    seen = {user: tuple(part[:10] for part in trained.seen_by(user)) for user in users}
-    ridge = None if fold_in is None else fold_in.regularization
-    cases = conformance.conformance(trained.arrays, seen, top_k, ridge)  # type: ignore[arg-type]
-    tolerance = {
-        "score": SCORE_TOLERANCE * trained.score_span,
-        "top_scores": SCORE_TOLERANCE * max(1.0, trained.score_span),
-        "user_factors": FACTOR_TOLERANCE,
-        "user_biases": FACTOR_TOLERANCE,
-    }
-    (folder / "conformance.json").write_bytes(conformance.encode(cases, tolerance))
 
 
 def _manifest(
@@ -198,48 +187,13 @@ def _manifest(
         parity=parity,
         fold_in=fold_in,
         held_out=held_out(trained),
-        graphs={name: _describe(name, model) for name, model in graphs.items()},
-        tables=_list_tables(arrays),
-        files={path.name: _describe_file(path) for path in sorted(folder.iterdir())},
-        versions={name: version(name) for name in ("recsys-onnx", "torch", "onnx", "onnx-ir", "onnxscript")},
+        graphs={name: describe_graph(name, model) for name, model in graphs.items()},
+        tables=list_tables(arrays),
+        files=list_files(folder),
+        versions=current_versions(),
     )
 
 
-def _describe(name: str, model: ir.Model) -> m.Graph:
-    def tensor(value: ir.Value) -> m.Tensor:
-        assert value.name is not None
-        assert value.dtype is not None
-        assert value.shape is not None
-        shape = [int(size) if isinstance(size, int) else str(size) for size in value.shape]
-        return m.Tensor(name=value.name, dtype=value.dtype.numpy().name, shape=shape)
-
-    outputs = [tensor(value) for value in model.graph.outputs]
-    widths = [output.shape[1] for output in outputs if output.name == "top_item_indices"]
-    return m.Graph(
-        file=f"{name}.onnx",
-        inputs=[tensor(value) for value in model.graph.inputs],
-        outputs=outputs,
-        top_k=int(widths[0]) if widths else None,
-    )
-
-
-def _list_tables(arrays: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> list[m.Table]:
-    found: dict[str, m.Table] = {}
-    for graph, named in arrays.items():
-        for name, array in named.items():
-            if tables.is_table(name, array):
-                graphs = [*(found[name].graphs if name in found else []), graph]
-                found[name] = m.Table(
-                    name=name,
-                    dtype=array.dtype.name,
-                    shape=list(array.shape),
-                    bytes=array.nbytes,
-                    graphs=graphs,
-                )
-    return list(found.values())
-
-
-def _describe_file(path: Path) -> m.File:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return m.File(bytes=path.stat().st_size, sha256=digest)
+def current_versions() -> dict[str, str]:
+    """Versions of what takes part in an export."""
+    return {name: version(name) for name in ("recsys-onnx", "torch", "onnx", "onnx-ir", "onnxscript")}

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy.typing as npt
 import onnx_ir as ir
+from torch import nn
 
+from export.arrays import Arrays
 from export.errors import ParityError
-from export.parity import N_REFERENCE, SCORE_TOLERANCE, check_graphs, check_tables, report
+from export.parity import N_REFERENCE, SCORE_TOLERANCE, Sample, check_graphs, check_tables, report
 from export.runners import onnxruntime_runner, reference_runner
 from export.tables import initializers
-from export.trained import Trained, build_graphs, load_trained
+from export.trained import build_graphs, load_trained
 from serve.bundle import open_bundle
 from serve.device import Device, open_session, session_device
 from serve.manifest import FoldIn, Parity
@@ -37,27 +39,41 @@ def verify(bundle: Path, run: Path) -> Parity:
     assert top_k is not None  # open_bundle has checked it
     graphs = build_graphs(trained.module, trained.arrays, top_k, manifest.fold_in)
     expected = {name: initializers(model) for name, model in graphs.items()}
-    return verify_folder(bundle, expected, trained, top_k, manifest.fold_in)
+    return verify_folder(
+        bundle,
+        expected,
+        trained.module,
+        trained.arrays,
+        trained.sample(),
+        trained.score_span,
+        top_k,
+        manifest.fold_in,
+    )
 
 
 def verify_folder(
     folder: Path,
     expected: Mapping[str, Mapping[str, npt.NDArray[Any]]],
-    trained: Trained,
+    module: nn.Module,
+    arrays: Arrays,
+    sample: Sample,
+    score_span: float,
     top_k: int,
     fold_in: FoldIn | None,
 ) -> Parity:
-    """Compare the graphs in `folder` with a loaded run.
+    """Compare the graphs in `folder` with a torch module.
 
     Args:
         folder: holds `GRAPH.onnx` and `tables.bin` where there is one; needs no manifest yet.
-        expected: graph -> name -> initializer, as the run gives them.
-        trained: the run.
+        expected: graph -> name -> initializer, as the module's arrays give them.
+        module: the model.
+        arrays: the same model as arrays.
+        sample: what the graphs are asked.
+        score_span: width of the rating scale (ratings).
         top_k: K of the graphs.
         fold_in: what `fold_in.onnx` solves; None where there is no such graph.
     """
-    sample = trained.sample()
-    tolerance = SCORE_TOLERANCE * trained.score_span
+    tolerance = SCORE_TOLERANCE * score_span
     found = {name: initializers(ir.load(folder / f"{name}.onnx")) for name in expected}
     checks = [check_tables(found, expected)]
     # Every device that is really there: the CPU always, CUDA where a session ends up on it.
@@ -67,7 +83,5 @@ def verify_folder(
     runners = [(str(device), onnxruntime_runner(folder, device), sample) for device in devices]
     runners.append(("onnx.reference", reference_runner(folder), sample.head(N_REFERENCE)))
     for provider, run, asked in runners:
-        checks += check_graphs(
-            run, provider, trained.module, trained.arrays, asked, top_k, fold_in, tolerance
-        )
+        checks += check_graphs(run, provider, module, arrays, asked, top_k, fold_in, tolerance)
     return report(checks)

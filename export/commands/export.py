@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 if TYPE_CHECKING:
-    from export.bundle import TablesFile
+    from export.contents import TablesFile
 
 
 @click.command()

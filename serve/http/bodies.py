@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, S
 
 MAX_ITEMS = 1000
 MAX_TOP_K = 1000
-MAX_ID_LENGTH = 1000
+MAX_ID_LENGTH = 256
 MAX_QUERY_LENGTH = 200
 
 
@@ -199,7 +199,7 @@ class ModelResponse(BaseModel):
     n_users: int
     n_items: int
     n_factors: int
-    score_range: tuple[float, float] | None
+    score_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None
     data: dict[str, Any]
     id_types: dict[str, Literal["integer", "string"]]
     split: dict[str, Any]

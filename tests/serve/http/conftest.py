@@ -107,8 +107,7 @@ def running(folder: Path, bundle: Path, *options: str, token: str | None = None)
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One that many tests share: they may ask, and neither reload nor stop it."""
-    options = ["--max-body-bytes", "100000"]
-    with running(tmp_path_factory.mktemp("service"), FIXTURES / "dot-bias", *options) as started:
+    with running(tmp_path_factory.mktemp("service"), FIXTURES / "dot-bias") as started:
         yield started
 
 

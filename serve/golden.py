@@ -17,7 +17,8 @@ from serve.errors import BundleError
 FORMAT_VERSION = 1
 FILE_NAME = "conformance.json"
 RELATIVE_TOLERANCE = 1e-6
-DTYPES = {"int64": np.int64, "float32": np.float32}
+DTYPES: dict[str, type] = {"int64": np.int64, "float32": np.float32, "bool": np.bool_, "string": object}
+LISTS = ("top_item_indices", "top_item_ids", "top_titles")
 
 Arrays = dict[str, np.ndarray]
 RunGraph = Callable[[str, Mapping[str, np.ndarray]], Arrays]
@@ -28,7 +29,18 @@ class Golden(msgspec.Struct, frozen=True):
 
     dtype: str
     shape: list[int]
-    data: list[float]
+    data: list[int | float | bool | str]
+
+    def array(self) -> np.ndarray:
+        """The array; strings as objects.
+
+        Raises:
+            ValueError: data, shape and dtype don't fit.
+        """
+        if self.dtype not in DTYPES:
+            raise ValueError(f"there is no such dtype here: it is one of {', '.join(DTYPES)}")
+        array: np.ndarray = np.array(self.data, DTYPES[self.dtype]).reshape(self.shape)
+        return array
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -46,8 +58,23 @@ class Conformance(msgspec.Struct, frozen=True):
     graphs: dict[str, list[Case]]
 
 
+def read_golden(path: Path) -> Conformance:
+    """Read a `conformance.json`.
+
+    Raises:
+        BundleError: it is not JSON of this form, or of an unknown format version.
+    """
+    try:
+        document = msgspec.json.decode(path.read_bytes(), type=Conformance)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} does not hold golden rows: {error}. Export the bundle again.") from None
+    if document.format_version != FORMAT_VERSION:
+        raise BundleError(f"{path}: format version {document.format_version}, not {FORMAT_VERSION}.")
+    return document
+
+
 def check_golden_rows(bundle: Bundle, run_graph: RunGraph) -> int:
-    """Run every golden case; returns how many there are.
+    """Run every golden case of the graphs that a `Recommender` runs; returns how many there are.
 
     Args:
         bundle: A checked bundle.
@@ -57,12 +84,7 @@ def check_golden_rows(bundle: Bundle, run_graph: RunGraph) -> int:
         BundleError: a graph has no golden rows, or answers otherwise than they say.
     """
     path = bundle.file(FILE_NAME)
-    try:
-        document = msgspec.json.decode(path.read_bytes(), type=Conformance)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path} does not hold golden rows: {error}. Export the bundle again.") from None
-    if document.format_version != FORMAT_VERSION:
-        raise BundleError(f"{path}: format version {document.format_version}, not {FORMAT_VERSION}.")
+    document = read_golden(path)
     n_cases = 0
     for graph in CONTRACTS.keys() & bundle.manifest.graphs.keys():
         cases = document.graphs.get(graph)
@@ -86,7 +108,7 @@ def check_golden_rows(bundle: Bundle, run_graph: RunGraph) -> int:
 def difference(found: Arrays, golden: Arrays, tolerance: Mapping[str, float]) -> str | None:
     """What is wrong with the outputs of one case, or None.
 
-    Floats may differ by their output's tolerance, indices only where golden scores are as good as tied.
+    Floats may differ by their output's tolerance, items only where golden scores are as good as tied.
     """
     for name, right in golden.items():
         array = found.get(name)
@@ -101,15 +123,17 @@ def difference(found: Arrays, golden: Arrays, tolerance: Mapping[str, float]) ->
             if wrong.any():
                 place = int(np.argmax(wrong))
                 return f"{name} is {array.flat[place]:g} instead of {right.flat[place]:g}"
-    if "top_item_indices" in golden:
-        moved = found["top_item_indices"] != golden["top_item_indices"]
-        within = 2 * tolerance["top_scores"]
-        wrong = moved & ~as_good_as_tied(golden["top_scores"], within)
+        elif name not in LISTS and (array != right).any():
+            place = int(np.argmax(array != right))
+            return f"{name} is {array.flat[place]} instead of {right.flat[place]}"
+    for name in golden.keys() & set(LISTS):
+        moved = found[name] != golden[name]
+        wrong = moved & ~as_good_as_tied(golden["top_scores"], 2 * tolerance["top_scores"])
         if wrong.any():
             row, rank = (int(place) for place in np.argwhere(wrong)[0])
             return (
-                f"row {row} has item {found['top_item_indices'][row, rank]} instead of "
-                f"{golden['top_item_indices'][row, rank]} at rank {rank + 1}"
+                f"row {row} has item {found[name][row, rank]} instead of {golden[name][row, rank]} "
+                f"at rank {rank + 1}"
             )
     return None
 
@@ -127,8 +151,8 @@ def as_good_as_tied(scores: np.ndarray, within: float) -> np.ndarray:
 
 def _array(path: Path, golden: Golden) -> np.ndarray:
     try:
-        return np.array(golden.data, DTYPES[golden.dtype]).reshape(golden.shape)
-    except (KeyError, ValueError, OverflowError) as error:
+        return golden.array()
+    except (ValueError, OverflowError) as error:
         raise BundleError(f"{path}: {golden.dtype} {golden.shape} can't be: {error}.") from None
 
 

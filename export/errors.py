@@ -13,3 +13,9 @@ class GraphError(ExportError, ValueError):
 
 class ParityError(ExportError, ArithmeticError):
     """A graph that does not agree with torch within its tolerance."""
+
+
+class AdditionError(ExportError, ValueError):
+    """Ratings that no item can be added from: nothing new, nobody known, off the scale, other ids."""
+
+    exit_code = 2

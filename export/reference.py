@@ -69,7 +69,30 @@ def fold_in(
         float64 [F]: the user's factors; [F + 1] in a model with biases, the user's bias last.
     """
     rated = item_indices > 0
-    item_indices, observed = item_indices[rated], np.asarray(ratings, np.float64)[rated]
+    factors, target, _ = ridge_problem(arrays, item_indices[rated], np.asarray(ratings)[rated])
+    average = arrays.user_factors[0].astype(np.float64)
+    if arrays.user_biases is not None:
+        average = np.append(average, arrays.user_biases[0, 0])
+    gram = factors.T @ factors + regularization * np.eye(factors.shape[1])
+    solution: Float64 = average + np.linalg.solve(gram, factors.T @ target)
+    return solution
+
+
+def ridge_problem(
+    arrays: DotArrays, item_indices: Int64, ratings: npt.NDArray[np.floating]
+) -> tuple[Float64, Float64, Float64]:
+    """What a new user's difference d from the average user is fitted to: factors @ d should be the target.
+
+    Args:
+        arrays: a dot model.
+        item_indices: int64 [H], from 1.
+        ratings: float [H].
+
+    Returns:
+        factors float64 [H, F], or [H, F + 1] with a column of ones in a model with biases; target float64 [H]
+        (logits above the average user's); and the average user's logits, float64 [H].
+    """
+    observed = np.asarray(ratings, np.float64)
     factors = arrays.item_factors[item_indices].astype(np.float64)
     average = arrays.user_factors[0].astype(np.float64)
     expected = np.zeros(len(factors))
@@ -82,9 +105,7 @@ def fold_in(
         share = np.clip((observed - low) / (high - low), LOGIT_MARGIN, 1 - LOGIT_MARGIN)
         observed = np.log(share / (1 - share))
     expected += factors @ average
-    gram = factors.T @ factors + regularization * np.eye(factors.shape[1])
-    solution: Float64 = average + np.linalg.solve(gram, factors.T @ (observed - expected))
-    return solution
+    return factors, observed - expected, expected
 
 
 def top_k(scores: Float64, exclude: Int64, k: int) -> tuple[Int64, Float64]:

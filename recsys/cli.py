@@ -25,6 +25,7 @@ COMMANDS = {
     "train": Entry("recsys.commands.train:train", "Train a model on ratings; leaves a run folder."),
     "evaluate": Entry("export.commands.evaluate:evaluate", "Measure a run or a bundle on held-out ratings."),
     "export": Entry("export.commands.export:export", "Turn a run into a verified ONNX bundle."),
+    "add-items": Entry("export.commands.add_items:add_items", "Add items to a bundle without training."),
     "verify": Entry("export.commands.verify:verify", "Prove that a bundle agrees with its torch run."),
     "inspect": Entry("serve.commands.inspect:inspect", "Show what is inside a bundle."),
     "recommend": Entry("serve.commands.recommend:recommend", "Recommend items to a user."),

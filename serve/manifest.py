@@ -120,6 +120,30 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
     by_popularity: list[PopularityBand]
 
 
+class Addition(msgspec.Struct, frozen=True, kw_only=True):
+    """Items that were added to a bundle without training."""
+
+    base_version: str
+    """SHA-256 of the manifest of the bundle that they were added to."""
+    data: str
+    """Name of the file of ratings."""
+    data_sha256: str
+    item_ids: list[int | str]
+    """The new items, in index order; they follow those of the base."""
+    n_item_ratings: list[int]
+    """Ratings that each of them was folded in from."""
+    n_unknown_users: int
+    """Ratings left out because their user is not in the bundle."""
+    n_items_left_out: int
+    """New items that only such users have rated."""
+    n_known_items: int
+    """Ratings left out because their item was in the bundle already."""
+    regularization: float
+    """Of the ridge regression that gave the new rows."""
+    left_out_rmse: float | None
+    """RMSE (ratings) of each rating, predicted from the others of its item; None with too few."""
+
+
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """One graph on one provider against torch: errors in ratings, lists as fractions."""
 
@@ -160,6 +184,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     fold_in: FoldIn | None = None
     held_out: HeldOut | None = None
+    additions: list[Addition] = []
+    """In order: each is to the bundle that the one before it made. The rest tells of the training."""
 
 
 class _Versioned(msgspec.Struct, frozen=True, kw_only=True):

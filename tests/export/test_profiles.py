@@ -5,87 +5,59 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import planted_tastes
 import pytest
 import tiny_runs
-import torch
+from planted_tastes import N_TASTES, taste_of
 
 from export.arrays import DotArrays
 from export.bundle import export_run
 from export.kmeans import k_means
 from export.profiles import N_PROFILES, choose_profiles, encode
-from recsys.models import Config
 from serve.profiles import PROFILES_NAME, Profiles
 from serve.recommender import Recommender
-
-N_TASTES = 3
-
-
-def taste_of_user(user_index: np.ndarray) -> np.ndarray:
-    return np.asarray(user_index) % N_TASTES
-
-
-def taste_of_item(item_index: np.ndarray) -> np.ndarray:
-    return np.asarray(item_index) % N_TASTES
-
-
-def planted(kind: str, config: Config) -> dict[str, torch.Tensor]:
-    """Weights of `dot-bias`: each user likes the items of one taste, and no others."""
-    tables = {
-        "user_factors": 2.0 * np.eye(6)[taste_of_user(np.arange(tiny_runs.N_USERS + 1))],
-        "item_factors": 2.0 * np.eye(6)[taste_of_item(np.arange(tiny_runs.N_ITEMS + 1))],
-        "user_biases": np.linspace(-1, 1, tiny_runs.N_USERS + 1)[:, None],
-        "item_biases": np.linspace(-0.5, 0.5, tiny_runs.N_ITEMS + 1)[:, None],
-    }
-    for table in tables.values():
-        table[0] = table[1:].mean(axis=0)
-    return {name: torch.from_numpy(table.astype(np.float32)) for name, table in tables.items()}
 
 
 @pytest.fixture(scope="module")
 def profiles(tmp_path_factory: pytest.TempPathFactory) -> Profiles:
     """A whole bundle of the planted tastes, through the real export."""
     folder = tmp_path_factory.mktemp("planted")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiny_runs, "weights", planted)
-        run = tiny_runs.make_run(folder / "run", "dot-bias")
-    export_run(run, folder / "bundle")
+    export_run(planted_tastes.make_run(folder / "run"), folder / "bundle")
     return Profiles.of(Recommender.load(folder / "bundle", "cpu"))
 
 
 def test_planted_tastes_are_the_profiles(profiles: Profiles) -> None:
     """Three tastes give three profiles, though five were allowed: groups of equal users are not split."""
     users = [profile.user_index for profile in profiles.profiles]
-    assert sorted(taste_of_user(np.array(users))) == [0, 1, 2]
+    assert sorted(taste_of(np.array(users))) == [0, 1, 2]
     assert [profile.n_users for profile in profiles.profiles] == [10, 10, 10]
 
 
 def test_a_profile_is_described_by_its_own_taste(profiles: Profiles) -> None:
     for profile in profiles.profiles:
         favourites = np.array([favourite.item_index for favourite in profile.favourites])
-        assert set(taste_of_item(favourites)) == {taste_of_user(np.array(profile.user_index))}
+        assert set(taste_of(favourites).tolist()) == {int(taste_of(profile.user_index))}
 
 
 def test_answers_lead_to_the_right_list(profiles: Profiles) -> None:
     """Likes of one taste and dislikes of the others: every item recommended is of that taste."""
     for taste in range(N_TASTES):
         answers = {
-            question.item_index: "like"
-            if taste_of_item(np.array(question.item_index)) == taste
-            else "dislike"
+            question.item_index: "like" if taste_of(question.item_index) == taste else "dislike"
             for question in profiles.questions
         }
         place = profiles.match(answers)  # type: ignore[arg-type]
         assert place is not None
-        assert taste_of_user(np.array(profiles.profiles[place].user_index)) == taste
+        assert taste_of(profiles.profiles[place].user_index) == taste
         # 16 or 17 items are of each taste; 3 at most were asked about.
         listed = profiles.recommend(place, 10, exclude_item_indices=list(answers)).item_indices
-        assert set(taste_of_item(listed)) == {taste}
+        assert set(taste_of(listed).tolist()) == {taste}
 
 
 def test_two_questions_suffice_for_three_tastes(profiles: Profiles) -> None:
     """The questions come in order of what they tell: the first two are of different tastes."""
     first, second = (question.item_index for question in profiles.questions[:2])
-    assert taste_of_item(np.array(first)) != taste_of_item(np.array(second))
+    assert taste_of(first) != taste_of(second)
     told = {
         profiles.match({first: one, second: other})  # type: ignore[dict-item]
         for one, other in (("like", "dislike"), ("dislike", "like"), ("dislike", "dislike"))

@@ -1,0 +1,122 @@
+"""`recsys add-items`: items that came after training, folded in from the ratings that they have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from recsys.commands.data_options import data_options, load_from_options
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from recsys.data.interactions import Interactions
+    from serve.manifest import Addition
+
+
+@click.command("add-items")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--ratings", metavar="NAME_OR_PATH", required=True, help="Ratings of the new items by the bundle's users."
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), required=True, help="The bundle to make: a new folder."
+)
+@click.option(
+    "--items",
+    "items_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Titles of the new items: a CSV, TSV or Parquet file with item_id, title, and perhaps genres, year.",
+)
+@click.option(
+    "--regularization",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Pull of a new item towards the average item. [default: by leaving each rating out in turn]",
+)
+@data_options
+@click.option("--overwrite", is_flag=True, help="Replace a bundle that is there, once the new one is whole.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was added as one JSON object.")
+@click.pass_context
+def add_items(
+    ctx: click.Context,
+    /,
+    bundle: Path,
+    ratings: str,
+    output: Path,
+    items_file: Path | None,
+    regularization: float | None,
+    overwrite: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Make a new bundle: BUNDLE, and the items in --ratings that it does not have.
+
+    Nothing is trained. Each new item's row is solved from its ratings (ridge regression), as fold-in does
+    for a new user; every other score stays as it was, bit for bit. Ratings of items that BUNDLE has, and
+    ratings by users that it does not have, are counted and left out. For the models dot and dot-bias.
+
+    \b
+      recsys add-items artifacts/mine --ratings new.csv --items titles.csv --output artifacts/mine-2
+    """
+    import msgspec
+    from rich.console import Console
+
+    from export.add_items import add_items as add
+    from recsys.data.item_file import read_items
+    from serve.manifest import read_manifest
+
+    if ctx.get_parameter_source("item_key") is not ParameterSource.COMMANDLINE:
+        options["item_key"] = read_manifest(bundle).data.item_key
+    data = load_from_options(ratings, **options)
+    if items_file is not None:
+        data = _described(data, read_items(items_file, options["item_column"]))
+    console = Console(stderr=as_json)
+    with console.status("") as status:
+        made = add(
+            bundle,
+            data,
+            output,
+            regularization=regularization,
+            overwrite=overwrite,
+            progress=lambda step: status.update(f"{step}…"),
+        )
+    if as_json:
+        click.echo(msgspec.json.encode(made.additions[-1]))
+        return
+    click.echo("\n".join(_lines(made.additions[-1], data.timestamps is not None)))
+    click.echo(f"Bundle: {output}")
+
+
+def _described(data: Interactions, details: pd.DataFrame) -> Interactions:
+    """The ratings, with what `details` says of their items."""
+    items = data.items[["item_id"]]
+    if items["item_id"].dtype != details["item_id"].dtype:
+        items = items.assign(item_id=items["item_id"].astype("str"))
+        details = details.assign(item_id=details["item_id"].astype("str"))
+    return replace(data, items=items.merge(details, on="item_id", how="left", validate="one_to_one"))
+
+
+def _lines(addition: Addition, has_times: bool) -> list[str]:
+    """What was added, and what was not."""
+    counts = addition.n_item_ratings
+    lines = [
+        f"Added {len(counts):,} items from {sum(counts):,} ratings, {min(counts):,} to {max(counts):,} each."
+    ]
+    if addition.n_known_items:
+        lines.append(f"Ratings left out, of items that the bundle has already: {addition.n_known_items:,}.")
+    if addition.n_unknown_users:
+        lines.append(
+            f"Ratings left out, by users that the bundle does not have: {addition.n_unknown_users:,}."
+        )
+    if addition.n_items_left_out:
+        lines.append(f"Items left out, which only such users have rated: {addition.n_items_left_out:,}.")
+    if not has_times:
+        lines.append("The ratings have no times: each counts as given with the bundle's latest.")
+    chosen = f"Regularization {addition.regularization:g}"
+    if addition.left_out_rmse is not None:
+        chosen += f"; RMSE of ratings predicted from the others of their item: {addition.left_out_rmse:.4f}"
+    return [*lines, f"{chosen}."]

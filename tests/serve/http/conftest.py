@@ -69,12 +69,14 @@ class Service:
 
 
 @contextmanager
-def running(folder: Path, bundle: Path, *options: str, token: str | None = None) -> Iterator[Service]:
+def running(
+    folder: Path, bundle: Path, *options: str, token: str | None = None, port: str = "0"
+) -> Iterator[Service]:
     """A service on a free port, with what it needs in `folder`; stopped at the end, whatever happened."""
     env = {name: value for name, value in os.environ.items() if name != "RECSYS_TOKEN"}
     if token is not None:
         env["RECSYS_TOKEN"] = token
-    command = [sys.executable, "-m", "recsys", "serve", str(bundle), "--port", "0", *options]
+    command = [sys.executable, "-m", "recsys", "serve", str(bundle), "--port", port, *options]
     with (folder / "stderr.txt").open("w+") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=env)
         watchdog = threading.Timer(4 * PATIENCE, process.kill)

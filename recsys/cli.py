@@ -130,7 +130,7 @@ def main(args: list[str] | None = None) -> None:
             raise
         extra = EXTRAS[error.name or ""]
         _fail(f"this command needs {error.name}. Install it: pip install 'recsys-onnx[{extra}]'", 1)
-    except Exception as error:  # noqa: BLE001  the last line of defence: no traceback reaches a user
+    except Exception as error:  # the last line of defence: no traceback reaches a user
         if debug:
             raise
         message = str(error) or type(error).__name__

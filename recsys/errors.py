@@ -12,7 +12,7 @@ class RecsysError(Exception):
 
 
 class DataError(RecsysError, ValueError):
-    """The data is not what it should be: a missing column, a NaN rating, a truncated zip, a wrong checksum."""
+    """The data is not what it should be: a missing column, a NaN rating, a truncated zip, a bad checksum."""
 
     exit_code = 2
 
@@ -33,3 +33,7 @@ class ConfigError(RecsysError, ValueError):
 
 class TrainingError(RecsysError, ArithmeticError):
     """Training diverged: the loss is no longer a finite number."""
+
+
+class PeerError(RecsysError, ConnectionError):
+    """Another process of the same training has stopped, hangs, or can't be reached."""

@@ -23,7 +23,7 @@ SPLITS = ("random", "fold", "leave-last-out", "by-user")
 DEFAULT_DATA = "ml-latest-small"
 
 
-class Widths(click.ParamType):
+class Widths(click.ParamType[list[int]]):
     """Widths of layers: "100,50"; "none" for no layer."""
 
     name = "widths"
@@ -39,24 +39,20 @@ class Widths(click.ParamType):
 
 
 @click.command()
-@click.option(
-    "--data", metavar="NAME_OR_PATH", help=f"The ratings. [default: {DEFAULT_DATA}, which is embedded]"
-)
+@click.option("--data", metavar="NAME_OR_PATH", help=f"The ratings. [default: {DEFAULT_DATA}, packaged]")
 @data_options
-@click.option("--model", type=click.Choice(KINDS), help="[default: dot-bias]")
-@click.option(
-    "--output", metavar="RUN", type=click.Path(path_type=Path), required=True, help="The run folder."
-)
-@click.option("--epochs", type=int, help="[default: 5]")
+@click.option("--model", type=click.Choice(KINDS), help="Kind of model. [default: dot-bias]")
+@click.option("--output", metavar="RUN", type=click.Path(path_type=Path), required=True, help="Run folder.")
+@click.option("--epochs", type=int, help="Passes over the training ratings. [default: 5]")
 @click.option("--batch-size", type=int, help="Ratings a step. [default: 256]")
 @click.option("--learning-rate", type=float, help="Peak of the one-cycle schedule. [default: 0.005]")
-@click.option("--weight-decay", type=float, help="Decoupled. [default: dot 0, dot-bias and mlp 0.1]")
+@click.option("--weight-decay", type=float, help="Decoupled. [default: dot 0.0, dot-bias and mlp 0.1]")
 @click.option("--factors", type=int, help="Columns of both tables. [default: 50; mlp by the tables' sizes]")
 @click.option(
     "--y-range",
     type=(float, float),
     metavar="LOW HIGH",
-    help="Range of the scores. [default: dot unbounded, others the ratings' range widened by 1/8 on both sides]",
+    help="Range of the scores. [default: dot none; others the ratings' own, wider by 1/8 at both ends]",
 )
 @click.option(
     "--hidden-layers", type=Widths(), metavar="N,N,…", help="mlp: their widths, or none. [default: 100]"
@@ -64,12 +60,18 @@ class Widths(click.ParamType):
 @click.option(
     "--batch-norm/--no-batch-norm", default=None, help="mlp: after each hidden layer. [default: no]"
 )
-@click.option("--dropout", type=float, help="mlp: share of hidden outputs that a step drops. [default: 0]")
+@click.option("--dropout", type=float, help="mlp: share of hidden outputs that a step drops. [default: 0.0]")
 @click.option("--split", "kind", type=click.Choice(SPLITS), help="What is held out. [default: random]")
 @click.option("--valid-fraction", type=float, help="Share that is held out. [default: 0.2]")
 @click.option("--fold", type=int, help="One of MovieLens 100K's canonical folds, 1 to 5.")
 @click.option("--seed", type=int, help="Of the split, new weights, the order and dropout. [default: 42]")
-@click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(("auto", "cpu", "cuda")),
+    default="auto",
+    show_default=True,
+    help="Where to train; auto: on a GPU if torch can use one.",
+)
 @click.option(
     "--compile",
     type=click.Choice(("auto", "on", "off")),
@@ -80,13 +82,12 @@ class Widths(click.ParamType):
 @click.option(
     "--precision", type=click.Choice(("float32", "bf16")), help="Of a network's layers. [default: float32]"
 )
-@click.option(
-    "--resume", is_flag=True, help="Continue RUN after its last whole epoch, with its own settings."
-)
+@click.option("--resume", is_flag=True, help="Continue RUN after its last whole epoch, as it was started.")
 @click.option("--overwrite", is_flag=True, help="Replace RUN, once the new one has its first whole epoch.")
 @click.pass_context
 def train(
     ctx: click.Context,
+    /,
     output: Path,
     device: Any,
     compile: Any,
@@ -114,7 +115,7 @@ def train(
     if resume and overwrite:
         raise click.UsageError("--resume continues a run, --overwrite replaces it: take one of them.")
     start = _resume if resume and is_run(output) else _train
-    console = Console()
+    console = Console(soft_wrap=True)
     try:
         with show_training(console) as reporter:
             run = start(output, overwrite, options, Machine(device, compile), reporter)

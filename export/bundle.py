@@ -46,6 +46,7 @@ def export_run(
     *,
     top_k: int = TOP_K,
     tables_file: TablesFile = "auto",
+    raw_ids: bool = False,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> m.Manifest:
@@ -56,6 +57,7 @@ def export_run(
         output: the bundle to make.
         top_k: K, baked into the ranking graphs; at most the number of items.
         tables_file: whether tables go to one shared `tables.bin`; "auto": when they are large.
+        raw_ids: add `recommend_by_id.onnx`.
         overwrite: replace a bundle that is there.
         progress: called with each step's name.
 
@@ -74,13 +76,14 @@ def export_run(
             progress("choosing the fold-in ridge")
             fold_in = choose_fold_in(trained.arrays, trained.histories())
         progress("writing graphs")
-        graphs = build_graphs(trained.module, trained.arrays, top_k, fold_in)
+        ids = trained.id_tables() if raw_ids else None
+        graphs = build_graphs(trained.module, trained.arrays, top_k, fold_in, ids)
         arrays = {name: tables.initializers(model) for name, model in graphs.items()}
         write_graphs(folder, graphs, tables_file)
         progress("writing ids and seen items")
         _write_data(folder, trained)
         _write_profiles(folder, trained)
-        write_conformance(folder, trained.arrays, trained.seen_by, trained.score_span, top_k, fold_in)
+        write_conformance(folder, trained.arrays, trained.seen_by, trained.score_span, top_k, fold_in, ids)
         progress("verifying against torch")
         parity = verify_folder(
             folder,
@@ -91,6 +94,7 @@ def export_run(
             trained.score_span,
             top_k,
             fold_in,
+            ids,
         )
         if not parity.passed:
             raise ParityError(f"no bundle was written: {describe_failures(parity)}")

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from export import reference
 from export.arrays import Arrays, DotArrays
+from export.graphs.recommend_by_id import IdTables
 from export.reference import Int64
 
 FORMAT_VERSION = 1
@@ -21,7 +22,11 @@ Arrays_ = dict[str, npt.NDArray[Any]]
 
 
 def conformance(
-    arrays: Arrays, seen: dict[int, tuple[Int64, npt.NDArray[np.float32]]], top_k: int, fold_in: float | None
+    arrays: Arrays,
+    seen: dict[int, tuple[Int64, npt.NDArray[np.float32]]],
+    top_k: int,
+    fold_in: float | None,
+    ids: IdTables | None = None,
 ) -> dict[str, list[dict[str, Arrays_]]]:
     """Golden cases of every graph: graph -> cases of {"inputs": {name: array}, "outputs": {name: array}}.
 
@@ -30,6 +35,7 @@ def conformance(
         seen: user index -> rated item indices and their ratings; a few users are enough.
         top_k: K of the graphs.
         fold_in: the regularization of `fold_in.onnx`; None where there is no such graph.
+        ids: what `recommend_by_id.onnx` holds; None where there is no such graph.
     """
     users = np.array(sorted(seen), dtype=np.int64)
     n_items = len(arrays.item_factors) - 1
@@ -57,6 +63,8 @@ def conformance(
                 fold_in,
             )
         ]
+    if ids is not None:
+        cases["recommend_by_id"] = [_by_id(ids, case) for case in cases["recommend"]]
     return cases
 
 
@@ -67,7 +75,7 @@ def encode(cases: dict[str, list[dict[str, Arrays_]]], tolerance: dict[str, floa
         flat = array.ravel()
         # Seven digits are what float32 holds, and what hides the last bit of a machine's float64 sums.
         data = [float(f"{x:.7g}") for x in flat.tolist()] if array.dtype.kind == "f" else flat.tolist()
-        dtype = "float32" if array.dtype.kind == "f" else "int64"
+        dtype = {"f": "float32", "b": "bool", "O": "string"}.get(array.dtype.kind, "int64")
         return {"dtype": dtype, "shape": list(array.shape), "data": data}
 
     graphs = {
@@ -98,6 +106,21 @@ def _recommend(arrays: Arrays, users: Int64, exclude: Int64, top_k: int) -> dict
         "inputs": {"user_index": users, "exclude_item_indices": exclude},
         "outputs": {"top_item_indices": indices, "top_scores": scores},
     }
+
+
+def _by_id(ids: IdTables, case: dict[str, Arrays_]) -> dict[str, Arrays_]:
+    """A case of `recommend` between ids; user 0 becomes an id that is not in the table."""
+    users, best = case["inputs"]["user_index"], case["outputs"]["top_item_indices"]
+    outputs: Arrays_ = {
+        "top_item_ids": ids.items(best),
+        "top_scores": case["outputs"]["top_scores"],
+        "known": users > 0,
+    }
+    titles = ids.titles_of(best)
+    if titles is not None:
+        outputs["top_titles"] = titles
+    exclude = ids.items(case["inputs"]["exclude_item_indices"])
+    return {"inputs": {"user_id": ids.users(users), "exclude_item_ids": exclude}, "outputs": outputs}
 
 
 def _similar(arrays: Arrays, items: Int64, top_k: int) -> dict[str, Arrays_]:

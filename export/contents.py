@@ -14,6 +14,7 @@ import onnx_ir as ir
 from export import conformance, tables
 from export.arrays import Arrays, DotArrays
 from export.fold_in_choice import FACTOR_TOLERANCE
+from export.graphs.recommend_by_id import IdTables
 from export.parity import SCORE_TOLERANCE
 from export.reference import Int64
 from serve import manifest as m
@@ -38,6 +39,7 @@ def write_conformance(
     score_span: float,
     top_k: int,
     fold_in: m.FoldIn | None,
+    ids: IdTables | None = None,
 ) -> None:
     """Write `conformance.json`.
 
@@ -48,6 +50,7 @@ def write_conformance(
         score_span: width of the rating scale (ratings).
         top_k: K of the graphs.
         fold_in: what `fold_in.onnx` solves; None where there is no such graph.
+        ids: what `recommend_by_id.onnx` holds; None where there is no such graph.
     """
     n_users = len(arrays.user_factors if isinstance(arrays, DotArrays) else arrays.user_hidden) - 1
     users = sorted({1, (n_users + 1) // 2, n_users})
@@ -57,7 +60,7 @@ def write_conformance(
         items, ratings = seen_by(user)
         seen[user] = (items[:10], ratings[:10])
     ridge = None if fold_in is None else fold_in.regularization
-    cases = conformance.conformance(arrays, seen, top_k, ridge)
+    cases = conformance.conformance(arrays, seen, top_k, ridge, ids)
     tolerance = {
         "score": SCORE_TOLERANCE * score_span,
         "top_scores": SCORE_TOLERANCE * max(1.0, score_span),
@@ -75,10 +78,11 @@ def describe_graph(name: str, model: ir.Model) -> m.Graph:
         assert value.dtype is not None
         assert value.shape is not None
         shape = [int(size) if isinstance(size, int) else str(size) for size in value.shape]
-        return m.Tensor(name=value.name, dtype=value.dtype.numpy().name, shape=shape)
+        dtype = "string" if value.dtype == ir.DataType.STRING else value.dtype.numpy().name
+        return m.Tensor(name=value.name, dtype=dtype, shape=shape)
 
     outputs = [tensor(value) for value in model.graph.outputs]
-    widths = [output.shape[1] for output in outputs if output.name == "top_item_indices"]
+    widths = [output.shape[1] for output in outputs if output.name == "top_scores"]
     return m.Graph(
         file=f"{name}.onnx",
         inputs=[tensor(value) for value in model.graph.inputs],

@@ -20,6 +20,7 @@ from export import reference
 from export.arrays import Arrays, DotArrays
 from export.fold_in_choice import FACTOR_TOLERANCE, History
 from export.graphs.build import MASKED
+from export.graphs.recommend_by_id import IdTables
 from export.reference import Float64, Int64
 from serve.manifest import Check, FoldIn, Parity
 
@@ -104,10 +105,36 @@ def check_tables(
             array = found[graph].get(name)
             if array is None or array.shape != wanted.shape:
                 errors.append(np.array([np.inf]))
+            elif wanted.dtype.kind in "OSU":
+                errors.append(np.where(array == wanted, 0.0, np.inf).ravel())
             else:
                 errors.append(np.abs(array.astype(np.float64) - wanted).ravel())
     together = np.concatenate(errors)
     return _check("tables", "file", len(together), together, TABLE_TOLERANCE)
+
+
+def check_by_id(
+    run: Runner,
+    provider: str,
+    module: nn.Module,
+    ids: IdTables,
+    sample: Sample,
+    top_k: int,
+    tolerance: float,
+) -> Check:
+    """Compare `recommend_by_id` with torch: its lists, and that every title is its item's, every id known."""
+    feeds = {"user_id": ids.users(sample.users), "exclude_item_ids": ids.items(sample.exclude)}
+    found = run("recommend_by_id", feeds)
+    row_of = {item_id: row for row, item_id in enumerate(ids.item_ids.tolist(), 1)}
+    indices = np.vectorize(lambda item_id: row_of.get(item_id, 0), otypes=[np.int64])(found["top_item_ids"])
+    right = np.array_equal(found["known"], sample.users > 0)
+    titles = ids.titles_of(indices)
+    if titles is not None:
+        right = right and np.array_equal(found["top_titles"], titles)
+    lists = {"top_item_indices": indices, "top_scores": found["top_scores"]}
+    truth = torch_scores(module, sample.users)
+    check = _check_lists("recommend_by_id", provider, truth, sample.exclude, lists, top_k, tolerance)
+    return check if right else _check("recommend_by_id", provider, len(truth), np.array([np.inf]), tolerance)
 
 
 def torch_scores(module: nn.Module, users: Int64) -> Float64:

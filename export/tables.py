@@ -28,8 +28,11 @@ def is_table(name: str, array: npt.NDArray[Any]) -> bool:
 
 
 def initializers(model: ir.Model) -> dict[str, npt.NDArray[Any]]:
-    """Every initializer of a graph by name, not copied."""
+    """Every initializer of a graph by name, not copied; and tables of ids, which ONNX keeps in attributes."""
     tensors = {name: value.const_value for name, value in model.graph.initializers.items()}
+    for node in model.graph:
+        for attribute in node.attributes.values() if node.op_type == "LabelEncoder" else ():
+            tensors[f"{node.inputs[0].name}.{attribute.name}"] = attribute.as_tensor()  # type: ignore[union-attr]
     return {name: tensor.numpy() for name, tensor in tensors.items() if tensor is not None}
 
 

@@ -15,6 +15,7 @@ from export.errors import GraphError
 from export.fold_in_choice import History, sample_histories
 from export.graphs.fold_in import fold_in_graph
 from export.graphs.recommend import recommend_graph
+from export.graphs.recommend_by_id import IdTables, recommend_by_id_graph
 from export.graphs.score import score_graph
 from export.graphs.similar_items import similar_items_graph
 from export.parity import N_PAIRS, N_USERS, Sample
@@ -46,6 +47,14 @@ class Trained:
         rows = np.flatnonzero(self.interactions.user_index == user)
         rows = rows[np.argsort(self.interactions.item_index[rows], kind="stable")]
         return self.interactions.item_index[rows].astype(np.int64), self.interactions.ratings[rows]
+
+    def id_tables(self) -> IdTables:
+        """What stands for each row outside."""
+        items = self.interactions.items
+        titles = None
+        if "title" in items and items["title"].notna().any():
+            titles = [str(title) for title in items["title"].fillna("")]
+        return IdTables(self.interactions.users["user_id"].to_numpy(), items["item_id"].to_numpy(), titles)
 
     def histories(self) -> list[History]:
         """Users to fold in, always the same ones."""
@@ -103,9 +112,9 @@ def module_arrays(module: nn.Module, y_range: tuple[float, float] | None) -> Arr
 
 
 def build_graphs(
-    module: nn.Module, arrays: Arrays, top_k: int, fold_in: FoldIn | None
+    module: nn.Module, arrays: Arrays, top_k: int, fold_in: FoldIn | None, ids: IdTables | None = None
 ) -> dict[str, ir.Model]:
-    """Every graph of a bundle by name; `fold_in` only for the dot models."""
+    """Every graph of a bundle by name; `fold_in` only for the dot models, `recommend_by_id` where ids are."""
     graphs = {
         "score": score_graph(module),
         "recommend": recommend_graph(arrays, top_k),
@@ -113,4 +122,6 @@ def build_graphs(
     }
     if fold_in is not None and isinstance(arrays, DotArrays):
         graphs["fold_in"] = fold_in_graph(arrays, top_k, fold_in.regularization, fold_in.steps)
+    if ids is not None:
+        graphs["recommend_by_id"] = recommend_by_id_graph(arrays, ids, top_k)
     return graphs

@@ -12,7 +12,16 @@ from torch import nn
 
 from export.arrays import Arrays
 from export.errors import ParityError
-from export.parity import N_REFERENCE, SCORE_TOLERANCE, Sample, check_graphs, check_tables, report
+from export.graphs.recommend_by_id import IdTables
+from export.parity import (
+    N_REFERENCE,
+    SCORE_TOLERANCE,
+    Sample,
+    check_by_id,
+    check_graphs,
+    check_tables,
+    report,
+)
 from export.runners import onnxruntime_runner, reference_runner
 from export.tables import initializers
 from export.trained import build_graphs, load_trained
@@ -30,6 +39,11 @@ def verify(bundle: Path, run: Path) -> Parity:
         ParityError: the run is another model's, so there is nothing to compare.
     """
     manifest = open_bundle(bundle).manifest
+    if manifest.additions:
+        raise ParityError(
+            f"items were added to {bundle} after training, and were compared with torch then. Verify the "
+            f"bundle that training made, version {manifest.additions[0].base_version}."
+        )
     trained = load_trained(run)
     told = (manifest.model.kind, manifest.model.n_users, manifest.model.n_items)
     found = (trained.run.kind, trained.interactions.n_users, trained.interactions.n_items)
@@ -37,7 +51,8 @@ def verify(bundle: Path, run: Path) -> Parity:
         raise ParityError(f"{bundle} holds {told} (kind, users, items), {run} {found}: not the same model")
     top_k = manifest.graphs["recommend"].top_k
     assert top_k is not None  # open_bundle has checked it
-    graphs = build_graphs(trained.module, trained.arrays, top_k, manifest.fold_in)
+    ids = trained.id_tables() if "recommend_by_id" in manifest.graphs else None
+    graphs = build_graphs(trained.module, trained.arrays, top_k, manifest.fold_in, ids)
     expected = {name: initializers(model) for name, model in graphs.items()}
     return verify_folder(
         bundle,
@@ -48,6 +63,7 @@ def verify(bundle: Path, run: Path) -> Parity:
         trained.score_span,
         top_k,
         manifest.fold_in,
+        ids,
     )
 
 
@@ -60,6 +76,7 @@ def verify_folder(
     score_span: float,
     top_k: int,
     fold_in: FoldIn | None,
+    ids: IdTables | None = None,
 ) -> Parity:
     """Compare the graphs in `folder` with a torch module.
 
@@ -72,6 +89,7 @@ def verify_folder(
         score_span: width of the rating scale (ratings).
         top_k: K of the graphs.
         fold_in: what `fold_in.onnx` solves; None where there is no such graph.
+        ids: what `recommend_by_id.onnx` holds; None where there is no such graph.
     """
     tolerance = SCORE_TOLERANCE * score_span
     found = {name: initializers(ir.load(folder / f"{name}.onnx")) for name in expected}
@@ -84,4 +102,7 @@ def verify_folder(
     runners.append(("onnx.reference", reference_runner(folder), sample.head(N_REFERENCE)))
     for provider, run, asked in runners:
         checks += check_graphs(run, provider, module, arrays, asked, top_k, fold_in, tolerance)
+        # Ids are looked up on the CPU alone: there are no other kernels.
+        if ids is not None and provider != "cuda":
+            checks.append(check_by_id(run, provider, module, ids, asked, top_k, tolerance))
     return report(checks)

@@ -44,8 +44,11 @@ CONTRACTS: dict[str, tuple[set[tuple[str, str, int]], set[tuple[str, str, int]]]
         _TOP | {("user_factors", "float32", 2)},
     ),
 }
-OPTIONAL_OUTPUTS = {("user_biases", "float32", 2)}
-RANKING = {"recommend", "similar_items", "fold_in"}
+# An option that no `Recommender` runs; its ids have the type of the data's.
+BY_ID = "recommend_by_id"
+ID_DTYPES = ("int64", "string")
+OPTIONAL_OUTPUTS = {("user_biases", "float32", 2), ("top_titles", "string", 2)}
+RANKING = {"recommend", "similar_items", "fold_in", BY_ID}
 TABLE_ROWS = {
     "user_factors": "users",
     "user_biases": "users",
@@ -235,7 +238,7 @@ def _check_contracts(folder: Path, manifest: Manifest) -> None:
     sizes = (manifest.model.n_users, manifest.model.n_items)
     if min(sizes) < 1 or max(sizes) >= 1 << 31:
         raise BundleError(f"{path}: {sizes[0]} users and {sizes[1]} items can't be. {WAY_OUT}")
-    for kind, contract in CONTRACTS.items():
+    for kind, contract in {**CONTRACTS, BY_ID: _by_id_contract(manifest)}.items():
         graph = manifest.graphs.get(kind)
         if graph is None:
             if kind in ("score", "recommend"):
@@ -250,6 +253,18 @@ def _check_contracts(folder: Path, manifest: Manifest) -> None:
                 raise BundleError(f"{path}: the {what} of {kind} are {named}, not {expected}. {WAY_OUT}")
         if kind in RANKING and not (graph.top_k is not None and 1 <= graph.top_k <= manifest.model.n_items):
             raise BundleError(f"{path}: {kind} has the top_k {graph.top_k} of {sizes[1]} items. {WAY_OUT}")
+
+
+def _by_id_contract(manifest: Manifest) -> tuple[set[tuple[str, str, int]], set[tuple[str, str, int]]]:
+    """What `recommend_by_id` promises, for the types that its ids have."""
+    graph = manifest.graphs.get(BY_ID)
+    dtypes = {tensor.name: tensor.dtype for tensor in graph.inputs} if graph else {}
+    user, item = (
+        dtype if (dtype := dtypes.get(name, "")) in ID_DTYPES else "int64"
+        for name in ("user_id", "exclude_item_ids")
+    )
+    outputs = {("top_item_ids", item, 2), ("top_scores", "float32", 2), ("known", "bool", 1)}
+    return {("user_id", user, 1), ("exclude_item_ids", item, 2)}, outputs
 
 
 def _check_tables(folder: Path, manifest: Manifest, tensors: dict[str, list[WireTensor]]) -> None:

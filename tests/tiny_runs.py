@@ -26,6 +26,8 @@ N_USERS, N_ITEMS = 30, 50
 GENRES = ("Action", "Comedy|Romance", "Drama", "Sci-Fi|Thriller", "(no genres listed)")
 
 FIXTURES = Path(__file__).parent / "fixtures" / "bundles"
+# The same with `recommend_by_id.onnx`: what the runtimes of tests/demos are tried with.
+RAW_ID_FIXTURES = FIXTURES.with_name("raw_id_bundles")
 
 CONFIGS: dict[str, tuple[str, Config]] = {
     "dot": ("dot", DotConfig(n_factors=6)),
@@ -122,8 +124,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for name in CONFIGS:
             run = make_run(Path(temporary) / name, name)
-            shutil.rmtree(FIXTURES / name, ignore_errors=True)
-            export_run(run, FIXTURES / name)
+            for fixtures in (FIXTURES, RAW_ID_FIXTURES):
+                shutil.rmtree(fixtures / name, ignore_errors=True)
+                export_run(run, fixtures / name, raw_ids=fixtures == RAW_ID_FIXTURES)
 
 
 if __name__ == "__main__":

@@ -31,9 +31,16 @@ if TYPE_CHECKING:
     show_default=True,
     help="Put the tables into one file that all graphs share; auto: when they pass 1 GiB.",
 )
+@click.option(
+    "--raw-ids",
+    is_flag=True,
+    help="Add recommend_by_id.onnx: user ids in, item ids and titles out. ONNX Runtime only.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there, once the new one is whole.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def export(run: Path, output: Path, top_k: int, tables_file: str, overwrite: bool, as_json: bool) -> None:
+def export(
+    run: Path, output: Path, top_k: int, tables_file: str, raw_ids: bool, overwrite: bool, as_json: bool
+) -> None:
     """Turn RUN (a folder that `recsys train` made) into an ONNX bundle.
 
     Every graph is compared with torch before the bundle gets its name; beyond the tolerance there is no
@@ -55,6 +62,7 @@ def export(run: Path, output: Path, top_k: int, tables_file: str, overwrite: boo
             output,
             top_k=top_k,
             tables_file=cast("TablesFile", tables_file),
+            raw_ids=raw_ids,
             overwrite=overwrite,
             progress=lambda step: status.update(f"{step}…"),
         )

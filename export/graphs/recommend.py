@@ -26,11 +26,7 @@ def recommend_graph(arrays: Arrays, top_k: int) -> ir.Model:
     graph = begin("recommend")
     user_index = graph.input("user_index", ir.DataType.INT64, ["B"])
     exclude = graph.input("exclude_item_indices", ir.DataType.INT64, ["B", "E"])
-    if isinstance(arrays, DotArrays):
-        logits, row_bias = _dot_logits(graph, arrays, user_index)
-    else:
-        logits, row_bias = _mlp_logits(graph, arrays, user_index), None
-    indices, scores = rank(graph.op, logits, exclude, top_k, row_bias, arrays.y_range)
+    indices, scores = best_items(graph, arrays, user_index, exclude, top_k)
     return finish(
         graph,
         [
@@ -38,6 +34,17 @@ def recommend_graph(arrays: Arrays, top_k: int) -> ir.Model:
             ("top_scores", scores, ir.DataType.FLOAT, ["B", top_k]),
         ],
     )
+
+
+def best_items(
+    graph: GraphBuilder, arrays: Arrays, user_index: ir.Value, exclude: ir.Value, top_k: int
+) -> tuple[ir.Value, ir.Value]:
+    """The K best items of each user (int64 [B]) but for the excluded (int64 [B, E]): as `rank` gives them."""
+    if isinstance(arrays, DotArrays):
+        logits, row_bias = _dot_logits(graph, arrays, user_index)
+    else:
+        logits, row_bias = _mlp_logits(graph, arrays, user_index), None
+    return rank(graph.op, logits, exclude, top_k, row_bias, arrays.y_range)
 
 
 def _dot_logits(

@@ -28,6 +28,7 @@ COMMANDS = {
     "add-items": Entry("export.commands.add_items:add_items", "Add items to a bundle without training."),
     "verify": Entry("export.commands.verify:verify", "Prove that a bundle agrees with its torch run."),
     "inspect": Entry("serve.commands.inspect:inspect", "Show what is inside a bundle."),
+    "report": Entry("demos.commands.report:report", "Write a page about a bundle."),
     "recommend": Entry("serve.commands.recommend:recommend", "Recommend items to a user."),
     "similar": Entry("serve.commands.similar:similar", "Find the items most like an item."),
     "fold-in": Entry("serve.commands.fold_in:fold_in", "Recommend to a new user from a few ratings."),

@@ -105,9 +105,11 @@ def train(
       recsys train --output runs/mine
       recsys train --data ml-100k --fold 1 --model mlp --hidden-layers 100,50 --output runs/u1
       recsys train --data ratings.csv --item-column film --output runs/films
+      torchrun --nproc-per-node 2 -m recsys train --output runs/two
     """
     from rich.console import Console
 
+    from recsys.training.distributed import leads
     from recsys.training.progress import show_training
     from recsys.training.run_info import is_run
     from recsys.training.train import Machine
@@ -115,7 +117,7 @@ def train(
     if resume and overwrite:
         raise click.UsageError("--resume continues a run, --overwrite replaces it: take one of them.")
     start = _resume if resume and is_run(output) else _train
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, quiet=not leads())
     try:
         with show_training(console) as reporter:
             run = start(output, overwrite, options, Machine(device, compile), reporter)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -11,12 +13,19 @@ from recsys.errors import ConfigError
 DeviceName = Literal["auto", "cpu", "cuda"]
 CompileMode = Literal["auto", "on", "off"]
 
+SMALL_MODEL = 1 << 20
+"""Parameters below which a step of the optimizer is too short to share."""
 
-def choose_device(name: DeviceName) -> torch.device:
+
+def choose_device(name: DeviceName, local_rank: int | None = None) -> torch.device:
     """Take CUDA for "auto" where torch can use it, else the CPU.
 
+    Args:
+        name: what was asked for.
+        local_rank: of several processes on this machine, each of which takes its own GPU; None: only one.
+
     Raises:
-        ConfigError: "cuda", where torch can't use it.
+        ConfigError: "cuda", where torch can't use it; or more processes than GPUs.
     """
     usable = torch.cuda.is_available()
     if name == "cuda" and not usable:
@@ -25,7 +34,30 @@ def choose_device(name: DeviceName) -> torch.device:
         raise ConfigError(
             f"device 'cuda': {build} {reason}. Use --device cpu, or repair the driver or torch."
         )
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and usable) else "cpu")
+    if not usable or name == "cpu":
+        return torch.device("cpu")
+    if local_rank is None:
+        return torch.device("cuda")
+    if local_rank >= (n_gpus := torch.cuda.device_count()):
+        raise ConfigError(
+            f"process {local_rank + 1} of this machine finds {n_gpus} GPUs, none of them its own. Start "
+            f"{n_gpus} processes (torchrun --nproc-per-node {n_gpus}), or use --device cpu."
+        )
+    return torch.device("cuda", local_rank)
+
+
+@contextmanager
+def fitting_threads(device: torch.device, n_parameters: int) -> Iterator[None]:
+    """Train a small model on one thread: a second gains nothing, and where other programs run, waiting for
+    it in every step made training ten times slower.
+    """
+    before = torch.get_num_threads()
+    if device.type == "cpu" and n_parameters < SMALL_MODEL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def should_compile(mode: CompileMode, device: torch.device) -> bool:

@@ -13,6 +13,7 @@ from torch.nn.functional import mse_loss
 
 from recsys.training.batches import Ratings, epoch_seed, n_batches, shuffled_batches
 from recsys.training.config import Precision, TrainingConfig
+from recsys.training.distributed import ALONE, Team
 from recsys.training.optimizer import schedule
 
 MEASURE_CHUNK = 1 << 16
@@ -36,6 +37,7 @@ def train_epoch(
     config: TrainingConfig,
     epoch: int,
     on_progress: Callable[[int], None],
+    team: Team = ALONE,
 ) -> float:
     """Train for one epoch, counted from 1; returns the mean squared error over it.
 
@@ -47,9 +49,10 @@ def train_epoch(
         config: the run's settings.
         epoch: decides the order of the ratings, dropout, and the place in the schedule.
         on_progress: called with the number of ratings done since its last call.
+        team: each of its ranks takes its share of every step.
     """
     seed = epoch_seed(config.seed, epoch)
-    torch.manual_seed(seed)  # dropout
+    torch.manual_seed((seed + team.rank) % (1 << 63))  # dropout: of a rank's own rows
     model.train()
     steps = n_batches(len(data.ratings), config.batch_size)
     step = (epoch - 1) * steps
@@ -58,20 +61,27 @@ def train_epoch(
     for batch in shuffled_batches(data, config.batch_size, seed):
         schedule(optimizer, step, config.epochs * steps, config.learning_rate)
         optimizer.zero_grad()
+        n = len(batch.ratings)
+        user_index, item_index, ratings = batch if team.size == 1 else team.share(batch)
         with autocast(config.precision, data.ratings.device):
-            scores = forward(batch.user_index, batch.item_index)
-        loss = mse_loss(scores, batch.ratings)
+            scores = forward(user_index, item_index)
+        if team.size == 1:
+            loss = mse_loss(scores, ratings)
+        else:
+            # The average over the ranks is then the mean over the step, though shares differ by a rating.
+            loss = mse_loss(scores, ratings, reduction="sum") * (team.size / n)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         # Kept on the device: reading it here would make a GPU wait in every step.
-        squared_error += loss.detach() * len(batch.ratings)
+        squared_error += loss.detach() * n
         step += 1
-        unreported += len(batch.ratings)
+        unreported += n
         if step % REPORT_EVERY == 0:
             on_progress(unreported)
             unreported = 0
     on_progress(unreported)
-    return float(squared_error) / len(data.ratings)
+    team.sum(squared_error)
+    return float(squared_error) / (team.size * len(data.ratings))
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
@@ -80,13 +90,15 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 
 
 @torch.no_grad()
-def measure(model: nn.Module, data: Ratings) -> Errors:
-    """Errors of the model in eval mode, summed in float64."""
+def measure(model: nn.Module, data: Ratings, team: Team = ALONE) -> Errors:
+    """Errors of the model in eval mode, summed in float64; each rank of a team measures its share."""
     model.eval()
-    squared, absolute = torch.zeros(2, dtype=torch.float64, device=data.ratings.device)
-    for user_index, item_index, ratings in zip(*(torch.split(c, MEASURE_CHUNK) for c in data), strict=True):
+    squared, absolute = sums = torch.zeros(2, dtype=torch.float64, device=data.ratings.device)
+    chunks = (torch.split(column, MEASURE_CHUNK) for column in team.share(data))
+    for user_index, item_index, ratings in zip(*chunks, strict=True):
         errors = model(user_index, item_index).double() - ratings.double()
         squared += errors.square().sum()
         absolute += errors.abs().sum()
+    team.sum(sums)
     n = len(data.ratings)
     return Errors(rmse=math.sqrt(float(squared) / n), mae=float(absolute) / n)

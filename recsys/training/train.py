@@ -15,12 +15,14 @@ from torch import Tensor, nn
 
 from recsys.data.interactions import Interactions
 from recsys.data.splits import Split, split
-from recsys.errors import TrainingError
+from recsys.errors import ConfigError, TrainingError
 from recsys.models import build
 from recsys.models.tables import average_untrained_rows
-from recsys.training.batches import Ratings, epoch_seed
+from recsys.training.batches import Ratings, epoch_seed, n_batches
 from recsys.training.checkpoint import Run, load_run
-from recsys.training.device import CompileMode, DeviceName, choose_device, should_compile
+from recsys.training.config import TrainingConfig
+from recsys.training.device import CompileMode, DeviceName, fitting_threads, should_compile
+from recsys.training.distributed import Team, join_team
 from recsys.training.loop import measure, train_epoch
 from recsys.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
 from recsys.training.run_folder import RunFolder, current_versions
@@ -65,49 +67,52 @@ def train(
         TrainingError: the loss is no longer finite; epochs that are on disk stay.
         OSError: the folder can't be written.
     """
-    device = choose_device(machine.device)
-    parts = split(interactions, settings.split)
-    config = settings.config.resolve(_range(interactions.ratings[parts.train]))
-    training = settings.training
-    if training.weight_decay is None:
-        training = replace(training, weight_decay=config.default_weight_decay)
-    held_out = np.zeros(len(interactions), dtype=bool)
-    held_out[parts.valid] = True
-    folder = RunFolder.create(output, overwrite=overwrite)
-    info = RunInfo(
-        format_version=FORMAT_VERSION,
-        model=ModelInfo(
-            kind=settings.kind,
-            config=asdict(config),
-            n_users=interactions.n_users,
-            n_items=interactions.n_items,
-        ),
-        data=DataInfo(
-            name=interactions.name,
-            sha256=interactions.sha256,
-            licence=interactions.licence,
-            item_key=interactions.item_key,
-            n_ratings=len(interactions),
-            n_held_out=len(parts.valid),
-            ratings_range=_range(interactions.ratings),
-        ),
-        split=settings.split,
-        training=training,
-        device=str(device),
-        history=[],
-        weights="",
-        optimizer="",
-        files=folder.write_data(interactions, held_out),
-        versions=current_versions(),
-    )
-    torch.manual_seed(epoch_seed(training.seed, 0))
-    # Made on the CPU and then moved, so that a seed means the same start on every device.
-    model = build(settings.kind, config, interactions.n_users, interactions.n_items).to(device)
-    optimizer = make_optimizer(model, training)
-    try:
-        return _fit(folder, info, model, optimizer, interactions, parts, machine, reporter)
-    finally:
-        folder.discard()  # nothing, once the first epoch is in place
+    with join_team(machine.device) as team:
+        parts = split(interactions, settings.split)
+        config = settings.config.resolve(_range(interactions.ratings[parts.train]))
+        training = settings.training
+        if training.weight_decay is None:
+            training = replace(training, weight_decay=config.default_weight_decay)
+        check_steps(len(parts.train), training, team)
+        held_out = np.zeros(len(interactions), dtype=bool)
+        held_out[parts.valid] = True
+        folder = RunFolder.create(output, overwrite=overwrite) if team.leads else None
+        info = RunInfo(
+            format_version=FORMAT_VERSION,
+            model=ModelInfo(
+                kind=settings.kind,
+                config=asdict(config),
+                n_users=interactions.n_users,
+                n_items=interactions.n_items,
+            ),
+            data=DataInfo(
+                name=interactions.name,
+                sha256=interactions.sha256,
+                licence=interactions.licence,
+                item_key=interactions.item_key,
+                n_ratings=len(interactions),
+                n_held_out=len(parts.valid),
+                ratings_range=_range(interactions.ratings),
+            ),
+            split=settings.split,
+            training=training,
+            device=str(team.device),
+            history=[],
+            weights="",
+            optimizer="",
+            files=folder.write_data(interactions, held_out) if folder else {},
+            versions=current_versions(),
+        )
+        torch.manual_seed(epoch_seed(training.seed, 0))
+        # Made on the CPU and then moved, so that a seed means the same start on every device.
+        model = build(settings.kind, config, interactions.n_users, interactions.n_items).to(team.device)
+        optimizer = make_optimizer(model, training)
+        try:
+            info = _fit(folder, info, model, optimizer, interactions, parts, machine, reporter, team)
+        finally:
+            if folder:
+                folder.discard()  # nothing, once the first epoch is in place
+        return Run(output.absolute(), info)
 
 
 def resume(output: Path, *, machine: Machine = Machine(), reporter: Reporter = Reporter()) -> Run:
@@ -120,18 +125,19 @@ def resume(output: Path, *, machine: Machine = Machine(), reporter: Reporter = R
         ConfigError, TrainingError, OSError: as `train` does.
     """
     run = load_run(output)
-    device = choose_device(machine.device)
-    interactions = run.interactions()
-    model = run.model().to(device)
-    optimizer = make_optimizer(model, run.info.training)
-    restore_optimizer(optimizer, model, run.optimizer_state(), run.path / run.info.optimizer)
-    info = msgspec.structs.replace(run.info, device=str(device), versions=current_versions())
-    folder = RunFolder(output, resume=True)
-    return _fit(folder, info, model, optimizer, interactions, run.split(), machine, reporter)
+    with join_team(machine.device) as team:
+        interactions = run.interactions()
+        model = run.model().to(team.device)
+        optimizer = make_optimizer(model, run.info.training)
+        restore_optimizer(optimizer, model, run.optimizer_state(), run.path / run.info.optimizer)
+        info = msgspec.structs.replace(run.info, device=str(team.device), versions=current_versions())
+        folder = RunFolder(output, resume=True) if team.leads else None
+        info = _fit(folder, info, model, optimizer, interactions, run.split(), machine, reporter, team)
+        return Run(run.path, info)
 
 
 def _fit(
-    folder: RunFolder,
+    folder: RunFolder | None,
     info: RunInfo,
     model: nn.Module,
     optimizer: torch.optim.AdamW,
@@ -139,19 +145,28 @@ def _fit(
     parts: Split,
     machine: Machine,
     reporter: Reporter,
-) -> Run:
-    device = torch.device(info.device)
-    data = _ratings(interactions, parts.train, device)
-    valid = _ratings(interactions, parts.valid, device)
+    team: Team,
+) -> RunInfo:
+    """Train the epochs that are left; without a folder, and unheard, on a rank that does not lead."""
+    reporter = reporter if team.leads else Reporter()
+    data = _ratings(interactions, parts.train, team.device)
+    valid = _ratings(interactions, parts.valid, team.device)
     trained_users = _touched(data.user_index, info.model.n_users)
     trained_items = _touched(data.item_index, info.model.n_items)
-    forward = torch.compile(model, dynamic=True) if should_compile(machine.compile, device) else model
+    parallel = team.parallel(model)
+    forward = (
+        torch.compile(parallel, dynamic=True) if should_compile(machine.compile, team.device) else parallel
+    )
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
     reporter.on_start(info, len(data.ratings))
     for number in range(info.epochs_done + 1, info.training.epochs + 1):
         started = time.perf_counter()
-        train_loss = train_epoch(model, forward, optimizer, data, info.training, number, reporter.on_progress)
+        with fitting_threads(team.device, n_parameters):
+            train_loss = train_epoch(
+                model, forward, optimizer, data, info.training, number, reporter.on_progress, team
+            )
         average_untrained_rows(model, trained_users, trained_items)
-        errors = measure(model, valid)
+        errors = measure(model, valid, team)
         _check_finite(train_loss, model, number, info)
         epoch = Epoch(
             epoch=number,
@@ -161,9 +176,11 @@ def _fit(
             seconds=time.perf_counter() - started,
         )
         info = msgspec.structs.replace(info, history=[*info.history, epoch])
-        info = folder.commit(info, model.state_dict(), optimizer_state(optimizer, model))
+        if folder:
+            info = folder.commit(info, model.state_dict(), optimizer_state(optimizer, model))
         reporter.on_epoch(epoch)
-    return Run(folder.path, info)
+    team.wait()  # no rank is done before the last epoch is on disk
+    return info
 
 
 def _range(ratings: np.ndarray) -> tuple[float, float]:
@@ -183,6 +200,20 @@ def _touched(index: Tensor, n_rows: int) -> Tensor:
     touched = torch.zeros(1 + n_rows, dtype=torch.bool, device=index.device)
     touched[index] = True
     return touched
+
+
+def check_steps(n_ratings: int, training: TrainingConfig, team: Team) -> None:
+    """Refuse steps that leave a rank with too few ratings (batch norm needs two).
+
+    Raises:
+        ConfigError: they do.
+    """
+    smallest = n_ratings // n_batches(n_ratings, training.batch_size)
+    if team.size > 1 and smallest < 2 * team.size:
+        raise ConfigError(
+            f"a step of {smallest} ratings is too small for {team.size} processes, each of which needs 2: "
+            f"raise the batch size (now {training.batch_size}), or start fewer."
+        )
 
 
 def _check_finite(train_loss: float, model: nn.Module, number: int, info: RunInfo) -> None:

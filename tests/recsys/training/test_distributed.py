@@ -1,0 +1,142 @@
+"""Training by several real processes, as a launcher starts them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.errors import ConfigError
+from recsys.training.checkpoint import load_run
+from recsys.training.config import TrainingConfig
+from recsys.training.device import choose_device
+from recsys.training.distributed import Team, join_team
+from recsys.training.train import check_steps
+
+SETTINGS = ("--epochs", "30", "--batch-size", "64", "--factors", "8", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV whose ratings follow from one factor a user and one an item, with noise: 100 users, 60 items."""
+    rng = np.random.default_rng(7)
+    taste, kind = rng.normal(size=100), rng.normal(size=60)
+    scores = np.clip(np.round(3 + np.outer(taste, kind) + rng.normal(0, 0.3, (100, 60))), 1, 5)
+    lines = [f"{u},{i},{scores[u, i]:.0f}" for u, i in np.argwhere(rng.random((100, 60)) < 0.6)]
+    path = tmp_path_factory.mktemp("data") / "films.csv"
+    path.write_text("\n".join(["user_id,item_id,rating", *lines]) + "\n")
+    return path
+
+
+def arguments(ratings: Path, output: Path, *more: str) -> list[str]:
+    return ["-m", "recsys", "train", "--data", str(ratings), "--output", str(output), *SETTINGS, *more]
+
+
+def start_ranks(ratings: Path, output: Path, *more: str) -> list[subprocess.Popen[str]]:
+    """Two processes with the variables that a launcher sets, and nobody who ends one with the other."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    return [
+        subprocess.Popen(
+            [sys.executable, *arguments(ratings, output, *more)],
+            env=os.environ | team | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+
+
+@pytest.fixture(scope="module")
+def two(ratings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run by two processes under torchrun, and what was printed."""
+    output = tmp_path_factory.mktemp("runs") / "two"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launcher, *arguments(ratings, output)], capture_output=True, text=True, timeout=120, check=True
+    )
+    return output, done.stdout
+
+
+def test_two_processes_train_as_one_does(ratings: Path, two: tuple[Path, str], tmp_path: Path) -> None:
+    path, printed = two
+    one = tmp_path / "one"
+    subprocess.run([sys.executable, *arguments(ratings, one)], capture_output=True, timeout=120, check=True)
+    first, second = load_run(one), load_run(path)
+    # The same steps but for the order of sums; Adam's square roots carry that into the last digits.
+    assert second.info.metrics["rmse"] == pytest.approx(first.info.metrics["rmse"], abs=1e-3)
+    assert second.info.history[-1].train_loss == pytest.approx(first.info.history[-1].train_loss, rel=1e-2)
+    state = first.model().state_dict()
+    for name, tensor in second.model().state_dict().items():
+        torch.testing.assert_close(tensor, state[name], atol=5e-3, rtol=0)
+    assert printed.count("dot-bias on films") == 1, "only one process speaks"
+    assert sorted(entry.name for entry in path.iterdir()) == sorted(entry.name for entry in one.iterdir())
+
+
+def test_a_killed_process_stops_the_team_and_the_run_resumes(
+    ratings: Path, two: tuple[Path, str], tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    leader, other = start_ranks(ratings, output)
+    deadline = time.monotonic() + 100
+    while not (output / "run.json").exists():
+        assert leader.poll() is None, leader.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    other.kill()
+    other.communicate()
+    _, errors = leader.communicate(timeout=60)
+    assert leader.returncode == 1
+    assert "another process of this training has stopped" in errors
+    assert "Traceback" not in errors
+    stopped_at = load_run(output).info.epochs_done
+    assert 1 <= stopped_at < 30
+
+    ranks = start_ranks(ratings, output, "--resume")
+    said = [rank.communicate(timeout=100) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    assert said[1][0] == ""
+    resumed, unbroken = load_run(output), load_run(two[0])
+    assert resumed.info.epochs_done == 30
+    state = unbroken.model().state_dict()
+    for name, tensor in resumed.model().state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+
+
+def test_shares_cover_every_row_once() -> None:
+    rows = torch.arange(11)
+    parts = [Team(rank, 4).share((rows,))[0] for rank in range(4)]
+    assert torch.equal(torch.cat(parts), rows)
+    assert max(map(len, parts)) - min(map(len, parts)) == 1
+
+
+def test_steps_that_are_too_small_for_the_team_are_refused() -> None:
+    config = TrainingConfig(batch_size=6)
+    check_steps(600, config, Team(0, 3))
+    with pytest.raises(ConfigError, match=r"a step of 6 ratings is too small for 4 processes"):
+        check_steps(600, config, Team(0, 4))
+
+
+def test_a_launcher_that_says_nonsense(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "RANK": "first", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r"RANK=first, which is no number"), join_team("cpu"):
+        pass
+
+
+def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("auto", 1) == torch.device("cuda", 1)
+    assert choose_device("cpu", 5) == torch.device("cpu")
+    with pytest.raises(ConfigError, match=r"process 3 of this machine finds 2 GPUs"):
+        choose_device("cuda", 2)

@@ -1,0 +1,125 @@
+"""A run through torch and its bundle through onnxruntime must measure the same."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from export.bundle import export_run
+from recsys.cli import cli
+from recsys.data import load
+from recsys.errors import ConfigError, DataError
+from recsys.models import KINDS
+from recsys.training.settings import new_settings
+from recsys.training.train import Machine, train
+
+K = 5
+
+
+@pytest.fixture(scope="module")
+def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(1)
+    path = tmp_path_factory.mktemp("data") / "films.csv"
+    users, items = np.nonzero(rng.random((60, 80)) < 0.3)
+    scores = np.clip(np.round(3 + rng.normal(0, 1, 60)[users] + rng.normal(0, 1, 80)[items]), 1, 5)
+    rows = [f"{u},film-{i},{r:g}" for u, i, r in zip(users, items, scores, strict=True)]
+    path.write_text("\n".join(["user_id,item_id,rating", *rows]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module", params=sorted(KINDS))
+def pair(
+    request: pytest.FixtureRequest, ratings: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """A run and its bundle."""
+    folder = tmp_path_factory.mktemp(request.param)
+    settings = new_settings(request.param, {"epochs": 3, "batch_size": 64, "factors": 6})
+    train(load(str(ratings)), settings, folder / "run", machine=Machine("cpu", "off"))
+    export_run(folder / "run", folder / "bundle", top_k=20)
+    return folder / "run", folder / "bundle"
+
+
+def evaluate(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, ["evaluate", "--device", "cpu", *map(str, arguments)])
+
+
+def measured(*arguments: object) -> dict[str, Any]:
+    result = evaluate("--json", "-k", K, *arguments)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return json.loads(result.output)  # type: ignore[no-any-return]
+
+
+def test_a_bundle_measures_as_its_run(pair: tuple[Path, Path], ratings: Path) -> None:
+    run, bundle = pair
+    through_torch, through_onnx = measured(run), measured(bundle, "--data", ratings)
+    assert set(through_torch) == {
+        *("rmse", "mae", "ndcg_at_k", "recall_at_k", "precision_at_k", "mrr_at_k", "hit_rate_at_k"),
+        *("k", "n_held_out", "n_ranked_users", "baselines"),
+    }
+    # Scores differ by float32 rounding (1e-6), which may swap neighbours with nearly equal ones in a list.
+    for name in ("rmse", "mae"):
+        assert through_onnx[name] == pytest.approx(through_torch[name], abs=1e-5)
+    for name in ("ndcg_at_k", "recall_at_k", "precision_at_k", "mrr_at_k", "hit_rate_at_k"):
+        assert through_onnx[name] == pytest.approx(through_torch[name], abs=0.01)
+    for name in ("k", "n_held_out", "n_ranked_users", "baselines"):
+        assert through_onnx[name] == through_torch[name]
+    assert through_torch["baselines"]["global_mean"]["rmse"] > through_torch["baselines"]["bias_only"]["rmse"]
+
+
+def test_a_bundle_is_measured_without_torch(pair: tuple[Path, Path], ratings: Path) -> None:
+    """In a process of its own, where an attempt to import torch, onnx or safetensors would fail."""
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'onnx', 'onnx_ir', 'onnxscript', 'safetensors'): sys.modules[name] = None\n"
+        "from recsys.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    arguments = ["evaluate", str(pair[1]), "--data", str(ratings), "--json", "-k", str(K)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == measured(pair[1], "--data", ratings)
+
+
+def test_the_table_shows_the_baselines_beside_the_model(pair: tuple[Path, Path]) -> None:
+    result = evaluate(pair[0], "-k", 3)
+    lines = result.output.splitlines()
+    assert lines[0].split() == [
+        *("RMSE", "MAE", "nDCG@3", "recall@3", "precision@3", "MRR@3", "hit", "rate@3")
+    ]
+    assert [line.split("  ")[0] for line in lines[1:5]] == [
+        "the model",
+        "global mean",
+        "bias only",
+        "popularity",
+    ]
+
+
+def test_other_data_and_what_does_not_fit_are_refused(
+    pair: tuple[Path, Path], ratings: Path, tmp_path: Path
+) -> None:
+    run, bundle = pair
+    other = tmp_path / "films.csv"
+    other.write_text(ratings.read_text() + "999,film-0,3\n")
+    result = evaluate(bundle, "--data", other)
+    assert isinstance(result.exception, DataError)
+    assert "not the same" in str(result.exception)
+    result = evaluate(bundle)
+    assert result.exit_code == 2
+    assert "name it with --data" in result.output
+    result = evaluate(run, "--data", ratings)
+    assert result.exit_code == 2
+    assert "leave out --data" in result.output
+    result = evaluate(bundle, "--data", ratings, "-k", 21)
+    assert isinstance(result.exception, ConfigError)
+    assert "ranks 20 items at most" in str(result.exception)
+    assert evaluate(run, "-k", 0).exit_code == 2
+    assert evaluate(tmp_path / "nowhere").exit_code == 2

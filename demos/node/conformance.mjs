@@ -1,0 +1,27 @@
+// Does ONNX Runtime for Node answer as a bundle's golden rows say? node conformance.mjs BUNDLE [--json]
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import * as ort from 'onnxruntime-node'
+import { check } from './golden.mjs'
+
+const [bundle, ...options] = process.argv.slice(2)
+if (!bundle) {
+  console.error('Usage: node conformance.mjs BUNDLE [--json]')
+  process.exit(2)
+}
+const golden = JSON.parse(await readFile(join(bundle, 'conformance.json'), 'utf8'))
+const verdicts = []
+for (const graph of Object.keys(golden.graphs).sort()) {
+  verdicts.push(
+    await check(ort, golden, graph, (name) => ort.InferenceSession.create(join(bundle, `${name}.onnx`))),
+  )
+}
+if (options.includes('--json')) {
+  console.log(JSON.stringify(verdicts))
+} else {
+  for (const { graph, n_cases, largest_error, unsupported, problem } of verdicts) {
+    const equal = `equal, ${n_cases} cases within ${largest_error?.toExponential(1)}`
+    console.log(`${graph}: ${unsupported ? `not supported: ${unsupported}` : (problem ?? equal)}`)
+  }
+}
+process.exitCode = verdicts.some(({ problem }) => problem) ? 1 : 0

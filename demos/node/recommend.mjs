@@ -1,0 +1,38 @@
+// Recommendations from a bundle in Node: node recommend.mjs BUNDLE USER_ID [K]
+import { join } from 'node:path'
+import { asyncBufferFromFile, parquetReadObjects } from 'hyparquet'
+import * as ort from 'onnxruntime-node'
+
+const [bundle, userId, k = '10'] = process.argv.slice(2)
+if (!userId) {
+  console.error('Usage: node recommend.mjs BUNDLE USER_ID [K]')
+  process.exit(2)
+}
+const read = async (name, options = {}) =>
+  parquetReadObjects({ file: await asyncBufferFromFile(join(bundle, name)), ...options })
+
+// Row n of users.parquet is user index n + 1. Index 0 is "unknown": the average user.
+const users = await read('users.parquet')
+const userIndex = users.findIndex((row) => String(row.user_id) === userId) + 1
+
+// What this user has rated is left out. Only the row groups that may hold this user are read.
+const seen = await read('seen.parquet', {
+  columns: ['user_index', 'item_index'],
+  filter: { user_index: { $eq: userIndex } },
+})
+const exclude = seen.length ? seen.map((row) => BigInt(row.item_index)) : [0n] // 0 is padding
+
+const session = await ort.InferenceSession.create(join(bundle, 'recommend.onnx'))
+const found = await session.run({
+  user_index: new ort.Tensor('int64', [BigInt(userIndex)], [1]),
+  exclude_item_indices: new ort.Tensor('int64', exclude, [1, exclude.length]),
+})
+
+const items = await read('items.parquet')
+if (!userIndex) console.error(`User ${userId} is not in this bundle: what follows is the average user's list.`)
+for (let rank = 0; rank < Math.min(Number(k), found.top_item_indices.dims[1]); rank++) {
+  const index = Number(found.top_item_indices.data[rank])
+  if (index === 0) break // no item is left
+  const { item_id: id, title } = items[index - 1]
+  console.log(`${found.top_scores.data[rank].toFixed(6)}\t${id}\t${title ?? ''}`)
+}

@@ -1,0 +1,120 @@
+"""The Node script and its golden rows, in a real Node (`npm ci --prefix demos/node` first)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import runtimes_table
+from runtimes_table import BUNDLES, GRAPHS
+
+from serve.recommender import Recommender
+
+DEMO = Path(__file__).parents[3] / "demos" / "node"
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("node") is None, reason="there is no Node (version 20 or newer)"),
+    pytest.mark.skipif(
+        not (DEMO / "node_modules").exists(), reason="run `npm ci --prefix demos/node` for what Node needs"
+    ),
+]
+
+
+def node(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["node", DEMO / script, *map(str, arguments)], capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.fixture(scope="module")
+def verdicts() -> dict[str, dict[str, dict]]:
+    """model -> graph -> what conformance.mjs says."""
+    found = {}
+    for model, path in BUNDLES.items():
+        done = node("conformance.mjs", path, "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        found[model] = {verdict["graph"]: verdict for verdict in json.loads(done.stdout)}
+    return found
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_node_answers_as_the_golden_rows_say(verdicts, graph) -> None:
+    found = {}
+    for model in BUNDLES:
+        if runtimes_table.has_graph(model, graph):
+            verdict = verdicts[model][graph]
+            assert verdict["problem"] is None
+            assert verdict["n_cases"] > 0
+            found[model] = runtimes_table.in_words(verdict["largest_error"], verdict["unsupported"])
+    runtimes_table.record("ONNX Runtime, Node", graph, found)
+
+
+@pytest.mark.parametrize(
+    ("graph", "name", "spoil"),
+    [
+        ("score", "score", lambda data: [data[0] + 1e-3, *data[1:]]),
+        ("recommend", "top_item_indices", lambda data: [data[1], data[0], *data[2:]]),
+        ("recommend_by_id", "known", lambda data: [not data[0], *data[1:]]),
+        ("recommend_by_id", "top_titles", lambda data: ["", *data[1:]]),
+    ],
+)
+def test_a_wrong_answer_is_noticed(tmp_path, graph, name, spoil) -> None:
+    copy = Path(shutil.copytree(BUNDLES["dot-bias, string ids"], tmp_path / "bundle"))
+    golden = json.loads((copy / "conformance.json").read_text())
+    output = golden["graphs"][graph][0]["outputs"][name]
+    output["data"] = spoil(output["data"])
+    (copy / "conformance.json").write_text(json.dumps(golden))
+    done = node("conformance.mjs", copy, "--json")
+    assert done.returncode == 1
+    problems = {verdict["graph"]: verdict["problem"] for verdict in json.loads(done.stdout)}
+    assert name in problems.pop(graph)
+    assert set(problems.values()) == {None}
+
+
+@pytest.mark.parametrize("model", BUNDLES)
+def test_the_script_recommends_what_the_recommender_does(model) -> None:
+    served = Recommender.load(BUNDLES[model], "cpu")
+    user_id = served.users.one_id(4)
+    done = node("recommend.mjs", BUNDLES[model], str(user_id), "12")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    wanted = served.recommend(user_id, 12)
+    np.testing.assert_allclose([float(score) for score, _, _ in rows], wanted.scores, atol=1e-5)
+    assert [item_id for _, item_id, _ in rows] == [str(item_id) for item_id in wanted.item_ids]
+    assert [title for _, _, title in rows] == [served.items.label(index) for index in wanted.item_indices]
+
+
+def test_somebody_unknown_gets_the_average_users_list_and_is_told() -> None:
+    served = Recommender.load(BUNDLES["mlp"], "cpu")
+    done = node("recommend.mjs", BUNDLES["mlp"], "99999", "3")
+    assert "average user" in done.stderr
+    found = [line.split("\t")[1] for line in done.stdout.splitlines()]
+    assert found == [str(item_id) for item_id in served.recommend(99999, 3).item_ids]
+
+
+@pytest.mark.parametrize("script", ["recommend.mjs", "conformance.mjs"])
+def test_wrong_usage_is_told(script) -> None:
+    done = node(script)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: ")
+
+
+def test_the_script_is_forty_lines_and_the_page_shows_it_whole() -> None:
+    script = (DEMO / "recommend.mjs").read_text(encoding="utf-8")
+    assert len(script.splitlines()) <= 40
+    assert f"```js\n{script}```" in runtimes_table.PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("folder", ["node"])
+def test_versions_are_pinned_and_the_lock_names_no_registry(folder) -> None:
+    home = DEMO.with_name(folder)
+    wanted = json.loads((home / "package.json").read_text())["dependencies"]
+    lock = json.loads((home / "package-lock.json").read_text())
+    for name, version in wanted.items():
+        assert lock["packages"][f"node_modules/{name}"]["version"] == version
+    assert not [name for name, package in lock["packages"].items() if "resolved" in package]
+    assert all("integrity" in package for name, package in lock["packages"].items() if name)

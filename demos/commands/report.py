@@ -1,0 +1,36 @@
+"""`recsys report`: a bundle's card as one HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from serve.commands.options import bundle_argument
+
+
+@click.command()
+@bundle_argument
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("card.html"),
+    show_default=True,
+    help="The page to write; one that is there is replaced.",
+)
+def report(bundle: Path, output: Path) -> None:
+    """Write a page about BUNDLE: quality, learning curves, errors, a map of its items, parity, sizes.
+
+    One file that needs nothing else, and no network; for the screen and for paper.
+
+    \b
+      recsys report artifacts/default -o card.html
+    """
+    from demos.report.page import report_page
+    from serve.atomic import write_file
+    from serve.bundle import open_bundle
+
+    page = report_page(open_bundle(bundle))
+    write_file(output, page.encode())
+    click.echo(f"Wrote {output} ({len(page.encode()):,} bytes).")

@@ -1,0 +1,1 @@
+"""A model's card: one HTML page that needs nothing but itself."""

@@ -1,0 +1,286 @@
+"""The report in a real browser: whole without a network, readable on screen, phone and paper."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from fixture_bundles import BUNDLES, FIXTURES
+
+from demos.report.factor_map import factor_map
+from demos.report.page import item_counts, report_page
+from serve.bundle import open_bundle
+from serve.catalogue import Catalogue
+from serve.errors import BundleError
+from serve.ids import write_items
+
+playwright_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+pytestmark = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs chromium")
+
+SECTIONS = [
+    "How good it is",
+    "Learning curves",
+    "Ratings and predictions",
+    "Error by popularity",
+    "Sizes",
+    "Factor map",
+    "Parity with torch",
+    "Tables",
+    "Where it comes from",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def show(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Open HTML text in a page. Every request but for the file itself is aborted; none may be tried."""
+    contexts, troubles = [], []
+
+    def open_page(html: str, **context: Any) -> Any:
+        path = tmp_path / f"card-{len(contexts)}.html"
+        path.write_text(html, encoding="utf-8")
+        contexts.append(browser.new_context(**{"viewport": {"width": 1120, "height": 900}, **context}))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("dialog", lambda dialog: troubles.append(dialog.message))
+
+        def decide(route: Any) -> None:
+            if route.request.url == path.as_uri():
+                route.continue_()
+            else:
+                troubles.append(route.request.url)
+                route.abort()
+
+        page.route("**/*", decide)
+        page.goto(path.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Callable[..., Path]:
+    """A copy of a fixture bundle, its manifest changed, its checksums right."""
+
+    def edit(change: Callable[[dict[str, Any]], object], titles: list[str | None] | None = None) -> Path:
+        folder = Path(shutil.copytree(FIXTURES / "dot-bias", tmp_path / "edited"))
+        manifest = msgspec.json.decode((folder / "manifest.json").read_bytes())
+        if titles is not None:
+            write_items(folder / "items.parquet", np.arange(1001, 1051), titles=titles, genres=titles)
+            data = (folder / "items.parquet").read_bytes()
+            sha256 = hashlib.sha256(data).hexdigest()
+            manifest["files"]["items.parquet"] = {"bytes": len(data), "sha256": sha256}
+        change(manifest)
+        (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+        return folder
+
+    return edit
+
+
+def headings(page: Any) -> list[str]:
+    return [heading.inner_text() for heading in page.query_selector_all("h2")]
+
+
+def overflow(page: Any) -> int:
+    """Pixels by which the page is wider than the window."""
+    return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_every_bundle_has_a_whole_page(show: Callable[..., Any], name: str) -> None:
+    bundle = open_bundle(FIXTURES / name)
+    page = show(report_page(bundle))
+    assert headings(page) == SECTIONS
+    assert page.inner_text("h1") == f"tiny: {bundle.manifest.model.kind}"
+    assert bundle.version in page.inner_text("header")
+    assert overflow(page) <= 0
+    held_out = bundle.manifest.held_out
+    assert held_out is not None
+    tips = page.eval_on_selector_all("rect title", "all => all.map(title => title.textContent)")
+    for rating, observed, predicted in zip(
+        held_out.ratings, held_out.n_observed, held_out.n_predicted, strict=True
+    ):
+        assert f"rating {rating:g}, ratings: {observed}" in tips
+        assert f"rating {rating:g}, predictions: {predicted}" in tips
+    rows = page.query_selector_all("section:has(h2:text-is('Parity with torch')) tbody tr")
+    assert len(rows) == len(bundle.manifest.parity.checks)
+    assert page.evaluate("document.querySelectorAll('circle.point').length") == len(
+        np.flatnonzero(item_counts(bundle))
+    )
+
+
+def test_bars_are_as_high_as_their_values(show: Callable[..., Any]) -> None:
+    """Measured in the browser: pixels are proportional to the counts."""
+    bundle = open_bundle(FIXTURES / "dot-bias")
+    held_out = bundle.manifest.held_out
+    assert held_out is not None
+    page = show(report_page(bundle))
+    heights = page.evaluate(
+        """[...document.querySelectorAll('section')].find(s => s.innerText.startsWith('Ratings and'))
+           .querySelectorAll('rect.series-0').values().map(r => r.getBoundingClientRect().height).toArray()"""
+    )
+    counts = np.array(held_out.n_observed)
+    np.testing.assert_allclose(np.array(heights) / max(heights), counts / counts.max(), atol=0.01)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_screen_phone_and_paper(show: Callable[..., Any], scheme: str) -> None:
+    html = report_page(open_bundle(FIXTURES / "dot-bias"))
+    page = show(html, color_scheme=scheme)
+    background = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(background) == {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 22, 28)"}[scheme]
+    phone = show(html, color_scheme=scheme, viewport={"width": 375, "height": 800})
+    assert overflow(phone) <= 0
+    # Paper is white, whatever the screen is.
+    page.emulate_media(media="print")
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
+    pdf = page.pdf(prefer_css_page_size=True)
+    assert pdf.startswith(b"%PDF-")
+    assert 2 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 4
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(2)>',
+    "</title></svg><script>alert(3)</script>",
+    "'; alert(4); '",
+    "\x1b[31mred\x07",
+    "\u202eright to left",
+    "&amp;lt;",
+    "x" * 3000,
+    "映画 🎬",
+]
+
+
+def test_hostile_titles_and_names_are_text(show: Callable[..., Any], edited: Callable[..., Path]) -> None:
+    titles = [HOSTILE[place % len(HOSTILE)] + str(place) for place in range(50)]
+
+    def spoil(manifest: dict[str, Any]) -> None:
+        manifest["data"]["name"] = HOSTILE[0]
+        manifest["data"]["licence"] = HOSTILE[1]
+        manifest["training"]["settings"][HOSTILE[2]] = HOSTILE[1]
+        manifest["metrics"]["baselines"][HOSTILE[2]] = {"rmse": HOSTILE[0]}
+        manifest["metrics"]["k"] = HOSTILE[1]
+        manifest["metrics"]["n_held_out"] = HOSTILE[1]
+        manifest["parity"]["checks"][0]["provider"] = HOSTILE[1]
+
+    page = show(report_page(open_bundle(edited(spoil, titles))))
+    assert page.evaluate("document.querySelectorAll('script, img').length") == 0
+    assert page.inner_text("h1").startswith("<script>alert(1)</script>:")
+    tips = "\n".join(page.eval_on_selector_all("circle title", "all => all.map(title => title.textContent)"))
+    for title in titles:
+        if title.isprintable():
+            assert title in tips
+    assert "\x1b" not in tips
+    assert "\u202e" not in tips
+    assert overflow(page) <= 0
+
+
+def test_added_items_are_listed(show: Callable[..., Any], edited: Callable[..., Path]) -> None:
+    addition = {
+        "base_version": "ab" * 32,
+        "data": "new",
+        "data_sha256": "0" * 64,
+        "item_ids": list(range(1036, 1051)),
+        "n_item_ratings": [4] * 15,
+        "n_unknown_users": 0,
+        "n_items_left_out": 0,
+        "n_known_items": 0,
+        "regularization": 2.0,
+        "left_out_rmse": None,
+    }
+    page = show(report_page(open_bundle(edited(lambda manifest: manifest.update(additions=[addition])))))
+    section = page.inner_text("section:has(h2:text-is('Added items'))")
+    assert "1036, 1037" in section
+    assert "1047…" in section
+    assert "60" in section
+
+
+def test_a_bundle_without_the_figures_says_so(show: Callable[..., Any], edited: Callable[..., Path]) -> None:
+    def strip(manifest: dict[str, Any]) -> None:
+        manifest.pop("held_out")
+        manifest["training"]["history"] = []
+        manifest["metrics"] = {}
+
+    page = show(report_page(open_bundle(edited(strip))))
+    assert page.inner_text("body").count("The bundle does not hold the figures. Export it again") == 2
+    assert "Learning curves" not in headings(page)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest["held_out"]["n_observed"].pop(),
+        lambda manifest: manifest["held_out"].update(by_popularity=[]),
+        lambda manifest: manifest["training"]["history"][0].update(valid_rmse=1e300),
+        lambda manifest: manifest["held_out"]["by_popularity"][0].update(rmse=-1e300),
+    ],
+)
+def test_figures_that_can_not_be_are_refused(edited: Callable[..., Path], change: Any) -> None:
+    with pytest.raises(BundleError, match=r"manifest\.json"):
+        report_page(open_bundle(edited(change)))
+
+
+def test_the_map_shows_the_main_directions() -> None:
+    """Against numpy's own singular value decomposition; distances don't depend on the signs."""
+    bundle = open_bundle(FIXTURES / "dot-bias")
+    items = Catalogue(bundle.file("items.parquet"), bundle.manifest.model.n_items)
+    counts = item_counts(bundle)
+    found = factor_map(bundle, items, counts)
+    shown = 1 + np.argsort(-counts[1:], kind="stable")[: len(found.points)]
+    factors = bundle.table("item_factors")[shown].astype(np.float64)
+    left, singular, _ = np.linalg.svd(factors - factors.mean(axis=0), full_matrices=False)
+    expected = left[:, :2] * singular[:2]
+    places = np.array([(point.x, point.y) for point in found.points])
+    np.testing.assert_allclose(places**2, expected**2, atol=1e-9)
+    assert found.explained == pytest.approx((singular[:2] ** 2).sum() / (singular**2).sum())
+    assert {point.series for point in found.points} <= set(range(len(found.series)))
+
+
+def test_ratings_are_counted(edited: Callable[..., Path]) -> None:
+    bundle = open_bundle(FIXTURES / "mlp")
+    counts = item_counts(bundle)
+    assert counts[0] == 0
+    assert counts.sum() == bundle.manifest.data.n_ratings
+
+
+def recsys(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "recsys", "report", *arguments], capture_output=True, text=True
+    )
+
+
+def test_the_command(tmp_path: Path) -> None:
+    output = tmp_path / "card.html"
+    output.write_text("old")
+    done = recsys(str(FIXTURES / "mlp"), "-o", str(output))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert output.read_text(encoding="utf-8") == report_page(open_bundle(FIXTURES / "mlp"))
+    assert [path.name for path in tmp_path.iterdir()] == ["card.html"]
+    refused = recsys(str(tmp_path), "-o", str(output))
+    assert refused.returncode == 1
+    assert "is not a bundle" in refused.stderr
+    nowhere = recsys(str(FIXTURES / "mlp"), "-o", str(tmp_path / "no" / "card.html"))
+    assert nowhere.returncode == 1
+    assert "Traceback" not in nowhere.stderr

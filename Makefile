@@ -28,6 +28,8 @@ $(VENV)/.export: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[dev]'
+	@# Its pins clash with onnx's; only its protobuf classes are read, and they need none of them.
+	$(PIP) --no-deps tritonclient
 	@touch $@ $(VENV)/.export
 
 .PHONY: setup

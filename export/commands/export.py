@@ -36,10 +36,23 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Add recommend_by_id.onnx: user ids in, item ids and titles out. ONNX Runtime only.",
 )
+@click.option(
+    "--triton",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write a model repository for Triton Inference Server, too: a new folder.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is there, once the new one is whole.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def export(
-    run: Path, output: Path, top_k: int, tables_file: str, raw_ids: bool, overwrite: bool, as_json: bool
+    run: Path,
+    output: Path,
+    top_k: int,
+    tables_file: str,
+    raw_ids: bool,
+    triton: Path | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Turn RUN (a folder that `recsys train` made) into an ONNX bundle.
 
@@ -53,9 +66,13 @@ def export(
 
     from export.bundle import export_run
     from export.commands.report import print_files, print_parity
+    from export.triton import check_repository_target, write_repository
+    from serve.bundle import open_bundle
     from serve.manifest import encode_manifest
 
     console = Console(stderr=as_json)
+    if triton is not None:
+        check_repository_target(triton, overwrite=overwrite)
     with console.status("") as status:
         manifest = export_run(
             run,
@@ -66,9 +83,13 @@ def export(
             overwrite=overwrite,
             progress=lambda step: status.update(f"{step}…"),
         )
+        if triton is not None:
+            write_repository(open_bundle(output), triton, overwrite=overwrite)
     if as_json:
         click.echo(encode_manifest(manifest).decode(), nl=False)
         return
     print_files(console, manifest.files)
     print_parity(console, manifest.parity)
     console.print(f"Bundle: {output}")
+    if triton is not None:
+        console.print(f"Triton model repository: {triton}")

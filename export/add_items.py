@@ -18,6 +18,7 @@ from export.contents import describe_graph, list_files, list_tables, write_confo
 from export.errors import ParityError
 from export.fold_in_choice import sample_histories
 from export.graphs.build import IR_VERSION, OPSET
+from export.graphs.recommend_by_id import IdTables
 from export.item_rows import Choice, choose_regularization, with_items
 from export.new_ratings import NewRatings, select
 from export.parity import N_PAIRS, N_USERS, Sample
@@ -28,7 +29,7 @@ from recsys.data.interactions import Interactions
 from recsys.models import build, config_from_dict
 from serve import manifest as m
 from serve.atomic import new_folder, write_file
-from serve.bundle import Bundle, open_bundle
+from serve.bundle import BY_ID, Bundle, open_bundle
 from serve.catalogue import Catalogue
 from serve.device import open_session, run
 from serve.errors import UnsupportedError
@@ -37,7 +38,6 @@ from serve.profiles import PROFILES_NAME
 from serve.requests import padded
 
 KINDS = ("dot", "dot-bias")
-GRAPHS = {"score", "recommend", "similar_items", "fold_in"}
 
 
 def add_items(
@@ -76,10 +76,6 @@ def add_items(
             f"{base} holds a model of the kind {manifest.model.kind}, where a new item has no closed form. "
             f"Items can be added to {' and '.join(KINDS)}. Train again with the new ratings."
         )
-    if others := sorted(set(manifest.graphs) - GRAPHS):
-        raise UnsupportedError(
-            f"{base} holds {', '.join(others)}, which can't get new items. Export without it."
-        )
     with new_folder(output, overwrite=overwrite) as folder:
         users = IdIndex.read(bundle.file("users.parquet"), "user_id", manifest.model.n_users)
         items = Catalogue(bundle.file("items.parquet"), manifest.model.n_items)
@@ -90,26 +86,29 @@ def add_items(
         arrays = with_items(old_arrays, rated, choice.regularization)
         module = _module(manifest, arrays)
 
-        progress("writing graphs")
-        top_k = manifest.graphs["recommend"].top_k
-        assert top_k is not None  # open_bundle has checked it
-        graphs = build_graphs(module, arrays, top_k, manifest.fold_in)
-        expected = {name: initializers(model) for name, model in graphs.items()}
-        write_graphs(folder, graphs, "always" if TABLES_NAME in manifest.files else "auto")
-
         progress("writing ids and seen items")
         for name in ("users.parquet", PROFILES_NAME):
             if name in manifest.files:
                 shutil.copyfile(bundle.file(name), folder / name)
         write_more_items(folder, bundle, new.items)
         seen = write_more_seen(folder, bundle, new)
+
+        progress("writing graphs")
+        top_k = manifest.graphs["recommend"].top_k
+        assert top_k is not None  # open_bundle has checked it
+        ids = _id_tables(folder, users, len(arrays.item_factors) - 1) if BY_ID in manifest.graphs else None
+        graphs = build_graphs(module, arrays, top_k, manifest.fold_in, ids)
+        expected = {name: initializers(model) for name, model in graphs.items()}
+        write_graphs(folder, graphs, "always" if TABLES_NAME in manifest.files else "auto")
         low, high = manifest.model.score_range or manifest.data.ratings_range
-        write_conformance(folder, arrays, seen.of_user, high - low, top_k, manifest.fold_in)
+        write_conformance(folder, arrays, seen.of_user, high - low, top_k, manifest.fold_in, ids)
 
         progress("verifying")
         _check_unchanged(bundle, folder)
         sample = _sample(manifest, len(new.items), seen)
-        parity = verify_folder(folder, expected, module, arrays, sample, high - low, top_k, manifest.fold_in)
+        parity = verify_folder(
+            folder, expected, module, arrays, sample, high - low, top_k, manifest.fold_in, ids
+        )
         if not parity.passed:
             raise ParityError(f"no bundle was written: {describe_failures(parity)}")
         made = msgspec.structs.replace(
@@ -147,6 +146,16 @@ def _module(manifest: m.Manifest, arrays: DotArrays) -> nn.Module:
     tables = {name: getattr(arrays, name) for name in module.state_dict()}
     module.load_state_dict({name: torch.from_numpy(table.copy()) for name, table in tables.items()})
     return module.eval()
+
+
+def _id_tables(folder: Path, users: IdIndex, n_items: int) -> IdTables:
+    """What stands for each row outside, for `recommend_by_id.onnx`."""
+    items = Catalogue(folder / "items.parquet", n_items)
+    return IdTables(
+        user_ids=users.ids(np.arange(1, len(users) + 1)),
+        item_ids=items.ids.ids(np.arange(1, n_items + 1)),
+        titles=[title or "" for title in items.titles] if items.has_titles else None,
+    )
 
 
 def _check_unchanged(bundle: Bundle, folder: Path) -> None:

@@ -128,7 +128,8 @@ def item_map(found: FactorMap) -> Markup | None:
         return None
     about = (
         f"The {len(found.points):,} most rated items by the two directions in which their factors vary most "
-        f"({found.explained:.0%} of the variance). Items that lie near each other tend to be liked by the same people. Hover for titles."
+        f"({found.explained:.0%} of the variance). Items that lie near each other tend to be liked by the "
+        f"same people. Hover for titles."
     )
     drawn = points(found.points, found.series, "Map of the most rated items by their factors")
     return _section("Factor map", about, drawn, wide=True)

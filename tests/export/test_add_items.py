@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import onnxruntime as ort
 import pandas as pd
 import planted_tastes
 import pytest
@@ -200,9 +201,9 @@ def test_more_can_be_added_to_what_was_added_to_with_the_same_bytes(
     )  # after those before, whatever its id
 
 
-def test_string_ids_and_shared_tables(tiny_run: Callable[[str], Path], tmp_path: Path) -> None:
-    """Numbers of a file are text where the bundle's ids are text; tables that were outside stay outside."""
-    export_run(tiny_run("dot-bias-string-ids"), tmp_path / "base", tables_file="always")
+def test_string_ids_raw_ids_and_shared_tables(tiny_run: Callable[[str], Path], tmp_path: Path) -> None:
+    """Numbers of a file are text where the bundle's ids are text; what the base has, the new one has."""
+    export_run(tiny_run("dot-bias-string-ids"), tmp_path / "base", tables_file="always", raw_ids=True)
     rows = [(f"user-{10 * user:03d}", "7", 4.0) for user in range(1, 9)] + [("5", "7", 1.0)]
     add_items(tmp_path / "base", ratings_of(rows), tmp_path / "new")
     recommender = Recommender.load(tmp_path / "new", "cpu")
@@ -210,6 +211,14 @@ def test_string_ids_and_shared_tables(tiny_run: Callable[[str], Path], tmp_path:
     assert recommender.items[N_ITEMS + 1].item_id == "7"
     assert recommender.manifest.additions[0].n_unknown_users == 1
     assert recommender.score("user-010", "7").known is True
+    others = np.array([[f"item-{1000 + index}" for index in range(1, N_ITEMS + 1)]], object)
+    feeds = {"user_id": np.array(["user-300"], object), "exclude_item_ids": others}
+    session = ort.InferenceSession(
+        tmp_path / "new" / "recommend_by_id.onnx", providers=["CPUExecutionProvider"]
+    )
+    top_item_ids, known = session.run(["top_item_ids", "known"], feeds)
+    assert top_item_ids[0, :2].tolist() == ["7", ""]
+    assert known.all()
 
 
 def refused(base: Path, tmp_path: Path, rows: list[tuple[int | str, int | str, float]]) -> str:
@@ -257,8 +266,8 @@ def test_a_change_of_an_old_score_stops_it(
 
     real = module.build_graphs
 
-    def spoilt(module_, arrays, top_k, fold_in):
-        graphs = real(module_, arrays, top_k, fold_in)
+    def spoilt(*arguments):
+        graphs = real(*arguments)
         value = graphs["score"].graph.initializers["item_biases"]
         table = value.const_value.numpy().copy()
         table[5] = np.nextafter(table[5], 1.0)

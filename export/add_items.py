@@ -65,6 +65,7 @@ def add_items(
         BundleError: `base` is damaged.
         UnsupportedError: its model has no closed form for a new item.
         AdditionError: nothing in `data` can be added.
+        GraphError: more ids than `recommend_by_id.onnx` may hold.
         ParityError: the new graphs do not agree with torch, or another score would change.
         OutputError: `output` is there without `overwrite`, or can't be replaced.
     """

@@ -39,7 +39,15 @@ def reference() -> str:
     """The page."""
     parts = [HEAD]
     for name, command in commands():
-        context = click.Context(command, info_name=name, terminal_width=100, max_content_width=100)
+        context = click.Context(
+            command,
+            info_name=name,
+            terminal_width=100,
+            max_content_width=100,
+            help_option_names=cli.context_settings[
+                "help_option_names"
+            ],  # a command remembers the first it gets
+        )
         parts.append(f"\n## {name}\n\n```\n{command.get_help(context)}\n```\n")
     return "".join(parts)
 

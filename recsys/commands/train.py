@@ -13,7 +13,11 @@ from recsys.commands.data_options import data_options, load_from_options
 from recsys.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from recsys.training.checkpoint import Run
+    from recsys.training.pretrained import Pretrained, Start
+    from recsys.training.run_info import MatchBy
     from recsys.training.train import Machine, Reporter
 
 # Names and defaults are written out here, not imported: torch would come with them before `--help` is
@@ -107,6 +111,21 @@ def train(
       recsys train --data ratings.csv --item-column film --output runs/films
       torchrun --nproc-per-node 2 -m recsys train --output runs/two
     """
+    run_training(ctx, output, device, compile, resume, overwrite, options)
+
+
+def run_training(
+    ctx: click.Context,
+    output: Path,
+    device: Any,
+    compile: Any,
+    resume: bool,
+    overwrite: bool,
+    options: dict[str, Any],
+    pretrained: Pretrained | None = None,
+    match_items: MatchBy = "id",
+) -> None:
+    """Do what `recsys train` does, from its options; `pretrained` is where to start."""
     from rich.console import Console
 
     from recsys.training.distributed import leads
@@ -116,11 +135,16 @@ def train(
 
     if resume and overwrite:
         raise click.UsageError("--resume continues a run, --overwrite replaces it: take one of them.")
-    start = _resume if resume and is_run(output) else _train
+    if resume and pretrained and is_run(output):
+        raise click.UsageError("--resume goes on from the run's own weights: leave out --init-from.")
     console = Console(soft_wrap=True, quiet=not leads())
+    machine = Machine(device, compile)
     try:
         with show_training(console) as reporter:
-            run = start(output, overwrite, options, Machine(device, compile), reporter)
+            if resume and is_run(output):
+                run = _resume(output, options, machine, reporter)
+            else:
+                run = _train(output, overwrite, options, machine, reporter, console, pretrained, match_items)
     except KeyboardInterrupt:
         click.echo(_interrupted(output), err=True)
         ctx.exit(130)
@@ -129,23 +153,51 @@ def train(
 
 
 def _train(
-    output: Path, overwrite: bool, options: dict[str, Any], machine: Machine, reporter: Reporter
+    output: Path,
+    overwrite: bool,
+    options: dict[str, Any],
+    machine: Machine,
+    reporter: Reporter,
+    console: Console,
+    pretrained: Pretrained | None,
+    match_by: MatchBy,
 ) -> Run:
+    from recsys.training.pretrained import match_items
     from recsys.training.run_folder import check_free
     from recsys.training.settings import new_settings
     from recsys.training.train import train
 
     check_free(output, overwrite)  # before the data is read, which may take a while
     kind, data, asked = _sort(options)
+    if pretrained:
+        kind, asked = pretrained.settings(kind, asked)
     settings = new_settings(kind, asked)
     source = data.pop("data") or DEFAULT_DATA
     interactions = load_from_options(source, **data)
-    return train(interactions, settings, output, overwrite=overwrite, machine=machine, reporter=reporter)
+    start = None
+    if pretrained:
+        start = match_items(pretrained, interactions, match_by)
+        console.print(_described(start), highlight=False)
+    return train(
+        interactions, settings, output, start=start, overwrite=overwrite, machine=machine, reporter=reporter
+    )
 
 
-def _resume(
-    output: Path, overwrite: bool, options: dict[str, Any], machine: Machine, reporter: Reporter
-) -> Run:
+def _described(start: Start) -> str:
+    summary = start.summary
+    n_items = summary.n_matched + summary.n_new
+    lines = [f"start: {summary.n_matched:,} of {n_items:,} items have rows in {summary.source}"]
+    lines[0] += f", by {summary.match_by}; every user starts as its average user"
+    for n, names, what in (
+        (summary.n_new, start.new, "not there, start as its average item"),
+        (summary.n_left, start.left, "there and not here, left out"),
+    ):
+        if n:
+            lines.append(f"  {n:,} {what}: {', '.join(names)}{', …' if n > len(names) else ''}")
+    return "\n".join(lines)
+
+
+def _resume(output: Path, options: dict[str, Any], machine: Machine, reporter: Reporter) -> Run:
     from recsys.training.run_info import read_info
     from recsys.training.settings import check_unchanged
     from recsys.training.train import resume

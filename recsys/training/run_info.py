@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -16,6 +16,9 @@ FORMAT_VERSION = 1
 RUN_NAME = "run.json"
 USERS, ITEMS, INTERACTIONS = "users.parquet", "items.parquet", "interactions.parquet"
 WAY_OUT = "Train it again (`recsys train … --overwrite`), or take another copy of the folder."
+
+
+MatchBy = Literal["id", "title"]
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +61,19 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
+class StartedFrom(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run began, and how much of it could be taken over."""
+
+    source: str
+    match_by: MatchBy
+    n_matched: int
+    """Items that both have."""
+    n_new: int
+    """Items of the new data that start as the average item."""
+    n_left: int
+    """Items of the source that the new data does not have."""
+
+
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """The whole of `run.json`."""
 
@@ -73,6 +89,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     optimizer: str
     files: dict[str, File]
     versions: dict[str, str]
+    started_from: StartedFrom | None = None
+    """None: from new weights."""
 
     @property
     def epochs_done(self) -> int:

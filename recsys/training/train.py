@@ -25,6 +25,7 @@ from recsys.training.device import CompileMode, DeviceName, fitting_threads, sho
 from recsys.training.distributed import Team, join_team
 from recsys.training.loop import measure, train_epoch
 from recsys.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
+from recsys.training.pretrained import KeptRows, Start, take_over
 from recsys.training.run_folder import RunFolder, current_versions
 from recsys.training.run_info import FORMAT_VERSION, DataInfo, Epoch, ModelInfo, RunInfo
 from recsys.training.settings import Settings
@@ -55,11 +56,12 @@ def train(
     settings: Settings,
     output: Path,
     *,
+    start: Start | None = None,
     overwrite: bool = False,
     machine: Machine = Machine(),
     reporter: Reporter = Reporter(),
 ) -> Run:
-    """Train a new model and leave a run folder.
+    """Train a new model and leave a run folder; `start` gives it weights from elsewhere, to begin with.
 
     Raises:
         ConfigError: `output` is taken, or the device is not there.
@@ -102,10 +104,14 @@ def train(
             optimizer="",
             files=folder.write_data(interactions, held_out) if folder else {},
             versions=current_versions(),
+            started_from=start.summary if start else None,
         )
         torch.manual_seed(epoch_seed(training.seed, 0))
         # Made on the CPU and then moved, so that a seed means the same start on every device.
-        model = build(settings.kind, config, interactions.n_users, interactions.n_items).to(team.device)
+        model = build(settings.kind, config, interactions.n_users, interactions.n_items)
+        if start:
+            take_over(model, start)
+        model = model.to(team.device)
         optimizer = make_optimizer(model, training)
         try:
             info = _fit(folder, info, model, optimizer, interactions, parts, machine, reporter, team)
@@ -153,6 +159,7 @@ def _fit(
     valid = _ratings(interactions, parts.valid, team.device)
     trained_users = _touched(data.user_index, info.model.n_users)
     trained_items = _touched(data.item_index, info.model.n_items)
+    kept = KeptRows(model, trained_items) if info.started_from else None
     parallel = team.parallel(model)
     forward = (
         torch.compile(parallel, dynamic=True) if should_compile(machine.compile, team.device) else parallel
@@ -165,7 +172,9 @@ def _fit(
             train_loss = train_epoch(
                 model, forward, optimizer, data, info.training, number, reporter.on_progress, team
             )
-        average_untrained_rows(model, trained_users, trained_items)
+        if kept:
+            kept.restore(model)
+        average_untrained_rows(model, trained_users, trained_items | kept.items if kept else trained_items)
         errors = measure(model, valid, team)
         _check_finite(train_loss, model, number, info)
         epoch = Epoch(

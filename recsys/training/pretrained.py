@@ -1,0 +1,196 @@
+"""Start a new site's model from tables that were trained elsewhere (transfer learning, in its simplest form).
+
+What is known of items lies in their rows, and travels; users don't. So items that both sites have take over
+their rows, every other item and every user starts as the average, and training goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from recsys.data.interactions import Interactions
+from recsys.errors import ConfigError
+from recsys.models.tables import ITEM_TABLES, USER_TABLES
+from recsys.training.checkpoint import load_run
+from recsys.training.run_info import MatchBy, StartedFrom
+
+SHOWN = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """A model that was trained elsewhere, and its items."""
+
+    source: str
+    """Where it was read from."""
+    kind: str
+    config: dict[str, Any]
+    """Of the model, as plain values."""
+    items: pd.DataFrame
+    """`item_id` and where known `title`, in index order."""
+    state: Mapping[str, np.ndarray]
+    """Tables and layers under the model's own names; row 0 of a table is the average."""
+
+    def settings(self, kind: str | None, asked: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """What to ask for so that the new model has the shape of this one, and all else as it was asked.
+
+        Raises:
+            ConfigError: another kind of model was asked for.
+        """
+        if kind not in (None, self.kind):
+            raise ConfigError(f"{self.source} is a {self.kind} model, not a {kind}: leave --model out")
+        config = dict(self.config)
+        if "n_user_factors" in config:  # left to the tables' sizes, they would follow the new tables
+            config["n_user_factors"] = self.state["user_factors"].shape[1]
+            config["n_item_factors"] = self.state["item_factors"].shape[1]
+        asked = {name: value for name, value in asked.items() if value is not None}
+        stored = config | {"factors": self.state["item_factors"].shape[1]}
+        for name, value in asked.items():
+            if name in stored and not _same(value, stored[name]):
+                raise ConfigError(
+                    f"{self.source} has {name.replace('_', ' ')} {stored[name]}, and {value} was asked for: "
+                    f"its tables fit no other model. Leave the option out."
+                )
+        asked.pop("factors", None)
+        return self.kind, config | asked
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A pretrained model, matched with new data."""
+
+    source: Pretrained
+    rows: np.ndarray
+    """int64 [1 + n_items]: the source's row for each item; 0, the average item, where it has none."""
+    summary: StartedFrom
+    new: list[str]
+    """A few items that start as the average."""
+    left: list[str]
+    """A few items that the new data does not have."""
+
+
+def read_run(path: Path) -> Pretrained:
+    """What a run folder holds.
+
+    Raises:
+        CheckpointError: it is incomplete or damaged.
+    """
+    run = load_run(path)
+    state = {name: tensor.numpy() for name, tensor in run.model().state_dict().items()}
+    return Pretrained(str(path), run.kind, run.info.model.config, run.interactions().items, state)
+
+
+def match_items(source: Pretrained, interactions: Interactions, match_by: MatchBy) -> Start:
+    """Find the items that both have. A title that several items share matches none.
+
+    Raises:
+        ConfigError: there is nothing to match by, or nothing matches.
+    """
+    column = "item_id" if match_by == "id" else "title"
+    keys = []
+    for name, items in ((source.source, source.items), (interactions.name, interactions.items)):
+        if column not in items or items[column].isna().all():
+            raise ConfigError(f"{name} has no titles: use --match-items id")
+        keys.append(items[column])
+    theirs, ours = keys
+    if pd.api.types.is_integer_dtype(theirs) != pd.api.types.is_integer_dtype(ours):
+        raise ConfigError(
+            f"{source.source} has item ids like {_some(theirs)}, {interactions.name} like "
+            f"{_some(ours)}: they can't be the same. Use --match-items title, if both have titles."
+        )
+    rows = pd.Series(np.arange(1, 1 + len(theirs)), index=theirs)
+    rows = rows[rows.index.notna() & ~rows.index.duplicated(keep=False)]
+    found = rows.reindex(ours.where(~ours.duplicated(keep=False))).fillna(0).to_numpy(np.int64)
+    taken = found > 0
+    if not taken.any():
+        raise ConfigError(
+            f"none of the {len(ours):,} items of {interactions.name} is in {source.source} by {match_by} "
+            f"(there: {_some(theirs)}; here: {_some(ours)}). "
+            f"Try --match-items {'title' if match_by == 'id' else 'id'}."
+        )
+    left = np.ones(1 + len(theirs), bool)
+    left[0] = False
+    left[found] = False
+    named = ("title" if "title" in frame else "item_id" for frame in (interactions.items, source.items))
+    shown_new, shown_left = (
+        frame[name][mask].head(SHOWN).astype(str).tolist()
+        for frame, name, mask in zip(
+            (interactions.items, source.items), named, (~taken, left[1:]), strict=True
+        )
+    )
+    summary = StartedFrom(
+        source=source.source,
+        match_by=match_by,
+        n_matched=int(taken.sum()),
+        n_new=int((~taken).sum()),
+        n_left=int(left.sum()),
+    )
+    return Start(source, np.concatenate([[0], found]), summary, shown_new, shown_left)
+
+
+@torch.no_grad()
+def take_over(model: nn.Module, start: Start) -> None:
+    """Overwrite, in place, the weights of a new model of the source's kind and config.
+
+    Raises:
+        ConfigError: the source lacks a weight, or has it in another shape.
+    """
+    source = start.source
+    for name, parameter in model.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            continue  # counts steps; nothing reads it
+        if name not in source.state:
+            raise ConfigError(f"{source.source} has no {name}: it can't start a model of this kind")
+        values = source.state[name]
+        if name in ITEM_TABLES:
+            values = values[start.rows]
+        elif name in USER_TABLES:
+            values = np.broadcast_to(values[0], parameter.shape)
+        if values.shape != tuple(parameter.shape):
+            shapes = f"{list(values.shape)}, not {list(parameter.shape)}"
+            raise ConfigError(f"{source.source} has {name} as {shapes}: it can't start this model")
+        parameter.copy_(torch.from_numpy(np.array(values)))
+
+
+class KeptRows:
+    """Items that came with a start and that no rating here touches. Weight decay would wear them away, and
+    they are no "unknown" items: their rows stay as they came.
+
+    Args:
+        model: before training, or as a resumed run has it.
+        trained_items: bool [1 + n_items], which of them training touches.
+    """
+
+    def __init__(self, model: nn.Module, trained_items: Tensor) -> None:
+        factors = model.get_parameter("item_factors").detach()
+        # Whatever has no row of its own holds the average, which is row 0.
+        self.items = (factors != factors[0]).any(dim=1) & ~trained_items
+        self._rows = {name: table.detach()[self.items].clone() for name, table in _item_tables(model)}
+
+    @torch.no_grad()
+    def restore(self, model: nn.Module) -> None:
+        """Write the rows back, in place."""
+        for name, table in _item_tables(model):
+            table[self.items] = self._rows[name]
+
+
+def _item_tables(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    return ((name, table) for name, table in model.named_parameters() if name in ITEM_TABLES)
+
+
+def _same(asked: object, stored: object) -> bool:
+    listed = [list(value) if isinstance(value, tuple) else value for value in (asked, stored)]
+    return listed[0] == listed[1]
+
+
+def _some(values: pd.Series) -> str:
+    shown = [repr(value) for value in values.head(SHOWN).tolist()]
+    return ", ".join([*shown, "…"] if len(values) > SHOWN else shown)

@@ -49,6 +49,18 @@ export: train ## The main job: train, export a bundle, verify it, recommend to o
 verify: $(VENV)/.export ## Prove again that the bundle agrees with its torch run
 	$(BIN)/recsys verify $(BUNDLE) --run $(RUN)
 
+# The packages of the demos in JavaScript; installed again only when their lock changes.
+demos/%/node_modules: demos/%/package-lock.json
+	ONNXRUNTIME_NODE_INSTALL_CUDA=skip npm ci --prefix demos/$*
+	@touch $@
+
+PAGE_PORT ?= 8000
+.PHONY: demo-browser
+demo-browser: $(VENV)/.export demos/browser/node_modules ## Serve the page that recommends in the browser (PAGE_PORT=8000)
+	@test -e artifacts/default || $(MAKE) export
+	$(BIN)/python -m demos.browser.build artifacts/default demos/browser/dist
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory demos/browser/dist $(PAGE_PORT)
+
 .PHONY: test
 test: $(VENV)/.dev ## Run the tests
 	$(BIN)/pytest $(PYTEST_ARGS)
@@ -78,4 +90,4 @@ bench: $(VENV)/.dev ## Run the benchmarks; each writes its table to benchmarks/r
 
 .PHONY: clean
 clean: ## Remove runs, bundles, caches and .venv
-	rm -rf $(VENV) .venv-serve runs artifacts dist build ci-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-serve runs artifacts dist build demos/browser/dist demos/*/node_modules ci-output .pytest_cache .mypy_cache .ruff_cache .hypothesis

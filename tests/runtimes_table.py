@@ -22,6 +22,8 @@ RUNTIMES = [
     "ONNX Runtime, Python",
     "onnx.reference",
     "ONNX Runtime, Node",
+    "ONNX Runtime Web, WASM",
+    "ONNX Runtime Web, WebGPU",
     "OpenVINO",
     "tract",
 ]

@@ -18,7 +18,8 @@ export async function check(ort, golden, graph, open) {
   try {
     session = await open(graph)
   } catch (error) {
-    return { ...verdict, unsupported: error.message }
+    const missing = error.message.match(/No Op registered for (\w+)/)
+    return { ...verdict, unsupported: missing ? `no operator ${missing[1]}` : error.message }
   }
   let largest = 0
   for (const { inputs, outputs } of cases) {

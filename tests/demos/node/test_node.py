@@ -109,7 +109,7 @@ def test_the_script_is_forty_lines_and_the_page_shows_it_whole() -> None:
     assert f"```js\n{script}```" in runtimes_table.PAGE.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("folder", ["node"])
+@pytest.mark.parametrize("folder", ["node", "browser"])
 def test_versions_are_pinned_and_the_lock_names_no_registry(folder) -> None:
     home = DEMO.with_name(folder)
     wanted = json.loads((home / "package.json").read_text())["dependencies"]

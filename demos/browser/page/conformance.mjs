@@ -1,0 +1,24 @@
+// The golden rows of every graph of the bundle, in this browser; the verdicts stand in the page as JSON.
+import { check } from './golden.mjs'
+import { fetched, json, start } from './runtime.mjs'
+
+const asked = new URLSearchParams(location.search)
+const wanted = asked.get('runtime') ?? 'wasm'
+const place = document.querySelector('#verdicts')
+try {
+  const { ort, name, providers } = await start(wanted)
+  const golden = await json('bundle/conformance.json')
+  const graphs = asked.get('graphs')?.split(',') ?? Object.keys(golden.graphs).sort()
+  const verdicts = []
+  for (const graph of graphs) {
+    verdicts.push(
+      await check(ort, golden, graph, async (graph) =>
+        ort.InferenceSession.create(await fetched(`bundle/${graph}.onnx`), { executionProviders: providers }),
+      ),
+    )
+  }
+  place.textContent = JSON.stringify({ runtime: name, verdicts }, null, 2)
+} catch (error) {
+  place.textContent = JSON.stringify({ error: error.message })
+}
+place.setAttribute('aria-busy', 'false')

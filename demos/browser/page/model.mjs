@@ -1,0 +1,95 @@
+// The bundle in this tab: everything is loaded once, and answers then come without the network.
+import { check, tensor } from './golden.mjs'
+import { fetched, json, start } from './runtime.mjs'
+
+/** Load the bundle and try it on its golden rows; what is wrong on WebGPU is answered by WebAssembly.
+ * @returns a Model */
+export async function load() {
+  const [about, items, golden] = await Promise.all(
+    ['about', 'items', 'conformance'].map((name) => json(`bundle/${name}.json`)),
+  )
+  const graphs = ['recommend', 'fold_in'].filter((graph) => about.graphs.includes(graph))
+  const files = Object.fromEntries(
+    await Promise.all(graphs.map(async (graph) => [graph, await fetched(`bundle/${graph}.onnx`)])),
+  )
+  let problem
+  for (const wanted of ['auto', 'wasm']) {
+    const runtime = await start(wanted)
+    const sessions = {}
+    const open = async (graph) =>
+      (sessions[graph] = await runtime.ort.InferenceSession.create(files[graph], {
+        executionProviders: runtime.providers,
+      }))
+    const verdicts = []
+    for (const graph of graphs) verdicts.push(await check(runtime.ort, golden, graph, open))
+    problem = verdicts.map((verdict) => verdict.problem ?? verdict.unsupported).find(Boolean)
+    if (!problem) {
+      const nCases = verdicts.reduce((sum, verdict) => sum + verdict.n_cases, 0)
+      return new Model(about, items, runtime, sessions, nCases)
+    }
+  }
+  throw new Error(`this browser does not answer as the bundle's golden rows say: ${problem}`)
+}
+
+class Model {
+  constructor(about, items, runtime, sessions, nGoldenCases) {
+    Object.assign(this, { about, items, runtime, sessions, nGoldenCases })
+    this.folded = items.title.map((title) => title.toLocaleLowerCase())
+  }
+
+  get canFoldIn() {
+    return 'fold_in' in this.sessions
+  }
+
+  /** Item at an index, from 1 to n: {index, title, genres}. */
+  item(index) {
+    return { index, title: this.items.title[index - 1], genres: this.items.genres[index - 1] }
+  }
+
+  /** Indices of the items whose title has every word of a query, those that begin with it first. */
+  search(query) {
+    const words = query.toLocaleLowerCase().split(/\s+/).filter(Boolean)
+    if (!words.length) return []
+    const phrase = words.join(' ')
+    return this.folded
+      .map((title, row) => ({ title, index: row + 1 }))
+      .filter(({ title }) => words.every((word) => title.includes(word)))
+      .sort(
+        (a, b) =>
+          b.title.startsWith(phrase) - a.title.startsWith(phrase) ||
+          this.items.n_ratings[b.index - 1] - this.items.n_ratings[a.index - 1] ||
+          a.index - b.index,
+      )
+      .map(({ index }) => index)
+  }
+
+  /** Indices of the items that were rated most often. */
+  wellKnown(n) {
+    const counts = this.items.n_ratings
+    return counts
+      .map((_, row) => row + 1)
+      .sort((a, b) => counts[b - 1] - counts[a - 1] || a - b)
+      .slice(0, n)
+  }
+
+  /** Recommendations from ratings, a Map from item index to rating; rated items are left out.
+   * @returns {items: [{index, score}], folded, ms}: best first; folded is false for the average user's list */
+  async recommend(ratings) {
+    const rated = [...ratings.keys()]
+    const shape = [1, Math.max(1, rated.length)]
+    const indices = { dtype: 'int64', shape, data: rated.length ? rated : [0] }
+    const folded = this.canFoldIn && rated.length > 0
+    const feeds = folded
+      ? { item_indices: indices, ratings: { dtype: 'float32', shape, data: [...ratings.values()] } }
+      : { user_index: { dtype: 'int64', shape: [1], data: [0] }, exclude_item_indices: indices }
+    const { ort } = this.runtime
+    const tensors = Object.fromEntries(Object.entries(feeds).map(([name, array]) => [name, tensor(ort, array)]))
+    const start = performance.now()
+    const found = await this.sessions[folded ? 'fold_in' : 'recommend'].run(tensors)
+    const ms = performance.now() - start
+    const items = [...found.top_item_indices.data]
+      .map((index, rank) => ({ index: Number(index), score: found.top_scores.data[rank] }))
+      .filter(({ index }) => index > 0)
+    return { items, folded, ms }
+  }
+}

@@ -1,0 +1,28 @@
+// ONNX Runtime Web, from this folder: WebGPU where there is one and it is asked for, else WebAssembly.
+
+/** Load the runtime.
+ * @param wanted 'webgpu': fails where there is none; 'auto': takes it where there is one; 'wasm'
+ * @returns {ort, name, providers}: the module, what runs ("WebGPU" or "WebAssembly"), and how to ask for it */
+export async function start(wanted) {
+  const gpu = wanted === 'wasm' ? null : await navigator.gpu?.requestAdapter()
+  if (wanted === 'webgpu' && !gpu) throw new Error('this browser has no WebGPU adapter')
+  const ort = await import(gpu ? './ort/ort.webgpu.min.mjs' : './ort/ort.wasm.min.mjs')
+  ort.env.wasm.wasmPaths = new URL('ort/', import.meta.url).href
+  // More threads need two response headers (COOP, COEP) that a plain file server does not send.
+  ort.env.wasm.numThreads = 1
+  return gpu
+    ? { ort, name: 'WebGPU', providers: ['webgpu', 'wasm'] }
+    : { ort, name: 'WebAssembly', providers: ['wasm'] }
+}
+
+async function response(path) {
+  const answer = await fetch(path)
+  if (!answer.ok) throw new Error(`${path} can't be loaded: ${answer.status} ${answer.statusText}`)
+  return answer
+}
+
+/** The bytes of a file of this page. */
+export const fetched = async (path) => new Uint8Array(await (await response(path)).arrayBuffer())
+
+/** A JSON file of this page. */
+export const json = async (path) => (await response(path)).json()

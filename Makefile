@@ -30,7 +30,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[dev]'
 	@# Its pins clash with onnx's; only its protobuf classes are read, and they need none of them.
 	$(PIP) --no-deps tritonclient
-	@touch $@ $(VENV)/.export
+	@touch $@ $(VENV)/.export $(VENV)/.http
+
+$(VENV)/.http: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[http]'
+	@touch $@
 
 .PHONY: setup
 setup: $(VENV)/.dev ## Make .venv with everything that development needs
@@ -48,6 +52,12 @@ export: train ## The main job: train, export a bundle, verify it, recommend to o
 .PHONY: verify
 verify: $(VENV)/.export ## Prove again that the bundle agrees with its torch run
 	$(BIN)/recsys verify $(BUNDLE) --run $(RUN)
+
+PORT ?= 8000
+.PHONY: serve
+serve: $(VENV)/.http ## Answer over HTTP from artifacts/default, made first if it is missing (PORT=8000)
+	@test -e artifacts/default || $(MAKE) export
+	$(BIN)/recsys serve artifacts/default --port $(PORT)
 
 # The packages of the demos in JavaScript; installed again only when their lock changes.
 demos/%/node_modules: demos/%/package-lock.json

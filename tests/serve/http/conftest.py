@@ -83,11 +83,15 @@ def running(
         watchdog.start()
         try:
             assert process.stdout is not None
-            said = process.stdout.readline()
-            found = re.search(r"http://\S+:\d+", said)
+            said = []
+            for line in process.stdout:
+                said.append(line)
+                if line.startswith("Serving "):
+                    break
+            found = re.search(r"http://\S+:\d+", said[-1]) if said else None
             if found is None:
                 errors.seek(0)
-                pytest.fail(f"recsys serve did not start: {said!r} {errors.read()}")
+                pytest.fail(f"recsys serve did not start: {said} {errors.read()}")
             admin_url = None
             if "--admin-port" in options:
                 admin = re.search(r"http://\S+:\d+", process.stdout.readline())

@@ -1,0 +1,293 @@
+"""`recsys serve` under load: one-user recommendations beside a constant, overload, and the memory of workers.
+
+    python benchmarks/bench_http.py [BUNDLE] [--rounds 5] [--seconds 3] [--large BUNDLE]
+
+The load generator (http_load.py) runs on the same machine and takes a core of its own while it can. The
+bound: recommendations at least half as often as /health/live, at 64 connections, from the same process.
+
+Memory is measured on a bundle whose tables are large and lie in one file; without --large one is made (a
+minute or more).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import uvloop
+from http_load import Tally, closed_loop, get, open_loop, post
+from machine import describe_machine
+
+from serve.manifest import Model
+from serve.recommender import Recommender
+
+RESULTS = Path(__file__).parent / "results" / "http.md"
+BOUND = 0.5
+CONNECTIONS = (1, 16, 64)
+OVERLOAD = (0.5, 1, 2, 5)
+OVERLOAD_CONNECTIONS = 256
+WORKERS = (1, 2, 4)
+LARGE = {"n_users": 20_000, "n_items": 20_000, "n_ratings": 100_000, "n_factors": 256}
+
+
+@dataclass
+class Service:
+    host: str
+    port: int
+    pid: int
+
+    def workers(self) -> list[int]:
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        return [int(pid) for pid in children.read_text().split()]
+
+
+@contextmanager
+def serving(bundle: Path, *options: str) -> Iterator[Service]:
+    command = [sys.executable, "-m", "recsys", "serve", str(bundle), "--port", "0", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        said = process.stdout.readline()
+        found = re.search(r"http://(\S+):(\d+)", said)
+        if found is None:
+            sys.exit(f"the service did not start: {said}")
+        yield Service(found[1], int(found[2]), process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def asks(bundle: Path) -> list[bytes]:
+    """A request for every user, in an order that jumps."""
+    served = Recommender.load(bundle, "cpu")
+    order = np.random.default_rng(0).permutation(len(served.users))[:2000] + 1
+    ids = [served.users.one_id(int(index)) for index in order]
+    return [post("/v1/recommend", json.dumps({"user_id": user_id}).encode()) for user_id in ids]
+
+
+def sizes(model: Model) -> str:
+    return f"{model.kind}, {model.n_users:,} users, {model.n_items:,} items, {model.n_factors} factors"
+
+
+def ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.2f}"
+
+
+def median_of(tallies: Sequence[Tally], percent: float) -> float:
+    return statistics.median(tally.percentile(200, percent) for tally in tallies)
+
+
+async def throughput(
+    service: Service, requests: list[bytes], rounds: int, seconds: float
+) -> tuple[list[str], float]:
+    """Rows of the table, and the ratio at the last number of connections."""
+    rows, ratio = [], float("nan")
+    live = itertools.repeat(get("/health/live"))
+    recommend = itertools.cycle(requests)
+    for n_connections in CONNECTIONS:
+        pairs: list[tuple[Tally, Tally]] = []
+        for _ in range(rounds):
+            constant, answers = [
+                await closed_loop(
+                    service.host, service.port, kind, n_connections=n_connections, seconds=seconds
+                )
+                for kind in (live, recommend)
+            ]
+            assert set(constant.seconds) == {200}
+            assert constant.n_failed == answers.n_failed == 0
+            pairs.append((constant, answers))
+        ratio = statistics.median(b.rate(200) / a.rate(200) for a, b in pairs)
+        for name, tallies in zip(("/health/live", "/v1/recommend"), zip(*pairs, strict=True), strict=True):
+            rate = statistics.median(tally.rate(200) for tally in tallies)
+            shed = sum(tally.count(503) for tally in tallies)
+            last = f"{ratio:.2f}" if name == "/v1/recommend" else ""
+            rows.append(
+                f"| {n_connections} | `{name}` | {rate:,.0f} | {ms(median_of(tallies, 50))} | "
+                f"{ms(median_of(tallies, 99))} | {shed} | {last} |"
+            )
+    return rows, ratio
+
+
+async def overload(service: Service, requests: list[bytes], rounds: int, seconds: float) -> list[str]:
+    recommend = itertools.cycle(requests)
+    measured = [
+        await closed_loop(service.host, service.port, recommend, n_connections=32, seconds=seconds)
+        for _ in range(rounds)
+    ]
+    capacity = statistics.median(tally.rate(200) for tally in measured)
+    rows = [f"Capacity (closed loop, 32 connections): {capacity:,.0f} answers a second.\n"]
+    rows += [
+        "| offered | requests/s sent | answered/s | shed/s | p50 ms | p99 ms | p99 ms of a shed one |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for times in OVERLOAD:
+        tallies = [
+            await open_loop(
+                service.host,
+                service.port,
+                recommend,
+                rate=times * capacity,
+                n_connections=OVERLOAD_CONNECTIONS,
+                seconds=seconds,
+            )
+            for _ in range(rounds)
+        ]
+        for tally in tallies:
+            assert tally.n_failed == 0
+            assert set(tally.seconds) <= {200, 503}
+        middle = statistics.median
+        sent = middle((tally.count(200) + tally.count(503)) / tally.elapsed for tally in tallies)
+        shed_seconds = (
+            middle(tally.percentile(503, 99) for tally in tallies if tally.count(503))
+            if any(tally.count(503) for tally in tallies)
+            else None
+        )
+        rows.append(
+            f"| {times:g}x | {sent:,.0f} | {middle(t.rate(200) for t in tallies):,.0f} | "
+            f"{middle(t.rate(503) for t in tallies):,.0f} | {ms(median_of(tallies, 50))} | "
+            f"{ms(median_of(tallies, 99))} | {'' if shed_seconds is None else ms(shed_seconds)} |"
+        )
+    return rows
+
+
+def memory(pid: int) -> dict[str, int]:
+    """Bytes: Rss, Pss, and what of them is the process' own."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    found = {name: int(kib) << 10 for name, kib in re.findall(r"^(\w+): +(\d+) kB", text, re.MULTILINE)}
+    return {
+        "rss": found["Rss"],
+        "pss": found["Pss"],
+        "own": found["Private_Clean"] + found["Private_Dirty"],
+    }
+
+
+async def workers_and_memory(bundle: Path, requests: list[bytes], seconds: float) -> list[str]:
+    tables = (bundle / "tables.bin").stat().st_size
+    rows = [
+        f"`tables.bin` of this bundle has {tables / 2**20:,.0f} MiB.\n",
+        "| workers | Σ RSS MiB | Σ PSS MiB | PSS of one | own to one | answers/s |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for n_workers in WORKERS:
+        with serving(bundle, "--workers", str(n_workers), "--max-concurrency", "256") as service:
+            # Every graph has been run by the golden rows; this touches the tables' every page besides.
+            tally = await closed_loop(
+                service.host, service.port, itertools.cycle(requests), n_connections=32, seconds=seconds
+            )
+            assert set(tally.seconds) == {200}
+            used = [memory(pid) for pid in service.workers()]
+        total = {name: sum(each[name] for each in used) / 2**20 for name in used[0]}
+        rows.append(
+            f"| {n_workers} | {total['rss']:,.0f} | {total['pss']:,.0f} | {total['pss'] / n_workers:,.0f} | "
+            f"{total['own'] / n_workers:,.0f} | {tally.rate(200):,.0f} |"
+        )
+    return rows
+
+
+def make_large(folder: Path) -> Path:
+    """A bundle with made-up ratings and large tables."""
+    rng = np.random.default_rng(0)
+    n_users, n_items, n_ratings = LARGE["n_users"], LARGE["n_items"], LARGE["n_ratings"]
+    items = np.concatenate([np.arange(1, n_items + 1), rng.integers(1, n_items + 1, n_ratings - n_items)])
+    users = np.concatenate([np.arange(1, n_users + 1), rng.integers(1, n_users + 1, n_ratings - n_users)])
+    rows = np.column_stack([users, items, rng.integers(1, 6, n_ratings)])
+    ratings = folder / "ratings.csv"
+    np.savetxt(ratings, rows, fmt="%d", delimiter=",", header="user,item,rating", comments="")
+    recsys = [sys.executable, "-m", "recsys"]
+    columns = ["--user-column", "user", "--item-column", "item", "--rating-column", "rating"]
+    training = ["--model", "dot-bias", "--factors", str(LARGE["n_factors"]), "--epochs", "1"]
+    training += ["--batch-size", "10000", "--duplicates", "last", "--output", str(folder / "run")]
+    subprocess.run([*recsys, "train", "--data", str(ratings), *columns, *training], check=True)
+    export = ["export", str(folder / "run"), "--output", str(folder / "bundle"), "--tables", "always"]
+    subprocess.run([*recsys, *export], check=True)
+    return folder / "bundle"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("bundle", nargs="?", type=Path, default=Path("artifacts/default"))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--large", type=Path)
+    arguments = parser.parse_args()
+    rounds, seconds = arguments.rounds, arguments.seconds
+
+    requests = asks(arguments.bundle)
+    with serving(arguments.bundle, "--max-concurrency", "64", "--threads", "1") as service:
+        table, ratio = uvloop.run(throughput(service, requests, rounds, seconds))
+    with serving(arguments.bundle, "--threads", "1") as service:
+        overloaded = uvloop.run(overload(service, requests, rounds, seconds))
+    with tempfile.TemporaryDirectory() as scratch:
+        large = arguments.large or make_large(Path(scratch))
+        used = uvloop.run(workers_and_memory(large, asks(large), seconds))
+        large_model = Recommender.load(large, "cpu").manifest.model
+    model = Recommender.load(arguments.bundle, "cpu").manifest.model
+    head = (
+        f"Bundle: {sizes(model)}. {rounds} rounds of {seconds:g} s; medians.\n"
+        f"{describe_machine('fastapi', 'uvicorn', 'uvloop', 'onnxruntime-gpu', 'onnxruntime')}"
+    )
+    RESULTS.write_text(
+        REPORT.format(
+            head=head,
+            table="\n".join(table),
+            ratio=f"{ratio:.2f}",
+            bound=f"{BOUND:g}",
+            overload="\n".join(overloaded),
+            memory="\n".join(used),
+            large=sizes(large_model),
+        )
+    )
+    print(RESULTS.read_text())
+    if ratio < BOUND:
+        sys.exit(f"recommendations came {ratio:.2f} times as often as a constant, less than {BOUND}")
+
+
+REPORT = """# `recsys serve` under load
+
+`python benchmarks/bench_http.py`
+
+{head}
+
+The load generator runs on the same CPUs, so what two CPUs give is the service and its clients together.
+
+## One worker, one-user recommendations beside a constant
+
+`/v1/recommend`, ten items, seen items left out; `/health/live` passes the same server, middleware and router.
+Closed loop. Under load, recommendations that wait are computed together; one connection alone never waits.
+
+| connections | route | answers/s | p50 ms | p99 ms | shed | ratio |
+| --- | --- | --- | --- | --- | --- | --- |
+{table}
+
+Recommendations to constants at the most connections: **{ratio}** (bound: at least {bound}).
+
+## Overload
+
+One worker, `--max-concurrency 32` (the default), open loop over 256 connections: requests come at their rate
+whatever happens, and latency counts from when one was due. Shed ones get 503 at once.
+
+{overload}
+
+## Workers and memory
+
+{large}; tables in one file that ONNX Runtime maps. PSS counts a page that n processes share as 1/n to each.
+
+{memory}
+"""
+
+
+if __name__ == "__main__":
+    main()

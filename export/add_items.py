@@ -16,7 +16,7 @@ from export.arrays import DotArrays
 from export.bundle import current_versions, describe_failures
 from export.contents import describe_graph, list_files, list_tables, write_conformance, write_graphs
 from export.errors import ParityError
-from export.fold_in_choice import sample_histories
+from export.fold_in_choice import enough_steps, sample_histories
 from export.graphs.build import IR_VERSION, OPSET
 from export.graphs.recommend_by_id import IdTables
 from export.item_rows import Choice, choose_regularization, with_items
@@ -95,21 +95,20 @@ def add_items(
         seen = write_more_seen(folder, bundle, new)
 
         progress("writing graphs")
+        sample = _sample(manifest, len(new.items), seen)
+        fold_in = _fold_in(manifest.fold_in, arrays, sample)
         top_k = manifest.graphs["recommend"].top_k
         assert top_k is not None  # open_bundle has checked it
         ids = _id_tables(folder, users, len(arrays.item_factors) - 1) if BY_ID in manifest.graphs else None
-        graphs = build_graphs(module, arrays, top_k, manifest.fold_in, ids)
+        graphs = build_graphs(module, arrays, top_k, fold_in, ids)
         expected = {name: initializers(model) for name, model in graphs.items()}
         write_graphs(folder, graphs, "always" if TABLES_NAME in manifest.files else "auto")
         low, high = manifest.model.score_range or manifest.data.ratings_range
-        write_conformance(folder, arrays, seen.of_user, high - low, top_k, manifest.fold_in, ids)
+        write_conformance(folder, arrays, seen.of_user, high - low, top_k, fold_in, ids)
 
         progress("verifying")
         _check_unchanged(bundle, folder)
-        sample = _sample(manifest, len(new.items), seen)
-        parity = verify_folder(
-            folder, expected, module, arrays, sample, high - low, top_k, manifest.fold_in, ids
-        )
+        parity = verify_folder(folder, expected, module, arrays, sample, high - low, top_k, fold_in, ids)
         if not parity.passed:
             raise ParityError(f"no bundle was written: {describe_failures(parity)}")
         made = msgspec.structs.replace(
@@ -118,6 +117,7 @@ def add_items(
             ir_version=IR_VERSION,
             model=msgspec.structs.replace(manifest.model, n_items=manifest.model.n_items + len(new.items)),
             parity=parity,
+            fold_in=fold_in,
             graphs={name: describe_graph(name, model) for name, model in graphs.items()},
             tables=list_tables(expected),
             files=list_files(folder),
@@ -147,6 +147,14 @@ def _module(manifest: m.Manifest, arrays: DotArrays) -> nn.Module:
     tables = {name: getattr(arrays, name) for name in module.state_dict()}
     module.load_state_dict({name: torch.from_numpy(table.copy()) for name, table in tables.items()})
     return module.eval()
+
+
+def _fold_in(base: m.FoldIn | None, arrays: DotArrays, sample: Sample) -> m.FoldIn | None:
+    """The ridge of the base, with more steps where histories with new items need them to be solved."""
+    if base is None:
+        return None
+    steps = enough_steps(arrays, sample.histories, base.regularization, base.steps)
+    return msgspec.structs.replace(base, steps=steps)
 
 
 def _id_tables(folder: Path, users: IdIndex, n_items: int) -> IdTables:

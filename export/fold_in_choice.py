@@ -52,14 +52,29 @@ def choose_fold_in(arrays: DotArrays, histories: list[History]) -> FoldIn:
     if histories:
         rmses = [_held_out_rmse(arrays, histories, candidate) for candidate in REGULARIZATIONS]
         best, best_rmse = REGULARIZATIONS[int(np.argmin(rmses))], min(rmses)
-    for steps in STEPS:
-        if max_factor_error(arrays, histories, best, steps) <= FACTOR_TOLERANCE:
-            return FoldIn(
-                regularization=best, steps=steps, held_out_rmse=best_rmse, n_held_out_users=len(histories)
-            )
+    return FoldIn(
+        regularization=best,
+        steps=enough_steps(arrays, histories, best),
+        held_out_rmse=best_rmse,
+        n_held_out_users=len(histories),
+    )
+
+
+def enough_steps(
+    arrays: DotArrays, histories: list[History], regularization: float, fewest: int = STEPS[0]
+) -> int:
+    """The fewest steps, from `fewest` on, with which the graph agrees with the solver on these histories.
+
+    Raises:
+        ParityError: no number of steps does; the item table is too ill-conditioned.
+    """
+    for steps in (fewest, *(more for more in STEPS if more > fewest)):
+        if max_factor_error(arrays, histories, regularization, steps) <= FACTOR_TOLERANCE:
+            return steps
     raise ParityError(
-        f"{STEPS[-1]} conjugate-gradient steps do not reach {FACTOR_TOLERANCE} at regularization {best}: "
-        f"the item factors are too ill-conditioned for fold-in in float32. Train with more weight decay."
+        f"{STEPS[-1]} conjugate-gradient steps do not reach {FACTOR_TOLERANCE} at regularization "
+        f"{regularization}: the item factors are too ill-conditioned for fold-in in float32. Train with more "
+        f"weight decay."
     )
 
 

@@ -60,6 +60,12 @@ class Team:
         if self.size > 1:
             dist.barrier()
 
+    def align(self, model: nn.Module) -> None:
+        """Give every rank the lead's buffers: batch norm's averages, which follow a rank's own rows."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
     def parallel(self, model: nn.Module) -> nn.Module:
         """The module whose backward pass averages the gradients of all ranks."""
         return DistributedDataParallel(model) if self.size > 1 else model

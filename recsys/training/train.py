@@ -172,6 +172,7 @@ def _fit(
             train_loss = train_epoch(
                 model, forward, optimizer, data, info.training, number, reporter.on_progress, team
             )
+        team.align(model)  # so that what is measured is what is written
         if kept:
             kept.restore(model)
         average_untrained_rows(model, trained_users, trained_items | kept.items if kept else trained_items)

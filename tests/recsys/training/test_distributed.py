@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from recsys.errors import ConfigError
+from recsys.models.scoring import score_pairs
 from recsys.training.checkpoint import load_run
 from recsys.training.config import TrainingConfig
 from recsys.training.device import choose_device
@@ -110,6 +111,23 @@ def test_a_killed_process_stops_the_team_and_the_run_resumes(
     state = unbroken.model().state_dict()
     for name, tensor in resumed.model().state_dict().items():
         assert torch.equal(tensor, state[name]), name
+
+
+def test_what_is_measured_is_what_is_written(ratings: Path, tmp_path: Path) -> None:
+    """Batch norm's averages follow a rank's own rows, and each rank measures a share."""
+    output = tmp_path / "run"
+    ranks = start_ranks(
+        ratings, output, "--model", "mlp", "--batch-norm", "--dropout", "0.1", "--epochs", "2"
+    )
+    said = [rank.communicate(timeout=100) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], said
+    run = load_run(output)
+    data, valid = run.interactions(), run.split().valid
+    scores = score_pairs(
+        run.model(), *(index[valid].astype(np.int64) for index in (data.user_index, data.item_index))
+    )
+    errors = scores.astype(np.float64) - data.ratings[valid]
+    assert run.info.metrics["rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)), abs=1e-6)
 
 
 def test_shares_cover_every_row_once() -> None:

@@ -5,8 +5,8 @@
 The load generator (http_load.py) runs on the same machine and takes a core of its own while it can. The
 bound: recommendations at least half as often as /health/live, at 64 connections, from the same process.
 
-Memory is measured on a bundle whose tables are large and lie in one file; without --large one is made (a
-minute or more).
+Memory is measured on a bundle whose tables are large and lie in one file; without --large one is made (some
+minutes).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CONNECTIONS = (1, 16, 64)
 OVERLOAD = (0.5, 1, 2, 5)
 OVERLOAD_CONNECTIONS = 256
 WORKERS = (1, 2, 4)
-LARGE = {"n_users": 20_000, "n_items": 20_000, "n_ratings": 100_000, "n_factors": 256}
+LARGE = {"n_users": 20_000, "n_items": 30_000, "n_ratings": 150_000, "n_factors": 128}
 
 
 @dataclass
@@ -176,11 +176,12 @@ async def workers_and_memory(bundle: Path, requests: list[bytes], seconds: float
     tables = (bundle / "tables.bin").stat().st_size
     rows = [
         f"`tables.bin` of this bundle has {tables / 2**20:,.0f} MiB.\n",
-        "| workers | Σ RSS MiB | Σ PSS MiB | PSS of one | own to one | answers/s |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| workers | tables | Σ RSS MiB | Σ PSS MiB | PSS of one | own to one | answers/s |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for n_workers in WORKERS:
-        with serving(bundle, "--workers", str(n_workers), "--max-concurrency", "256") as service:
+    for n_workers, share in itertools.product(WORKERS, ("--no-share-tables", "--share-tables")):
+        options = ["--workers", str(n_workers), "--threads", "1", "--max-concurrency", "256", share]
+        with serving(bundle, *options) as service:
             # Every graph has been run by the golden rows; this touches the tables' every page besides.
             tally = await closed_loop(
                 service.host, service.port, itertools.cycle(requests), n_connections=32, seconds=seconds
@@ -189,7 +190,7 @@ async def workers_and_memory(bundle: Path, requests: list[bytes], seconds: float
             used = [memory(pid) for pid in service.workers()]
         total = {name: sum(each[name] for each in used) / 2**20 for name in used[0]}
         rows.append(
-            f"| {n_workers} | {total['rss']:,.0f} | {total['pss']:,.0f} | {total['pss'] / n_workers:,.0f} | "
+            f"| {n_workers} | `{share}` | {total['rss']:,.0f} | {total['pss']:,.0f} | {total['pss'] / n_workers:,.0f} | "
             f"{total['own'] / n_workers:,.0f} | {tally.rate(200):,.0f} |"
         )
     return rows

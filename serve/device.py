@@ -28,7 +28,9 @@ INSTALL = (
 )
 
 
-def open_session(path: Path, device: Device = "auto", *, threads: int | None = None) -> InferenceSession:
+def open_session(
+    path: Path, device: Device = "auto", *, threads: int | None = None, share_tables: bool = False
+) -> InferenceSession:
     """A session for one graph on the device that was asked for.
 
     "auto" takes CUDA where it truly works, else the CPU, silently and in no time on a machine without a GPU.
@@ -38,6 +40,8 @@ def open_session(path: Path, device: Device = "auto", *, threads: int | None = N
         path: The graph.
         device: "auto", "cpu" or "cuda".
         threads: Threads of one call on the CPU; by default the CPUs that this process may use.
+        share_tables: On the CPU, leave tables that lie in a file of their own as they are mapped, so that
+            processes share their pages, rather than copy them into the layout that large batches like best.
 
     Raises:
         DeviceError: "cuda" is not really there.
@@ -47,18 +51,18 @@ def open_session(path: Path, device: Device = "auto", *, threads: int | None = N
     if device not in get_args(Device):
         raise RequestError(f"device must be one of {', '.join(get_args(Device))}, got {device!r}")
     if device == "cpu" or (device == "auto" and not has_cuda_gpu()):
-        return _open(path, [CPU], threads)
+        return _open(path, [CPU], threads, share_tables)
     import onnxruntime
 
     if CUDA not in onnxruntime.get_available_providers():
         if device == "auto":
-            return _open(path, [CPU], threads)
+            return _open(path, [CPU], threads, share_tables)
         raise DeviceError(f"device='cuda': this onnxruntime is built without CUDA. {INSTALL}")
     try:
         session = _open_on_cuda(path, threads)
     except BundleError as error:
         # The graph's fault, or the device's? The CPU tells, and serves "auto".
-        session = _open(path, [CPU], threads)
+        session = _open(path, [CPU], threads, share_tables)
         if device == "cuda":
             raise DeviceError(f"device='cuda', but CUDA fails: {error.__cause__}. {INSTALL}") from error
     if device == "cuda" and session_device(session) != "cuda":
@@ -136,7 +140,9 @@ def _open_on_cuda(path: Path, threads: int | None) -> InferenceSession:
         onnxruntime.set_default_logger_severity(LOG_WARNINGS)
 
 
-def _open(path: Path, providers: list[Any], threads: int | None) -> InferenceSession:
+def _open(
+    path: Path, providers: list[Any], threads: int | None, share_tables: bool = False
+) -> InferenceSession:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -144,6 +150,8 @@ def _open(path: Path, providers: list[Any], threads: int | None) -> InferenceSes
     options.intra_op_num_threads = threads or available_cpus()
     options.inter_op_num_threads = 1
     options.log_severity_level = LOG_ERRORS
+    if share_tables:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     refusals = (
         state.Fail,
         state.InvalidArgument,

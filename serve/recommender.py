@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Unknown = Literal["average", "error"]
 T = TypeVar("T")
 
+TABLES_NAME = "tables.bin"
+
 # A run scores every item for each of its users at once. Larger batches are cut into runs of this many users,
 # and of this many scores (64 MiB), so that memory stays bounded; throughput no longer grows beyond either.
 ROWS_PER_RUN = 256
@@ -61,9 +63,18 @@ class Scores:
 class Recommender:
     """Answers from a bundle. Any number of threads may share one; a forked process must load its own."""
 
-    def __init__(self, bundle: Bundle, device: Device = "auto", *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: Device = "auto",
+        *,
+        threads: int | None = None,
+        share_tables: bool = False,
+    ) -> None:
         self.bundle = bundle
         self._threads = threads
+        # Tables inside the graphs' own files are never mapped, so there is nothing to share.
+        self._share_tables = share_tables and TABLES_NAME in bundle.manifest.files
         self._device: Device = "cpu" if device == "auto" and not has_cuda_gpu() else device
         self._lock = threading.RLock()
         self._parts: dict[str, Any] = {}
@@ -72,11 +83,19 @@ class Recommender:
             self._device = session_device(self._session("recommend"))
 
     @classmethod
-    def load(cls, path: str | Path, device: Device = "auto", *, threads: int | None = None) -> Recommender:
+    def load(
+        cls,
+        path: str | Path,
+        device: Device = "auto",
+        *,
+        threads: int | None = None,
+        share_tables: bool = False,
+    ) -> Recommender:
         """Check the bundle at `path` (a folder, or a link to one) and make it ready to answer.
 
         Graphs and tables of ids are loaded at their first use. `threads` is what one call takes on the CPU;
-        by default, all the CPUs that this process may use.
+        by default, all the CPUs that this process may use. `share_tables` leaves what lies in `tables.bin` in
+        pages that processes on the CPU share, at some cost for large batches.
 
         Raises:
             BundleError: it is not a whole bundle that can be trusted.
@@ -85,7 +104,7 @@ class Recommender:
         """
         if device not in get_args(Device):
             raise RequestError(f"device must be one of {', '.join(get_args(Device))}, got {device!r}")
-        return cls(open_bundle(path), device, threads=threads)
+        return cls(open_bundle(path), device, threads=threads, share_tables=share_tables)
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:
@@ -351,7 +370,7 @@ class Recommender:
 
     def _open_session(self, graph: str) -> InferenceSession:
         path = self.bundle.path / self.manifest.graphs[graph].file
-        session = open_session(path, self._device, threads=self._threads)
+        session = open_session(path, self._device, threads=self._threads, share_tables=self._share_tables)
         inputs, outputs = CONTRACTS[graph]
         for found, promised in ((session.get_inputs(), inputs), (session.get_outputs(), outputs)):
             kinds = {"tensor(int64)": "int64", "tensor(float)": "float32"}

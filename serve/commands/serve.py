@@ -61,6 +61,11 @@ def _read_token(token_file: Path | None) -> str | None:
     help="CPU threads of one answer; by default this machine's CPUs shared out to the workers.",
 )
 @click.option(
+    "--share-tables/--no-share-tables",
+    default=None,
+    help="Workers share the pages of tables.bin, at some speed; by default where there are several.",
+)
+@click.option(
     "--max-concurrency",
     type=click.IntRange(min=1),
     help="Requests that wait or are at work in a worker; more are answered 503 (default 32).",
@@ -95,6 +100,7 @@ def serve(
     engine: str,
     address: str | None,
     threads: int | None,
+    share_tables: bool | None,
     token_file: Path | None,
     admin_port: int | None,
     device: str,
@@ -122,6 +128,7 @@ def serve(
         bundle=bundle.absolute(),
         device=device,  # type: ignore[arg-type]
         threads=threads or max(1, available_cpus() // workers),
+        share_tables=workers > 1 if share_tables is None else share_tables,
         token=token,
         **{name: value for name, value in limits.items() if value is not None},  # type: ignore[arg-type]
     )

@@ -52,7 +52,9 @@ class Model:
         return work() if self.is_quick else await asyncio.to_thread(work)
 
 
-def load_model(folder: Path, device: Device, threads: int | None = None) -> Model:
+def load_model(
+    folder: Path, device: Device, threads: int | None = None, *, share_tables: bool = False
+) -> Model:
     """Load the bundle in `folder`, check it, and touch every part that a request needs.
 
     The checks are those of `open_bundle` (every checksum) and every golden row, on the device that will
@@ -62,7 +64,7 @@ def load_model(folder: Path, device: Device, threads: int | None = None) -> Mode
         BundleError: it is not whole, or does not answer as its golden rows say.
         DeviceError: device="cuda", and it is not really there.
     """
-    recommender = Recommender.load(folder, device, threads=threads)
+    recommender = Recommender.load(folder, device, threads=threads, share_tables=share_tables)
     n_cases = check_golden_rows(recommender.bundle, recommender.run_graph)
     recommender.recommend(recommender.users.one_id(1), 1)
     recommender.items.ids.lookup_one(recommender.items.ids.one_id(1))

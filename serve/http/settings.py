@@ -18,6 +18,8 @@ class Settings:
     device: Device = "auto"
     threads: int | None = None
     """CPU threads of one answer; None: all the CPUs that the process may use."""
+    share_tables: bool = False
+    """Leave the tables of `tables.bin` in pages that workers share; for more than one of them."""
     token: str | None = field(default=None, repr=False)
     """Bearer token that every route but health asks for; None: no route asks."""
     max_concurrency: int = 32

@@ -11,6 +11,7 @@ import logging
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -69,12 +70,9 @@ class Worker:
     async def _obey(self, order: Order, writer: asyncio.StreamWriter) -> None:
         try:
             if order.do == "load":
-                folder, device, threads = (
-                    Path(order.bundle or ""),
-                    self.settings.device,
-                    self.settings.threads,
-                )
-                self.next = await asyncio.to_thread(load_model, folder, device, threads)
+                folder, settings = Path(order.bundle or ""), self.settings
+                load = partial(load_model, share_tables=settings.share_tables)
+                self.next = await asyncio.to_thread(load, folder, settings.device, settings.threads)
             elif order.do == "swap" and self.next is not None:
                 self.current.swap(self.next)
                 self.next = None

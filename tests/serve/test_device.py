@@ -29,6 +29,16 @@ def test_cpu_is_cpu() -> None:
     assert open_session(GRAPH, "cpu", threads=1).get_session_options().intra_op_num_threads == 1
 
 
+def test_tables_may_be_left_as_they_are_mapped() -> None:
+    entry = "session.disable_prepacking"
+    shared, own = (open_session(GRAPH, "cpu", share_tables=share) for share in (True, False))
+    assert shared.get_session_options().get_session_config_entry(entry) == "1"
+    with pytest.raises(RuntimeError, match=entry):
+        own.get_session_options().get_session_config_entry(entry)
+    for left, right in zip(run(shared, FEEDS), run(own, FEEDS), strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-5)
+
+
 def test_both_ways_to_call_a_graph_agree() -> None:
     session = open_session(GRAPH, "cpu")
     for plain, bound in zip(run(session, FEEDS), run_bound(session, FEEDS, "cpu"), strict=True):

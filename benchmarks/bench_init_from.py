@@ -74,8 +74,8 @@ def main() -> None:
         "",
         f"`python benchmarks/bench_init_from.py --seeds {arguments.seeds}`",
         "",
-        "MovieLens latest-small, a tenth of the users as the new site, batch 64, all else by default. RMSE on "
-        "a fifth of its ratings; medians over the seeds, and the least and the most gained.",
+        "MovieLens latest-small, a tenth of the users as the new site, batch 64, all else by default. RMSE "
+        "on a fifth of its ratings; medians over the seeds, and the least and the most gained.",
         "",
         "| model | epochs | from nothing | from tables | gained |",
         "| --- | --- | --- | --- | --- |",

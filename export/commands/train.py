@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from recsys.commands import train as plain
 
@@ -32,6 +33,8 @@ def train(ctx: click.Context, /, init_from: Path | None, match_items: Any, **opt
     """See the command of `recsys`."""
     own = {name: options.pop(name) for name in ("output", "device", "compile", "resume", "overwrite")}
     pretrained = None
+    if init_from is None and ctx.get_parameter_source("match_items") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--match-items says how to start --init-from a model: name one.")
     if init_from is not None:
         from export.pretrained import read_pretrained
 

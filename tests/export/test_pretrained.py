@@ -162,6 +162,10 @@ def test_what_does_not_fit_is_refused(elsewhere: Path, tmp_path: Path) -> None:
     del untitled.items["title"]
     with pytest.raises(ConfigError, match=r"site 7 has no titles"):
         match_items(source, untitled, "title")
+    stars = site(5, 9, 0.9, slice(0, 10))
+    stars = Interactions(**{**vars(stars), "ratings": stars.ratings * 20})
+    with pytest.raises(ConfigError, match=r"ratings from 20 to 100, and .* scores from 0.5 to 5.5"):
+        match_items(source, stars, "id")
     with pytest.raises(ConfigError, match=r"is neither a run nor a bundle"):
         read_pretrained(tmp_path)
 
@@ -197,6 +201,9 @@ def test_the_command_says_what_matched(elsewhere: Path, tmp_path: Path) -> None:
     again = recsys("--output", tmp_path / "run", "--resume", "--init-from", elsewhere)
     assert again.exit_code == 2
     assert "leave out --init-from" in again.output
+    alone = recsys("--output", tmp_path / "other", "--match-items", "title")
+    assert alone.exit_code == 2
+    assert "--match-items says how to start --init-from" in alone.output
 
 
 def test_the_average_is_what_an_unknown_user_gets() -> None:

@@ -36,7 +36,7 @@ RESULTS = Path(__file__).parent / "results" / "http.md"
 BOUND = 0.5
 CONNECTIONS = (1, 16, 64)
 OVERLOAD = (0.5, 1, 2, 5)
-OVERLOAD_CONNECTIONS = 256
+OVERLOAD_CONNECTIONS = 128
 WORKERS = (1, 2, 4)
 LARGE = {"n_users": 20_000, "n_items": 30_000, "n_ratings": 150_000, "n_factors": 128}
 
@@ -190,8 +190,8 @@ async def workers_and_memory(bundle: Path, requests: list[bytes], seconds: float
             used = [memory(pid) for pid in service.workers()]
         total = {name: sum(each[name] for each in used) / 2**20 for name in used[0]}
         rows.append(
-            f"| {n_workers} | `{share}` | {total['rss']:,.0f} | {total['pss']:,.0f} | {total['pss'] / n_workers:,.0f} | "
-            f"{total['own'] / n_workers:,.0f} | {tally.rate(200):,.0f} |"
+            f"| {n_workers} | `{share}` | {total['rss']:,.0f} | {total['pss']:,.0f} | "
+            f"{total['pss'] / n_workers:,.0f} | {total['own'] / n_workers:,.0f} | {tally.rate(200):,.0f} |"
         )
     return rows
 
@@ -277,7 +277,7 @@ Recommendations to constants at the most connections: **{ratio}** (bound: at lea
 
 ## Overload
 
-One worker, `--max-concurrency 32` (the default), open loop over 256 connections: requests come at their rate
+One worker, `--max-concurrency 64` (the default), open loop over 128 connections: requests come at their rate
 whatever happens, and latency counts from when one was due. Shed ones get 503 at once.
 
 {overload}

@@ -68,7 +68,7 @@ def _read_token(token_file: Path | None) -> str | None:
 @click.option(
     "--max-concurrency",
     type=click.IntRange(min=1),
-    help="Requests that wait or are at work in a worker; more are answered 503 (default 32).",
+    help="Requests that wait or are at work in a worker; more are answered 503 (default 64).",
 )
 @click.option("--max-body-bytes", type=click.IntRange(min=1), help="Largest request body (default 1 MiB).")
 @click.option(

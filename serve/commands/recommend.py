@@ -1,11 +1,14 @@
-"""`recsys recommend`: the best items for a user."""
+"""`recsys recommend`: the best items for a user, or for many."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from serve.commands.batch_options import BATCH_ONLY, batch_options, run_and_report
 from serve.commands.options import (
     bundle_argument,
     device_option,
@@ -19,31 +22,97 @@ from serve.commands.options import (
 
 @click.command()
 @bundle_argument
-@click.option("--user-id", required=True, help="The user, by the id that the data has.")
+@click.option("--user-id", help="One user, by the id that the data has.")
+@click.option(
+    "--input", help="Many users: a Parquet, CSV or TSV file, a folder, or a quoted glob, with user_id."
+)
+@click.option("--all-users", is_flag=True, help="Every user of the bundle.")
 @top_k_option
 @click.option("--include-seen", is_flag=True, help="List items that the user has rated, too.")
+@click.option("--explode", is_flag=True, help="Many users: one row for each item, not for each user.")
 @click.option(
     "--unknown",
-    type=click.Choice(["average", "error"]),
+    type=click.Choice(["average", "null", "error"]),
     default="average",
     show_default=True,
-    help="What a user who is not in the bundle gets: the average user's list, or an error.",
+    help="A user who is not in the bundle: the average user's list, none (many users only), or an error.",
 )
+@batch_options
 @device_option
 @json_option
+@click.pass_context
 def recommend(
-    bundle: Path, user_id: str, top_k: int, include_seen: bool, unknown: str, device: str, as_json: bool
+    ctx: click.Context,
+    /,
+    bundle: Path,
+    user_id: str | None,
+    input: str | None,
+    all_users: bool,
+    top_k: int,
+    include_seen: bool,
+    explode: bool,
+    unknown: Any,
+    output: Path | None,
+    device: Any,
+    as_json: bool,
+    **options: Any,
 ) -> None:
-    """Recommend items to a user of BUNDLE.
+    """Recommend items of BUNDLE to a user, or to many.
+
+    For one user the list is printed. For many, a folder is written: one row for each user with item_ids and
+    scores, best first; memory does not grow with the input, and a stopped job goes on with --resume.
 
     \b
+    Examples:
       recsys recommend artifacts/default --user-id 42 -k 10
+      recsys recommend artifacts/default --all-users --output lists
+      recsys recommend artifacts/default --input users.csv --output lists --explode --format csv
     """
+    if (user_id is not None) + (input is not None) + all_users != 1:
+        raise click.UsageError("Take one of --user-id, --input and --all-users.")
+    if user_id is not None:
+        _check_for_one(ctx, output)
+        _recommend_to_one(bundle, user_id, top_k, include_seen, unknown, device, as_json)
+        return
+    if output is None:
+        raise click.UsageError("Many users need --output, the folder to make.")
+    from serve.batch.job import Job
+    from serve.batch.recommend import Recommend
+
+    task = Recommend(top_k=top_k, exclude_seen=not include_seen, explode=explode, unknown=unknown)
+    job = Job(
+        task=task,
+        bundle=str(bundle),
+        input=input,
+        output=str(output),
+        device=device,
+        **{
+            name: options[name]
+            for name in ("format", "on_bad_row", "max_bad_rows", "part_rows", "batch_rows")
+        },
+    )
+    run_and_report(job, options, as_json)
+
+
+def _check_for_one(ctx: click.Context, output: Path | None) -> None:
+    """Refuse what only a batch can do, rather than leave it out silently."""
+    if output is not None:
+        raise click.UsageError("--output is for many users: --input or --all-users.")
+    if ctx.params["unknown"] == "null":
+        raise click.UsageError("--unknown null is for many users: --input or --all-users.")
+    for name in ("explode", *(option for option in BATCH_ONLY if option != "output")):
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} is for many users: --input or --all-users.")
+
+
+def _recommend_to_one(
+    bundle: Path, user_id: str, top_k: int, include_seen: bool, unknown: Any, device: Any, as_json: bool
+) -> None:
     from serve.recommender import Recommender
 
-    recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
+    recommender = Recommender.load(bundle, device)
     user = recommender.users.parse(user_id)
-    ranking = recommender.recommend(user, top_k, exclude_seen=not include_seen, unknown=unknown)  # type: ignore[arg-type]
+    ranking = recommender.recommend(user, top_k, exclude_seen=not include_seen, unknown=unknown)
     entries = listed(ranking, recommender.items)
     if as_json:
         print_json({"user_id": user, "known": ranking.known, "items": entries})

@@ -1,0 +1,147 @@
+"""Rows of a CSV or TSV file. Cells stay the text that they are; only ids are read as what the bundle has."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from serve.batch.records import boundaries, trimmed
+from serve.batch.source import BadRow, Cut, Rows
+from serve.errors import InputError
+
+if TYPE_CHECKING:
+    from pyarrow.csv import InvalidRow
+
+MAX_HEADING_BYTES = 1 << 20
+MAX_BATCH_BYTES = 256 << 20
+BOM = b"\xef\xbb\xbf"
+
+
+class CsvSource:
+    """A CSV file (RFC 4180, UTF-8, a heading); tab-separated where its name ends in .tsv.
+
+    Every column is text, so that 007 stays 007, and nothing is guessed from the first rows.
+
+    Raises:
+        InputError: no heading, or one that names a column twice.
+    """
+
+    is_text = True
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        names, self._body = self._heading()
+        self._stop = max(self._body, trimmed(path))
+        self.schema = pa.schema([pa.field(name, pa.string()) for name in names])
+
+    def cuts(self, part_rows: int) -> Iterator[Cut]:
+        """See Source. `start` and `stop` are bytes."""
+        start, found = self._body, False
+        for end, n_rows in boundaries(self._path, start, self._stop, part_rows):
+            yield Cut(start, end, n_rows)
+            start, found = end, True
+        if not found:
+            yield Cut(start, start, 0)
+
+    def read(self, start: int, stop: int, first_row: int, batch_rows: int) -> Iterator[Rows]:
+        """See Source."""
+        row = first_row
+        with self._path.open("rb") as file:
+            file.seek(start)
+            offset = start
+            for end, n_rows in boundaries(self._path, start, stop, batch_rows):
+                if end - offset > MAX_BATCH_BYTES:
+                    raise InputError(
+                        f"{self._path}: {n_rows} records from row {row} take {end - offset:,} bytes. Lower "
+                        f"--batch-rows, or look for a quote that is never closed."
+                    )
+                yield self._parse(file.read(end - offset), row, n_rows)
+                offset, row = end, row + n_rows
+
+    def _parse(self, block: bytes, first_row: int, n_rows: int) -> Rows:
+        """One block of whole records."""
+        import pyarrow.csv as pa_csv
+
+        wrong: list[BadRow] = []
+        skipped: list[int] = []
+
+        def skip(found: InvalidRow) -> str:
+            skipped.append(found.number - 1)
+            reason = f"{found.actual_columns} cells where the heading has {found.expected_columns}"
+            wrong.append(BadRow(str(self._path), first_row + found.number - 1, None, reason, found.text))
+            return "skip"
+
+        names = self.schema.names
+        try:
+            table = pa_csv.read_csv(
+                pa.BufferReader(block),
+                read_options=pa_csv.ReadOptions(
+                    column_names=names, use_threads=False, block_size=len(block) + 1
+                ),
+                parse_options=pa_csv.ParseOptions(
+                    delimiter=self._delimiter,
+                    newlines_in_values=True,
+                    ignore_empty_lines=False,
+                    invalid_row_handler=skip,
+                ),
+                # Bytes at first: a cell that isn't UTF-8 is one bad row, not the end of the job.
+                convert_options=pa_csv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{self._path}, from row {first_row}: {error}") from None
+        if len(table) + len(skipped) != n_rows:
+            raise InputError(
+                f"{self._path}: from row {first_row} there are {n_rows} lines outside quotes, but "
+                f"{len(table) + len(skipped)} records. Quotes must surround whole cells, and lines must end "
+                f"in \\n or \\r\\n."
+            )
+        numbers = np.delete(np.arange(first_row, first_row + n_rows), skipped)
+        return self._decoded(table, numbers, wrong)
+
+    def _decoded(self, table: pa.Table, numbers: np.ndarray, wrong: list[BadRow]) -> Rows:
+        """The table as text, without the rows that have a cell which is not UTF-8."""
+        try:
+            return Rows(table.cast(self.schema), numbers, wrong)
+        except pa.ArrowInvalid:
+            pass
+        good = np.ones(len(table), bool)
+        for name in self.schema.names:
+            for place, value in enumerate(table.column(name).to_pylist()):
+                if good[place] and not _is_utf8(value):
+                    good[place] = False
+                    shown = value.decode("utf-8", "backslashreplace")
+                    wrong.append(BadRow(str(self._path), int(numbers[place]), name, "not UTF-8", shown))
+        wrong.sort(key=lambda row: row.row)
+        return Rows(table.filter(pa.array(good)).cast(self.schema), numbers[good], wrong)
+
+    def _heading(self) -> tuple[list[str], int]:
+        """Column names, and the offset of the first row."""
+        with self._path.open("rb") as file:
+            start = len(BOM) if file.read(len(BOM)) == BOM else 0
+            file.seek(0)
+            beginning = file.read(MAX_HEADING_BYTES)
+        end, _ = next(boundaries(self._path, start, len(beginning), 1), (0, 0))
+        try:
+            line = beginning[start:end].decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self._path}: its heading is not UTF-8 ({error.reason}).") from None
+        names: list[Any] = next(csv.reader([line.rstrip("\r\n")], delimiter=self._delimiter), [])
+        if not names:
+            raise InputError(f"{self._path} is empty: its first line must name its columns.")
+        return names, end
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,78 @@
+"""Ids of an input as the bundle has them, and the rows whose id is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from serve.errors import InputError
+from serve.ids import IdIndex
+
+
+class Wrong(NamedTuple):
+    """A row of the table whose id is none."""
+
+    place: int
+    column: str
+    reason: str
+    value: int | str | None
+
+
+def check_id_column(source: str, schema: pa.Schema, ids: IdIndex, is_text: bool) -> None:
+    """Refuse an input without the column, or with one that can't hold such ids.
+
+    Raises:
+        InputError: so it is.
+    """
+    if ids.name not in schema.names:
+        raise InputError(f"{source} has no column {ids.name}. It has: {', '.join(schema.names)}.")
+    kind = schema.field(ids.name).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if is_text or (_is_string(kind) if ids.is_string else pa.types.is_integer(kind)):
+        return
+    raise InputError(f"{source}: {ids.name} is {kind}, and the bundle's ids are {ids.type_name}. Convert it.")
+
+
+def read_ids(column: pa.ChunkedArray, ids: IdIndex, is_text: bool) -> tuple[pa.Array, list[Wrong]]:
+    """One column: the ids as int64 or string [n], null where there is none; and what is wrong with those."""
+    combined = column.combine_chunks()
+    array = pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    target = pa.string() if ids.is_string else pa.int64()
+    if is_text:
+        array = pc.if_else(pc.equal(array, ""), pa.scalar(None, array.type), array)
+    try:
+        read = array.cast(target)
+    except pa.ArrowInvalid:  # not all of them are numbers, or fit into 64 bits
+        read = _each(array, _integer)
+    if not read.null_count:
+        return read, []
+    places = np.flatnonzero(read.is_null().to_numpy(zero_copy_only=False)).tolist()
+    values = array.take(pa.array(places)).to_pylist()
+    wrong = []
+    for place, value in zip(places, values, strict=True):
+        reason = "no id" if value is None else f"not {ids.type_name}"
+        wrong.append(Wrong(place, ids.name, reason, value))
+    return read, wrong
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _each(array: pa.Array, read: Callable[[Any], int | None]) -> pa.Array:
+    return pa.array([read(value) for value in array.to_pylist()], pa.int64())
+
+
+def _integer(value: Any) -> int | None:
+    try:
+        number = int(value) if isinstance(value, int) or value.lstrip("-").isdecimal() else None
+    except (AttributeError, ValueError):
+        return None
+    return number if number is not None and -(1 << 63) <= number < 1 << 63 else None

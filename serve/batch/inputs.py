@@ -1,0 +1,120 @@
+"""The files of an input: found, ordered, hashed, and alike."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+
+from serve.batch.csv_source import CsvSource
+from serve.batch.job import InputFile
+from serve.batch.parquet_source import ParquetSource
+from serve.batch.source import Source
+from serve.device import available_cpus
+from serve.errors import InputError
+
+KINDS: dict[str, type[CsvSource] | type[ParquetSource]] = {
+    ".parquet": ParquetSource,
+    ".pq": ParquetSource,
+    ".csv": CsvSource,
+    ".tsv": CsvSource,
+}
+
+
+def find_files(asked: str) -> list[InputFile]:
+    """The files that a path or a glob means, by name, each with its SHA-256.
+
+    A folder stands for all Parquet, CSV and TSV files in it and below. Names that begin with "_" or "." are
+    left out there, as every reader of such folders does.
+
+    Raises:
+        InputError: nothing is there, or a file is of another kind.
+    """
+    path = Path(asked)
+    if path.is_dir():
+        root, paths = path, [found for found in path.rglob("*") if found.is_file() and _counts(found, path)]
+    elif path.exists():
+        root, paths = path.parent, [path]
+    else:
+        matches = glob.glob(asked, recursive=True)  # noqa: PTH207  an absolute pattern will do, too
+        root, paths = path.parent, [Path(match) for match in matches if Path(match).is_file()]
+        while glob.has_magic(str(root)):
+            root = root.parent
+    if not paths:
+        kinds = ", ".join(KINDS)
+        raise InputError(
+            f"{asked}: no such file, and no {kinds} files there. Give a file, a folder or a glob."
+        )
+    for found in paths:
+        if found.suffix.lower() not in KINDS:
+            raise InputError(f"{found}: its name must end in {', '.join(KINDS)}, to say what it is.")
+    named = sorted((found.relative_to(root).as_posix(), found) for found in paths)
+    with ThreadPoolExecutor(available_cpus()) as pool:
+        return list(pool.map(_described, *zip(*named, strict=True)))
+
+
+def open_source(path: str) -> Source:
+    """The rows of one file.
+
+    Raises:
+        InputError: it is damaged, or a column's name is there twice.
+    """
+    source = KINDS[Path(path).suffix.lower()](Path(path))
+    names = source.schema.names
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{path} has more than one column named {', '.join(map(repr, twice))}.")
+    return source
+
+
+def check_unchanged(files: Sequence[InputFile]) -> None:
+    """Refuse files that are not what they were when the job was planned.
+
+    Raises:
+        InputError: one has gone, or has another size or time.
+    """
+    for file in files:
+        try:
+            status = Path(file.path).stat()
+        except OSError as error:
+            raise InputError(f"{file.path} has gone while it was read: {error.strerror}.") from None
+        if (status.st_size, status.st_mtime_ns) != (file.bytes, file.modified_ns):
+            raise InputError(f"{file.path} was changed while it was read. Run again with --overwrite.")
+
+
+def common_schema(files: Sequence[InputFile], sources: Sequence[Source]) -> pa.Schema:
+    """The schema that all sources have.
+
+    Raises:
+        InputError: two differ.
+    """
+    first = sources[0].schema
+    for file, source in zip(files, sources, strict=True):
+        if not source.schema.equals(first):
+            raise InputError(
+                f"{file.path} has the columns ({_columns(source.schema)}), {files[0].path} has "
+                f"({_columns(first)}). All files of an input must be alike."
+            )
+    return first
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in schema)
+
+
+def _counts(path: Path, root: Path) -> bool:
+    hidden = any(part.startswith(("_", ".")) for part in path.relative_to(root).parts)
+    return path.suffix.lower() in KINDS and not hidden
+
+
+def _described(name: str, path: Path) -> InputFile:
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}.") from None
+    return InputFile(name, str(path.absolute()), status.st_size, status.st_mtime_ns, digest)

@@ -1,0 +1,78 @@
+"""Rows of a Parquet file, cut between row groups and read in batches of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from serve.batch.source import Cut, Rows
+from serve.errors import InputError
+
+BUFFER_BYTES = 1 << 20
+
+
+class ParquetSource:
+    """A Parquet file.
+
+    A row group is never split, since reading from its middle means decoding from its beginning; but it is
+    streamed, so its size does not count. (What does is the size of one page: 1 MiB in almost every writer.)
+
+    Raises:
+        InputError: it is not a whole Parquet file.
+    """
+
+    is_text = False
+
+    def __init__(self, path: Path) -> None:
+        import pyarrow.parquet as pq
+
+        self._path = path
+        with self._explained():
+            # Neither mapped nor read ahead as a whole: both would hold the column chunks in memory.
+            self._file = pq.ParquetFile(
+                path,
+                pre_buffer=False,
+                buffer_size=BUFFER_BYTES,
+                memory_map=False,
+                page_checksum_verification=True,
+            )
+            self.schema: pa.Schema = self._file.schema_arrow.remove_metadata()
+
+    def cuts(self, part_rows: int) -> Iterator[Cut]:
+        """See Source. `start` and `stop` count row groups."""
+        metadata = self._file.metadata
+        start = n_rows = 0
+        for group in range(metadata.num_row_groups):
+            rows = metadata.row_group(group).num_rows
+            if n_rows and n_rows + rows > part_rows:
+                yield Cut(start, group, n_rows)
+                start, n_rows = group, 0
+            n_rows += rows
+        yield Cut(start, metadata.num_row_groups, n_rows)
+
+    def read(self, start: int, stop: int, first_row: int, batch_rows: int) -> Iterator[Rows]:
+        """See Source."""
+        groups = list(range(start, stop))
+        expected = sum(self._file.metadata.row_group(group).num_rows for group in groups)
+        row = first_row
+        with self._explained():
+            for batch in self._file.iter_batches(batch_rows, row_groups=groups, use_threads=False):
+                table = pa.Table.from_batches([batch]).replace_schema_metadata()
+                yield Rows(table, np.arange(row, row + len(table)), [])
+                row += len(table)
+        if row - first_row != expected:
+            raise InputError(
+                f"{self._path} holds {row - first_row} rows where its footer says {expected}. Copy it again."
+            )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            message = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"{self._path} can't be read as Parquet: {message}. Copy it again.") from None

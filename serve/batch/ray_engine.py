@@ -1,0 +1,178 @@
+"""Fragments on the workers of a Ray cluster: Ray places the workers and carries messages, nothing else.
+
+Ray Data would read, batch and write by itself, and its writes are not atomic; here, a fragment is already the
+unit of work and its part is committed by our own protocol, so a pool of actors that are given one fragment at
+a time is all that is needed. Every node must see the bundle, the input and the output under the same paths (a
+shared file system).
+
+A worker makes its own session, once. One that dies, alone or with its node, is replaced wherever there is
+room, and its fragment is done again: the same bytes, so nobody minds if the dead one had finished it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from serve import errors
+from serve.batch.job import Fragment, Plan
+from serve.batch.work import Outcome, do_fragment
+from serve.errors import JobError, ServeError
+from serve.recommender import Recommender
+
+if TYPE_CHECKING:
+    from serve.batch.run import Engine
+
+MAX_DEATHS = 3
+"""Of each worker. If more die, it is not chance that kills them, but want of memory, say."""
+
+
+class Worker:
+    """One actor: a bundle, loaded once, and fragments one after another.
+
+    What crosses the network is JSON, not our objects, so that nothing of ours is pickled. Errors are answers,
+    too: (kind, message), so that Ray does not try again what will never work.
+    """
+
+    def __init__(self, plan: bytes, threads: int) -> None:
+        self._plan = msgspec.json.decode(plan, type=Plan)
+        self._threads = threads
+
+    def load(self) -> tuple[str, str]:
+        """Get ready."""
+        try:
+            bundle, device = self._plan.job.bundle, self._plan.device
+            self._recommender = Recommender.load(bundle, device, threads=self._threads)
+        except ServeError as error:
+            return type(error).__name__, str(error)
+        return "", ""
+
+    def do(self, number: int, folder: str) -> tuple[str, str]:
+        """Do a fragment: "" and its outcome as JSON, or an error."""
+        try:
+            outcome = do_fragment(self._plan, self._plan.fragments[number], Path(folder), self._recommender)
+        except ServeError as error:
+            return type(error).__name__, str(error)
+        return "", msgspec.json.encode(outcome).decode()
+
+
+def ray_engine(address: str | None, workers: int | None, gpus_per_worker: float) -> Engine:
+    """An engine for `serve.batch.run.run_job`.
+
+    Args:
+        address: Of a running cluster ("auto" or HOST:PORT); None: one is started here, for this job only.
+        workers: How many; None: one for each node.
+        gpus_per_worker: What each needs; a worker without uses CPUs.
+    """
+
+    def run(
+        plan: Plan,
+        fragments: Sequence[Fragment],
+        folder: Path,
+        recommender: Recommender,
+        on_rows: Callable[[int], None],
+        on_outcome: Callable[[Outcome], None],
+    ) -> None:
+        if not fragments:
+            return
+        rows = {fragment.number: fragment.n_rows for fragment in fragments}
+        with _connected(address) as ray:
+            pool = _Pool(ray, plan, folder, workers, gpus_per_worker)
+            for outcome in pool.run([fragment.number for fragment in fragments]):
+                on_rows(rows[outcome.number])
+                on_outcome(outcome)
+
+    return run
+
+
+class _Pool:
+    """Workers that are each given the next fragment when they are done with one."""
+
+    def __init__(self, ray: Any, plan: Plan, folder: Path, workers: int | None, gpus: float) -> None:
+        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+        n_workers = min(workers or len(nodes), len(plan.fragments))
+        # A worker takes its share of a node, so that as many fit as were asked for.
+        cpus = int(sum(node["Resources"]["CPU"] for node in nodes))
+        threads = max(1, cpus // n_workers)
+        threads = min(threads, *(int(node["Resources"]["CPU"]) for node in nodes))
+        if threads * n_workers > cpus:
+            raise JobError(f"{n_workers} workers on {cpus} CPUs: take fewer workers, or add nodes.")
+        self._ray = ray
+        self._folder = str(folder)
+        actor = ray.remote(Worker).options(
+            num_cpus=threads, num_gpus=gpus, max_restarts=0, scheduling_strategy="SPREAD"
+        )
+        packed = msgspec.json.encode(plan)
+        self._start: Callable[[], Any] = lambda: actor.remote(packed, threads)
+        self._workers = [self._start() for _ in range(n_workers)]
+
+    def run(self, numbers: list[int]) -> Iterator[Outcome]:
+        """Outcomes as they come.
+
+        Raises:
+            ServeError: what a worker raised; the others are stopped.
+            JobError: workers die again and again.
+        """
+        waiting, deaths = numbers[::-1], 0
+        # What each worker is at: a fragment, or getting ready (None), which may have to wait for room.
+        running: dict[Any, tuple[int | None, Any]] = {
+            worker.load.remote(): (None, worker) for worker in self._workers
+        }
+        try:
+            while waiting or any(number is not None for number, _ in running.values()):
+                done, _ = self._ray.wait(list(running))
+                number, worker = running.pop(done[0])
+                try:
+                    kind, answer = self._ray.get(done[0])
+                except self._ray.exceptions.RayActorError as error:
+                    deaths += 1
+                    if deaths > MAX_DEATHS * len(self._workers):
+                        raise JobError(
+                            f"{deaths} workers have died, the last with: {error}. What is finished is kept: "
+                            f"look at memory and disks, then go on with --resume."
+                        ) from None
+                    waiting += [] if number is None else [number]
+                    self._workers.remove(worker)
+                    worker = self._start()
+                    self._workers.append(worker)
+                    running[worker.load.remote()] = None, worker
+                    continue
+                if kind:
+                    raise getattr(errors, kind)(answer)
+                if number is not None:
+                    yield msgspec.json.decode(answer, type=Outcome)
+                if waiting:
+                    number = waiting.pop()
+                    running[worker.do.remote(number, self._folder)] = number, worker
+        finally:
+            for worker in self._workers:
+                self._ray.kill(worker)
+
+
+@contextlib.contextmanager
+def _connected(address: str | None) -> Iterator[Any]:
+    """Ray, connected; with its dashboard and its reports of use off where it is started here."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Ray sets CUDA_VISIBLE_DEVICES to nothing for workers without GPUs; a future release won't, and says so.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    ours = not ray.is_initialized()
+    if ours:
+        options: dict[str, Any] = {"include_dashboard": False} if address is None else {"address": address}
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            where = f" at {address}" if address else ""
+            raise JobError(f"no Ray cluster{where}: {str(error).splitlines()[0]}") from None
+    try:
+        yield ray
+    finally:
+        if ours:
+            ray.shutdown()

@@ -1,0 +1,118 @@
+"""Users in, their best items out."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from serve import requests
+from serve.batch.answer import Answer, UnknownIds, unknown_ids, without
+from serve.batch.id_column import check_id_column, read_ids
+from serve.batch.source import Rows
+from serve.recommender import Recommender
+
+USERS_AT_ONCE = 256
+"""As many as one run of the graph takes: what they have seen is padded to the longest of so many only."""
+
+
+class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
+    """One row for each user: `user_id`, `known`, `item_ids` and `scores`, best first.
+
+    Exploded, one row for each item: `user_id`, `known`, `rank`, `item_id`, `score`; a user without a list
+    gets one row with nulls.
+    """
+
+    top_k: int = 10
+    exclude_seen: bool = True
+    explode: bool = False
+    unknown: UnknownIds = "average"
+
+    def schema(self, source: str, given: pa.Schema, is_text: bool, recommender: Recommender) -> pa.Schema:
+        """The columns of the output; of an input, only `user_id` is read.
+
+        Raises:
+            InputError: there is none, or it is of another type than the bundle's.
+            RequestError: the bundle does not rank so many items.
+        """
+        check_id_column(source, given, recommender.users, is_text)
+        requests.top_k(self.top_k, recommender.largest_k("recommend"))
+        return self._columns(recommender)
+
+    def _columns(self, recommender: Recommender) -> pa.Schema:
+        user, item = (
+            pa.string() if ids.is_string else pa.int64() for ids in (recommender.users, recommender.items.ids)
+        )
+        columns: list[tuple[str, pa.DataType]] = [("user_id", user), ("known", pa.bool_())]
+        if self.explode:
+            columns += [("rank", pa.int32()), ("item_id", item), ("score", pa.float32())]
+        else:
+            columns += [("item_ids", pa.list_(item)), ("scores", pa.list_(pa.float32()))]
+        return pa.schema(columns)
+
+    def answer(self, rows: Rows, source: str, is_text: bool, recommender: Recommender) -> Answer:
+        """See the class; the table has the columns that `schema` says."""
+        users = recommender.users
+        ids, wrong = read_ids(rows.table.column("user_id"), users, is_text)
+        is_id = ids.is_valid().to_numpy(zero_copy_only=False)
+        user_index = np.zeros(len(ids), np.int64)
+        user_index[is_id] = users.lookup(ids.filter(ids.is_valid()) if wrong else ids)
+        if self.unknown == "error":
+            wrong += unknown_ids("user_id", ids, user_index)
+        stay, bad = without(rows, source, wrong)
+        ids, user_index = ids.filter(pa.array(stay)), user_index[stay]
+        known = user_index > 0
+        top, scores = self._lists(user_index, recommender)
+        has_list = known | (self.unknown != "null")
+        listed = (top > 0) & has_list[:, None]  # [n, k]
+        counts = listed.sum(axis=1)
+        item_ids = recommender.items.ids.take(top[listed])
+        values = pa.array(scores[listed])
+        schema = self._columns(recommender)
+        if self.explode:
+            return Answer(_exploded(schema, ids, known, counts, item_ids, values), bad)
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        none = pa.array(~has_list)
+        lists = [pa.ListArray.from_arrays(offsets, flat, mask=none) for flat in (item_ids, values)]
+        return Answer(pa.Table.from_arrays([ids, pa.array(known), *lists], schema=schema), bad)
+
+    def _lists(self, user_index: np.ndarray, recommender: Recommender) -> tuple[np.ndarray, np.ndarray]:
+        """int64 [n, k], 0 past a list's end, and float32 [n, k]."""
+        top = np.zeros((len(user_index), self.top_k), np.int64)
+        scores = np.zeros((len(user_index), self.top_k), np.float32)
+        for start in range(0, len(user_index), USERS_AT_ONCE):
+            part = slice(start, start + USERS_AT_ONCE)
+            users = user_index[part]
+            exclude = (
+                recommender.seen.padded(users) if self.exclude_seen else np.zeros((len(users), 1), np.int64)
+            )
+            best, values = recommender.recommend_indices(users, exclude)
+            top[part], scores[part] = best[:, : self.top_k], values[:, : self.top_k]
+        return top, scores
+
+
+def _exploded(
+    schema: pa.Schema,
+    ids: pa.Array,
+    known: np.ndarray,
+    counts: np.ndarray,
+    item_ids: pa.Array,
+    values: pa.Array,
+) -> pa.Table:
+    """A row for each item: `counts` int64 [n] of the flat `item_ids` and `values` belong to each user."""
+    n_rows = np.maximum(counts, 1)
+    row = np.repeat(np.arange(len(counts)), n_rows)
+    starts = np.cumsum(n_rows) - n_rows
+    rank = np.arange(len(row)) - starts[row] + 1
+    empty = counts[row] == 0
+    place = np.zeros(len(row), np.int64)
+    place[~empty] = np.arange(len(item_ids))
+    taken = pa.array(place, mask=empty)
+    columns = [
+        ids.take(pa.array(row)),
+        pa.array(known[row]),
+        pa.array(rank.astype(np.int32), mask=empty),
+        item_ids.take(taken),
+        values.take(taken),
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)

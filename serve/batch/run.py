@@ -1,0 +1,238 @@
+"""A whole job: planned, done by an engine, and given its name when it is whole.
+
+While it runs, everything lies in `.NAME.partial` beside the output:
+
+    _plan.json              what the job is; only a job with the same identity may go on with the rest
+    _lock                   held by the process that runs the job
+    part-00000.parquet      finished parts, each renamed into place whole
+    _done/00000.json        written after the part that it tells of
+    _quarantine/part-….jsonl  bad rows, where they are set aside
+
+At its end `_SUCCESS.json` is written, what only the running job needs goes, and the folder takes the output's
+name; with `overwrite`, the folder that was there is swapped out in the same step.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from serve.atomic import check_target, move_into_place, write_file
+from serve.batch import local_engine
+from serve.batch.job import Job, Plan
+from serve.batch.plan import make_plan
+from serve.batch.work import DONE, QUARANTINE, Outcome, check_bad_rows, finished
+from serve.errors import JobError, OutputError, ServeError
+from serve.recommender import Recommender
+
+SUCCESS = "_SUCCESS.json"
+PLAN = "_plan.json"
+LOCK = "_lock"
+
+
+class Engine(Protocol):
+    """Does the fragments of a plan that are left, in any order; see `serve.batch.local_engine.run`."""
+
+    def __call__(
+        self,
+        plan: Plan,
+        fragments: Any,
+        folder: Path,
+        recommender: Recommender,
+        on_rows: Callable[[int], None],
+        on_outcome: Callable[[Outcome], None],
+    ) -> None:
+        """Do them."""
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """Who is told how the job goes. The defaults tell nobody."""
+
+    on_plan: Callable[[Plan, int], None] = lambda plan, rows_done: None
+    """Called once, with the rows that an earlier run has done."""
+    on_rows: Callable[[int], None] = lambda n: None
+    """Called with the number of rows answered since its last call."""
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What a job did: the whole of `_SUCCESS.json`, the same for an unbroken run and a resumed one."""
+
+    identity: dict[str, Any]
+    """All that the bytes of the parts depend on."""
+    rows_in: int
+    rows_out: int
+    quarantined: int
+    parts: list[dict[str, Any]]
+    """Name, rows and bytes of each."""
+
+
+@dataclass
+class _Tally:
+    """The outcomes so far."""
+
+    plan: Plan
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+
+    def add(self, outcome: Outcome) -> None:
+        self.outcomes[outcome.number] = outcome
+        check_bad_rows(self.plan, sum(o.quarantined for o in self.outcomes.values()), [])
+
+
+def run_job(
+    job: Job,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    engine: Engine = local_engine.run,
+    watcher: Watcher = Watcher(),
+) -> Summary:
+    """Do a job, or the rest of one. A finished job is left as it is when it is resumed.
+
+    Raises:
+        OutputError: an output is there without `overwrite`, or the rest of another job, or a running job.
+        InputError, BadRowError: the input can't be read, or has rows without an answer.
+        BundleError, DeviceError, RequestError: the bundle can't answer this.
+        JobError: a part can't be written; what is finished is kept.
+    """
+    recommender = Recommender.load(job.bundle, job.device)
+    plan = make_plan(job, recommender)
+    output = plan.output
+    if resume and (summary := _finished_before(output, plan, overwrite)):
+        return summary
+    check_target(output, overwrite, SUCCESS)
+    folder = output.with_name(f".{output.name}.partial")
+    with _explained(folder), _claimed(folder):
+        if resume and (folder / SUCCESS).is_file():  # killed in its very last steps
+            summary = _read_summary(folder)
+            _check_same(summary.identity, plan, folder)
+            _put_in_place(folder, plan, summary, overwrite)
+            return summary
+        _prepare(folder, plan, resume=resume, overwrite=overwrite)
+        tally = _Tally(plan, finished(plan, folder))
+        watcher.on_plan(plan, sum(outcome.rows_in for outcome in tally.outcomes.values()))
+        left = [fragment for fragment in plan.fragments if fragment.number not in tally.outcomes]
+        engine(plan, left, folder, recommender, watcher.on_rows, tally.add)
+        summary = _finish(folder, plan, overwrite)
+    shutil.rmtree(folder, ignore_errors=True)  # what was swapped out
+    return summary
+
+
+def _prepare(folder: Path, plan: Plan, *, resume: bool, overwrite: bool) -> None:
+    """Make the folder ready: empty, or with what an earlier run of the same job has done."""
+    path = folder / PLAN
+    if path.is_file() and resume:
+        try:
+            before = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise OutputError(f"{path} is damaged ({error}). Start again with --overwrite.") from None
+        _check_same(before, plan, folder)
+        return
+    if (path.is_file() or (folder / SUCCESS).is_file()) and not overwrite:
+        raise OutputError(
+            f"{folder} holds an unfinished job for {plan.output}. Finish it with --resume, or start again "
+            f"with --overwrite."
+        )
+    for found in folder.iterdir():
+        if found.name != LOCK:
+            shutil.rmtree(found) if found.is_dir() else found.unlink()
+    write_file(path, msgspec.json.encode(plan.identity))
+
+
+def _check_same(before: dict[str, Any], plan: Plan, folder: Path) -> None:
+    now = _plain(plan.identity)
+    if changed := sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
+        raise OutputError(
+            f"the job in {folder} is another one: it differs in {', '.join(changed)}. Run it with what it "
+            f"was started with, or start again with --overwrite."
+        )
+
+
+def _finished_before(output: Path, plan: Plan, overwrite: bool) -> Summary | None:
+    """What the output says, where it is this very job, done; None where there is something to do."""
+    if not (output / SUCCESS).is_file():
+        return None
+    summary = _read_summary(output)
+    if summary.identity == _plain(plan.identity):
+        return summary
+    if not overwrite:
+        _check_same(summary.identity, plan, output)
+    return None
+
+
+def _read_summary(folder: Path) -> Summary:
+    try:
+        return msgspec.json.decode((folder / SUCCESS).read_bytes(), type=Summary)
+    except msgspec.DecodeError as error:
+        raise OutputError(f"{folder / SUCCESS} is damaged ({error}). Start again with --overwrite.") from None
+
+
+def _plain(identity: dict[str, object]) -> dict[str, Any]:
+    """As it is after it was written and read."""
+    return msgspec.json.decode(msgspec.json.encode(identity), type=dict[str, Any])
+
+
+def _finish(folder: Path, plan: Plan, overwrite: bool) -> Summary:
+    outcomes = finished(plan, folder)
+    if missing := [fragment.number for fragment in plan.fragments if fragment.number not in outcomes]:
+        raise JobError(f"{len(missing)} parts are not there, the first is {missing[0]}. Go on with --resume.")
+    ordered = [outcomes[fragment.number] for fragment in plan.fragments]
+    parts = [
+        {"name": plan.part_name(fragment), "rows": outcome.rows_out, "bytes": outcome.bytes}
+        for fragment, outcome in zip(plan.fragments, ordered, strict=True)
+    ]
+    summary = Summary(
+        identity=plan.identity,
+        rows_in=sum(outcome.rows_in for outcome in ordered),
+        rows_out=sum(outcome.rows_out for outcome in ordered),
+        quarantined=sum(outcome.quarantined for outcome in ordered),
+        parts=parts,
+    )
+    write_file(folder / SUCCESS, msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
+    _put_in_place(folder, plan, summary, overwrite)
+    return summary
+
+
+def _put_in_place(folder: Path, plan: Plan, summary: Summary, overwrite: bool) -> None:
+    shutil.rmtree(folder / DONE, ignore_errors=True)
+    kept = {SUCCESS, QUARANTINE, *(part["name"] for part in summary.parts)}
+    for found in folder.iterdir():
+        if found.name not in kept:
+            found.unlink()
+    move_into_place(folder, plan.output, overwrite=overwrite, marker=SUCCESS)
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Be the only process that runs the job in a folder; a killed one lets go."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"{folder} belongs to a job that is running. Wait for it, or stop it."
+            ) from None
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, ServeError):
+            raise
+        reason = error.strerror or str(error)
+        raise JobError(f"{error.filename or folder} can't be written: {reason}.") from error

@@ -1,0 +1,65 @@
+"""Pairs in, the same pairs with their scores out."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from serve.batch.answer import Answer, UnknownIds, unknown_ids, without
+from serve.batch.id_column import check_id_column, read_ids
+from serve.batch.source import Rows
+from serve.errors import InputError
+from serve.recommender import Recommender
+
+ADDED = (pa.field("score", pa.float32()), pa.field("known", pa.bool_()))
+
+
+class Score(msgspec.Struct, frozen=True, tag="score"):
+    """Add `score` (float32, ratings) and `known` (whether both ids are in the bundle) to every row."""
+
+    unknown: UnknownIds = "average"
+
+    def schema(self, source: str, given: pa.Schema, is_text: bool, recommender: Recommender) -> pa.Schema:
+        """The columns of the output for an input's: all of it, then what is added.
+
+        Ids that are text in the input become what the bundle has.
+
+        Raises:
+            InputError: an id column is missing or of another type, or `score` or `known` is there already.
+        """
+        for ids in (recommender.users, recommender.items.ids):
+            check_id_column(source, given, ids, is_text)
+            if is_text and not ids.is_string:
+                given = given.set(given.get_field_index(ids.name), pa.field(ids.name, pa.int64()))
+        for field in ADDED:
+            if field.name in given.names:
+                raise InputError(f"{source} has a column {field.name}, which would be added. Rename it.")
+        return pa.schema([*given, *ADDED])
+
+    def answer(self, rows: Rows, source: str, is_text: bool, recommender: Recommender) -> Answer:
+        """See the class; the table has the columns that `schema` says."""
+        table, wrong, found = rows.table, [], {}
+        for ids in (recommender.users, recommender.items.ids):
+            column, none = read_ids(table.column(ids.name), ids, is_text)
+            index = np.zeros(len(column), np.int64)
+            if none:
+                is_id = column.is_valid().to_numpy(zero_copy_only=False)
+                index[is_id] = ids.lookup(column.filter(column.is_valid()))
+            else:
+                index = ids.lookup(column)
+            wrong += none
+            if self.unknown == "error":
+                wrong += unknown_ids(ids.name, column, index)
+            found[ids.name] = index
+            if is_text and not ids.is_string:
+                table = table.set_column(table.schema.get_field_index(ids.name), ids.name, column)
+        stay, bad = without(rows, source, wrong)
+        if bad:
+            table = table.filter(pa.array(stay))
+        user_index, item_index = (index[stay] if bad else index for index in found.values())
+        known = (user_index > 0) & (item_index > 0)
+        scores = recommender.score_indices(user_index, item_index)
+        missing = ~known if self.unknown == "null" else None
+        table = table.append_column(ADDED[0], pa.array(scores, mask=missing))
+        return Answer(table.append_column(ADDED[1], pa.array(known)), bad)

@@ -1,0 +1,139 @@
+"""The unit of work: one fragment of the input -> one part of the output, the same bytes whoever does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from serve.atomic import write_file
+from serve.batch.ahead import ahead
+from serve.batch.answer import Answer
+from serve.batch.inputs import check_unchanged, open_source
+from serve.batch.job import Fragment, Plan
+from serve.batch.part import new_part
+from serve.batch.source import BadRow, Source
+from serve.batch.users_source import UsersSource
+from serve.errors import BadRowError, InputError, JobError
+from serve.recommender import Recommender
+
+DONE = "_done"
+QUARANTINE = "_quarantine"
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of a fragment."""
+
+    number: int
+    rows_in: int
+    rows_out: int
+    quarantined: int
+    bytes: int
+    """Size of the part."""
+
+
+def do_fragment(
+    plan: Plan,
+    fragment: Fragment,
+    folder: Path,
+    recommender: Recommender,
+    on_rows: Callable[[int], None] = lambda n: None,
+) -> Outcome:
+    """Write a fragment's part into the job's folder, its bad rows beside it, and last a note that it is done.
+
+    Doing it twice, or in two places at once, does no harm: the bytes are the same, and each file is renamed
+    into place whole. Reading, answering and writing overlap.
+
+    Args:
+        plan: What every worker has.
+        fragment: One of the plan's.
+        folder: Where the job is written.
+        recommender: Of the plan's bundle and device.
+        on_rows: Called with the number of input rows answered since its last call.
+
+    Raises:
+        BadRowError: a bad row, where they are not set aside; or more than are allowed.
+        InputError: the file has changed, or is damaged.
+        JobError: the part can't be written.
+    """
+    if recommender.bundle.version != plan.version:
+        raise JobError(
+            f"{plan.job.bundle} has changed: it is {recommender.bundle.version[:12]}, and the job began with "
+            f"{plan.version[:12]}. Start again with --overwrite."
+        )
+    source, name = open_fragment(plan, fragment, recommender), plan.source(fragment)
+    task = plan.job.task
+    schema = task.schema(name, source.schema, source.is_text, recommender)
+    path = folder / plan.part_name(fragment)
+    bad: list[BadRow] = []
+    rows_in = rows_out = 0
+
+    def answers() -> Iterator[Answer]:
+        nonlocal rows_in
+        stretch = source.read(fragment.start, fragment.stop, fragment.first_row, plan.job.rows_per_batch)
+        with ahead(stretch) as stretches:
+            for rows in stretches:
+                yield task.answer(rows, name, source.is_text, recommender)
+                rows_in += (n := len(rows.table) + len(rows.bad))
+                on_rows(n)
+
+    with new_part(path, plan.job.format, schema) as part, ahead(answers()) as ready:
+        for table, wrong in ready:
+            bad += wrong
+            check_bad_rows(plan, len(bad), bad)
+            part.write(table)
+            rows_out += len(table)
+        if rows_in != fragment.n_rows:
+            raise InputError(
+                f"{name} gave {rows_in} rows where {fragment.n_rows} were counted. Copy it again."
+            )
+    if bad:
+        (folder / QUARANTINE).mkdir(exist_ok=True)
+        lines = msgspec.json.Encoder().encode_lines(bad)
+        write_file(folder / QUARANTINE / f"part-{fragment.number:05d}.jsonl", lines)
+    outcome = Outcome(fragment.number, rows_in, rows_out, len(bad), path.stat().st_size)
+    (folder / DONE).mkdir(exist_ok=True)
+    write_file(folder / DONE / f"{fragment.number:05d}.json", msgspec.json.encode(outcome))
+    return outcome
+
+
+def open_fragment(plan: Plan, fragment: Fragment, recommender: Recommender) -> Source:
+    """Where a fragment's rows come from.
+
+    Raises:
+        InputError: the file is not what it was when the job was planned.
+    """
+    if not plan.files:
+        return UsersSource(recommender.users)
+    file = plan.files[fragment.file]
+    check_unchanged([file])
+    return open_source(file.path)
+
+
+def check_bad_rows(plan: Plan, n: int, some: Sequence[BadRow]) -> None:
+    """Whether the job may go on with so many bad rows, `some` of which are at hand.
+
+    Raises:
+        BadRowError: it may not.
+    """
+    job = plan.job
+    if job.on_bad_row == "fail" and some:
+        raise BadRowError(f"{some[0]}. Correct it, or set such rows aside with --on-bad-row quarantine.")
+    if job.max_bad_rows is not None and n > job.max_bad_rows:
+        first = f" {some[0]}." if some else ""
+        raise BadRowError(f"more than {job.max_bad_rows} rows are bad.{first} Look at the input.")
+
+
+def finished(plan: Plan, folder: Path) -> dict[int, Outcome]:
+    """The fragments that are done, by number; a part without its note, or a note without its part, is not."""
+    outcomes: dict[int, Outcome] = {}
+    for fragment in plan.fragments:
+        try:
+            note = (folder / DONE / f"{fragment.number:05d}.json").read_bytes()
+            outcome = msgspec.json.decode(note, type=Outcome)
+            if (folder / plan.part_name(fragment)).stat().st_size == outcome.bytes:
+                outcomes[fragment.number] = outcome
+        except (OSError, msgspec.DecodeError):
+            continue
+    return outcomes

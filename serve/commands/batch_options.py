@@ -1,0 +1,203 @@
+"""What the batch commands share: their options, and how a job is shown while it runs and when it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from serve.commands.options import print_json
+
+if TYPE_CHECKING:
+    from serve.batch.job import Job, Plan
+    from serve.batch.run import Engine, Summary, Watcher
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+EXIT_QUARANTINED = 3
+
+BATCH_ONLY = (
+    "output",
+    "format",
+    "resume",
+    "overwrite",
+    "on_bad_row",
+    "max_bad_rows",
+    "part_rows",
+    "batch_rows",
+    "engine",
+    "address",
+    "workers",
+    "gpus_per_worker",
+)
+"""The options below, by name."""
+
+OPTIONS = (
+    click.option(
+        "--output", type=click.Path(path_type=Path), help="The folder to make, whole or not at all."
+    ),
+    click.option(
+        "--format",
+        type=click.Choice(["parquet", "csv", "jsonl"]),
+        default="parquet",
+        show_default=True,
+        help="What the parts are written as.",
+    ),
+    click.option("--resume", is_flag=True, help="Go on with the same job after it was stopped."),
+    click.option("--overwrite", is_flag=True, help="Replace OUTPUT once the new one is whole."),
+    click.option(
+        "--on-bad-row",
+        type=click.Choice(["fail", "quarantine"]),
+        default="fail",
+        show_default=True,
+        help="Rows without an answer: stop at the first, or set them aside in _quarantine (exit code 3).",
+    ),
+    click.option(
+        "--max-bad-rows", type=click.IntRange(min=0), help="Stop when more than so many are set aside."
+    ),
+    click.option(
+        "--part-rows", type=click.IntRange(min=1), help="Rows of the input for one part of the output."
+    ),
+    click.option(
+        "--batch-rows", type=click.IntRange(min=1), help="Rows in memory at once, times about eight."
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Who does the work: this process, or the workers of a Ray cluster.",
+    ),
+    click.option("--address", help="ray: the cluster. [default: one that is started here, for this job]"),
+    click.option("--workers", type=click.IntRange(min=1), help="ray: how many. [default: one for each node]"),
+    click.option(
+        "--gpus-per-worker",
+        type=click.FloatRange(min=0),
+        default=0,
+        show_default=True,
+        help="ray: GPUs of each.",
+    ),
+)
+
+
+def batch_options(command: Command) -> Command:
+    """Add the options to a command."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def run_and_report(job: Job, options: dict[str, Any], as_json: bool) -> None:
+    """Run a job with a progress bar on stderr, print what it did, and exit with 3 where rows were set aside.
+
+    Args:
+        job: What to do.
+        options: The values of `OPTIONS` that are not part of the job.
+        as_json: Print one JSON object instead of a summary for people.
+    """
+    from serve.batch.run import run_job
+
+    started = time.monotonic()
+    show = Progress()
+    try:
+        with show:
+            summary = run_job(
+                job,
+                resume=options["resume"],
+                overwrite=options["overwrite"],
+                engine=_engine(options),
+                watcher=show.watcher,
+            )
+    except KeyboardInterrupt:
+        click.echo("Interrupted. Finished parts are kept: run the same command with --resume.", err=True)
+        click.get_current_context().exit(130)
+    _print(job, summary, time.monotonic() - started, show.rows, as_json)
+    if summary.quarantined:
+        click.get_current_context().exit(EXIT_QUARANTINED)
+
+
+def _engine(options: dict[str, Any]) -> Engine:
+    ray_only = {name: options[name] for name in ("address", "workers", "gpus_per_worker")}
+    if options["engine"] == "local":
+        if given := [name for name, value in ray_only.items() if value]:
+            raise click.UsageError(f"--{given[0].replace('_', '-')} is for --engine ray.")
+        from serve.batch import local_engine
+
+        return local_engine.run
+    from serve.batch.ray_engine import ray_engine
+
+    engine: Engine = ray_engine(**ray_only)
+    return engine
+
+
+def _print(job: Job, summary: Summary, seconds: float, rows: int, as_json: bool) -> None:
+    if as_json:
+        found = {
+            "output": job.output,
+            "rows_in": summary.rows_in,
+            "rows_out": summary.rows_out,
+            "quarantined": summary.quarantined,
+            "parts": len(summary.parts),
+            "seconds": round(seconds, 3),
+        }
+        print_json(found)
+        return
+    n_bytes = sum(part["bytes"] for part in summary.parts)
+    click.echo(
+        f"{job.output}: {summary.rows_out:,} rows in {len(summary.parts)} parts, {n_bytes:,} bytes; "
+        f"{rows:,} rows answered in {seconds:.1f} s ({rows / seconds:,.0f} rows/s)"
+    )
+    if summary.quarantined:
+        click.echo(
+            f"{summary.quarantined:,} rows had no answer; {job.output}/_quarantine tells which and why."
+        )
+
+
+class Progress:
+    """A bar with rows/s and the time left, on a terminal; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        self.rows = 0
+        console = Console(stderr=True)
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("rows", total=None, rate="")
+        self._started = time.monotonic()
+
+    @property
+    def watcher(self) -> Watcher:
+        """Who hears of the job."""
+        from serve.batch.run import Watcher
+
+        return Watcher(self._plan, self._rows)
+
+    def __enter__(self) -> None:
+        self._bar.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _plan(self, plan: Plan, rows_done: int) -> None:
+        total = sum(fragment.n_rows for fragment in plan.fragments)
+        self._bar.update(self._task, total=total, completed=rows_done)
+        self._started = time.monotonic()
+
+    def _rows(self, n: int) -> None:
+        self.rows += n
+        rate = self.rows / max(1e-9, time.monotonic() - self._started)
+        self._bar.update(self._task, advance=n, rate=f"{rate:,.0f} rows/s")

@@ -1,0 +1,57 @@
+"""`recsys score`: files of pairs in, the same rows with scores out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from serve.commands.batch_options import batch_options, run_and_report
+from serve.commands.options import bundle_argument, device_option, json_option
+
+
+@click.command()
+@bundle_argument
+@click.option("--input", required=True, help="Parquet, CSV or TSV: a file, a folder, or a quoted glob.")
+@click.option(
+    "--unknown",
+    type=click.Choice(["average", "null", "error"]),
+    default="average",
+    show_default=True,
+    help="A pair with an id that is not in the bundle: the average's score, none, or it is a bad row.",
+)
+@batch_options
+@device_option
+@json_option
+def score(
+    bundle: Path, input: str, unknown: Any, output: Path | None, device: Any, as_json: bool, **options: Any
+) -> None:
+    """Score every pair of a file with the columns user_id and item_id.
+
+    The same rows come out, in order, with all their columns, and with "score" (the predicted rating) and
+    "known" (whether both ids are in BUNDLE). Memory does not grow with the input. OUTPUT appears when it is
+    whole, with _SUCCESS.json written last; a stopped job goes on with --resume and ends with the same bytes.
+
+    \b
+    Examples:
+      recsys score artifacts/default --input pairs.parquet --output scored
+      recsys score artifacts/default --input 'pairs/*.csv' --output scored --on-bad-row quarantine
+    """
+    from serve.batch.job import Job
+    from serve.batch.score import Score
+
+    if output is None:
+        raise click.UsageError("Missing option '--output'.")
+    job = Job(
+        task=Score(unknown=unknown),
+        bundle=str(bundle),
+        input=input,
+        output=str(output),
+        device=device,
+        **{
+            name: options[name]
+            for name in ("format", "on_bad_row", "max_bad_rows", "part_rows", "batch_rows")
+        },
+    )
+    run_and_report(job, options, as_json)

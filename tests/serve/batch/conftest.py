@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fixture_bundles import FIXTURES
+
+from serve.batch.job import Job
+from serve.batch.recommend import Recommend
+from serve.batch.run import Summary, run_job
+from serve.batch.score import Score
+from serve.recommender import Recommender
+
+DoJob = Callable[..., Summary]
+
+
+def make_pairs(bundle: Path, n: int, seed: int = 0) -> pa.Table:
+    """Pairs of a bundle's ids, one in ten unknown, with two columns more."""
+    recommender, rng = Recommender.load(bundle, "cpu"), np.random.default_rng(seed)
+    users, items = recommender.users, recommender.items.ids
+
+    def ids(table: Any, stranger: Any) -> list[Any]:
+        index = rng.integers(0, len(table) + 1, n) * (rng.random(n) > 0.1)
+        return [table.one_id(int(i)) if i else stranger for i in index]
+
+    unknown: tuple[Any, Any] = ("nobody", "nothing") if users.is_string else (-7, 777)
+    return pa.table(
+        {
+            "when": pa.array(rng.integers(0, 1 << 40, n), pa.timestamp("ms")),
+            "user_id": ids(users, unknown[0]),
+            "item_id": ids(items, unknown[1]),
+            "note": [f"n{i}" if i % 3 else None for i in range(n)],
+        }
+    )
+
+
+@pytest.fixture
+def do(tmp_path: Path) -> DoJob:
+    """Run a job of the `dot-bias` bundle into `out`; any field of the job, or of `run_job`, may be given."""
+
+    def run(task: Score | Recommend, source: Path | str | None = None, **options: Any) -> Summary:
+        keywords = {name: options.pop(name) for name in ("resume", "overwrite", "engine") if name in options}
+        job = {
+            "bundle": str(FIXTURES / "dot-bias"),
+            "output": str(tmp_path / "out"),
+            "device": "cpu",
+        } | options
+        return run_job(Job(task=task, input=None if source is None else str(source), **job), **keywords)
+
+    return run
+
+
+def read(folder: Path) -> pa.Table:
+    """All Parquet parts, in order."""
+    return pa.concat_tables([pq.read_table(part) for part in sorted(folder.glob("part-*.parquet"))])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file, by its path in the folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }

@@ -1,0 +1,109 @@
+"""Text in and out: quotes, line breaks, bytes that are no text, and cells that a spreadsheet would run."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serve.batch.csv_source import CsvSource
+from serve.batch.records import boundaries, trimmed
+from serve.batch.score import Score
+from serve.errors import BadRowError
+
+from .conftest import DoJob, read
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_formulas_are_disarmed_and_numbers_left(tmp_path: Path, do: DoJob) -> None:
+    cells = [
+        "=1+1",
+        "+cmd|' /C calc'!A0",
+        "-2+3",
+        "@SUM(A1)",
+        "-5",
+        "+1.5e3",
+        "plain",
+        "a=b",
+        "",
+        '=say "hi"',
+    ]
+    with (tmp_path / "pairs.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["user_id", "item_id", "=heading"])
+        writer.writerows(["10", "1001", cell] for cell in cells)
+    do(Score(), tmp_path / "pairs.csv", format="csv")
+    rows = rows_of(tmp_path / "out" / "part-00000.csv")
+    expected = [
+        "'" + cell if cell[:1] in set("=+-@") and cell not in ("-5", "+1.5e3") else cell for cell in cells
+    ]
+    assert [row["'=heading"] for row in rows] == expected
+
+
+def test_quoted_text_goes_through_unchanged(tmp_path: Path, do: DoJob) -> None:
+    cells = ['with "quotes"', "two\nlines", "two\r\nlines", "comma, comma", " spaces ", "Ünïcode 映画", "007"]
+    with (tmp_path / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["note", "item_id", "user_id"])
+        writer.writerows([cell, "1001", "10"] for cell in cells * 5)
+    do(Score(), tmp_path / "pairs.csv", format="csv", part_rows=4, batch_rows=3)
+    parts = sorted((tmp_path / "out").glob("part-*.csv"))
+    assert len(parts) == 9
+    assert [row["note"] for part in parts for row in rows_of(part)] == cells * 5
+    do(Score(), tmp_path / "pairs.csv", output=str(tmp_path / "again"), part_rows=1000)
+    assert read(tmp_path / "again")["note"].to_pylist() == cells * 5
+
+
+def test_a_cell_that_is_no_text_is_one_bad_row(tmp_path: Path, do: DoJob) -> None:
+    (tmp_path / "pairs.csv").write_bytes(b"user_id,item_id,note\n10,1001,ok\n10,1001,\xff\xfe\n10,1002,ok\n")
+    with pytest.raises(BadRowError, match=r"row 2: note '\\\\xff\\\\xfe': not UTF-8"):
+        do(Score(), tmp_path / "pairs.csv")
+    do(Score(), tmp_path / "pairs.csv", on_bad_row="quarantine", resume=True)
+    assert read(tmp_path / "out")["item_id"].to_pylist() == [1001, 1002]
+
+
+def test_tabs_a_byte_order_mark_and_windows_line_ends(tmp_path: Path, do: DoJob) -> None:
+    (tmp_path / "pairs.tsv").write_bytes(b"\xef\xbb\xbfuser_id\titem_id\r\n10\t1001\r\n20\t1002\r\n\r\n")
+    do(Score(), tmp_path / "pairs.tsv")
+    assert read(tmp_path / "out").select(["user_id", "item_id"]).to_pylist() == [
+        {"user_id": 10, "item_id": 1001},
+        {"user_id": 20, "item_id": 1002},
+    ]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 1 << 20])
+def test_records_are_found_where_the_csv_module_finds_them(
+    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.batch.records.CHUNK_BYTES", chunk)
+    rng = np.random.default_rng(chunk)
+    pieces = ["a", "b,c", 'd"e', "f\ng", "", "\r\n", "ü"]
+    path = tmp_path / "random.csv"
+    for round_ in range(15):
+        rows = [["x", *rng.choice(pieces, 2)] for _ in range(int(rng.integers(1, 30)))]
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\r\n" if round_ % 2 else "\n").writerows(
+                [["p", "q", "r"], *rows]
+            )
+        if round_ % 3 == 0:
+            path.write_bytes(path.read_bytes().rstrip(b"\r\n"))
+        stop, every = trimmed(path), int(rng.integers(1, 9))
+        stretches = list(boundaries(path, 0, stop, every))
+        assert sum(n for _, n in stretches) == 1 + len(rows)
+        start, found = 0, []
+        for end, n in stretches:
+            text = path.read_bytes()[start:end].decode()
+            part = list(csv.reader(text.splitlines(keepends=True)))
+            assert len(part) == n
+            found += part
+            start = end
+        assert found == [["p", "q", "r"], *rows]
+        source = CsvSource(path)
+        cuts = list(source.cuts(every))
+        assert sum(cut.n_rows for cut in cuts) == len(rows)

@@ -1,0 +1,44 @@
+"""Memory is bounded by the batches on their way, not by the input or its row groups."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fixture_bundles import FIXTURES
+
+CODE = """
+import resource, sys
+from serve.batch.job import Job
+from serve.batch.run import run_job
+from serve.batch.score import Score
+bundle, source, output = sys.argv[1:]
+run_job(Job(task=Score(), bundle=bundle, input=source, output=output, device="cpu", batch_rows=16384))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def peak_kib(source: Path, output: Path) -> int:
+    arguments = [sys.executable, "-c", CODE, str(FIXTURES / "dot-bias"), str(source), str(output)]
+    return int(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout)
+
+
+def test_forty_times_the_rows_in_one_row_group_take_no_more_memory(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def write(n: int) -> Path:
+        path = tmp_path / f"{n}.parquet"
+        columns = {"user_id": rng.integers(1, 99, n) * 10, "item_id": rng.integers(1001, 1051, n)}
+        columns["weight"] = rng.random(n)  # can't be compressed
+        pq.write_table(pa.table(columns), path, row_group_size=n)
+        return path
+
+    small, large = write(100_000), write(4_000_000)
+    assert large.stat().st_size > 36 << 20
+    added = peak_kib(large, tmp_path / "large") - peak_kib(small, tmp_path / "small")
+    # Eight batches of 16,384 rows of 37 bytes are 5 MiB; the input is 96 MiB in memory.
+    assert added < 24 << 10

@@ -1,0 +1,175 @@
+"""The cluster engine on a real cluster of several nodes: the same bytes, whoever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from fixture_bundles import FIXTURES
+
+from serve.batch.ray_engine import ray_engine
+from serve.batch.recommend import Recommend
+from serve.batch.score import Score
+from serve.errors import BadRowError
+
+from .conftest import DoJob, contents, make_pairs
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of its sockets and of releases to come
+
+OBJECT_STORE = 80_000_000
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.parquet"
+    pq.write_table(make_pairs(FIXTURES / "dot-bias", 12_000), path, row_group_size=400)
+    return path
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A head that does no work, and two nodes of one CPU."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    for _ in range(2):
+        cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def after(n: int, act: Callable[[], object], workers: int = 2) -> Any:
+    """The engine, with something that happens once n fragments are done."""
+
+    def engine(
+        plan: Any, fragments: Any, folder: Any, recommender: Any, on_rows: Any, on_outcome: Any
+    ) -> None:
+        seen = 0
+
+        def outcome(one: Any) -> None:
+            nonlocal seen
+            on_outcome(one)
+            seen += 1
+            if seen == n:
+                act()
+
+        ray_engine(None, workers, 0)(plan, fragments, folder, recommender, on_rows, outcome)
+        assert seen >= n
+
+    return engine
+
+
+def worker_processes() -> list[int]:
+    """Processes of our actor, as Ray titles them."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            title = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+        except OSError:
+            continue
+        if title.startswith(b"ray::Worker"):
+            found.append(int(entry.name))
+    return found
+
+
+def test_the_bytes_of_the_local_engine(cluster: Any, pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    for name, task, source in (("score", Score(), pairs), ("recommend", Recommend(), None)):
+        options = {"part_rows": 400 if source else 10, "batch_rows": 150}
+        local = do(task, source, output=str(tmp_path / name), **options)
+        remote = do(
+            task, source, output=str(tmp_path / f"{name}-ray"), engine=ray_engine(None, 2, 0), **options
+        )
+        assert remote == local
+        assert contents(tmp_path / f"{name}-ray") == contents(tmp_path / name)
+
+
+def test_a_killed_worker_is_replaced(cluster: Any, pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    do(Score(), pairs, part_rows=400)
+    killed: list[int] = []
+
+    def kill() -> None:
+        killed.extend(worker_processes())
+        os.kill(killed[0], signal.SIGKILL)
+
+    do(Score(), pairs, part_rows=400, output=str(tmp_path / "ray"), engine=after(3, kill))
+    assert killed
+    assert contents(tmp_path / "ray") == contents(tmp_path / "out")
+
+
+def test_a_killed_node_is_done_without(cluster: Any, pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    do(Score(), pairs, part_rows=400)
+    extra = cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+
+    def kill() -> None:
+        cluster.remove_node(extra, allow_graceful=False)
+
+    do(Score(), pairs, part_rows=400, output=str(tmp_path / "ray"), engine=after(4, kill, workers=3))
+    assert contents(tmp_path / "ray") == contents(tmp_path / "out")
+
+
+def test_errors_are_those_of_the_local_engine(cluster: Any, tmp_path: Path, do: DoJob) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("user_id\n" + "10\n" * 50 + "x\n" + "20\n" * 50)
+    with pytest.raises(BadRowError, match=r"users\.csv, row 51: user_id 'x'"):
+        do(Recommend(), path, part_rows=20, engine=ray_engine(None, 2, 0))
+    options = {"part_rows": 20, "on_bad_row": "quarantine"}
+    summary = do(Recommend(), path, resume=True, engine=ray_engine(None, 2, 0), **options)
+    assert (summary.rows_in, summary.quarantined) == (101, 1)
+    do(Recommend(), path, output=str(tmp_path / "local"), **options)
+    assert contents(tmp_path / "out") == contents(tmp_path / "local")
+
+
+def test_a_killed_driver_is_resumed_on_separate_ray_processes(pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    """Nodes started by hand (`ray start`), the command as the driver, killed without warning."""
+    do(Score(), pairs, part_rows=400)
+    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": "/tmp"}
+    for name in ("RAY_ADDRESS", "RAY_JOB_ID"):
+        environment.pop(name, None)
+
+    def ray(*arguments: str) -> None:
+        program = str(Path(sys.executable).with_name("ray"))
+        done = subprocess.run(
+            [program, *arguments], capture_output=True, text=True, env=environment, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    port = "26379"
+    node = ("--num-cpus=1", f"--object-store-memory={OBJECT_STORE}", "--disable-usage-stats")
+    ray("start", "--head", f"--port={port}", "--include-dashboard=false", *node)
+    try:
+        ray("start", f"--address=127.0.0.1:{port}", *node)
+        output = tmp_path / "ray"
+        arguments = [
+            *(sys.executable, "-m", "recsys", "score", str(FIXTURES / "dot-bias"), "--input", str(pairs)),
+            *("--output", str(output), "--part-rows", "400", "--device", "cpu"),
+            *("--engine", "ray", "--address", f"127.0.0.1:{port}", "--workers", "2"),
+        ]
+        driver = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        deadline = time.monotonic() + 90
+        while not list(tmp_path.glob(".ray.partial/part-*")):
+            assert driver.poll() is None, driver.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        driver.kill()
+        driver.communicate()
+        assert not output.exists()
+        done = subprocess.run(
+            [*arguments, "--resume"], env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        assert contents(output) == contents(tmp_path / "out")
+    finally:
+        ray("stop", "--force")

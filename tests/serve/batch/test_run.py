@@ -1,0 +1,259 @@
+"""Nothing lost, nothing half-written: killed, resumed, overwritten, on full and read-only disks."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from fixture_bundles import FIXTURES
+
+from serve.batch import local_engine
+from serve.batch.recommend import Recommend
+from serve.batch.run import PLAN, SUCCESS, _claimed
+from serve.batch.score import Score
+from serve.errors import BadRowError, InputError, JobError, OutputError
+
+from .conftest import DoJob, contents, make_pairs, read
+
+BUNDLE = FIXTURES / "dot-bias"
+SMALL = ("--part-rows", "400", "--batch-rows", "100")
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.parquet"
+    pq.write_table(make_pairs(BUNDLE, 12_000), path, row_group_size=400)
+    return path
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "recsys", "score", str(BUNDLE), "--device", "cpu", *map(str, arguments)]
+
+
+def kill_and_resume(pairs: Path, output: Path, kills: int, seed: int) -> int:
+    """Run a job that is killed at random moments until it ends; returns how often it really was."""
+    rng, killed = np.random.default_rng(seed), 0
+    arguments = command("--input", pairs, "--output", output, *SMALL)
+    partial = output.with_name(f".{output.name}.partial")
+    for attempt in range(kills):
+        process = subprocess.Popen([*arguments, *(["--resume"] if attempt else [])], stderr=subprocess.PIPE)
+        # Only once it writes: being killed while Python starts proves nothing.
+        while process.poll() is None and not (partial / PLAN).exists():
+            time.sleep(0.005)
+        time.sleep(float(rng.uniform(0, 0.25)))
+        process.kill()
+        _, said = process.communicate()
+        if process.returncode == -signal.SIGKILL:
+            killed += 1
+        else:
+            assert process.returncode == 0, said
+        for part in partial.glob("part-*.parquet"):
+            assert pq.read_table(part).num_rows == 400, "a part is whole or absent"
+        if output.exists():
+            break
+    done = subprocess.run([*arguments, "--resume"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return killed
+
+
+def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_unbroken_run(
+    pairs: Path, tmp_path: Path, do: DoJob
+) -> None:
+    do(Score(), pairs, part_rows=400, batch_rows=100)
+    killed = kill_and_resume(pairs, tmp_path / "killed", kills=5, seed=1)
+    assert killed
+    assert contents(tmp_path / "killed") == contents(tmp_path / "out")
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"pairs.parquet", "out", "killed"}
+
+
+@pytest.mark.slow
+def test_killed_at_very_many_random_moments(pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    do(Score(), pairs, part_rows=400, batch_rows=100)
+    for seed in range(30):
+        kill_and_resume(pairs, tmp_path / "killed", kills=6, seed=100 + seed)
+        assert contents(tmp_path / "killed") == contents(tmp_path / "out")
+        shutil.rmtree(tmp_path / "killed")
+
+
+def stop_after(n: int) -> Any:
+    """The local engine, out of luck after n fragments."""
+
+    def engine(plan: Any, fragments: Any, *others: Any) -> None:
+        local_engine.run(plan, fragments[:n], *others)
+        raise KeyboardInterrupt
+
+    return engine
+
+
+def test_only_the_same_job_goes_on(pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        do(Score(), pairs, part_rows=400, engine=stop_after(3))
+    partial = tmp_path / ".out.partial"
+    assert len(list(partial.glob("part-*"))) == 3
+    with pytest.raises(OutputError, match=r"holds an unfinished job .* --resume"):
+        do(Score(), pairs, part_rows=400)
+    for change, named in (
+        ({"part_rows": 800}, "part_rows"),
+        ({"part_rows": 400, "format": "jsonl"}, "format"),
+        ({"part_rows": 400, "bundle": str(FIXTURES / "mlp")}, "bundle"),
+    ):
+        with pytest.raises(OutputError, match=f"is another one: it differs in .*{named}"):
+            do(Score(), pairs, resume=True, **change)
+    with pytest.raises(OutputError, match="differs in task"):
+        do(Score(unknown="null"), pairs, part_rows=400, resume=True)
+    assert len(list(partial.glob("part-*"))) == 3, "nothing is lost by trying"
+
+    redone: list[int] = []
+
+    def counting(plan: Any, fragments: Any, *others: Any) -> None:
+        redone.extend(fragment.number for fragment in fragments)
+        local_engine.run(plan, fragments, *others)
+
+    (partial / "part-00001.parquet").unlink()
+    do(Score(), pairs, part_rows=400, resume=True, engine=counting)
+    assert redone == [1, *range(3, 30)]
+    assert len(read(tmp_path / "out")) == 12_000
+
+
+def test_another_input_under_the_same_name_is_another_job(pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        do(Score(), pairs, part_rows=400, engine=stop_after(3))
+    pq.write_table(make_pairs(BUNDLE, 12_000, seed=5), pairs, row_group_size=400)
+    with pytest.raises(OutputError, match="differs in inputs"):
+        do(Score(), pairs, part_rows=400, resume=True)
+
+
+def test_an_input_that_changes_meanwhile_is_noticed(pairs: Path, do: DoJob) -> None:
+    def engine(plan: Any, fragments: Any, *others: Any) -> None:
+        local_engine.run(plan, fragments[:2], *others)
+        pq.write_table(make_pairs(BUNDLE, 12_000, seed=5), pairs, row_group_size=400)
+        local_engine.run(plan, fragments[2:], *others)
+
+    with pytest.raises(InputError, match="changed while it was read"):
+        do(Score(), pairs, part_rows=400, engine=engine)
+
+
+def test_an_output_is_never_overwritten_unasked_and_swapped_only_when_whole(
+    pairs: Path, tmp_path: Path, do: DoJob
+) -> None:
+    do(Recommend())
+    before = contents(tmp_path / "out")
+    with pytest.raises(OutputError, match="is already there"):
+        do(Score(), pairs)
+    with pytest.raises(KeyboardInterrupt):
+        do(Score(), pairs, part_rows=400, overwrite=True, engine=stop_after(4))
+    assert contents(tmp_path / "out") == before
+    do(Score(), pairs, part_rows=400, overwrite=True, resume=True)
+    assert len(read(tmp_path / "out")) == 12_000
+    assert {path.name for path in tmp_path.iterdir()} == {"pairs.parquet", "out"}
+
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    with pytest.raises(OutputError, match=r"holds no _SUCCESS\.json, so it isn't ours"):
+        do(Score(), pairs, output=str(tmp_path / "home"), overwrite=True)
+
+
+def test_a_finished_job_stays_as_it_is(pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    first = do(Score(), pairs)
+    inode = (tmp_path / "out" / SUCCESS).stat().st_ino
+    assert do(Score(), pairs, resume=True) == first
+    assert (tmp_path / "out" / SUCCESS).stat().st_ino == inode
+    with pytest.raises(OutputError, match="differs in task"):
+        do(Score(unknown="null"), pairs, resume=True)
+
+
+def test_killed_in_its_last_steps_only_the_move_is_left(pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    do(Score(), pairs, part_rows=400)
+    whole = contents(tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / ".out.partial")
+    with pytest.raises(OutputError, match="holds an unfinished job"):
+        do(Score(), pairs, part_rows=400)
+    do(Score(), pairs, part_rows=400, resume=True, engine=stop_after(0))
+    assert contents(tmp_path / "out") == whole
+
+
+def test_two_jobs_never_write_the_same_output(pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    with (
+        _claimed(tmp_path / ".out.partial"),
+        pytest.raises(OutputError, match="belongs to a job that is running"),
+    ):
+        do(Score(), pairs)
+    do(Score(), pairs)
+
+
+@contextmanager
+def small_disk(path: Path, n_bytes: int) -> Iterator[None]:
+    """A full disk: a small file system where we may mount one, else a limit on the size of a file."""
+    path.mkdir()
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={n_bytes}", "tmpfs", str(path)], capture_output=True
+        ).returncode
+    )
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        if not mounted:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, hard))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        if mounted:
+            subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.mark.parametrize("format", ["parquet", "csv", "jsonl"])
+def test_a_full_disk_loses_nothing(format: str, pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    disk, task = tmp_path / "disk", Recommend(top_k=20, explode=True)
+    users = tmp_path / "users.csv"
+    users.write_text("user_id\n" + "".join(f"{10 * (1 + n % 30)}\n" for n in range(60_000)))
+    options = {"format": format, "part_rows": 1500, "output": str(disk / "out")}
+    with small_disk(disk, 400_000):
+        with pytest.raises(JobError, match=r"can't be written: (No space left|File too large).* is kept"):
+            do(task, users, **options)
+        assert not (disk / "out").exists()
+        partial = disk / ".out.partial"
+        assert not list(partial.glob(".*.tmp"))
+        shutil.copytree(partial, tmp_path / ".whole.partial")
+    # On a larger disk it goes on.
+    options["output"] = str(tmp_path / "whole")
+    do(task, users, resume=True, **options)
+    do(task, users, **(options | {"output": str(tmp_path / "unbroken")}))
+    assert contents(tmp_path / "whole") == contents(tmp_path / "unbroken")
+
+
+def test_a_place_that_can_not_be_written(pairs: Path, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    arguments = command("--input", pairs, "--output", place / "out")
+    if os.geteuid() == 0:  # who may write everywhere but on what is mounted so
+        mount = f"mount -t tmpfs -o ro tmpfs {place} && exec "
+        arguments = ["unshare", "--mount", "sh", "-c", mount + " ".join(arguments)]
+    else:
+        place.chmod(0o500)
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "can't be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_row_that_is_bad_after_some_parts_leaves_them_for_resumption(tmp_path: Path, do: DoJob) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("user_id\n" + "10\n" * 50 + "x\n" + "20\n" * 50)
+    with pytest.raises(BadRowError, match=r"row 51: user_id 'x'"):
+        do(Recommend(), path, part_rows=20)
+    summary = do(Recommend(), path, part_rows=20, on_bad_row="quarantine", resume=True)
+    assert (summary.rows_in, summary.rows_out, summary.quarantined) == (101, 100, 1)

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+from fixture_bundles import FIXTURES
+
+from serve.batch.score import Score
+from serve.errors import BadRowError, InputError
+from serve.recommender import Recommender
+
+from .conftest import DoJob, make_pairs, read
+
+LINES = "user_id,item_id,note\n"
+
+
+def test_the_same_rows_with_the_scores_of_the_recommender(
+    bundle_path: Path, tmp_path: Path, do: DoJob
+) -> None:
+    pairs = make_pairs(bundle_path, 500)
+    pq.write_table(pairs, tmp_path / "pairs.parquet", row_group_size=64)
+    summary = do(Score(), tmp_path / "pairs.parquet", bundle=str(bundle_path), part_rows=200, batch_rows=50)
+    found = read(tmp_path / "out")
+    assert found.drop_columns(["score", "known"]).equals(pairs)
+    expected = Recommender.load(bundle_path, "cpu").score(
+        pairs["user_id"].to_pylist(), pairs["item_id"].to_pylist()
+    )
+    # Other batch sizes may round otherwise in the last digit.
+    np.testing.assert_allclose(found["score"].to_numpy(), expected.scores, atol=1e-6)
+    assert found["known"].to_pylist() == expected.known.tolist()
+    assert not all(found["known"].to_pylist())
+    assert (summary.rows_in, summary.rows_out, summary.quarantined) == (500, 500, 0)
+    assert [part["rows"] for part in summary.parts] == [192, 192, 116], "row groups of 64 are never split"
+
+
+def test_a_csv_is_the_same_pairs(bundle_path: Path, tmp_path: Path, do: DoJob) -> None:
+    pairs = make_pairs(bundle_path, 300).drop_columns(["when"])
+    (tmp_path / "in").mkdir()
+    pq.write_table(pairs, tmp_path / "in" / "pairs.parquet")
+    do(Score(), tmp_path / "in", bundle=str(bundle_path), output=str(tmp_path / "a"))
+    pa_csv.write_csv(pairs, tmp_path / "pairs.csv")
+    do(
+        Score(),
+        tmp_path / "pairs.csv",
+        bundle=str(bundle_path),
+        output=str(tmp_path / "b"),
+        part_rows=77,
+        batch_rows=10,
+    )
+    one, other = read(tmp_path / "a"), read(tmp_path / "b")
+    for name in ("user_id", "item_id", "known"):
+        assert one[name].to_pylist() == other[name].to_pylist()
+    np.testing.assert_allclose(one["score"].to_numpy(), other["score"].to_numpy(), atol=1e-6)
+    assert other["note"].to_pylist() == [note or "" for note in one["note"].to_pylist()]
+
+
+def test_many_files_are_one_input_in_order_of_name(tmp_path: Path, do: DoJob) -> None:
+    pairs = make_pairs(FIXTURES / "dot-bias", 60)
+    for name, start in (("b/2", 20), ("b/10", 40), ("a", 0)):
+        path = tmp_path / "in" / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pairs.slice(start, 20), path)
+    (tmp_path / "in" / "_SUCCESS.json").write_text("{}")
+    (tmp_path / "in" / ".b.crc").write_text("")
+    do(Score(), tmp_path / "in")
+    assert (
+        read(tmp_path / "out")
+        .drop_columns(["score", "known"])
+        .equals(pa.concat_tables([pairs.slice(0, 20), pairs.slice(40, 20), pairs.slice(20, 20)]))
+    )
+    do(Score(), f"{tmp_path}/in/b/*.parquet", output=str(tmp_path / "some"))
+    assert len(read(tmp_path / "some")) == 40
+
+
+@pytest.mark.parametrize("unknown", ["average", "null"])
+def test_unknown_ids_get_what_was_asked_for(unknown: str, tmp_path: Path, do: DoJob) -> None:
+    (tmp_path / "pairs.csv").write_text(LINES + "10,1001,\n999,1001,\n10,999,\n")
+    do(Score(unknown=unknown), tmp_path / "pairs.csv")  # type: ignore[arg-type]
+    found = read(tmp_path / "out")
+    assert found["known"].to_pylist() == [True, False, False]
+    recommender = Recommender.load(FIXTURES / "dot-bias", "cpu")
+    averages = [
+        recommender.score(10, 1001).scores,
+        recommender.score(999, 1001).scores,
+        recommender.score(10, 999).scores,
+    ]
+    expected = averages if unknown == "average" else [averages[0], None, None]
+    assert found["score"].to_pylist() == pytest.approx(expected, abs=1e-6)
+
+
+SPOILT = (
+    LINES
+    + "10,1001,fine\nten,1001,word\n10,,empty\n10\n20,1002,also fine\n"
+    + "99999999999999999999,1001,big\n10,1.5,half\n777,1001,who\n"
+)
+REASONS = [
+    (2, "user_id", "not an integer (int64)", "ten"),
+    (3, "item_id", "no id", None),
+    (4, None, "1 cells where the heading has 3", "10"),
+    (6, "user_id", "not an integer (int64)", "99999999999999999999"),
+    (7, "item_id", "not an integer (int64)", "1.5"),
+    (8, "user_id", "not in the bundle", 777),
+]
+
+
+def test_bad_rows_are_set_aside_with_their_reasons(tmp_path: Path, do: DoJob) -> None:
+    import msgspec
+
+    (tmp_path / "pairs.csv").write_text(SPOILT)
+    summary = do(
+        Score(unknown="error"), tmp_path / "pairs.csv", on_bad_row="quarantine", part_rows=5, batch_rows=2
+    )
+    assert (summary.rows_in, summary.rows_out, summary.quarantined) == (8, 2, 6)
+    assert read(tmp_path / "out")["note"].to_pylist() == ["fine", "also fine"]
+    lines = b"".join(path.read_bytes() for path in sorted((tmp_path / "out" / "_quarantine").iterdir()))
+    found = [msgspec.json.decode(line) for line in lines.splitlines()]
+    assert [(row["row"], row["column"], row["reason"], row["value"]) for row in found] == REASONS
+    assert {row["source"] for row in found} == {str(tmp_path / "pairs.csv")}
+
+
+def test_a_bad_row_stops_the_job_and_nothing_appears(tmp_path: Path, do: DoJob) -> None:
+    (tmp_path / "pairs.csv").write_text(SPOILT)
+    with pytest.raises(BadRowError, match=r"pairs\.csv, row 2: user_id 'ten': not an integer"):
+        do(Score(), tmp_path / "pairs.csv")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(BadRowError, match="more than 3 rows are bad"):
+        do(Score(), tmp_path / "pairs.csv", on_bad_row="quarantine", max_bad_rows=3, overwrite=True)
+    assert not (tmp_path / "out").exists()
+    do(Score(), tmp_path / "pairs.csv", on_bad_row="quarantine", max_bad_rows=5, resume=True)
+    assert len(read(tmp_path / "out")) == 3, "what happens to bad rows may change between stop and resumption"
+
+
+def test_parquet_nulls_are_bad_rows_and_wrong_types_no_input(tmp_path: Path, do: DoJob) -> None:
+    table = pa.table(
+        {"user_id": pa.array([10, None], pa.int32()), "item_id": pa.array([1001, 1002], pa.uint64())}
+    )
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    with pytest.raises(BadRowError, match=r"row 2: user_id None: no id"):
+        do(Score(), tmp_path / "pairs.parquet")
+    pq.write_table(table.set_column(0, "user_id", pa.array([1.0, 2.0])), tmp_path / "floats.parquet")
+    with pytest.raises(InputError, match=r"floats\.parquet: user_id is double"):
+        do(Score(), tmp_path / "floats.parquet", overwrite=True)
+    with pytest.raises(InputError, match="user_id is int32, and the bundle's ids are a string"):
+        do(Score(), tmp_path / "pairs.parquet", bundle=str(FIXTURES / "dot-bias-string-ids"))
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_every_kind_of_string_is_an_id(kind: pa.DataType, tmp_path: Path, do: DoJob) -> None:
+    bundle = FIXTURES / "dot-bias-string-ids"
+    pairs = make_pairs(bundle, 40)
+    for name in ("user_id", "item_id"):
+        pairs = pairs.set_column(pairs.schema.get_field_index(name), name, pairs[name].cast(kind))
+    pq.write_table(pairs, tmp_path / "pairs.parquet")
+    do(Score(), tmp_path / "pairs.parquet", bundle=str(bundle))
+    assert read(tmp_path / "out").drop_columns(["score", "known"]).equals(pairs)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"user,item\n1,2\n", "has no column user_id. It has: user, item"),
+        (b"user_id,item_id,item_id\n1,2,3\n", "more than one column named 'item_id'"),
+        (b"user_id,item_id,score\n1,2,3\n", "has a column score, which would be added"),
+        (b"\xff\xfeu\x00s\x00", "heading is not UTF-8"),
+        (b'user_id,item_id\n10,"1001\n', r"item_id '1001\\n': not an integer"),
+    ],
+)
+def test_files_that_are_no_pairs(content: bytes, message: str, tmp_path: Path, do: DoJob) -> None:
+    (tmp_path / "pairs.csv").write_bytes(content)
+    with pytest.raises((InputError, BadRowError), match=message):
+        do(Score(), tmp_path / "pairs.csv")
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_parquet_and_nothing_there(tmp_path: Path, do: DoJob) -> None:
+    pairs = make_pairs(FIXTURES / "dot-bias", 2000)
+    pq.write_table(pairs, tmp_path / "pairs.parquet", write_page_checksum=True)
+    whole = (tmp_path / "pairs.parquet").read_bytes()
+    for n in (0, 3, 100, len(whole) - 5):
+        (tmp_path / "cut.parquet").write_bytes(whole[:n])
+        with pytest.raises(InputError, match=r"cut\.parquet can't be read as Parquet"):
+            do(Score(), tmp_path / "cut.parquet", overwrite=True)
+    spoilt = bytearray(whole)
+    spoilt[200:1200] = bytes(1000)
+    (tmp_path / "spoilt.parquet").write_bytes(spoilt)
+    with pytest.raises(InputError, match=r"spoilt\.parquet can't be read as Parquet"):
+        do(Score(), tmp_path / "spoilt.parquet", overwrite=True)
+    with pytest.raises(InputError, match=r"no such file"):
+        do(Score(), tmp_path / "nothing.parquet")
+    (tmp_path / "pairs.xlsx").write_text("")
+    with pytest.raises(InputError, match=r"its name must end in"):
+        do(Score(), tmp_path / "pairs.xlsx")
+    (tmp_path / "mixed").mkdir()
+    pq.write_table(make_pairs(FIXTURES / "dot-bias", 5), tmp_path / "mixed" / "a.parquet")
+    (tmp_path / "mixed" / "b.csv").write_text(LINES)
+    with pytest.raises(InputError, match="All files of an input must be alike"):
+        do(Score(), tmp_path / "mixed")
+
+
+def test_an_input_without_rows_gives_an_output_without_rows(tmp_path: Path, do: DoJob) -> None:
+    (tmp_path / "pairs.csv").write_text(LINES)
+    assert do(Score(), tmp_path / "pairs.csv").rows_out == 0
+    assert read(tmp_path / "out").column_names == ["user_id", "item_id", "note", "score", "known"]
+    pq.write_table(make_pairs(FIXTURES / "dot-bias", 0), tmp_path / "pairs.parquet")
+    with pytest.raises(InputError):
+        do(Score(), tmp_path / "pairs.parquet", output=str(tmp_path / "none"))
+
+
+def test_a_file_of_bad_rows_only(tmp_path: Path, do: DoJob) -> None:
+    (tmp_path / "pairs.csv").write_text("user_id,item_id\n1\n2\n")
+    summary = do(Score(), tmp_path / "pairs.csv", on_bad_row="quarantine")
+    assert (summary.rows_out, summary.quarantined) == (0, 2)

@@ -9,6 +9,7 @@ batch norm see a rank's own rows.) Rank 0 writes the run.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,12 +113,18 @@ def join_team(name: DeviceName) -> Iterator[Team]:
             raise
         raise PeerError(
             f"rank {team.rank}: another process of this training has stopped or can't be reached "
-            f"({str(error).splitlines()[0]}). Its own message says why. A run that has a whole epoch keeps "
+            f"({_reason(error)}). Its own message says why. A run that has a whole epoch keeps "
             f"it: continue with --resume."
         ) from error
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _reason(error: RuntimeError) -> str:
+    """The first sentence, without the place in the library's source; advice for its developers follows it."""
+    line = str(error).splitlines()[0]
+    return re.sub(r"^\[[^]]*\] *", "", line).split(". ")[0]
 
 
 def _is_of_the_exchange(error: RuntimeError) -> bool:

@@ -99,6 +99,7 @@ def test_a_killed_process_stops_the_team_and_the_run_resumes(
     assert leader.returncode == 1
     assert "another process of this training has stopped" in errors
     assert "Traceback" not in errors
+    assert "third_party" not in errors
     stopped_at = load_run(output).info.epochs_done
     assert 1 <= stopped_at < 30
 

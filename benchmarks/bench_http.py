@@ -262,7 +262,8 @@ REPORT = """# `recsys serve` under load
 
 {head}
 
-The load generator runs on the same CPUs, so what two CPUs give is the service and its clients together.
+The load generator runs on the same CPUs, so what they give is the service and its clients together; where other
+work runs beside, latencies grow with it, and the ratios say more than the rates.
 
 ## One worker, one-user recommendations beside a constant
 
@@ -278,13 +279,16 @@ Recommendations to constants at the most connections: **{ratio}** (bound: at lea
 ## Overload
 
 One worker, `--max-concurrency 64` (the default), open loop over 128 connections: requests come at their rate
-whatever happens, and latency counts from when one was due. Shed ones get 503 at once.
+whatever happens, and latency counts from when one was due, so that it includes what the client is late.
+Turning a request away still costs reading it and saying so, on the same CPUs as the client: far beyond its
+capacity, a worker answers fewer.
 
 {overload}
 
 ## Workers and memory
 
-{large}; tables in one file that ONNX Runtime maps. PSS counts a page that n processes share as 1/n to each.
+Bundle: {large}; tables in one file that ONNX Runtime maps. PSS counts a page that n processes
+share as 1/n to each.
 
 {memory}
 """

@@ -262,8 +262,8 @@ REPORT = """# `recsys serve` under load
 
 {head}
 
-The load generator runs on the same CPUs, so what they give is the service and its clients together; where other
-work runs beside, latencies grow with it, and the ratios say more than the rates.
+The load generator runs on the same CPUs, so what they give is the service and its clients together; where
+other work runs beside, latencies grow with it, and the ratios say more than the rates.
 
 ## One worker, one-user recommendations beside a constant
 

@@ -132,12 +132,12 @@ def _model(bundle: Path) -> Model:
 
 
 def app_client(
-    bundle: Path, *, loaded: bool = True, raise_app_exceptions: bool = True, **settings: Any
+    bundle: Path, *, loaded: bool = True, model: Model | None = None, **settings: Any
 ) -> httpx.AsyncClient:
     """A client of the app in this process."""
-    current = CurrentModel(_model(bundle) if loaded else None)
+    current = CurrentModel(model or _model(bundle) if loaded else None)
     app = create_app(Settings(bundle=bundle, device="cpu", **settings), current)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=raise_app_exceptions)
+    transport = httpx.ASGITransport(app)
     client = httpx.AsyncClient(transport=transport, base_url="http://test")
     client.current = current  # type: ignore[attr-defined]
     return client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from fixture_bundles import FIXTURES
 
+from serve.http.model import load_model
 from serve.recommender import Ranking, Recommender
 
 from .conftest import Service, app_client
@@ -168,6 +170,34 @@ def test_a_client_that_leaves_does_not_disturb_the_others(served: Recommender, b
     for response in asyncio.run(one_leaves()):
         assert response.status_code == 200
         check_items(response.json()["items"], served.recommend(user), served)
+
+
+def test_large_catalogues_are_computed_in_a_thread(
+    bundle_path: Path, served: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve.http.model.INLINE_ITEMS", 0)
+    model = load_model(bundle_path, "cpu", 1)
+    assert not model.is_quick
+    threads = set()
+    alone = model.recommender.recommend_indices
+
+    def watched(*arguments: np.ndarray) -> Any:
+        threads.add(threading.current_thread())
+        return alone(*arguments)
+
+    monkeypatch.setattr(model.recommender, "recommend_indices", watched)
+    users = [served.users.one_id(index) for index in range(1, 11)]
+
+    async def all_at_once() -> list[Any]:
+        async with app_client(bundle_path, model=model) as client:
+            posts = (client.post("/v1/recommend", json={"user_id": user}) for user in users)
+            return [response.json() for response in await asyncio.gather(*posts)]
+
+    for user, found in zip(users, asyncio.run(all_at_once()), strict=True):
+        scores = [item["score"] for item in found["items"]]
+        np.testing.assert_allclose(scores, served.recommend(user).scores, atol=TOLERANCE)
+    assert threading.current_thread() not in threads
+    assert threads
 
 
 # Over a socket

@@ -29,6 +29,8 @@ from serve.recommender import Recommender
 if TYPE_CHECKING:
     from serve.batch.run import Engine
 
+LOOK_EVERY = 5.0
+"""Seconds."""
 MAX_DEATHS = 3
 """Of each worker. If more die, it is not chance that kills them, but want of memory, say."""
 
@@ -45,13 +47,15 @@ class Worker:
         self._threads = threads
 
     def load(self) -> tuple[str, str]:
-        """Get ready."""
+        """Get ready: "" and the id of the node, or an error."""
         try:
             bundle, device = self._plan.job.bundle, self._plan.device
             self._recommender = Recommender.load(bundle, device, threads=self._threads)
         except ServeError as error:
             return type(error).__name__, str(error)
-        return "", ""
+        import ray
+
+        return "", str(ray.get_runtime_context().get_node_id())
 
     def do(self, number: int, folder: str) -> tuple[str, str]:
         """Do a fragment: "" and its outcome as JSON, or an error."""
@@ -124,35 +128,53 @@ class _Pool:
         running: dict[Any, tuple[int | None, Any]] = {
             worker.load.remote(): (None, worker) for worker in self._workers
         }
+        node_of: dict[Any, str] = {}
+        idle: list[Any] = []
         try:
             while waiting or any(number is not None for number, _ in running.values()):
-                done, _ = self._ray.wait(list(running))
-                number, worker = running.pop(done[0])
-                try:
-                    kind, answer = self._ray.get(done[0])
-                except self._ray.exceptions.RayActorError as error:
-                    deaths += 1
-                    if deaths > MAX_DEATHS * len(self._workers):
-                        raise JobError(
-                            f"{deaths} workers have died, the last with: {error}. What is finished is kept: "
-                            f"look at memory and disks, then go on with --resume."
-                        ) from None
-                    waiting += [] if number is None else [number]
-                    self._workers.remove(worker)
-                    worker = self._start()
-                    self._workers.append(worker)
-                    running[worker.load.remote()] = None, worker
-                    continue
-                if kind:
-                    raise getattr(errors, kind)(answer)
-                if number is not None:
-                    yield msgspec.json.decode(answer, type=Outcome)
-                if waiting:
-                    number = waiting.pop()
+                done, _ = self._ray.wait(list(running), timeout=LOOK_EVERY)
+                if not done:
+                    # A task whose whole node has died may never return, so nodes are looked at, too.
+                    done = self._on_dead_nodes(running, node_of)
+                for reference in done:
+                    number, worker = running.pop(reference)
+                    try:
+                        kind, answer = self._ray.get(reference, timeout=LOOK_EVERY)
+                    except (
+                        self._ray.exceptions.RayActorError,
+                        self._ray.exceptions.GetTimeoutError,
+                    ) as error:
+                        deaths += 1
+                        if deaths > MAX_DEATHS * len(self._workers):
+                            raise JobError(
+                                f"{deaths} workers have died, the last with: {error}. What is finished is "
+                                f"kept: look at memory and disks, then go on with --resume."
+                            ) from None
+                        waiting += [] if number is None else [number]
+                        self._workers.remove(worker)
+                        worker = self._start()
+                        self._workers.append(worker)
+                        running[worker.load.remote()] = None, worker
+                        continue
+                    if kind:
+                        raise getattr(errors, kind)(answer)
+                    if number is None:
+                        node_of[worker] = answer
+                    else:
+                        yield msgspec.json.decode(answer, type=Outcome)
+                    idle.append(worker)
+                while waiting and idle:
+                    number, worker = waiting.pop(), idle.pop()
                     running[worker.do.remote(number, self._folder)] = number, worker
         finally:
             for worker in self._workers:
                 self._ray.kill(worker)
+
+    def _on_dead_nodes(
+        self, running: dict[Any, tuple[int | None, Any]], node_of: dict[Any, str]
+    ) -> list[Any]:
+        dead = {node["NodeID"] for node in self._ray.nodes() if not node["Alive"]}
+        return [reference for reference, (_, worker) in running.items() if node_of.get(worker) in dead]
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -41,7 +42,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 0, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
+    # Ray's patience with a silent node, a minute by default, is most of such a test.
+    impatient = {
+        "health_check_initial_delay_ms": 0,
+        "health_check_period_ms": 500,
+        "health_check_timeout_ms": 1000,
+    }
+    head = {
+        "num_cpus": 0,
+        "object_store_memory": OBJECT_STORE,
+        "include_dashboard": False,
+        "_system_config": impatient | {"health_check_failure_threshold": 3},
+    }
     cluster = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
         cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
@@ -135,7 +147,9 @@ def test_errors_are_those_of_the_local_engine(cluster: Any, tmp_path: Path, do: 
 def test_a_killed_driver_is_resumed_on_separate_ray_processes(pairs: Path, tmp_path: Path, do: DoJob) -> None:
     """Nodes started by hand (`ray start`), the command as the driver, killed without warning."""
     do(Score(), pairs, part_rows=400)
-    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": "/tmp"}
+    # As on machines of one's own: a cluster has a token, and who knows it belongs to it.
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment = os.environ | token | {"RAY_USAGE_STATS_ENABLED": "0"}
     for name in ("RAY_ADDRESS", "RAY_JOB_ID"):
         environment.pop(name, None)
 

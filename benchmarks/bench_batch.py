@@ -106,7 +106,7 @@ def main() -> None:
         f"{len(recommender.items):,} items.",
         f"Medians of {arguments.rounds} rounds.",
         describe_machine("numpy", "onnxruntime-gpu", "pyarrow"),
-        "A job's time is all of it: loading and checking the bundle, hashing the input, committing the parts.",
+        "A job's time is all of it: checking the bundle, hashing the input, committing the parts.",
         "",
         "| job | rows | seconds | rows/s | us a row | of the bare loop | peak MiB |",
         "| --- | --- | --- | --- | --- | --- | --- |",

@@ -14,8 +14,10 @@ import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 from runtimes_table import BUNDLES
 
-from demos.browser.build import RUNTIME, build
+from demos.browser.build import build
 
+# Of the repository, also where the package is installed as a wheel.
+PACKAGES = Path(__file__).parents[3] / "demos" / "browser" / "node_modules"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = (
     "--no-sandbox",
@@ -56,14 +58,14 @@ class Page:
 @pytest.fixture(scope="session")
 def serve_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Page]]:
     """Build and serve the page of a bundle, each once."""
-    if not RUNTIME.exists():
+    if not PACKAGES.exists():
         pytest.skip("run `npm ci --prefix demos/browser` for what the page needs")
     pages: dict[Path, Page] = {}
 
     def get(bundle: Path) -> Page:
         if bundle not in pages:
             folder = tmp_path_factory.mktemp("page") / "dist"
-            build(bundle, folder)
+            build(bundle, folder, PACKAGES)
             pages[bundle] = Page(folder)
         return pages[bundle]
 

@@ -53,6 +53,14 @@ export: train ## The main job: train, export a bundle, verify it, recommend to o
 verify: $(VENV)/.export ## Prove again that the bundle agrees with its torch run
 	$(BIN)/recsys verify $(BUNDLE) --run $(RUN)
 
+.PHONY: score
+score: $(VENV)/.export ## A night's batch from artifacts/default: lists for all users, scores for all rated pairs
+	@test -e artifacts/default || $(MAKE) export
+	$(BIN)/recsys recommend artifacts/default --all-users --output artifacts/lists --overwrite
+	$(BIN)/python -m zipfile -e recsys/data/embedded/ml-latest-small.zip artifacts
+	sed '1s/userId,movieId/user_id,item_id/' artifacts/ml-latest-small/ratings.csv > artifacts/pairs.csv
+	$(BIN)/recsys score artifacts/default --input artifacts/pairs.csv --output artifacts/scores --overwrite
+
 PORT ?= 8000
 .PHONY: serve
 serve: $(VENV)/.http ## Answer over HTTP from artifacts/default, made first if it is missing (PORT=8000)

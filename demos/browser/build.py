@@ -20,7 +20,7 @@ from serve.golden import FILE_NAME
 from serve.recommender import Recommender
 
 HERE = Path(__file__).parent
-RUNTIME = HERE / "node_modules" / "onnxruntime-web" / "dist"
+PACKAGES = HERE / "node_modules"
 # The plain build for every browser, and the larger one that also has WebGPU. A browser loads one of them.
 RUNTIME_FILES = (
     "ort.wasm.min.mjs",
@@ -35,8 +35,13 @@ GOLDEN_MODULE = HERE.parent / "node" / "golden.mjs"
 MARKER = "index.html"
 
 
-def build(bundle_path: Path, output: Path) -> None:
+def build(bundle_path: Path, output: Path, packages: Path = PACKAGES) -> None:
     """Make `output`, replacing a page that is there.
+
+    Args:
+        bundle_path: a bundle.
+        output: the folder to make.
+        packages: the `node_modules` that holds onnxruntime-web.
 
     Raises:
         BundleError: the bundle is damaged.
@@ -49,16 +54,17 @@ def build(bundle_path: Path, output: Path) -> None:
             f"{bundle_path} keeps its tables in tables.bin, which browsers can't read reliably. Export it "
             f"with --tables never."
         )
-    missing = [name for name in RUNTIME_FILES if not (RUNTIME / name).exists()]
+    runtime = packages / "onnxruntime-web" / "dist"
+    missing = [name for name in RUNTIME_FILES if not (runtime / name).exists()]
     if missing:
-        raise UnsupportedError(f"{RUNTIME / missing[0]} is missing. Run `npm ci --prefix demos/browser`.")
+        raise UnsupportedError(f"{runtime / missing[0]} is missing. Run `npm ci --prefix demos/browser`.")
     recommender = Recommender(bundle, "cpu")
     with new_folder(output, overwrite=True, marker=MARKER) as folder:
         shutil.copytree(HERE / "page", folder, dirs_exist_ok=True)
         shutil.copyfile(GOLDEN_MODULE, folder / GOLDEN_MODULE.name)
         (folder / "ort").mkdir()
         for name in RUNTIME_FILES:
-            shutil.copyfile(RUNTIME / name, folder / "ort" / name)
+            shutil.copyfile(runtime / name, folder / "ort" / name)
         (folder / "bundle").mkdir()
         for name in (FILE_NAME, *(graph.file for graph in bundle.manifest.graphs.values())):
             shutil.copyfile(bundle.file(name), folder / "bundle" / name)

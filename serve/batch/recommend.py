@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 import numpy as np
 import pyarrow as pa
 
 from serve import requests
+from serve.batch.ahead import ahead
 from serve.batch.answer import Answer, UnknownIds, unknown_ids, without
 from serve.batch.id_column import check_id_column, read_ids
 from serve.batch.source import Rows
@@ -80,15 +83,21 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
         """int64 [n, k], 0 past a list's end, and float32 [n, k]."""
         top = np.zeros((len(user_index), self.top_k), np.int64)
         scores = np.zeros((len(user_index), self.top_k), np.float32)
-        for start in range(0, len(user_index), USERS_AT_ONCE):
-            part = slice(start, start + USERS_AT_ONCE)
-            users = user_index[part]
-            exclude = (
-                recommender.seen.padded(users) if self.exclude_seen else np.zeros((len(users), 1), np.int64)
-            )
-            best, values = recommender.recommend_indices(users, exclude)
-            top[part], scores[part] = best[:, : self.top_k], values[:, : self.top_k]
+        with ahead(self._asked(user_index, recommender)) as asked:  # looked up while the graph runs
+            for start, users, exclude in asked:
+                best, values = recommender.recommend_indices(users, exclude)
+                part = slice(start, start + len(users))
+                top[part], scores[part] = best[:, : self.top_k], values[:, : self.top_k]
         return top, scores
+
+    def _asked(
+        self, user_index: np.ndarray, recommender: Recommender
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Runs of the graph: where they start, their users, and what to leave out."""
+        for start in range(0, len(user_index), USERS_AT_ONCE):
+            users = user_index[start : start + USERS_AT_ONCE]
+            none = np.zeros((len(users), 1), np.int64)
+            yield start, users, recommender.seen.padded(users) if self.exclude_seen else none
 
 
 def _exploded(

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from runtimes_table import BUNDLES
 
-from demos.browser.build import RUNTIME, build
+from demos.browser.build import build
+
+# Of the repository, also where the package is installed as a wheel.
+PACKAGES = Path(__file__).parents[3] / "demos" / "browser" / "node_modules"
 
 
 class Page:
@@ -41,14 +44,14 @@ class Page:
 @pytest.fixture(scope="session")
 def serve_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Page]]:
     """Build and serve the page of a bundle, each once."""
-    if not RUNTIME.exists():
+    if not PACKAGES.exists():
         pytest.skip("run `npm ci --prefix demos/browser` for what the page needs")
     pages: dict[Path, Page] = {}
 
     def get(bundle: Path) -> Page:
         if bundle not in pages:
             folder = tmp_path_factory.mktemp("page") / "dist"
-            build(bundle, folder)
+            build(bundle, folder, PACKAGES)
             pages[bundle] = Page(folder)
         return pages[bundle]
 

@@ -1,0 +1,262 @@
+"""The page in a real Chromium: what a person does with it, the network cut, hostile titles, a phone, axe."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+from runtimes_table import BUNDLES
+
+from demos.browser.build import build
+from serve.errors import OutputError, UnsupportedError
+from serve.ids import write_items
+from serve.recommender import Recommender
+
+PACKAGES = Path(__file__).parents[3] / "demos" / "browser" / "node_modules"
+AXE = PACKAGES / "axe-core" / "axe.min.js"
+PICTURES = Path(os.environ.get("CI_OUTPUT", "ci-output"))
+N_SHOWN = 20
+
+
+@pytest.fixture
+def open_page(chromium):
+    """Open a page and wait until it has answered; it may ask its own server alone, and throw no error."""
+    tabs = []
+
+    def get(page: Any, ready: bool = True, **context: Any) -> Any:
+        tab = chromium.new_page(**context)
+        tabs.append(tab)
+        tab.problems = []
+        tab.on("pageerror", lambda error: tab.problems.append(str(error)))
+
+        def route(call: Any) -> None:
+            if call.request.url.startswith(page.url + "/"):
+                call.continue_()
+            else:
+                tab.problems.append(f"asked for {call.request.url}")
+                call.abort()
+
+        tab.route("**/*", route)
+        tab.goto(page.url)
+        tab.wait_for_selector("main[aria-busy=false]", timeout=60_000)
+        if ready:
+            expect(tab.locator("#error")).to_be_hidden()
+        return tab
+
+    yield get
+    for tab in tabs:
+        assert not tab.problems
+        tab.close()
+
+
+def listed(tab: Any) -> list[tuple[str, float]]:
+    rows = tab.locator("#list li")
+    return [
+        (row.locator(".title").inner_text(), float(row.locator(".score").inner_text())) for row in rows.all()
+    ]
+
+
+def rate(tab: Any, title: str, stars: int) -> None:
+    tab.get_by_label("Search a title").fill(title)
+    tab.locator("#results").get_by_role("button", name=title, exact=True).click()
+    tab.get_by_role("group", name=f"Rate {title}").locator("label").nth(stars - 1).click()
+
+
+def expected(served: Recommender, ranking: Any) -> list[tuple[str, float]]:
+    return [
+        (served.items.label(index), score)
+        for index, score in zip(ranking.item_indices.tolist(), ranking.scores.tolist(), strict=True)
+    ][:N_SHOWN]
+
+
+def check_list(tab: Any, wanted: list[tuple[str, float]]) -> None:
+    """The page shows this list; made-up weights have no near ties, so the order is strict."""
+    expect(tab.locator("#list .title").first).to_have_text(wanted[0][0])
+    found = listed(tab)
+    assert [title for title, _ in found] == [title for title, _ in wanted]
+    np.testing.assert_allclose([score for _, score in found], [score for _, score in wanted], atol=0.0051)
+
+
+@pytest.mark.parametrize("model", ["dot", "dot-bias", "dot-bias, string ids"])
+def test_ratings_are_folded_in_with_the_network_cut(open_page, page_of, model) -> None:
+    page = page_of(model)
+    served = Recommender.load(BUNDLES[model], "cpu")
+    tab = open_page(page)
+    check_list(tab, expected(served, served.recommend("nobody" if served.users.is_string else 11, N_SHOWN)))
+    expect(tab.locator("#basis")).to_contain_text("the average user")
+
+    tab.context.set_offline(True)
+    asked = len(page.requests)
+    given = {3: 5, 17: 1, 41: 4}
+    for index, stars in given.items():
+        rate(tab, served.items.label(index), stars)
+    expect(tab.locator("#basis")).to_contain_text("From your 3 ratings")
+    ids = [served.items.ids.one_id(index) for index in given]
+    check_list(
+        tab, expected(served, served.fold_in(ids, [float(stars) for stars in given.values()], N_SHOWN))
+    )
+    expect(tab.locator("#runtime")).to_contain_text("WebAssembly")
+
+    # Changing a mind, taking one back, and taking all back.
+    rate(tab, served.items.label(17), 5)
+    check_list(tab, expected(served, served.fold_in(ids, [5.0, 5.0, 4.0], N_SHOWN)))
+    tab.get_by_role("button", name=f"Remove {served.items.label(17)}").click()
+    expect(tab.locator("#basis")).to_contain_text("From your 2 ratings")
+    check_list(tab, expected(served, served.fold_in([ids[0], ids[2]], [5.0, 4.0], N_SHOWN)))
+    tab.get_by_role("button", name="Forget all ratings").click()
+    expect(tab.locator("#basis")).to_contain_text("the average user")
+    check_list(tab, expected(served, served.recommend("nobody" if served.users.is_string else 11, N_SHOWN)))
+    assert len(page.requests) == asked
+
+
+def test_a_model_without_fold_in_says_so_and_leaves_out_what_was_rated(open_page, page_of) -> None:
+    served = Recommender.load(BUNDLES["mlp"], "cpu")
+    tab = open_page(page_of("mlp"))
+    best = served.recommend(11, 3)
+    rate(tab, served.items.label(int(best.item_indices[0])), 2)
+    expect(tab.locator("#basis")).to_contain_text("This model (mlp) can't take in a new user's ratings")
+    wanted = served.recommend(11, N_SHOWN, exclude_item_ids=[best.item_ids[0]])
+    check_list(tab, expected(served, wanted))
+
+
+def test_searching(open_page, page_of) -> None:
+    tab = open_page(page_of("dot"))
+    box, found = tab.get_by_label("Search a title"), tab.locator("#found")
+    box.fill("MOVIE the 1963")
+    expect(found).to_have_text("1 found")
+    expect(tab.locator("#results button")).to_have_text(["Movie 13, The (1963)"])
+    box.fill("movie")
+    expect(found).to_have_text("8 of 50 found")
+    box.fill("   ")
+    expect(found).to_have_text("")
+    expect(tab.locator("#results button")).to_have_count(0)
+    expect(tab.get_by_role("heading", name="Well known")).to_be_visible()
+    for hostile in ("<img src=x onerror=alert(1)>", "(?:", "\\", "a" * 5000, "‮日本"):
+        box.fill(hostile)
+        expect(found).to_contain_text("No title has")
+    expect(tab.locator("#error")).to_be_hidden()
+
+
+def test_by_keyboard_alone(open_page, page_of) -> None:
+    tab = open_page(page_of("dot-bias"))
+    tab.keyboard.press("Tab")
+    expect(tab.get_by_label("Search a title")).to_be_focused()
+    tab.keyboard.type("movie 13")
+    tab.keyboard.press("Tab")
+    tab.keyboard.press("Enter")
+    stars = tab.get_by_role("group", name="Rate Movie 13, The (1963)")
+    expect(stars.get_by_label("4 of 5 stars")).to_be_focused()
+    tab.keyboard.press("ArrowRight")
+    expect(stars.get_by_label("5 of 5 stars")).to_be_checked()
+    expect(tab.locator("#basis")).to_contain_text("From your 1 rating.")
+    served = Recommender.load(BUNDLES["dot-bias"], "cpu")
+    check_list(tab, expected(served, served.fold_in([1013], [5.0], N_SHOWN)))
+    tab.keyboard.press("Tab")
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#rated li")).to_have_count(0)
+    expect(tab.get_by_label("Search a title")).to_be_focused()
+
+
+def test_a_hostile_title_is_text(open_page, serve_page, tmp_path) -> None:
+    bundle = Path(shutil.copytree(BUNDLES["dot"], tmp_path / "bundle"))
+    served = Recommender.load(bundle, "cpu")
+    hostile = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
+    titles = [hostile, *(served.items.label(index) for index in range(2, 51))]
+    ids = [served.items.ids.one_id(index) for index in range(1, 51)]
+    (bundle / "items.parquet").unlink()
+    write_items(bundle / "items.parquet", ids, titles=titles, genres=["<b>|&amp;"] * 50)
+    relist(bundle, "items.parquet")
+    tab = open_page(serve_page(bundle))
+    rate(tab, hostile, 3)
+    expect(tab.locator("#rated .title")).to_have_text([hostile])
+    assert tab.title() == "Recommendations in this tab"
+    assert tab.locator("main img, main script, main b").count() == 0
+    expect(tab.locator(".genres").first).to_have_text("<b> · &amp;")
+
+
+def relist(bundle: Path, *names: str) -> None:
+    """Have the manifest list these files as they are now."""
+    manifest = msgspec.json.decode((bundle / "manifest.json").read_bytes())
+    for name in names:
+        data = (bundle / name).read_bytes()
+        manifest["files"][name] = {"bytes": len(data), "sha256": sha256(data).hexdigest()}
+    (bundle / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+
+
+def test_a_browser_that_answers_wrongly_says_so(open_page, serve_page, tmp_path) -> None:
+    bundle = Path(shutil.copytree(BUNDLES["dot"], tmp_path / "bundle"))
+    golden = msgspec.json.decode((bundle / "conformance.json").read_bytes())
+    golden["graphs"]["recommend"][0]["outputs"]["top_scores"]["data"][0] += 0.1
+    (bundle / "conformance.json").write_bytes(msgspec.json.encode(golden))
+    relist(bundle, "conformance.json")
+    tab = open_page(serve_page(bundle), ready=False)
+    expect(tab.locator("#error")).to_contain_text(
+        "does not answer as the bundle's golden rows say: top_scores"
+    )
+    expect(tab.locator("#list li")).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_and_a_phone_needs_no_sideways_scroll(open_page, page_of, scheme) -> None:
+    if not AXE.exists():
+        pytest.skip("run `npm ci --prefix demos/browser` for axe-core")
+    size = {"width": 375, "height": 800}
+    tab = open_page(page_of("dot-bias"), color_scheme=scheme, viewport=size)
+    tab.evaluate(AXE.read_text(encoding="utf-8"))
+    PICTURES.mkdir(exist_ok=True)
+
+    def check(state: str) -> None:
+        found = tab.evaluate("axe.run()")
+        assert [f"{v['id']}: {v['nodes'][0]['html']}" for v in found["violations"]] == []
+        assert tab.evaluate("document.documentElement.scrollWidth") == size["width"]
+        tab.screenshot(path=PICTURES / f"browser-{state}-{scheme}.png", full_page=True)
+
+    check("empty")
+    tab.get_by_label("Search a title").fill("movie")
+    expect(tab.locator("#results button")).to_have_count(8)
+    check("search")
+    rate(tab, "Movie 3, The (1953)", 5)
+    expect(tab.locator("#basis")).to_contain_text("From your 1 rating")
+    check("rated")
+
+
+def test_nothing_else_may_be_asked(page_of) -> None:
+    """The policy that the browser enforces: scripts, styles and answers from the page's own folder alone."""
+    html = (page_of("dot").folder / "index.html").read_text(encoding="utf-8")
+    (policy,) = re.findall(r'content="(default-src[^"]*)"', html)
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["connect-src"] == rules["style-src"] == "'self'"
+    assert rules["script-src"] == "'self' 'wasm-unsafe-eval'"
+
+
+def test_what_cannot_be_built_is_refused_with_the_way_out(tmp_path) -> None:
+    bundle = Path(shutil.copytree(BUNDLES["dot"], tmp_path / "bundle"))
+    (bundle / "tables.bin").write_bytes(b"\0" * 16)
+    relist(bundle, "tables.bin")
+    with pytest.raises(UnsupportedError, match="--tables never"):
+        build(bundle, tmp_path / "page")
+    with pytest.raises(UnsupportedError, match="npm ci --prefix demos/browser"):
+        build(BUNDLES["dot"], tmp_path / "page", tmp_path / "nothing")
+    assert not (tmp_path / "page").exists()
+
+
+def test_only_a_page_of_ours_is_replaced(tmp_path) -> None:
+    if not PACKAGES.exists():
+        pytest.skip("run `npm ci --prefix demos/browser` for what the page needs")
+    output = tmp_path / "page"
+    output.mkdir()
+    (output / "letter.txt").write_text("dear", encoding="utf-8")
+    with pytest.raises(OutputError, match="isn't ours"):
+        build(BUNDLES["dot"], output, PACKAGES)
+    (output / "letter.txt").rename(output / "index.html")
+    build(BUNDLES["dot"], output, PACKAGES)
+    assert (output / "bundle" / "fold_in.onnx").exists()

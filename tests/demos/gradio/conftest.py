@@ -37,13 +37,13 @@ stop.wait()
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 
 
-def next_line(process: subprocess.Popen[str]) -> str:
-    """A line of stdout, or the process' end, in bounded time."""
+def next_line(process: subprocess.Popen[bytes]) -> str:
+    """A line of stdout, or the process' end, in bounded time. Unbuffered: a line may hide from `select`."""
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         assert selector.select(START_SECONDS), f"the process said nothing for {START_SECONDS} s"
-    return process.stdout.readline().strip()
+    return process.stdout.readline().decode().strip()
 
 
 def relist(bundle: Path, *names: str) -> None:
@@ -110,7 +110,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Served
         [sys.executable, "-c", SERVE_SEVERAL, *map(str, paths.values())],
     ]
     running = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for command in commands
+        subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0, env=environment) for command in commands
     ]
     try:
         found = {"dot-bias": Served(main, next_line(running[0]).removesuffix(" (Ctrl-C stops)"))}

@@ -30,7 +30,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[dev]'
 	@# Its pins clash with onnx's; only its protobuf classes are read, and they need none of them.
 	$(PIP) --no-deps tritonclient
-	@touch $@ $(VENV)/.export $(VENV)/.http
+	@touch $@ $(VENV)/.export $(VENV)/.http $(VENV)/.demo
 
 $(VENV)/.http: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --editable '.[http]'
@@ -71,6 +71,16 @@ serve: $(VENV)/.http ## Answer over HTTP from artifacts/default, made first if i
 demos/%/node_modules: demos/%/package-lock.json
 	ONNXRUNTIME_NODE_INSTALL_CUDA=skip npm ci --prefix demos/$*
 	@touch $@
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+DEMO_PORT ?= 7860
+.PHONY: demo
+demo: $(VENV)/.demo ## Show artifacts/default as a page to try, made first if it is missing (DEMO_PORT=7860)
+	@test -e artifacts/default || $(MAKE) export
+	$(BIN)/recsys demo artifacts/default --port $(DEMO_PORT)
 
 PAGE_PORT ?= 8000
 .PHONY: demo-browser

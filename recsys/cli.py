@@ -35,6 +35,7 @@ COMMANDS = {
     "fold-in": Entry("serve.commands.fold_in:fold_in", "Recommend to a new user from a few ratings."),
     "profiles": Entry("serve.commands.profiles:profiles", "Recommend to a new user from a few answers."),
     "serve": Entry("serve.commands.serve:serve", "Answer over HTTP."),
+    "demo": Entry("demos.commands.demo:demo", "Show a bundle as a page to try."),
 }
 
 # Modules that come with an extra: a missing one names its install command.

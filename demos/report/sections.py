@@ -269,7 +269,8 @@ def _section(title: str, about: str | None, content: Markup, wide: bool = False)
         "section",
         element("h2", title),
         None if about is None else element("p", about, class_="about"),
-        element("figure", element("div", content, class_="scroll")),
+        # Wide tables scroll: the keyboard must get there, too.
+        element("figure", element("div", content, class_="scroll", tabindex="0")),
         class_="wide" if wide else None,
     )
 

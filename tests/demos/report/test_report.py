@@ -23,10 +23,6 @@ from serve.catalogue import Catalogue
 from serve.errors import BundleError
 from serve.ids import write_items
 
-playwright_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-pytestmark = pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="needs chromium")
-
 SECTIONS = [
     "How good it is",
     "Learning curves",
@@ -40,23 +36,15 @@ SECTIONS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def show(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+def show(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Open HTML text in a page. Every request but for the file itself is aborted; none may be tried."""
     contexts, troubles = [], []
 
     def open_page(html: str, **context: Any) -> Any:
         path = tmp_path / f"card-{len(contexts)}.html"
         path.write_text(html, encoding="utf-8")
-        contexts.append(browser.new_context(**{"viewport": {"width": 1120, "height": 900}, **context}))
+        contexts.append(chromium.new_context(**{"viewport": {"width": 1120, "height": 900}, **context}))
         page = contexts[-1].new_page()
         page.on("console", lambda message: troubles.append(message.text))
         page.on("pageerror", lambda error: troubles.append(str(error)))

@@ -1,0 +1,81 @@
+"""How long a person waits for the page of `recsys demo`: from the server being up to the first list shown.
+
+Needs artifacts/default (`make export`) and Chromium. Each round starts the server and a browser anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from machine import describe_machine
+from playwright.sync_api import sync_playwright
+
+ROUNDS = 5
+BUNDLE = Path("artifacts/default")
+RESULT = Path(__file__).parent / "results" / "demo.md"
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+
+
+def measure() -> tuple[float, float]:
+    """Seconds from the command to the server being up, and from there to the first list in the browser."""
+    command = [
+        sys.executable,
+        "-c",
+        "from recsys.cli import main; main()",
+        "demo",
+        str(BUNDLE),
+        "--port",
+        "0",
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
+        )
+        page = browser.new_page()
+        began = time.perf_counter()
+        server = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        )
+        try:
+            assert server.stdout is not None
+            url = server.stdout.readline().split()[0]
+            up = time.perf_counter()
+            page.goto(url)
+            page.wait_for_selector("#picks .items li")
+            shown = time.perf_counter()
+        finally:
+            server.terminate()
+            server.wait(30)
+            browser.close()
+    return up - began, shown - up
+
+
+def main() -> None:
+    rounds = [measure() for _ in range(ROUNDS)]
+    rows = [
+        ("the command to the server being up", [start for start, _ in rounds]),
+        ("the server being up to the first list shown", [shown for _, shown in rounds]),
+    ]
+    lines = [
+        "# The page of `recsys demo`",
+        "",
+        f"`python benchmarks/bench_demo.py`, {ROUNDS} rounds, server and browser new in each. "
+        f"{describe_machine('gradio', 'onnxruntime-gpu')}",
+        "",
+        "| from | median | slowest |",
+        "| --- | --- | --- |",
+        *(f"| {name} | {statistics.median(found):.2f} s | {max(found):.2f} s |" for name, found in rows),
+    ]
+    text = "\n".join(lines) + "\n"
+    RESULT.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""`recsys demo`: a bundle's page, to look at and to try."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+
+import click
+
+from serve.commands.options import bundle_argument, device_option
+
+
+@click.command()
+@bundle_argument
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=7860,
+    show_default=True,
+    help="The port to listen on; 0 takes a free one.",
+)
+@device_option
+def demo(bundle: Path, host: str, port: int, device: str) -> None:
+    """Show BUNDLE as a page: pick a user, rate as somebody new, similar items, a map, the model's card.
+
+    \b
+      recsys demo artifacts/default
+    """
+    from serve.recommender import Recommender
+
+    recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
+    from demos.gradio_app.app import build_app, free_port, start
+
+    app = build_app(recommender)
+    try:
+        url = start(app, host, port or free_port(host))
+    except OSError as error:
+        raise click.UsageError(f"can't listen on {host}, port {port}: {error}") from None
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    click.echo(f"{url} (Ctrl-C stops)")
+    stop.wait()
+    app.close(verbose=False)

@@ -1,0 +1,160 @@
+"""Pages of several bundles, served by real processes, and tabs of a browser that may ask nobody else."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from fixture_bundles import FIXTURES
+from playwright.sync_api import Browser, expect
+
+from serve.ids import write_items, write_users
+from serve.recommender import Recommender
+
+START_SECONDS = 90
+COMMAND = [sys.executable, "-c", "from recsys.cli import main; main()"]
+# Several pages in one process: gradio takes most of the time of a start.
+SERVE_SEVERAL = """
+import signal, sys, threading
+from demos.gradio_app.app import build_app, free_port, start
+from serve.recommender import Recommender
+
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+for path in sys.argv[1:]:
+    print(start(build_app(Recommender.load(path, "cpu")), "127.0.0.1", free_port("127.0.0.1")), flush=True)
+stop.wait()
+"""
+HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
+
+
+def next_line(process: subprocess.Popen[str]) -> str:
+    """A line of stdout, or the process' end, in bounded time."""
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        assert selector.select(START_SECONDS), f"the process said nothing for {START_SECONDS} s"
+    return process.stdout.readline().strip()
+
+
+def relist(bundle: Path, *names: str) -> None:
+    """Have the manifest list these files as they are now."""
+    manifest = msgspec.json.decode((bundle / "manifest.json").read_bytes())
+    for name in names:
+        data = (bundle / name).read_bytes()
+        manifest["files"][name] = {"bytes": len(data), "sha256": sha256(data).hexdigest()}
+    (bundle / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+
+
+def make_hostile(path: Path) -> Path:
+    """A bundle whose ids, titles and genres are markup."""
+    shutil.copytree(FIXTURES / "dot-bias-string-ids", path)
+    for name in ("items.parquet", "users.parquet"):
+        (path / name).unlink()
+    write_items(
+        path / "items.parquet",
+        [f"{HOSTILE}{place}" for place in range(50)],
+        titles=[HOSTILE, *(f"Movie {place} \x00\u202e{HOSTILE}" for place in range(1, 50))],
+        genres=["<b>bold</b>|&amp;"] * 50,
+    )
+    write_users(path / "users.parquet", [f"{HOSTILE}{place}" for place in range(30)])
+    relist(path, "items.parquet", "users.parquet")
+    return path
+
+
+def make_bare(path: Path) -> Path:
+    """A bundle that knows of its items but their ids."""
+    shutil.copytree(FIXTURES / "dot", path)
+    (path / "items.parquet").unlink()
+    write_items(path / "items.parquet", [1000 + place for place in range(1, 51)])
+    (path / "profiles.json").unlink()
+    manifest = msgspec.json.decode((path / "manifest.json").read_bytes())
+    del manifest["files"]["profiles.json"]
+    (path / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    relist(path, "items.parquet")
+    return path
+
+
+class Served:
+    """A page and what it should say."""
+
+    def __init__(self, bundle: Path, url: str) -> None:
+        self.bundle = bundle
+        self.url = url.rstrip("/")
+        self.recommender = Recommender.load(bundle, "cpu")
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Served]]:
+    """The page of `recsys demo`, and more pages by name; the processes must end when they are told to."""
+    folder = tmp_path_factory.mktemp("bundles")
+    paths = {
+        "mlp": FIXTURES / "mlp",
+        "string-ids": FIXTURES / "dot-bias-string-ids",
+        "hostile": make_hostile(folder / "hostile"),
+        "bare": make_bare(folder / "bare"),
+    }
+    main = FIXTURES / "dot-bias"
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    commands = [
+        [*COMMAND, "demo", str(main), "--port", "0", "--device", "cpu"],
+        [sys.executable, "-c", SERVE_SEVERAL, *map(str, paths.values())],
+    ]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for command in commands
+    ]
+    try:
+        found = {"dot-bias": Served(main, next_line(running[0]).removesuffix(" (Ctrl-C stops)"))}
+        for name, path in paths.items():
+            found[name] = Served(path, next_line(running[1]))
+        yield found
+        for process in running:
+            process.terminate()
+        assert [process.wait(30) for process in running] == [0, 0]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+
+
+@pytest.fixture
+def open_page(chromium: Browser, pages: dict[str, Served]) -> Iterator[Callable[..., Any]]:
+    """Open a page; it may ask its own server alone, and throw no error."""
+    contexts = []
+
+    def get(name: str, **options: Any) -> Any:
+        served = pages[name]
+        context = chromium.new_context(**options)
+        tab = context.new_page()
+        problems: list[str] = []
+        contexts.append((context, problems))
+        tab.on("pageerror", lambda error: problems.append(str(error)))
+        tab.on("dialog", lambda dialog: problems.append(f"dialog {dialog.message}"))
+
+        def route(call: Any) -> None:
+            if call.request.url.startswith(served.url + "/"):
+                call.continue_()
+            else:
+                problems.append(f"asked for {call.request.url}")
+                call.abort()
+
+        context.route("**/*", route)
+        tab.goto(served.url + "/")
+        expect(tab.locator("#picks .items li").first).to_be_visible(timeout=30_000)
+        return tab
+
+    yield get
+    for context, problems in contexts:
+        assert not problems
+        context.close()

@@ -1,0 +1,120 @@
+"""What programs get from the page's server: the same answers, by stable names; and the command itself."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import msgspec
+import pytest
+from fixture_bundles import FIXTURES
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from serve.profiles import Profiles
+
+
+@pytest.fixture(scope="module")
+def client(pages):
+    client = Client(pages["dot-bias"].url, verbose=False, analytics_enabled=False)
+    yield client
+    client.close()
+
+
+def test_the_names_are_stable(client) -> None:
+    names = set(client.view_api(return_format="dict", print_info=False)["named_endpoints"])
+    assert names == {
+        "/find_users",
+        "/search_items",
+        "/recommend",
+        "/history",
+        "/fold_in",
+        "/answer_questions",
+        "/similar_items",
+        "/model_card",
+    }
+
+
+def ids(answer) -> list[int]:
+    return [item["item_id"] for item in answer["items"]]
+
+
+def test_answers_are_those_of_the_recommender(client, pages) -> None:
+    recommender = pages["dot-bias"].recommender
+    assert client.predict("25", api_name="/find_users") == ["250"]
+    assert client.predict("movie 13,", api_name="/search_items")[0]["item_id"] == 1013
+
+    answer = client.predict("250", 5, api_name="/recommend")
+    wanted = recommender.recommend(250, 5)
+    assert ids(answer) == wanted.item_ids.tolist()
+    assert [item["score"] for item in answer["items"]] == pytest.approx(wanted.scores.tolist(), abs=1e-6)
+    assert answer["known"]
+    assert answer["device"] == "cpu"
+    assert not client.predict("nobody", api_name="/recommend")["known"]
+    every = client.predict("250", 10, False, "Drama", api_name="/recommend")
+    assert all(item["genres"] == ["Drama"] for item in every["items"])
+    assert len(client.predict("250", api_name="/history")) == len(recommender.seen.of_user(25))
+
+    assert ids(client.predict({"1013": 5, "1020": 1.5}, api_name="/fold_in")) == (
+        recommender.fold_in([1013, 1020], [5.0, 1.5]).item_ids.tolist()
+    )
+    assert not client.predict({}, api_name="/fold_in")["known"]
+    similar = client.predict("1013", 4, api_name="/similar_items")
+    assert ids(similar) == recommender.similar_items(1013, 4).item_ids.tolist()
+
+    profiles = Profiles.of(recommender)
+    asked = profiles.questions[0].item_index
+    answer = client.predict({str(recommender.items[asked].item_id): "like"}, api_name="/answer_questions")
+    assert answer["profile"] == profiles.match({asked: "like"})
+    assert client.predict(api_name="/model_card")["version"] == recommender.bundle.version
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "said"),
+    [
+        (("250", 0), "/recommend", "must lie in 1 to"),
+        (("250", 10**9), "/recommend", "must lie in 1 to"),
+        (("250", 5, True, "<b>"), "/recommend", "no item has the genre"),
+        (({"1013": 99},), "/fold_in", "ratings must lie in"),
+        (({"nothing": 3},), "/fold_in", "item_id must be"),
+        (({"99999": 3},), "/fold_in", "no item has the id"),
+        (({"1001": "like"},), "/answer_questions", "no question is about"),
+        (("77",), "/similar_items", "no item has the id"),
+    ],
+)
+def test_what_was_wrong_is_told(client, arguments, name, said) -> None:
+    with pytest.raises(AppError, match=said):
+        client.predict(*arguments, api_name=name)
+
+
+def test_every_answer_keeps_the_browser_to_this_host(pages) -> None:
+    with urllib.request.urlopen(pages["dot-bias"].url + "/") as answer:
+        policy, body = answer.headers["content-security-policy"], answer.read()
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == rules["connect-src"] == "'self'"
+    assert not [source for rule in rules.values() for source in rule.split() if "//" in source]
+    assert b"fonts.googleapis" not in body
+
+
+def test_the_config_holds_no_analytics_and_no_share_link(pages) -> None:
+    with urllib.request.urlopen(pages["dot-bias"].url + "/config") as answer:
+        config = msgspec.json.decode(answer.read())
+    assert config["analytics_enabled"] is False
+    assert not config.get("share_url")
+
+
+@pytest.mark.parametrize("place", ["no bundle", "port"])
+def test_what_cannot_be_shown_is_said_in_one_line(tmp_path, place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bundle = tmp_path / "nothing" if place == "no bundle" else FIXTURES / "dot"
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-c", "from recsys.cli import main; main()"]
+        ended = subprocess.run(
+            [*command, "demo", str(bundle), "--port", port], capture_output=True, text=True, timeout=90
+        )
+    said = "is not a bundle" if place == "no bundle" else f"can't listen on 127.0.0.1, port {port}"
+    assert ended.returncode == (1 if place == "no bundle" else 2)
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,378 @@
+"""`recsys demo` in a real Chromium: what people do with each tab, in a good and an empty state."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from serve.profiles import Profiles
+
+ROOT = Path(__file__).parents[3]
+AXE = ROOT / "demos" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
+PICTURES = Path(os.environ.get("CI_OUTPUT", "ci-output"))
+TABS = ["Pick a user", "New here", "Similar items", "Map", "Model"]
+PHONE = {"width": 375, "height": 800}
+HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
+
+
+def go(tab: Any, name: str) -> None:
+    tab.get_by_role("tab", name=name, exact=True).click()
+    expect(tab.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
+
+
+def listed(tab: Any, where: str) -> list[tuple[str, float]]:
+    rows = tab.locator(f"{where} .items li")
+    return [
+        (row.locator(".title").inner_text(), float(row.locator(".measure b").inner_text()))
+        for row in rows.all()
+    ]
+
+
+def named(served: Any, index: int) -> str:
+    item = served.recommender.items[int(index)]
+    if item.title is None:
+        return f"Item {item.item_id}"
+    return item.title.removesuffix(f" ({item.year})")
+
+
+def check(tab: Any, where: str, served: Any, ranking: Any, n: int = 10) -> None:
+    """The list is this ranking; made-up weights have no near ties, so the order is strict."""
+    wanted = [named(served, index) for index in ranking.item_indices[:n]]
+    expect(tab.locator(f"{where} .items .title")).to_have_text(wanted)
+    found = [score for _, score in listed(tab, where)]
+    np.testing.assert_allclose(found, ranking.scores[:n], atol=0.0051)
+
+
+def search(tab: Any, query: str, text: str) -> None:
+    box = tab.locator(f"#{query} textarea, #{query} input").first
+    box.fill(text)
+    box.press("Enter")
+
+
+def choose(tab: Any, where: str, option: str) -> None:
+    tab.locator(f"#{where} input").click()
+    tab.get_by_role("option", name=option, exact=True).click()
+
+
+def picture(tab: Any, name: str) -> None:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    tab.screenshot(path=PICTURES / f"demo-{name}.png", full_page=True)
+
+
+def rate(tab: Any, title: str, stars: int) -> None:
+    search(tab, "rate-query", title)
+    tab.locator("#rate-found").get_by_text(title, exact=True).click()
+    tab.locator("#rate-stars").get_by_text(f"{stars} ★", exact=True).click()
+    tab.get_by_role("button", name="Rate it").click()
+    expect(tab.locator("#rated")).to_contain_text(f"{stars} ★ {title}")
+
+
+def test_pick_a_user(open_page, pages) -> None:
+    served = pages["dot-bias"]
+    recommender = served.recommender
+    tab = open_page("dot-bias")
+    check(tab, "#picks", served, recommender.recommend(10))
+    expect(tab.locator("#picks .timing")).to_have_text(re.compile(r"^CPU · \d+\.\d\d ms$"))
+
+    search(tab, "user-query", "250")
+    expect(tab.locator("#picks h2")).to_have_text("For user 250")
+    check(tab, "#picks", served, recommender.recommend(250))
+    choose(tab, "user", "250")
+
+    history = recommender.seen.history(recommender.users.lookup_one(250))
+    newest = history.item_indices[np.argsort(-history.timestamps, kind="stable")]
+    expect(tab.locator("#history .title")).to_have_text([named(served, index) for index in newest])
+    tab.locator("#order").get_by_text("Best first").click()
+    expect(tab.locator("#history .title").first).to_have_text(
+        named(served, history.item_indices[int(history.ratings.argmax())])
+    )
+    stars = [rating for _, rating in listed(tab, "#history")]
+    assert stars == sorted(history.ratings.tolist(), reverse=True)
+
+    tab.locator("#k input[type=number]").fill("3")
+    check(tab, "#picks", served, recommender.recommend(250, 3), 3)
+    tab.get_by_label("Leave out what they have rated").uncheck()
+    check(tab, "#picks", served, recommender.recommend(250, 3, exclude_seen=False), 3)
+    choose(tab, "genre", "Drama")
+    expect(tab.locator("#picks .chip")).to_have_text(["Drama"] * 3)
+    others = [
+        item.item_id
+        for item in map(recommender.items.__getitem__, range(1, 51))
+        if "Drama" not in item.genres
+    ]
+    wanted = recommender.recommend(250, 3, exclude_seen=False, exclude_item_ids=others)
+    check(tab, "#picks", served, wanted, 3)
+    picture(tab, "user")
+
+
+def test_a_user_who_is_not_there_gets_the_average_and_is_told(open_page, pages) -> None:
+    served = pages["dot-bias"]
+    tab = open_page("dot-bias")
+    for typed in ("nobody", "99999999999999999999999", HOSTILE, "\u202e\x00" + "a" * 5000):
+        search(tab, "user-query", typed)
+        expect(tab.locator("#user-note")).to_contain_text("gets the average user's list")
+        expect(tab.locator("#picks h2")).to_have_text("For the average user")
+        check(tab, "#picks", served, served.recommender.recommend(11))
+        expect(tab.locator("#history")).to_contain_text("No user is chosen")
+        if typed == "nobody":
+            picture(tab, "user-empty")
+        # Nothing typed: the first users again.
+        search(tab, "user-query", "")
+        expect(tab.locator("#picks h2")).to_have_text("For user 10")
+        expect(tab.locator("#user-note")).to_be_hidden()
+    assert tab.title() == "tiny: dot-bias"
+
+
+@pytest.mark.parametrize("name", ["dot-bias", "string-ids"])
+def test_three_ratings_are_folded_in(open_page, pages, name) -> None:
+    served = pages[name]
+    recommender = served.recommender
+    tab = open_page(name)
+    go(tab, "New here")
+    expect(tab.locator("#folded")).to_contain_text("this is what the average user gets")
+    picture(tab, "new-empty")
+    given = {3: 5, 17: 1, 41: 4}
+    for index, stars in given.items():
+        rate(tab, recommender.items.label(index), stars)
+    ids = [recommender.items[index].item_id for index in given]
+    expect(tab.locator("#folded h2")).to_have_text("From your 3 ratings")
+    check(tab, "#folded", served, recommender.fold_in(ids, [5.0, 1.0, 4.0]))
+    picture(tab, "new")
+
+    if name != "dot-bias":
+        return
+    # Changing a mind, taking one back, and taking all back.
+    rate(tab, recommender.items.label(17), 5)
+    check(tab, "#folded", served, recommender.fold_in(ids, [5.0, 5.0, 4.0]))
+    tab.locator("#rated").get_by_text(recommender.items.label(17)).click()
+    check(tab, "#folded", served, recommender.fold_in([ids[0], ids[2]], [5.0, 4.0]))
+    for index in (3, 41):
+        tab.locator("#rated").get_by_text(recommender.items.label(index)).click()
+    expect(tab.locator("#folded")).to_contain_text("this is what the average user gets")
+
+
+def test_rating_needs_a_title_and_stars(open_page) -> None:
+    tab = open_page("dot-bias")
+    go(tab, "New here")
+    search(tab, "rate-query", "   ")
+    expect(tab.locator("#rate-note")).to_contain_text("Type a few words")
+    search(tab, "rate-query", "zzzz" * 40)
+    expect(tab.locator("#rate-note")).to_contain_text("Nothing is called")
+    search(tab, "rate-query", "movei 13 the")  # mistyped: the nearest titles
+    expect(tab.locator("#rate-note")).to_contain_text("The nearest titles")
+    expect(tab.locator("#rate-found")).to_contain_text("Movie 13, The (1963)")
+    tab.get_by_role("button", name="Rate it").click()
+    expect(tab.locator("#rate-note")).to_contain_text("Choose how many stars first")
+    expect(tab.locator("#rated")).to_be_hidden()
+
+
+def test_questions_lead_to_a_profile(open_page, pages) -> None:
+    served = pages["dot-bias"]
+    profiles = Profiles.of(served.recommender)
+    tab = open_page("dot-bias")
+    go(tab, "New here")
+    go(tab, "Answer questions")
+    expect(tab.locator("#answered")).to_contain_text("this is what the average user gets")
+    given = {profiles.questions[0].item_index: "like", profiles.questions[1].item_index: "dislike"}
+    for place, answer in enumerate(["Like", "Dislike"]):
+        tab.locator(f"#question-{place}").get_by_text(answer, exact=True).click()
+    place = profiles.match(given)
+    assert place is not None
+    expect(tab.locator("#answered")).to_contain_text(f"number {place + 1}")
+    check(tab, "#answered", served, profiles.recommend(place, exclude_item_indices=list(given)))
+    picture(tab, "questions")
+
+
+def test_similar_items_and_why(open_page, pages) -> None:
+    served = pages["dot-bias"]
+    recommender = served.recommender
+    tab = open_page("dot-bias")
+    go(tab, "Similar items")
+    expect(tab.locator("#neighbours")).to_contain_text("No item is chosen")
+    picture(tab, "similar-empty")
+    search(tab, "similar-query", "zzzz")
+    expect(tab.locator("#similar-note")).to_be_visible()
+    search(tab, "similar-query", "movie 13,")
+    ranking = recommender.similar_items(1013)
+    wanted = [named(served, index) for index in ranking.item_indices]
+    expect(tab.locator("#neighbours .items .title")).to_have_text(wanted)
+    histories = [set(recommender.seen.of_user(user).tolist()) for user in range(1, 31)]
+    for row, index in zip(
+        tab.locator("#neighbours .items li").all(), ranking.item_indices.tolist(), strict=True
+    ):
+        both = sum({13, index} <= history for history in histories)
+        n = sum(index in history for history in histories)
+        said = row.locator(".why").inner_text()
+        assert f"{both or 'none'} of the {n} people who rated it rated both" in said
+        shared = [
+            name
+            for name in recommender.items[index].genres
+            if name in recommender.items[13].genres and not name.startswith("(")
+        ]
+        assert ("same genre" in said) == bool(shared)
+        assert row.locator(".chip.shared").all_inner_texts() == shared
+    picture(tab, "similar")
+
+
+def test_map_and_biases(open_page, pages) -> None:
+    served = pages["dot-bias"]
+    recommender = served.recommender
+    tab = open_page("dot-bias")
+    go(tab, "Map")
+    rated = {index for user in range(1, 31) for index in recommender.seen.of_user(user).tolist()}
+    expect(tab.locator("#map circle")).to_have_count(len(rated))
+    titles = tab.locator("#map circle title").all_text_contents()
+    assert {text.rpartition(":")[0] for text in titles} == {recommender.items.label(index) for index in rated}
+    legend = tab.locator("#map .legend li").all_inner_texts()
+    assert {"Drama", "Action", "Comedy", "Romance"} <= {text.strip() for text in legend}
+    biases = recommender.bundle.table("item_biases").reshape(-1)
+    order = sorted(rated, key=lambda index: -biases[index])
+    shown = [title for title, _ in listed(tab, "#biases")]
+    assert shown == [named(served, index) for index in [*order[:8], *order[::-1][:8]]]
+    picture(tab, "map")
+
+
+def test_the_card_is_the_manifest(open_page, pages) -> None:
+    manifest = pages["dot-bias"].recommender.manifest
+    tab = open_page("dot-bias")
+    go(tab, "Model")
+    card = tab.locator("#card")
+    for text in (
+        f"{manifest.metrics['rmse']:.4f}",
+        "Parity with torch",
+        "user_factors",
+        manifest.data.licence,
+    ):
+        expect(card).to_contain_text(text)
+    expect(card).to_contain_text(manifest.data.sha256)
+    picture(tab, "model")
+
+
+def test_a_model_without_fold_in_and_biases_says_so(open_page, pages) -> None:
+    served = pages["mlp"]
+    recommender = served.recommender
+    tab = open_page("mlp")
+    go(tab, "New here")
+    expect(tab.locator("#folded")).to_contain_text("can't fold new ratings in")
+    best = recommender.recommend(11, 1)
+    rate(tab, recommender.items.label(int(best.item_indices[0])), 2)
+    check(tab, "#folded", served, recommender.recommend(11, 10, exclude_item_ids=best.item_ids.tolist()))
+    expect(tab.locator("#folded h2")).to_have_text("For the average user")
+    go(tab, "Map")
+    expect(tab.locator("#biases")).to_contain_text("No item biases")
+    expect(tab.locator("#map circle").first).to_be_visible()
+
+
+def test_ids_alone_are_enough(open_page, pages) -> None:
+    served = pages["bare"]
+    tab = open_page("bare")
+    check(tab, "#picks", served, served.recommender.recommend(10))
+    expect(tab.locator("#genre")).to_be_hidden()
+    go(tab, "New here")
+    expect(tab.get_by_role("tab", name="Answer questions")).to_have_count(0)
+    search(tab, "rate-query", "1013")
+    expect(tab.locator("#rate-found")).to_contain_text("Item 1013")
+    tab.locator("#rate-stars").get_by_text("5 ★", exact=True).click()
+    tab.get_by_role("button", name="Rate it").click()
+    check(tab, "#folded", served, served.recommender.fold_in([1013], [5.0]))
+    go(tab, "Similar items")
+    search(tab, "similar-query", "1001")
+    expect(tab.locator("#neighbours .why").first).to_be_visible()
+
+
+def test_markup_in_the_data_is_text(open_page) -> None:
+    tab = open_page("hostile")
+    for name in TABS:
+        go(tab, name)
+    go(tab, "New here")
+    search(tab, "rate-query", "img")
+    expect(tab.locator("#rate-found")).to_contain_text("<script>")
+    tab.locator("#rate-stars").get_by_text("5 ★", exact=True).click()
+    tab.get_by_role("button", name="Rate it").click()
+    expect(tab.locator("#folded h2")).to_have_text("From your 1 rating")
+    go(tab, "Answer questions")
+    tab.locator("#question-0").get_by_text("Like", exact=True).click()
+    expect(tab.locator("#answered h2")).to_have_text("For this profile")
+    go(tab, "Similar items")
+    search(tab, "similar-query", "script")
+    expect(tab.locator("#neighbours .why").first).to_be_visible()
+    go(tab, "Pick a user")
+    search(tab, "user-query", "<img")
+    expect(tab.locator("#picks h2")).to_contain_text("For user <img src=x")
+    choose(tab, "genre", "<b>bold</b>")
+    expect(tab.locator("#picks .chip").first).to_have_text("<b>bold</b>")
+    assert tab.locator("img[src=x], [onerror], .recsys script, .recsys .chip b").count() == 0
+    assert tab.title() == "tiny: dot-bias"
+
+
+def test_by_keyboard_alone(open_page, pages) -> None:
+    tab = open_page("dot-bias")
+    tab.get_by_role("tab", name="Pick a user", exact=True).focus()
+    tab.keyboard.press("Tab")
+    tab.keyboard.press("Enter")
+    expect(tab.get_by_role("tab", name="New here", exact=True)).to_have_attribute("aria-selected", "true")
+    box = tab.locator("#rate-query textarea, #rate-query input").first
+    press_until(tab, box)
+    tab.keyboard.type("movie 13,")
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#rate-found input").first).to_be_checked()
+    press_until(tab, tab.locator("#rate-stars input").nth(4))
+    tab.keyboard.press("Space")
+    expect(tab.locator("#rate-stars input").nth(4)).to_be_checked()
+    press_until(tab, tab.get_by_role("button", name="Rate it"))
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#folded h2")).to_have_text("From your 1 rating")
+    check(tab, "#folded", pages["dot-bias"], pages["dot-bias"].recommender.fold_in([1013], [5.0]))
+    press_until(tab, tab.locator("#rated input").first)
+    tab.keyboard.press("Space")
+    expect(tab.locator("#rated")).to_be_hidden()
+
+
+def press_until(tab: Any, target: Any) -> None:
+    """Press Tab until the target has the focus."""
+    for _ in range(30):
+        if target.evaluate("element => element === document.activeElement"):
+            return
+        tab.keyboard.press("Tab")
+    raise AssertionError("the keyboard does not get there")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_has_no_serious_finding_and_a_phone_needs_no_sideways_scroll(open_page, scheme) -> None:
+    if not AXE.exists():
+        pytest.skip("run `npm ci --prefix demos/browser` for axe-core")
+    tab = open_page("dot-bias", color_scheme=scheme, viewport=PHONE)
+    tab.evaluate(AXE.read_text(encoding="utf-8"))
+    shade = tab.evaluate("getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number)")
+    assert (sum(shade[:3]) < 200) == (scheme == "dark")
+    problems = []
+    for name in TABS:
+        go(tab, name)
+        if name == "New here":
+            rate(tab, "Movie 3, The (1953)", 5)
+            problems += findings(tab, name)
+            go(tab, "Answer questions")
+        elif name == "Similar items":
+            problems += findings(tab, name)
+            search(tab, "similar-query", "movie 13,")
+            expect(tab.locator("#neighbours .why").first).to_be_visible()
+        problems += findings(tab, name)
+        assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], name
+        picture(tab, f"phone-{name.replace(' ', '-').lower()}-{scheme}")
+    assert problems == []
+
+
+def findings(tab: Any, name: str) -> list[str]:
+    found = tab.evaluate("axe.run()")
+    return [
+        f"{name}: {violation['id']} ({violation['impact']}): {node['html'][:200]}"
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]

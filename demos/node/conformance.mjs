@@ -4,6 +4,8 @@ import { join } from 'node:path'
 import * as ort from 'onnxruntime-node'
 import { check } from './golden.mjs'
 
+process.on('uncaughtException', ({ message }) => (console.error(`Error: ${message}`), process.exit(1)))
+
 const [bundle, ...options] = process.argv.slice(2)
 if (!bundle) {
   console.error('Usage: node conformance.mjs BUNDLE [--json]')

@@ -3,6 +3,8 @@ import { join } from 'node:path'
 import { asyncBufferFromFile, parquetReadObjects } from 'hyparquet'
 import * as ort from 'onnxruntime-node'
 
+process.on('uncaughtException', ({ message }) => (console.error(`Error: ${message}`), process.exit(1)))
+
 const [bundle, userId, k = '10'] = process.argv.slice(2)
 if (!userId) {
   console.error('Usage: node recommend.mjs BUNDLE USER_ID [K]')

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,6 +188,7 @@ def _connected(address: str | None) -> Iterator[Any]:
 
     ours = not ray.is_initialized()
     if ours:
+        _check_reachable(address)
         options: dict[str, Any] = {"include_dashboard": False} if address is None else {"address": address}
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **options)
@@ -198,3 +200,18 @@ def _connected(address: str | None) -> Iterator[Any]:
     finally:
         if ours:
             ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Ray itself would try for ten minutes.
+
+    Raises:
+        JobError: nobody listens there.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=LOOK_EVERY).close()
+    except (OSError, OverflowError) as error:
+        raise JobError(f"no Ray cluster at {address}: {error}. `ray status` says where it is.") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -101,6 +102,13 @@ def test_wrong_usage_is_told(script) -> None:
     done = node(script)
     assert done.returncode == 2
     assert done.stderr.startswith("Usage: ")
+
+
+@pytest.mark.parametrize("script", ["recommend.mjs", "conformance.mjs"])
+def test_what_is_missing_is_told_in_one_line(script, tmp_path) -> None:
+    done = node(script, tmp_path / "nothing", "1")
+    assert done.returncode == 1
+    assert re.fullmatch(r"Error: .*nothing.*\n", done.stderr)
 
 
 def test_the_script_is_forty_lines_and_the_page_shows_it_whole() -> None:

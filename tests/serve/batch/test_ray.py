@@ -144,6 +144,14 @@ def test_errors_are_those_of_the_local_engine(cluster: Any, tmp_path: Path, do: 
     assert contents(tmp_path / "out") == contents(tmp_path / "local")
 
 
+def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    arguments = ["-m", "recsys", "recommend", str(FIXTURES / "dot-bias"), "--all-users"]
+    arguments += ["--output", str(tmp_path / "out"), "--engine", "ray", "--address", "127.0.0.1:1"]
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "no Ray cluster at 127.0.0.1:1" in done.stderr
+
+
 def test_a_killed_driver_is_resumed_on_separate_ray_processes(pairs: Path, tmp_path: Path, do: DoJob) -> None:
     """Nodes started by hand (`ray start`), the command as the driver, killed without warning."""
     do(Score(), pairs, part_rows=400)

@@ -44,9 +44,7 @@ def reference() -> str:
             info_name=name,
             terminal_width=100,
             max_content_width=100,
-            help_option_names=cli.context_settings[
-                "help_option_names"
-            ],  # a command remembers the first it gets
+            help_option_names=cli.context_settings["help_option_names"],
         )
         parts.append(f"\n## {name}\n\n```\n{command.get_help(context)}\n```\n")
     return "".join(parts)

@@ -1,4 +1,8 @@
-"""A real Chromium, one for all the pages: Playwright can run but once in a thread."""
+"""A real Chromium for the pages.
+
+Of a module's own: a Playwright that runs keeps an event loop in the thread, so that no later test could
+have one.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ QUIET = (
 SOFTWARE_WEBGPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
     if CHROMIUM is None:
         pytest.skip("there is no chromium (set CHROMIUM to its path)")
@@ -30,14 +34,14 @@ def playwright() -> Iterator[Playwright]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium(playwright: Playwright) -> Iterator[Browser]:
     browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, "--disable-gpu"])
     yield browser
     browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium_with_webgpu(playwright: Playwright) -> Iterator[Browser]:
     browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *SOFTWARE_WEBGPU])
     yield browser

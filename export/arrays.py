@@ -7,7 +7,7 @@ same graphs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,11 @@ class DotArrays:
     y_range: tuple[float, float] | None
     """The sigmoid range (ratings); None where the score is the plain product."""
 
+    def of_items(self, items: npt.NDArray[np.int64]) -> DotArrays:
+        """With these items alone, int64 [n], in place of all, row 0 included."""
+        biases = None if self.item_biases is None else self.item_biases[items]
+        return replace(self, item_factors=self.item_factors[items], item_biases=biases)
+
 
 @dataclass(frozen=True, eq=False)
 class MlpArrays:
@@ -52,6 +57,10 @@ class MlpArrays:
     item_factors: Float32
     """[n_items + 1, F]: the item embeddings, for neighbours"""
     y_range: tuple[float, float] | None
+
+    def of_items(self, items: npt.NDArray[np.int64]) -> MlpArrays:
+        """With these items alone, int64 [n], in place of all, row 0 included."""
+        return replace(self, item_factors=self.item_factors[items], item_hidden=self.item_hidden[items])
 
 
 Arrays = DotArrays | MlpArrays

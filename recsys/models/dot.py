@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -63,3 +64,12 @@ class Dot(nn.Module):
         users = embedding(user_index, self.user_factors)  # [N, F]
         items = embedding(item_index, self.item_factors)  # [N, F]
         return squash((users * items).sum(dim=1), self.config.y_range)
+
+    def item_scorer(self) -> Callable[[Tensor], Tensor]:
+        """Users against the whole catalogue: int64 [B] -> float32 [B, 1 + n_items], as `forward` scores."""
+
+        def score(user_index: Tensor) -> Tensor:
+            products = embedding(user_index, self.user_factors) @ self.item_factors.T
+            return squash(products, self.config.y_range)
+
+        return score

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -66,3 +67,13 @@ class DotBias(nn.Module):
         items = embedding(item_index, self.item_factors)  # [N, F]
         biases = embedding(user_index, self.user_biases) + embedding(item_index, self.item_biases)  # [N, 1]
         return squash((users * items).sum(dim=1) + biases.squeeze(1), self.config.y_range)
+
+    def item_scorer(self) -> Callable[[Tensor], Tensor]:
+        """Users against the whole catalogue: int64 [B] -> float32 [B, 1 + n_items], as `forward` scores."""
+
+        def score(user_index: Tensor) -> Tensor:
+            products = embedding(user_index, self.user_factors) @ self.item_factors.T
+            biases = embedding(user_index, self.user_biases) + self.item_biases.T  # [B, 1 + n_items]
+            return squash(products + biases, self.config.y_range)
+
+        return score

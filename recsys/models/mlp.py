@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding
+from torch.nn.functional import embedding, linear
 
 from recsys.errors import ConfigError
 from recsys.models.tables import truncated_normal_table
@@ -81,6 +81,25 @@ class Mlp(nn.Module):
         items = embedding(item_index, self.item_factors)  # [N, Fi]
         logits = self.layers(torch.cat([users, items], dim=1))  # [N, 1]
         return squash(logits.squeeze(1), self.config.y_range)
+
+    def item_scorer(self) -> Callable[[Tensor], Tensor]:
+        """Users against the whole catalogue: int64 [B] -> float32 [B, 1 + n_items], as `forward` scores.
+
+        The first Linear is split: what it makes of the items is computed here, once for all users.
+        """
+        first, rest = self.layers[0], self.layers[1:]
+        assert isinstance(first, nn.Linear)
+        n_user_factors = self.user_factors.shape[1]
+        of_users, of_items = first.weight[:, :n_user_factors], first.weight[:, n_user_factors:]
+        items = self.item_factors @ of_items.T  # [1 + n_items, H]
+
+        def score(user_index: Tensor) -> Tensor:
+            users = linear(embedding(user_index, self.user_factors), of_users, first.bias)  # [B, H]
+            hidden = (users[:, None] + items).flatten(0, 1)  # [B * (1 + n_items), H]
+            logits = rest(hidden).reshape(len(users), len(items))
+            return squash(logits, self.config.y_range)
+
+        return score
 
 
 def _layers(config: MlpConfig, n_inputs: int) -> Iterator[nn.Module]:

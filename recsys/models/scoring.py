@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+ItemScorer = Callable[[Tensor], Tensor]
+"""user_index int64 [B] -> scores float32 [B, 1 + n_items], in ratings."""
 
 PAIRS_AT_ONCE = 1 << 17
 """The widest default MLP holds about a thousand float32 a pair: half a gigabyte."""
@@ -21,31 +26,56 @@ def score_pairs(model: nn.Module, user_index: np.ndarray, item_index: np.ndarray
     return np.concatenate(pieces)
 
 
+def item_scorer(model: nn.Module, n_items: int) -> ItemScorer:
+    """How the model, in the mode that it is in, scores users for the whole catalogue.
+
+    By its own `item_scorer()` where it has one, which computes what items cost once; else by scoring every
+    pair: slow, and right for any module of the contract. `n_items` leaves out row 0.
+    """
+    own: Callable[[], ItemScorer] | None = getattr(model, "item_scorer", None)
+    if own is not None:
+        return own()
+    device = next(model.parameters()).device
+    items = torch.arange(1 + n_items, device=device)
+
+    def score_pairs_of(user_index: Tensor) -> Tensor:
+        pairs = model(user_index.repeat_interleave(1 + n_items), items.repeat(len(user_index)))
+        scores: Tensor = pairs.reshape(len(user_index), 1 + n_items)
+        return scores
+
+    return score_pairs_of
+
+
 @torch.no_grad()
-def rank_items(
-    model: nn.Module, n_items: int, user_index: np.ndarray, exclude_item_indices: np.ndarray, k: int
-) -> np.ndarray:
-    """Rank the whole catalogue by scoring every pair: slow, and right for any module of the contract.
+def ranker(model: nn.Module, n_items: int) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
+    """Whole-catalogue ranking by a model in the mode that it is in.
 
     Args:
-        model: used in the mode that it is in.
+        model: used from the device that it is on.
         n_items: row 0 not counted.
-        user_index: int64 [B].
-        exclude_item_indices: int64 [B, E], 0-padded.
-        k: length of the lists.
 
     Returns:
-        int64 [B, k], best first; 0 where fewer than k items are left.
+        A function of users, int64 [B]; items to leave out, int64 [B, E], 0-padded; and the length k of the
+        lists. It gives int64 [B, k], best first; 0 where fewer than k items are left.
     """
     device = next(model.parameters()).device
-    items = np.arange(1 + n_items)
-    scores = score_pairs(model, np.repeat(user_index, 1 + n_items), np.tile(items, len(user_index)))
-    block = torch.from_numpy(scores).to(device).reshape(len(user_index), 1 + n_items)  # [B, 1 + n_items]
-    block.scatter_(1, torch.from_numpy(exclude_item_indices).to(device), -torch.inf)
-    block[:, 0] = -torch.inf
-    top = block.topk(min(k, n_items))
-    indices: np.ndarray = top.indices.masked_fill(top.values == -torch.inf, 0).cpu().numpy()
-    return np.pad(indices, [(0, 0), (0, k - indices.shape[1])])
+    scorer = item_scorer(model, n_items)
+    users_at_once = max(1, PAIRS_AT_ONCE // (1 + n_items))
+
+    @torch.no_grad()
+    def rank(user_index: np.ndarray, exclude_item_indices: np.ndarray, k: int) -> np.ndarray:
+        lists = np.zeros((len(user_index), k), np.int64)
+        for start in range(0, len(user_index), users_at_once):
+            rows = slice(start, start + users_at_once)
+            scores = scorer(torch.from_numpy(user_index[rows]).to(device))  # [b, 1 + n_items]
+            scores.scatter_(1, torch.from_numpy(exclude_item_indices[rows]).to(device), -torch.inf)
+            scores[:, 0] = -torch.inf
+            top = scores.topk(min(k, n_items))
+            found = top.indices.masked_fill(top.values == -torch.inf, 0)
+            lists[rows, : found.shape[1]] = found.cpu().numpy()
+        return lists
+
+    return rank
 
 
 def _pieces(index: np.ndarray) -> list[np.ndarray]:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from recsys.evaluation.evaluate import DEFAULT_K, evaluate
-from recsys.models.scoring import rank_items, score_pairs
+from recsys.models.scoring import ranker, score_pairs
 from recsys.training.checkpoint import Run
 from recsys.training.device import DeviceName, choose_device
 
@@ -20,5 +20,5 @@ def evaluate_run(run: Run, k: int = DEFAULT_K, device: DeviceName = "auto") -> d
     """
     model = run.model().to(choose_device(device))
     interactions = run.interactions()
-    rank = partial(rank_items, model, interactions.n_items)
+    rank = ranker(model, interactions.n_items)
     return evaluate(interactions, run.split(), partial(score_pairs, model), rank, k)

@@ -20,6 +20,7 @@ from recsys.models import (
     config_from_dict,
 )
 from recsys.models.mlp import embedding_width
+from recsys.models.scoring import item_scorer, ranker
 from recsys.models.tables import average_untrained_rows
 
 N_USERS, N_ITEMS = 7, 5
@@ -54,6 +55,37 @@ def test_a_batch_equals_single_pairs(kind: str) -> None:
     singles = torch.cat([model(users[i : i + 1], items[i : i + 1]) for i in range(len(users))])
     # Sums of a few dozen float32 terms, in another order: some units in the last place.
     torch.testing.assert_close(model(users, items), singles, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"hidden_layers": (4, 3), "batch_norm": True, "dropout": 0.5}, {"hidden_layers": ()}],
+    ids=str,
+)
+def test_the_whole_catalogue_scores_as_its_pairs(kind: str, settings: dict[str, object]) -> None:
+    model = make(kind, **(settings if kind == "mlp" else {}))
+    with torch.no_grad():
+        for table in model.parameters():
+            table.normal_()
+        pairs = model(*all_pairs()).reshape(N_USERS + 1, N_ITEMS + 1)
+        at_once = item_scorer(model, N_ITEMS)(torch.arange(N_USERS + 1))
+    torch.testing.assert_close(at_once, pairs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_module_of_the_contract_alone_is_ranked_by_its_pairs(kind: str) -> None:
+    class Contract(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, user_index: torch.Tensor, item_index: torch.Tensor) -> torch.Tensor:
+            scores: torch.Tensor = self.model(user_index, item_index)
+            return scores
+
+    users, seen = np.arange(N_USERS + 1), np.tile([2, 0], (N_USERS + 1, 1))
+    lists = ranker(Contract(make(kind)), N_ITEMS)(users, seen, N_ITEMS + 2)
+    np.testing.assert_array_equal(lists, ranker(make(kind), N_ITEMS)(users, seen, N_ITEMS + 2))
+    np.testing.assert_array_equal(np.sort(lists)[0], [0, 0, 0, 1, 3, 4, 5])
 
 
 def test_tables_have_a_row_for_the_unknown_and_the_contract_s_names(kind: str) -> None:

@@ -1,10 +1,8 @@
 """Batch jobs beside a bare loop of `session.run` over ready arrays; their memory and cost as the input grows.
 
-    python benchmarks/bench_batch.py [BUNDLE] [--rows 100000,1000000,10000000] [--rounds 3]
+    python benchmarks/bench_batch.py [BUNDLE] [--pairs 1e3,1e5,1e6,1e7,1e8] [--users 1e3,1e4,1e5] [--rounds 3]
 
-The bare loop has the same indices in the same batches, and keeps nothing. A job also reads and writes
-Parquet, looks ids up, and says which were known. Both in processes of their own, in turn; the peak is the
-process's.
+Both in processes of their own, in turn. The largest input takes 2 GB of disk, and its output 3 GB.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +25,8 @@ from serve.recommender import Recommender
 
 RESULTS = Path(__file__).parent / "results" / "batch.md"
 PAIRS_AT_ONCE, USERS_AT_ONCE = 1 << 17, 256
+ROWS_AT_ONCE = 1 << 20
+BARE_ROWS = 10_000_000
 
 BARE = """
 import json, resource, sys, time
@@ -49,42 +50,76 @@ print(json.dumps({"seconds": time.perf_counter() - started}))
 """
 
 JOB = """
-import json, resource, shutil, sys, time
+import json, resource, shutil, sys, threading, time
+from pathlib import Path
 from serve.batch.job import Job
 from serve.batch.recommend import Recommend
 from serve.batch.run import run_job
 from serve.batch.score import Score
+
 bundle, source, task, output = sys.argv[1:]
+samples = []
+
+def watch():
+    page = resource.getpagesize()
+    while True:
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * page
+        samples.append((time.perf_counter(), resident / 2**20))
+        time.sleep(0.02)
+
+threading.Thread(target=watch, daemon=True).start()
 started = time.perf_counter()
 tasks = {"score": Score(), "recommend": Recommend()}
 run_job(Job(task=tasks[task], bundle=bundle, input=source, output=output, device="cpu"))
 seconds = time.perf_counter() - started
-print(json.dumps({"seconds": seconds, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+tenths = [0.0] * 10
+for at, mib in samples:
+    tenth = min(9, max(0, int(10 * (at - started) / seconds)))
+    tenths[tenth] = max(tenths[tenth], mib)
+# Not ru_maxrss: that begins with what the process had before it became this program.
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+peak = int(status["VmHWM"].split()[0]) / 1024
+print(json.dumps({"seconds": seconds, "peak": peak, "tenths": tenths}))
 shutil.rmtree(output)
 """
 
 
-def run(code: str, *arguments: object) -> dict[str, float]:
+def run(code: str, *arguments: object) -> dict[str, Any]:
     """What a process of its own prints."""
     done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    found: dict[str, float] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def write_input(recommender: Recommender, task: str, n: int, folder: Path) -> tuple[Path, Path]:
-    """The same rows as Parquet with ids, and as arrays with indices."""
+def write_input(recommender: Recommender, task: str, n: int, folder: Path) -> tuple[Path, Path, int]:
+    """Rows as Parquet with ids; their indices, as many as a bare loop is timed on; and how many those are."""
     rng = np.random.default_rng(0)
     path, arrays = folder / f"{task}-{n}.parquet", folder / f"{task}-{n}.npz"
-    users = rng.integers(1, len(recommender.users) + 1, n)
-    columns = {"user_id": recommender.users.take(users)}
-    indices = {"user_index": users}
-    if task == "score":
-        items = rng.integers(1, len(recommender.items) + 1, n)
-        columns["item_id"], indices["item_index"] = recommender.items.ids.take(items), items
-    pq.write_table(pa.table(columns), path)
-    np.savez(arrays, step=PAIRS_AT_ONCE if task == "score" else USERS_AT_ONCE, **indices)
-    return path, arrays
+    kept: dict[str, list[np.ndarray]] = {}
+    writer = None
+    for start in range(0, n, ROWS_AT_ONCE):
+        rows = min(ROWS_AT_ONCE, n - start)
+        users = rng.integers(1, len(recommender.users) + 1, rows)
+        columns, indices = {"user_id": recommender.users.take(users)}, {"user_index": users}
+        if task == "score":
+            items = rng.integers(1, len(recommender.items) + 1, rows)
+            columns["item_id"], indices["item_index"] = recommender.items.ids.take(items), items
+        table = pa.table(columns)
+        writer = writer or pq.ParquetWriter(path, table.schema)
+        writer.write_table(table, row_group_size=ROWS_AT_ONCE)
+        if start < BARE_ROWS:
+            for column, index in indices.items():
+                kept.setdefault(column, []).append(index)
+    assert writer is not None
+    writer.close()
+    whole = {name: np.concatenate(parts)[:BARE_ROWS] for name, parts in kept.items()}
+    np.savez(arrays, step=PAIRS_AT_ONCE if task == "score" else USERS_AT_ONCE, **whole)
+    return path, arrays, min(n, BARE_ROWS)
+
+
+def rows_of(text: str) -> list[int]:
+    return [int(float(n)) for n in text.split(",")]
 
 
 def main() -> None:
@@ -92,45 +127,74 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("bundle", nargs="?", type=Path, default=Path("artifacts/default"))
-    parser.add_argument("--rows", default="100000,1000000,10000000")
+    parser.add_argument("--pairs", default="1e3,1e5,1e6,1e7,1e8")
+    parser.add_argument("--users", default="1e3,1e4,1e5")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     recommender = Recommender.load(arguments.bundle, "cpu")
-    sizes = [int(n) for n in arguments.rows.split(",")]
-    lines = [
-        "# Batch jobs",
-        "",
-        f"`python benchmarks/bench_batch.py --rows {arguments.rows} --rounds {arguments.rounds}`",
-        "",
-        f"Bundle: {recommender.manifest.model.kind}, {len(recommender.users):,} users, "
-        f"{len(recommender.items):,} items.",
-        f"Medians of {arguments.rounds} rounds.",
-        describe_machine("numpy", "onnxruntime-gpu", "pyarrow"),
-        "A job's time is all of it: checking the bundle, hashing the input, committing the parts.",
-        "",
-        "| job | rows | seconds | rows/s | us a row | of the bare loop | peak MiB |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    table, curves = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for task, counts in (("score", sizes), ("recommend", [n for n in sizes if n <= 1_000_000])):
+        for task, counts in (("score", rows_of(arguments.pairs)), ("recommend", rows_of(arguments.users))):
+            start = 0.0
             for n in counts:
-                path, arrays = write_input(recommender, task, n, folder)
-                rounds = 1 if n > 10_000_000 else arguments.rounds
-                jobs, bare = [], []
-                for _ in range(rounds):
+                path, arrays, n_bare = write_input(recommender, task, n, folder)
+                jobs, shares = [], []
+                for _ in range(1 if n > BARE_ROWS else arguments.rounds):
                     jobs.append(run(JOB, arguments.bundle, path, task, folder / "out"))
-                    bare.append(run(BARE, arguments.bundle, arrays, task)["seconds"])
+                    bare = run(BARE, arguments.bundle, arrays, task)["seconds"] * n / n_bare
+                    shares.append(bare / jobs[-1]["seconds"])
                 seconds = statistics.median(job["seconds"] for job in jobs)
-                share = statistics.median(bare) / seconds
-                lines.append(
-                    f"| {task} | {n:,} | {seconds:.2f} | {n / seconds:,.0f} | {1e6 * seconds / n:.2f} "
-                    f"| {share:.0%} | {max(job['peak'] for job in jobs):,.0f} |"
+                if n == counts[0]:
+                    start = seconds
+                beyond = f"{1e6 * (seconds - start) / n:.3f}" if n > counts[0] else ""
+                table.append(
+                    f"| {task} | {n:,} | {seconds:.2f} | {n / seconds:,.0f} | {beyond} "
+                    f"| {statistics.median(shares):.0%} | {max(job['peak'] for job in jobs):,.0f} |"
                 )
-                print(lines[-1], flush=True)
+                print(table[-1], flush=True)
                 path.unlink()
                 arrays.unlink()
-    RESULTS.write_text("\n".join(lines) + "\n")
+            tenths = " | ".join(f"{mib:,.0f}" for mib in jobs[-1]["tenths"])
+            curves.append(f"| {task} | {n:,} | {tenths} |")
+    RESULTS.write_text(
+        REPORT.format(
+            command=f"--pairs {arguments.pairs} --users {arguments.users} --rounds {arguments.rounds}",
+            model=f"{recommender.manifest.model.kind}, {len(recommender.users):,} users, "
+            f"{len(recommender.items):,} items",
+            rounds=arguments.rounds,
+            machine=describe_machine("numpy", "onnxruntime-gpu", "pyarrow"),
+            table="\n".join(table),
+            curves="\n".join(curves),
+        )
+    )
+    print(RESULTS.read_text())
+
+
+REPORT = """# Batch jobs
+
+`python benchmarks/bench_batch.py {command}`
+
+Bundle: {model}. Medians of {rounds} rounds; one round beyond ten million rows.
+{machine}
+
+A job's time is all of it: loading and checking the bundle, hashing the input, looking ids up, scoring,
+encoding Parquet, syncing and committing the parts. The smallest job shows what of it is the start; the next
+column leaves that out. The bare loop calls `session.run` over ready arrays of indices, in batches of the same
+size, keeps nothing, and reads and writes nothing.
+
+| job | rows | seconds | rows/s | us a row beyond the start | of the bare loop's rate | peak MiB |
+| --- | --- | --- | --- | --- | --- | --- |
+{table}
+
+## Memory over the time of the largest job
+
+The most resident MiB in each tenth of its time.
+
+| job | rows | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+{curves}
+"""
 
 
 if __name__ == "__main__":

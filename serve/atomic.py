@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from serve.errors import OutputError
 from serve.manifest import MANIFEST_NAME
@@ -27,11 +28,22 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         OSError: the folder is missing or not writable, or the disk is full; `path` is then as it was.
     """
+    with new_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Give an empty temporary file beside `path`, and make it `path` when the block ends without an error.
+
+    Raises:
+        OSError: as `write_file`.
+    """
     path = path.resolve()
     temporary = _sibling(path, "tmp")
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -149,6 +149,9 @@ def _open(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cpus()
     options.inter_op_num_threads = 1
+    # Threads that wait in a busy loop take the CPU from whoever reads, looks ids up and writes meanwhile: a
+    # batch job took a sixth longer. A single recommendation is a few microseconds slower without.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = LOG_ERRORS
     if share_tables:
         options.add_session_config_entry("session.disable_prepacking", "1")

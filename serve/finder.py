@@ -13,7 +13,8 @@ from serve.parquet import numbers
 
 # A direct table may be this much longer than the list of ids (4 bytes for each slot).
 COMPACT = 8
-SHORTEST_TABLE = 65_536
+# A table this short is made in any case: 4 MiB and under a millisecond, for look-ups ten times as fast.
+SHORTEST_TABLE = 1 << 20
 
 
 class Finder(Protocol):

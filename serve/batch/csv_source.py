@@ -133,7 +133,12 @@ class CsvSource:
             line = beginning[start:end].decode()
         except UnicodeDecodeError as error:
             raise InputError(f"{self._path}: its heading is not UTF-8 ({error.reason}).") from None
-        names: list[Any] = next(csv.reader([line.rstrip("\r\n")], delimiter=self._delimiter), [])
+        try:
+            names: list[Any] = next(csv.reader([line.rstrip("\r\n")], delimiter=self._delimiter), [])
+        except csv.Error as error:
+            raise InputError(
+                f"{self._path}: its heading can't be read ({error}). Lines must end in \\n or \\r\\n."
+            ) from None
         if not names:
             raise InputError(f"{self._path} is empty: its first line must name its columns.")
         return names, end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,9 @@ import pyarrow.compute as pc
 
 from serve.errors import InputError
 from serve.ids import IdIndex
+
+# As Arrow's cast has it; int() would take other scripts' digits, and underscores.
+INTEGER = re.compile(r"-?0*[0-9]{1,19}")
 
 
 class Wrong(NamedTuple):
@@ -49,6 +53,8 @@ def read_ids(column: pa.ChunkedArray, ids: IdIndex, is_text: bool) -> tuple[pa.A
         array = pc.if_else(pc.equal(array, ""), pa.scalar(None, array.type), array)
     try:
         read = array.cast(target)
+        if not ids.is_string and _is_string(array.type) and _has_hexadecimal(array):
+            read = _each(array, _integer)
     except pa.ArrowInvalid:  # not all of them are numbers, or fit into 64 bits
         read = _each(array, _integer)
     if not read.null_count:
@@ -70,9 +76,14 @@ def _each(array: pa.Array, read: Callable[[Any], int | None]) -> pa.Array:
     return pa.array([read(value) for value in array.to_pylist()], pa.int64())
 
 
-def _integer(value: Any) -> int | None:
-    try:
-        number = int(value) if isinstance(value, int) or value.lstrip("-").isdecimal() else None
-    except (AttributeError, ValueError):
+def _has_hexadecimal(array: pa.Array) -> bool:
+    """Whether a cell begins with 0x, which Arrow's cast reads and `_integer` does not."""
+    starts = (pc.starts_with(array, prefix) for prefix in ("0x", "0X"))
+    return any(pc.any(found).as_py() for found in starts)
+
+
+def _integer(value: int | str | None) -> int | None:
+    if value is None or (isinstance(value, str) and not INTEGER.fullmatch(value)):
         return None
-    return number if number is not None and -(1 << 63) <= number < 1 << 63 else None
+    number = int(value)
+    return number if -(1 << 63) <= number < 1 << 63 else None

@@ -34,6 +34,8 @@ def find_files(asked: str) -> list[InputFile]:
     Raises:
         InputError: nothing is there, or a file is of another kind.
     """
+    if not asked.strip():
+        raise InputError("the input's path is empty. Give a file, a folder or a glob.")
     path = Path(asked)
     if path.is_dir():
         root, paths = path, [found for found in path.rglob("*") if found.is_file() and _counts(found, path)]
@@ -102,7 +104,9 @@ def common_schema(files: Sequence[InputFile], sources: Sequence[Source]) -> pa.S
 
 
 def _columns(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name} {field.type}" for field in schema)
+    return ", ".join(
+        f"{field.name} {field.type}" + ("" if field.nullable else " not null") for field in schema
+    )
 
 
 def _counts(path: Path, root: Path) -> bool:

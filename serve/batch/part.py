@@ -19,8 +19,11 @@ from serve.errors import InputError, JobError
 Format = Literal["parquet", "csv", "jsonl"]
 
 # What a spreadsheet would run as a formula, unless it is a plain number.
-FORMULA = r"^[=+\-@\t\r]"
+FORMULA = r"^[=+\-@\t\r\n]"
 NUMBER = r"^[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?$"
+
+# Of the columns that are added, those that nearly never hold a value twice.
+SCORES = ("score", "scores")
 
 
 class Writer(Protocol):
@@ -73,11 +76,15 @@ def check_format(format: Format, schema: pa.Schema) -> None:
         InputError: there are such.
     """
     for field in schema:
-        kind = field.type
-        if format == "csv" and (pa.types.is_nested(kind) or pa.types.is_binary(kind)):
+        if format == "csv" and not _fits_csv(field.type):
             raise InputError(
-                f"CSV can't hold the column {field.name}, which is {kind}. Write --format parquet or jsonl, "
-                f"or leave it out of the input."
+                f"CSV can't hold the column {field.name}, which is {field.type}. Write --format parquet or "
+                f"jsonl, or leave it out of the input."
+            )
+        if format == "jsonl" and not _fits_json(field.type):
+            raise InputError(
+                f"JSON lines can't hold the column {field.name}, which is {field.type}. Write --format "
+                f"parquet, convert it (times to microseconds), or leave it out of the input."
             )
 
 
@@ -107,7 +114,9 @@ class _Parquet:
     def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
         import pyarrow.parquet as pq
 
-        self._writer = pq.ParquetWriter(file, schema, version="2.6", compression="snappy")
+        self._writer = pq.ParquetWriter(
+            file, schema, version="2.6", compression="snappy", use_dictionary=_repeating(schema)
+        )
 
     def write(self, table: pa.Table) -> None:
         if len(table):
@@ -125,18 +134,18 @@ class _Csv:
         import pyarrow.csv as pa_csv
 
         names = pa.array(schema.names, pa.string())
-        renamed = pa.schema(
+        self._schema = pa.schema(
             [
-                pa.field(name, field.type)
+                pa.field(name, _plain(field.type))
                 for name, field in zip(harmless(names).to_pylist(), schema, strict=True)
             ]
         )
-        self._names = renamed.names
-        self._writer = pa_csv.CSVWriter(file, renamed)
+        self._writer = pa_csv.CSVWriter(file, self._schema)
 
     def write(self, table: pa.Table) -> None:
-        columns = [harmless(column) if _is_text(column.type) else column for column in table.columns]
-        self._writer.write_table(pa.Table.from_arrays(columns, names=self._names))
+        plain = [column.cast(field.type) for column, field in zip(table.columns, self._schema, strict=True)]
+        columns = [harmless(column) if pa.types.is_string(column.type) else column for column in plain]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
 
     def close(self) -> None:
         self._writer.close()
@@ -171,5 +180,46 @@ def harmless(text: pa.Array) -> pa.Array:
     return pc.if_else(formula, pc.binary_join_element_wise("'", text, ""), text)
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def _repeating(schema: pa.Schema) -> list[str]:
+    """Columns, as Parquet names them, that are worth a dictionary: scores hardly ever come twice."""
+    paths = []
+    for field in schema:
+        nested = ".list.element" if pa.types.is_list(field.type) else ""
+        if field.name not in SCORES:
+            paths.append(field.name + nested)
+    return paths
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """What a column is written to CSV as: text as text, whatever Arrow holds it in."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    is_text = pa.types.is_string_view(kind) or pa.types.is_large_string(kind)
+    return pa.string() if is_text else kind
+
+
+def _fits_csv(kind: pa.DataType) -> bool:
+    import pyarrow.csv as pa_csv
+
+    kind = _plain(kind)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return False  # written as if it were text, and not escaped
+    schema = pa.schema([pa.field("column", kind)])
+    try:
+        with pa_csv.CSVWriter(pa.BufferOutputStream(), schema) as writer:
+            writer.write_table(schema.empty_table())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return False
+    return True
+
+
+def _fits_json(kind: pa.DataType) -> bool:
+    """Whether Python has such a value: it has no nanoseconds."""
+    types = pa.types
+    if types.is_timestamp(kind) or types.is_time64(kind) or types.is_duration(kind):
+        return bool(kind.unit != "ns")
+    if types.is_dictionary(kind):
+        return _fits_json(kind.value_type)
+    if types.is_nested(kind):
+        return all(_fits_json(kind.field(place).type) for place in range(kind.num_fields))
+    return not isinstance(kind, pa.BaseExtensionType) and not types.is_interval(kind)

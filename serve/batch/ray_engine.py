@@ -15,7 +15,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,18 +96,47 @@ def ray_engine(address: str | None, workers: int | None, gpus_per_worker: float)
     return run
 
 
+def shares(
+    nodes: Sequence[Mapping[str, float]], n_parts: int, workers: int | None, gpus: float
+) -> tuple[int, int]:
+    """How many workers there will be, and the CPUs of each.
+
+    A worker takes its share of a node, so that as many fit as were asked for.
+
+    Args:
+        nodes: The resources of each.
+        n_parts: More workers than these would have nothing to do.
+        workers: How many were asked for; None: one for each node.
+        gpus: What each worker needs.
+
+    Raises:
+        JobError: there is no room for them, now or later.
+    """
+    cpus = [int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1]
+    if not cpus:
+        raise JobError("the cluster has no CPUs: start nodes with `ray start --num-cpus N`.")
+    if gpus > (most := max(node.get("GPU", 0) for node in nodes)):
+        raise JobError(f"a worker needs {gpus:g} GPUs, and no node has more than {most:g}.")
+    n_workers = min(workers or len(cpus), n_parts)
+    if n_workers > sum(cpus):
+        raise JobError(
+            f"{n_workers} workers need as many CPUs, and the cluster has {sum(cpus)}: take fewer workers, or "
+            f"add nodes."
+        )
+    return n_workers, min(max(1, sum(cpus) // n_workers), *cpus)
+
+
 class _Pool:
     """Workers that are each given the next fragment when they are done with one."""
 
     def __init__(self, ray: Any, plan: Plan, folder: Path, workers: int | None, gpus: float) -> None:
-        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-        n_workers = min(workers or len(nodes), len(plan.fragments))
-        # A worker takes its share of a node, so that as many fit as were asked for.
-        cpus = int(sum(node["Resources"]["CPU"] for node in nodes))
-        threads = max(1, cpus // n_workers)
-        threads = min(threads, *(int(node["Resources"]["CPU"]) for node in nodes))
-        if threads * n_workers > cpus:
-            raise JobError(f"{n_workers} workers on {cpus} CPUs: take fewer workers, or add nodes.")
+        if gpus and plan.device == "cpu":
+            raise JobError(
+                "the workers would have GPUs and compute on the CPU: start the job where there is a GPU, "
+                "with --device cuda, or leave out --gpus-per-worker."
+            )
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        n_workers, threads = shares(nodes, len(plan.fragments), workers, gpus)
         self._ray = ray
         self._folder = str(folder)
         actor = ray.remote(Worker).options(

@@ -18,7 +18,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -106,8 +106,8 @@ def run_job(
     recommender = Recommender.load(job.bundle, job.device)
     plan = make_plan(job, recommender)
     output = plan.output
-    if resume and (summary := _finished_before(output, plan, overwrite)):
-        return summary
+    if resume and (finished_before := _finished_before(output, plan, overwrite)):
+        return finished_before
     check_target(output, overwrite, SUCCESS)
     folder = output.with_name(f".{output.name}.partial")
     with _explained(folder), _claimed(folder):
@@ -117,13 +117,13 @@ def run_job(
             _put_in_place(folder, plan, summary, overwrite)
             return summary
         _prepare(folder, plan, resume=resume, overwrite=overwrite)
-        tally = _Tally(plan, finished(plan, folder))
-        watcher.on_plan(plan, sum(outcome.rows_in for outcome in tally.outcomes.values()))
+        tally = _Tally(plan)
+        for outcome in finished(plan, folder).values():
+            tally.add(outcome)
+        watcher.on_plan(plan, sum(done.rows_in for done in tally.outcomes.values()))
         left = [fragment for fragment in plan.fragments if fragment.number not in tally.outcomes]
         engine(plan, left, folder, recommender, watcher.on_rows, tally.add)
-        summary = _finish(folder, plan, overwrite)
-    shutil.rmtree(folder, ignore_errors=True)  # what was swapped out
-    return summary
+        return _finish(folder, plan, overwrite)
 
 
 def _prepare(folder: Path, plan: Plan, *, resume: bool, overwrite: bool) -> None:
@@ -161,11 +161,21 @@ def _finished_before(output: Path, plan: Plan, overwrite: bool) -> Summary | Non
     if not (output / SUCCESS).is_file():
         return None
     summary = _read_summary(output)
-    if summary.identity == _plain(plan.identity):
-        return summary
-    if not overwrite:
-        _check_same(summary.identity, plan, output)
-    return None
+    if summary.identity != _plain(plan.identity):
+        if not overwrite:
+            _check_same(summary.identity, plan, output)
+        return None
+    for part in summary.parts:
+        path = output / part["name"]
+        if not path.is_file() or path.stat().st_size != part["bytes"]:
+            if overwrite:
+                return None
+            raise OutputError(
+                f"{output} was whole, but {part['name']} has gone or changed since. Make it again with "
+                f"--overwrite."
+            )
+    (output / LOCK).unlink(missing_ok=True)  # of a job that was killed in its very last step
+    return summary
 
 
 def _read_summary(folder: Path) -> Summary:
@@ -203,28 +213,52 @@ def _finish(folder: Path, plan: Plan, overwrite: bool) -> Summary:
 
 def _put_in_place(folder: Path, plan: Plan, summary: Summary, overwrite: bool) -> None:
     shutil.rmtree(folder / DONE, ignore_errors=True)
-    kept = {SUCCESS, QUARANTINE, *(part["name"] for part in summary.parts)}
+    kept = {SUCCESS, QUARANTINE, LOCK, *(part["name"] for part in summary.parts)}
     for found in folder.iterdir():
         if found.name not in kept:
             found.unlink()
+    # The lock goes with the folder: whoever comes meanwhile finds it held, under either name.
     move_into_place(folder, plan.output, overwrite=overwrite, marker=SUCCESS)
+    (plan.output / LOCK).unlink(missing_ok=True)
+    if folder.exists():  # what was swapped out
+        with suppress(OutputError), _claimed(folder):  # by now another job may have claimed it
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
-    """Be the only process that runs the job in a folder; a killed one lets go."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    """Be the only process that runs the job in a folder; a killed one lets go.
+
+    Raises:
+        OutputError: another one does.
+    """
+    lock = _lock(folder)
+    # The job that held it may have given the folder its name in between: then this is no lock of ours.
+    while not _is_at(lock, folder / LOCK):
+        os.close(lock)
+        lock = _lock(folder)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"{folder} belongs to a job that is running. Wait for it, or stop it."
-            ) from None
         yield
     finally:
         os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise OutputError(f"{folder} belongs to a job that is running. Wait for it, or stop it.") from None
+    return lock
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

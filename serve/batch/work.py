@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
-from serve.atomic import write_file
+from serve.atomic import new_file, write_file
 from serve.batch.ahead import ahead
 from serve.batch.answer import Answer
 from serve.batch.inputs import check_unchanged, open_source
@@ -66,8 +68,7 @@ def do_fragment(
     task = plan.job.task
     schema = task.schema(name, source.schema, source.is_text, recommender)
     path = folder / plan.part_name(fragment)
-    bad: list[BadRow] = []
-    rows_in = rows_out = 0
+    rows_in = rows_out = n_bad = 0
 
     def answers() -> Iterator[Answer]:
         nonlocal rows_in
@@ -78,24 +79,42 @@ def do_fragment(
                 rows_in += (n := len(rows.table) + len(rows.bad))
                 on_rows(n)
 
-    with new_part(path, plan.job.format, schema) as part, ahead(answers()) as ready:
+    with (
+        _quarantine(folder, fragment.number) as set_aside,
+        new_part(path, plan.job.format, schema) as part,
+        ahead(answers()) as ready,
+    ):
         for table, wrong in ready:
-            bad += wrong
-            check_bad_rows(plan, len(bad), bad)
+            if wrong:
+                n_bad += len(wrong)
+                check_bad_rows(plan, n_bad, wrong)
+                set_aside(wrong)
             part.write(table)
             rows_out += len(table)
         if rows_in != fragment.n_rows:
             raise InputError(
                 f"{name} gave {rows_in} rows where {fragment.n_rows} were counted. Copy it again."
             )
-    if bad:
-        (folder / QUARANTINE).mkdir(exist_ok=True)
-        lines = msgspec.json.Encoder().encode_lines(bad)
-        write_file(folder / QUARANTINE / f"part-{fragment.number:05d}.jsonl", lines)
-    outcome = Outcome(fragment.number, rows_in, rows_out, len(bad), path.stat().st_size)
+    outcome = Outcome(fragment.number, rows_in, rows_out, n_bad, path.stat().st_size)
     (folder / DONE).mkdir(exist_ok=True)
     write_file(folder / DONE / f"{fragment.number:05d}.json", msgspec.json.encode(outcome))
     return outcome
+
+
+@contextmanager
+def _quarantine(folder: Path, number: int) -> Iterator[Callable[[Sequence[BadRow]], None]]:
+    """Give a function that sets rows aside, as they come; there is a file only where there are such rows."""
+    with ExitStack() as stack:
+        files: list[BinaryIO] = []
+        encoder = msgspec.json.Encoder()
+
+        def write(rows: Sequence[BadRow]) -> None:
+            if not files:
+                (folder / QUARANTINE).mkdir(exist_ok=True)
+                files.append(stack.enter_context(new_file(folder / QUARANTINE / f"part-{number:05d}.jsonl")))
+            files[0].write(encoder.encode_lines(rows))
+
+        yield write
 
 
 def open_fragment(plan: Plan, fragment: Fragment, recommender: Recommender) -> Source:
@@ -118,8 +137,9 @@ def check_bad_rows(plan: Plan, n: int, some: Sequence[BadRow]) -> None:
         BadRowError: it may not.
     """
     job = plan.job
-    if job.on_bad_row == "fail" and some:
-        raise BadRowError(f"{some[0]}. Correct it, or set such rows aside with --on-bad-row quarantine.")
+    if job.on_bad_row == "fail" and n:
+        first = str(some[0]) if some else f"{n} rows were set aside before"
+        raise BadRowError(f"{first}. Correct it, or set such rows aside with --on-bad-row quarantine.")
     if job.max_bad_rows is not None and n > job.max_bad_rows:
         first = f" {some[0]}." if some else ""
         raise BadRowError(f"more than {job.max_bad_rows} rows are bad.{first} Look at the input.")

@@ -6,12 +6,14 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from serve.batch.csv_source import CsvSource
 from serve.batch.records import boundaries, trimmed
 from serve.batch.score import Score
-from serve.errors import BadRowError
+from serve.errors import BadRowError, InputError
 
 from .conftest import DoJob, read
 
@@ -44,6 +46,37 @@ def test_formulas_are_disarmed_and_numbers_left(tmp_path: Path, do: DoJob) -> No
         "'" + cell if cell[:1] in set("=+-@") and cell not in ("-5", "+1.5e3") else cell for cell in cells
     ]
     assert [row["'=heading"] for row in rows] == expected
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+)
+def test_formulas_are_disarmed_in_every_kind_of_text(kind: pa.DataType, tmp_path: Path, do: DoJob) -> None:
+    cells = ["=1+1", "@x", "-2+3", "\n=1", "-5", "plain", None]
+    column = pa.array(cells).cast(kind)
+    table = pa.table({"user_id": [10] * 7, "item_id": [1001] * 7, "note": column})
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    do(Score(), tmp_path / "pairs.parquet", format="csv")
+    found = [row["note"] for row in rows_of(tmp_path / "out" / "part-00000.csv")]
+    assert found == ["'=1+1", "'@x", "'-2+3", "'\n=1", "-5", "plain", ""]
+
+
+@pytest.mark.parametrize(
+    ("format", "column"),
+    [
+        ("csv", pa.array(["{}"], pa.json_())),
+        ("csv", pa.array([[1]])),
+        ("csv", pa.array([b"=1"])),
+        ("jsonl", pa.array([1], pa.timestamp("ns"))),
+        ("jsonl", pa.array([[1]], pa.list_(pa.time64("ns")))),
+    ],
+)
+def test_columns_that_a_format_can_not_hold(format: str, column: pa.Array, tmp_path: Path, do: DoJob) -> None:
+    table = pa.table({"user_id": [10], "item_id": [1001], "strange": column})
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    with pytest.raises(InputError, match="can't hold the column strange, which is"):
+        do(Score(), tmp_path / "pairs.parquet", format=format)
+    do(Score(), tmp_path / "pairs.parquet")
 
 
 def test_quoted_text_goes_through_unchanged(tmp_path: Path, do: DoJob) -> None:

@@ -17,7 +17,8 @@ from serve.batch.job import Job
 from serve.batch.run import run_job
 from serve.batch.score import Score
 bundle, source, output = sys.argv[1:]
-run_job(Job(task=Score(), bundle=bundle, input=source, output=output, device="cpu", batch_rows=16384))
+run_job(Job(task=Score(), bundle=bundle, input=source, output=output, device="cpu",
+            batch_rows=16384, on_bad_row="quarantine"))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -25,6 +26,19 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 def peak_kib(source: Path, output: Path) -> int:
     arguments = [sys.executable, "-c", CODE, str(FIXTURES / "dot-bias"), str(source), str(output)]
     return int(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout)
+
+
+def test_bad_rows_are_not_gathered(tmp_path: Path) -> None:
+    def write(n: int) -> Path:
+        path = tmp_path / f"{n}.parquet"
+        nobody = pa.nulls(n, pa.int64())
+        pq.write_table(pa.table({"user_id": nobody, "item_id": nobody}), path, row_group_size=n)
+        return path
+
+    few, many = write(20_000), write(400_000)
+    added = peak_kib(many, tmp_path / "many") - peak_kib(few, tmp_path / "few")
+    # 380,000 of them would be 100 MiB.
+    assert added < 32 << 10
 
 
 def test_forty_times_the_rows_in_one_row_group_take_no_more_memory(tmp_path: Path) -> None:

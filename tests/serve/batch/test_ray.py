@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from fixture_bundles import FIXTURES
 
-from serve.batch.ray_engine import ray_engine
+from serve.batch.ray_engine import ray_engine, shares
 from serve.batch.recommend import Recommend
 from serve.batch.score import Score
-from serve.errors import BadRowError
+from serve.errors import BadRowError, JobError
 
 from .conftest import DoJob, contents, make_pairs
 
@@ -126,6 +126,10 @@ def test_a_killed_node_is_done_without(cluster: Any, pairs: Path, tmp_path: Path
     extra = cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
 
     def kill() -> None:
+        deadline = time.monotonic() + 30
+        while len(worker_processes()) < 3:  # or the node has no part in the job yet
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         cluster.remove_node(extra, allow_graceful=False)
 
     do(Score(), pairs, part_rows=400, output=str(tmp_path / "ray"), engine=after(4, kill, workers=3))
@@ -142,6 +146,41 @@ def test_errors_are_those_of_the_local_engine(cluster: Any, tmp_path: Path, do: 
     assert (summary.rows_in, summary.quarantined) == (101, 1)
     do(Recommend(), path, output=str(tmp_path / "local"), **options)
     assert contents(tmp_path / "out") == contents(tmp_path / "local")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "n_parts", "workers", "expected"),
+    [
+        ([{"CPU": 8.0}], 100, None, (1, 8)),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], 100, 4, (4, 4)),
+        ([{"CPU": 8.0}, {"CPU": 2.0}], 100, 2, (2, 2)),
+        ([{"CPU": 8.0}, {"memory": 1.0}], 3, 50, (3, 2)),
+    ],
+)
+def test_workers_share_the_cpus(
+    nodes: list[dict[str, float]], n_parts: int, workers: int | None, expected: tuple[int, int]
+) -> None:
+    assert shares(nodes, n_parts, workers, 0) == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "gpus", "message"),
+    [
+        ([{"memory": 1.0}], 2, 0, "has no CPUs"),
+        ([{"CPU": 2.0}], 3, 0, "3 workers need as many CPUs, and the cluster has 2"),
+        ([{"CPU": 2.0}, {"CPU": 2.0, "GPU": 1.0}], 1, 2, "needs 2 GPUs, and no node has more than 1"),
+    ],
+)
+def test_workers_without_room_are_refused(
+    nodes: list[dict[str, float]], workers: int, gpus: float, message: str
+) -> None:
+    with pytest.raises(JobError, match=message):
+        shares(nodes, 100, workers, gpus)
+
+
+def test_gpus_for_a_job_on_the_cpu_are_refused(cluster: Any, tmp_path: Path, do: DoJob) -> None:
+    with pytest.raises(JobError, match="compute on the CPU"):
+        do(Recommend(), engine=ray_engine(None, 1, 1))
 
 
 def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from fixture_bundles import FIXTURES
 
-from serve.batch import local_engine
+from serve.batch import local_engine, run
 from serve.batch.recommend import Recommend
 from serve.batch.run import PLAN, SUCCESS, _claimed
 from serve.batch.score import Score
@@ -194,6 +194,47 @@ def test_two_jobs_never_write_the_same_output(pairs: Path, tmp_path: Path, do: D
     do(Score(), pairs)
 
 
+def test_a_second_job_in_the_last_moment_takes_nothing(
+    pairs: Path, tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(Score(), pairs, part_rows=400)
+    whole, real, refused = contents(tmp_path / "out"), run.move_into_place, []
+
+    def move(*arguments: Any, **options: Any) -> None:
+        monkeypatch.setattr(run, "move_into_place", real)
+        with pytest.raises(OutputError, match="belongs to a job that is running"):
+            do(Score(unknown="null"), pairs, part_rows=400, overwrite=True)
+        refused.append(True)
+        real(*arguments, **options)
+
+    monkeypatch.setattr(run, "move_into_place", move)
+    do(Score(), pairs, part_rows=400, overwrite=True)
+    assert refused
+    assert contents(tmp_path / "out") == whole
+    assert {path.name for path in tmp_path.iterdir()} == {"pairs.parquet", "out"}
+
+
+def test_a_claim_follows_the_folder_not_its_name(tmp_path: Path) -> None:
+    with _claimed(tmp_path / ".out.partial"):
+        (tmp_path / ".out.partial").rename(tmp_path / "out")
+        with _claimed(tmp_path / ".out.partial"):
+            pass
+        with pytest.raises(OutputError), _claimed(tmp_path / "out"):
+            pass
+
+
+def test_a_finished_output_that_has_lost_a_part_is_not_called_finished(
+    pairs: Path, tmp_path: Path, do: DoJob
+) -> None:
+    do(Score(), pairs, part_rows=400)
+    whole = contents(tmp_path / "out")
+    (tmp_path / "out" / "part-00003.parquet").unlink()
+    with pytest.raises(OutputError, match=r"part-00003\.parquet has gone or changed"):
+        do(Score(), pairs, part_rows=400, resume=True)
+    do(Score(), pairs, part_rows=400, resume=True, overwrite=True)
+    assert contents(tmp_path / "out") == whole
+
+
 @contextmanager
 def small_disk(path: Path, n_bytes: int) -> Iterator[None]:
     """A full disk: a small file system where we may mount one, else a limit on the size of a file."""
@@ -257,3 +298,16 @@ def test_a_row_that_is_bad_after_some_parts_leaves_them_for_resumption(tmp_path:
         do(Recommend(), path, part_rows=20)
     summary = do(Recommend(), path, part_rows=20, on_bad_row="quarantine", resume=True)
     assert (summary.rows_in, summary.rows_out, summary.quarantined) == (101, 100, 1)
+
+
+def test_what_is_done_counts_by_the_rule_of_the_resumption(tmp_path: Path, do: DoJob) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("user_id\n" + "10\nx\n" * 30)
+    options = {"part_rows": 20, "resume": True}
+    with pytest.raises(KeyboardInterrupt):
+        do(Recommend(), path, part_rows=20, on_bad_row="quarantine", engine=stop_after(2))
+    with pytest.raises(BadRowError, match="10 rows were set aside before"):
+        do(Recommend(), path, **options)
+    with pytest.raises(BadRowError, match="more than 19 rows are bad"):
+        do(Recommend(), path, on_bad_row="quarantine", max_bad_rows=19, **options)
+    assert do(Recommend(), path, on_bad_row="quarantine", max_bad_rows=30, **options).quarantined == 30

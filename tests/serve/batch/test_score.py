@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from fixture_bundles import FIXTURES
 
+from serve.batch.recommend import Recommend
 from serve.batch.score import Score
 from serve.errors import BadRowError, InputError
 from serve.recommender import Recommender
@@ -167,6 +168,7 @@ def test_every_kind_of_string_is_an_id(kind: pa.DataType, tmp_path: Path, do: Do
         (b"user_id,item_id,item_id\n1,2,3\n", "more than one column named 'item_id'"),
         (b"user_id,item_id,score\n1,2,3\n", "has a column score, which would be added"),
         (b"\xff\xfeu\x00s\x00", "heading is not UTF-8"),
+        (b"user_id,item_id\r10,1001\r", r"lines must end in|Lines must end in"),
         (b'user_id,item_id\n10,"1001\n', r"item_id '1001\\n': not an integer"),
     ],
 )
@@ -175,6 +177,16 @@ def test_files_that_are_no_pairs(content: bytes, message: str, tmp_path: Path, d
     with pytest.raises((InputError, BadRowError), match=message):
         do(Score(), tmp_path / "pairs.csv")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_an_id_is_does_not_depend_on_its_neighbours(tmp_path: Path, do: DoJob) -> None:
+    strange = ["0x10", "0X10", "٣", "1_0", "+10", " 10", "-"]
+    for more in ([], ["99999999999999999999"]):
+        path = tmp_path / "users.csv"
+        path.write_text("\n".join(["user_id", "10", "0010", *strange, *more]) + "\n")
+        summary = do(Recommend(), path, on_bad_row="quarantine", overwrite=True)
+        assert (summary.rows_out, summary.quarantined) == (2, 7 + len(more))
+        assert read(tmp_path / "out")["user_id"].to_pylist() == [10, 10]
 
 
 def test_damaged_parquet_and_nothing_there(tmp_path: Path, do: DoJob) -> None:
@@ -190,6 +202,8 @@ def test_damaged_parquet_and_nothing_there(tmp_path: Path, do: DoJob) -> None:
     (tmp_path / "spoilt.parquet").write_bytes(spoilt)
     with pytest.raises(InputError, match=r"spoilt\.parquet can't be read as Parquet"):
         do(Score(), tmp_path / "spoilt.parquet", overwrite=True)
+    with pytest.raises(InputError, match=r"path is empty"):
+        do(Score(), " ")
     with pytest.raises(InputError, match=r"no such file"):
         do(Score(), tmp_path / "nothing.parquet")
     (tmp_path / "pairs.xlsx").write_text("")

@@ -42,25 +42,25 @@ def make_finder(ids: pa.Array) -> Finder:
 
 
 class CompactNumbers:
-    """id - lowest id -> index."""
+    """id - lowest id -> index, and a last slot of 0 for what is not there."""
 
     def __init__(self, values: np.ndarray, low: int, high: int) -> None:
         self.low = low
-        self.table = np.zeros(high - low + 1, np.int32)
+        self.last = high - low + 1
+        self.table = np.zeros(self.last + 1, np.int32)
         self.table[values - low] = np.arange(1, len(values) + 1, dtype=np.int32)
         self.n_distinct = int(np.count_nonzero(self.table))
 
     def one(self, value: int) -> int:
         """See Finder."""
         place = value - self.low
-        return int(self.table[place]) if 0 <= place < len(self.table) else 0
+        return int(self.table[place]) if 0 <= place < self.last else 0
 
     def many(self, values: np.ndarray) -> np.ndarray:
         """See Finder."""
-        # Compared before subtracting: ids at both ends of int64 would wrap around.
-        inside = (values >= self.low) & (values < self.low + len(self.table))
-        places = np.where(inside, values, self.low) - self.low
-        return np.where(inside, self.table[places], 0).astype(np.int64)
+        # Modulo 2^64, all that lies outside is a large number, ids at both ends of int64, too.
+        places = np.minimum((values - self.low).view(np.uint64), self.last)
+        return self.table[places.view(np.int64)].astype(np.int64)
 
 
 class SparseNumbers:

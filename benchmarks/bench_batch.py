@@ -1,6 +1,6 @@
 """Batch jobs beside a bare loop of `session.run` over ready arrays; their memory and cost as the input grows.
 
-    python benchmarks/bench_batch.py [BUNDLE] [--pairs 1e3,1e5,1e6,1e7,1e8] [--users 1e3,1e4,1e5] [--rounds 3]
+    python benchmarks/bench_batch.py [BUNDLE] [--pairs 1e3,1e5,1e6,1e7,1e8] [--users 1e3,1e5,4e5] [--rounds 3]
 
 Both in processes of their own, in turn. The largest input takes 2 GB of disk, and its output 3 GB.
 """
@@ -128,7 +128,7 @@ def main() -> None:
     )
     parser.add_argument("bundle", nargs="?", type=Path, default=Path("artifacts/default"))
     parser.add_argument("--pairs", default="1e3,1e5,1e6,1e7,1e8")
-    parser.add_argument("--users", default="1e3,1e4,1e5")
+    parser.add_argument("--users", default="1e3,1e5,4e5")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     recommender = Recommender.load(arguments.bundle, "cpu")

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from serve.commands.options import bundle_argument, device_option
+
+if TYPE_CHECKING:
+    import socket
 
 TOKEN_VARIABLE = "RECSYS_TOKEN"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -133,21 +137,33 @@ def serve(
         **{name: value for name, value in limits.items() if value is not None},  # type: ignore[arg-type]
     )
     if engine == "ray":
+        without = {"--admin-port": admin_port, "--drain-seconds": limits["drain_seconds"]}
+        for name, value in without.items():
+            if value is not None:
+                raise click.UsageError(f"{name} has no effect with --engine ray.")
+        if port == 0:
+            raise click.UsageError("--port 0: Ray's proxies need a port that is known. Choose one.")
+        _listen(host, port).close()  # or Ray would say in its own words that it is taken
         from serve.http.on_ray import run_on_ray
 
         run_on_ray(settings, host=host, port=port, n_replicas=workers, address=address, say=_say)
         return
     import asyncio
 
-    from serve.http.server import bind
     from serve.http.service import run_service
 
+    listener = _listen(host, port)
+    admin = None if admin_port is None else _listen(LOOPBACK[0], admin_port)
+    asyncio.run(run_service(settings, listener, n_workers=workers, admin=admin, say=_say))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    from serve.http.server import bind
+
     try:
-        listener = bind(host, port)
-        admin = None if admin_port is None else bind(LOOPBACK[0], admin_port)
+        return bind(host, port)
     except OSError as error:
         raise click.UsageError(f"can't listen on {host}, port {port}: {error.strerror or error}") from None
-    asyncio.run(run_service(settings, listener, n_workers=workers, admin=admin, say=_say))
 
 
 def _say(line: str) -> None:

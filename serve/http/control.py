@@ -15,9 +15,12 @@ MAX_LINE_BYTES = 1 << 20
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):
-    """The first line: `Settings.to_dict`."""
+    """The first line."""
 
     settings: dict[str, Any]
+    """`Settings.to_dict`."""
+    accept_at_once: bool
+    """Whether to answer before the first model is there: live, but not ready."""
 
 
 class Order(msgspec.Struct, frozen=True, tag=True):

@@ -72,7 +72,7 @@ class Supervisor:
         """
         async with self._changing:
             self.bundle = resolve(self.settings.bundle)
-            workers = await asyncio.gather(*(self._spawn() for _ in range(self.n_workers)))
+            workers = await asyncio.gather(*(self._spawn(at_once=True) for _ in range(self.n_workers)))
             replies = await asyncio.gather(*(self._load_first(worker) for worker in workers))
             _raise_first(replies)
             for worker in workers:
@@ -88,6 +88,8 @@ class Supervisor:
         async with self._changing:
             folder = resolve(self.settings.bundle)
             workers = list(self.workers)
+            if not workers:
+                raise errors.BundleError("every worker has died, and others are being started. Try again.")
             load = Order("load", str(folder))
             replies = await asyncio.gather(*(worker.ask(load) for worker in workers))
             if any(reply.error for reply in replies):
@@ -122,7 +124,7 @@ class Supervisor:
                     worker.process.kill()
                 worker.writer.close()
 
-    async def _spawn(self) -> Worker:
+    async def _spawn(self, *, at_once: bool) -> Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -135,7 +137,8 @@ class Supervisor:
                 env=os.environ | {FOLDER_VARIABLE: str(self.scratch)},
             )
         reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
-        await say(writer, Start(replace(self.settings, bundle=self.bundle or Path()).to_dict()))
+        settings = replace(self.settings, bundle=self.bundle or Path()).to_dict()
+        await say(writer, Start(settings, accept_at_once=at_once))
         worker = Worker(process, reader, writer)
         self.workers.append(worker)
         return worker
@@ -156,7 +159,8 @@ class Supervisor:
         mark_process_dead(worker.process.pid, str(self.scratch))  # type: ignore[no-untyped-call]
         logger.error("worker %d ended with %d; starting another", worker.process.pid, code)
         async with self._changing:
-            successor = await self._spawn()
+            # Beside others that are ready, it takes no connection that it would have to turn away.
+            successor = await self._spawn(at_once=not self.workers)
             reply = await self._load_first(successor)
         self._watch(successor)
         if reply.error:

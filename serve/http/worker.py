@@ -1,7 +1,8 @@
 """One worker process: `python -m serve.http.worker LISTEN_FD CONTROL_FD`, started by the supervisor.
 
-It answers HTTP from its first moment on: live at once, ready when its first model has been loaded. Models are
-loaded in a thread beside the one that answers, so requests go on meanwhile.
+The first ones answer HTTP from their first moment on: live at once, ready when the first model has been
+loaded. One that replaces a dead one beside others begins with its model. Models are loaded in a thread beside
+the one that answers, so requests go on meanwhile.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ from serve.http.settings import Settings
 class Worker:
     """Follows the supervisor's orders."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, accept_at_once: bool) -> None:
         self.settings = settings
+        self.may_accept = asyncio.Event()
+        if accept_at_once:
+            self.may_accept.set()
         self.current = CurrentModel()
         self.next: Model | None = None
         self.server = Server(create_app(settings, self.current), settings.grace_seconds)
@@ -43,6 +47,7 @@ class Worker:
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         orders = loop.create_task(self._follow(reader, writer))
         try:
+            await self.may_accept.wait()
             await self.server.serve([listener])
         finally:
             orders.cancel()
@@ -51,6 +56,7 @@ class Worker:
     def stop(self, *, at_once: bool = False) -> None:
         """No longer ready; after a while no longer there, with everything answered that had come in."""
         self.current.draining = True
+        self.may_accept.set()  # else it would wait to begin
         delay = 0.0 if at_once else self.settings.drain_seconds
         asyncio.get_running_loop().call_later(delay, setattr, self.server, "should_exit", True)
 
@@ -76,6 +82,7 @@ class Worker:
             elif order.do == "swap" and self.next is not None:
                 self.current.swap(self.next)
                 self.next = None
+                self.may_accept.set()
             elif order.do == "drop":
                 self.next = None
         except ServeError as error:
@@ -107,7 +114,7 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     listener, control = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     start = msgspec.json.decode(_read_line(control), type=Start)
-    worker = Worker(Settings.from_dict(start.settings))
+    worker = Worker(Settings.from_dict(start.settings), accept_at_once=start.accept_at_once)
     listener.setblocking(False)
     control.setblocking(False)
     with asyncio.Runner(loop_factory=worker.server.config.get_loop_factory()) as runner:

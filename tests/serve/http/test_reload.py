@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -224,3 +226,42 @@ def test_a_worker_that_dies_is_replaced_with_what_was_served(tmp_path: Path, lin
         with service.client() as client:
             assert ready_version(client) == version_of("dot")
         assert "starting another" in service.log()
+
+
+def test_a_worker_that_replaces_another_turns_nobody_away(tmp_path: Path, link: Path) -> None:
+    with running(tmp_path, link, "--workers", "2") as service:
+        first = service.children()
+        os.kill(first[0], signal.SIGKILL)
+        statuses: set[int] = set()
+        end = None
+        while end is None or time.monotonic() < end:
+            try:
+                statuses.add(httpx.get(f"{service.url}/v1/model").status_code)
+            except httpx.TransportError:  # it was the dead one's
+                continue
+            if end is None and len(set(service.children()) - {first[0]}) == 2:
+                end = time.monotonic() + 2.0
+        assert statuses == {200}
+
+
+def test_reloads_while_no_worker_is_left_change_nothing(tmp_path: Path, link: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with running(tmp_path, link, "--admin-port", "0") as service, ThreadPoolExecutor(8) as pool:
+        point(link, tmp_path / "empty")
+        (only,) = service.children()
+        os.kill(only, signal.SIGSTOP)  # so that all of them wait for its answer
+        reload = f"{service.admin_url}/admin/reload"
+        asked = [pool.submit(httpx.post, reload, timeout=60) for _ in range(8)]
+        time.sleep(0.5)
+        os.kill(only, signal.SIGKILL)
+        assert {response.result().status_code for response in asked} == {409}
+
+        def ready() -> bool:
+            try:
+                with service.client() as client:
+                    return ready_version(client) == version_of("dot")
+            except (httpx.TransportError, AssertionError, KeyError):
+                return False
+
+        wait_until(ready)
+        assert "Traceback" not in service.log()

@@ -54,6 +54,9 @@ def test_a_device_that_is_not_there() -> None:
         (["--host", "192.0.2.1"], "can't listen on 192.0.2.1"),
         (["--host", "no.such.host.invalid"], "can't listen on no.such.host.invalid"),
         (["--address", "auto"], "--address is for --engine ray"),
+        (["--engine", "ray", "--port", "0"], "need a port that is known"),
+        (["--engine", "ray", "--admin-port", "9000"], "--admin-port has no effect with --engine ray"),
+        (["--engine", "ray", "--drain-seconds", "2"], "--drain-seconds has no effect"),
         (["--token-file", "/nowhere/token"], "can't be read"),
         (["--max-concurrency", "0"], "0 is not in the range"),
     ],
@@ -73,7 +76,9 @@ def test_tokens_that_are_none(tmp_path: Path, token: str) -> None:
 def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        refused(serve(str(BUNDLE), "--port", port), 2, f"port {port}: Address already in use")
+        for engine in ("local", "ray"):
+            message = f"port {port}: Address already in use"
+            refused(serve(str(BUNDLE), "--port", port, "--engine", engine), 2, message)
 
 
 def test_a_token_from_a_file_and_ctrl_c(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from recsys.commands.data_options import data_options, load_from_options
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, PeerError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -148,6 +151,10 @@ def run_training(
     except KeyboardInterrupt:
         click.echo(_interrupted(output), err=True)
         ctx.exit(130)
+    except PeerError:
+        # Gloo's threads, cut off in the middle, can abort the process while Python takes itself apart.
+        atexit.register(_leave, 1)
+        raise
     metrics = ", ".join(f"{name.upper()} {value:.4f}" for name, value in run.info.metrics.items())
     console.print(f"{output}: {metrics} on the held-out ratings", highlight=False)
 
@@ -181,6 +188,12 @@ def _train(
     return train(
         interactions, settings, output, start=start, overwrite=overwrite, machine=machine, reporter=reporter
     )
+
+
+def _leave(exit_code: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def _described(start: Start) -> str:

@@ -138,7 +138,9 @@ def main(args: list[str] | None = None) -> None:
             raise
         message = str(error) or type(error).__name__
         exit_code = getattr(error, "exit_code", None)
-        if exit_code is None:
+        if exit_code is None and isinstance(error, OSError) and error.strerror and error.filename:
+            message = f"{error.filename}: {error.strerror}"  # a full or read-only disk, most often
+        elif exit_code is None:
             message = f"{type(error).__name__}: {message}\n(run the same command with --debug for details)"
         _fail(message, exit_code or 1)
 

@@ -32,5 +32,6 @@ def report(bundle: Path, output: Path) -> None:
     from serve.bundle import open_bundle
 
     page = report_page(open_bundle(bundle))
+    output.parent.mkdir(parents=True, exist_ok=True)
     write_file(output, page.encode())
     click.echo(f"Wrote {output} ({len(page.encode()):,} bytes).")

@@ -269,6 +269,8 @@ def test_the_command(tmp_path: Path) -> None:
     refused = recsys(str(tmp_path), "-o", str(output))
     assert refused.returncode == 1
     assert "is not a bundle" in refused.stderr
-    nowhere = recsys(str(FIXTURES / "mlp"), "-o", str(tmp_path / "no" / "card.html"))
+    assert recsys(str(FIXTURES / "mlp"), "-o", str(tmp_path / "new" / "card.html")).returncode == 0
+    below_a_file = output / "card.html"
+    nowhere = recsys(str(FIXTURES / "mlp"), "-o", str(below_a_file))
     assert nowhere.returncode == 1
-    assert "Traceback" not in nowhere.stderr
+    assert nowhere.stderr == f"Error: {output}: File exists\n"

@@ -73,16 +73,18 @@ def test_the_same_run_gives_the_same_bytes(tiny_run, tmp_path, name) -> None:
     shutil.copytree(tiny_run(name), elsewhere)
     code = "import sys; from pathlib import Path; from export.bundle import export_run; "
     code += "export_run(Path(sys.argv[1]), Path(sys.argv[2]))"
-    outputs = []
-    for seed, run in (("1", tiny_run(name)), ("2", elsewhere)):
-        output = tmp_path / f"out-{seed}"
-        subprocess.run(
-            [sys.executable, "-c", code, run, output],
-            check=True,
+    runs = {"1": tiny_run(name), "2": elsewhere}
+    exports = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, run, tmp_path / f"out-{seed}"],
             env={**os.environ, "PYTHONHASHSEED": seed},
             cwd=run.parent,
         )
-        outputs.append({path.name: path.read_bytes() for path in output.iterdir()})
+        for seed, run in runs.items()
+    ]
+    assert [export.wait() for export in exports] == [0, 0]
+    folders = [tmp_path / f"out-{seed}" for seed in runs]
+    outputs = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
     assert outputs[0].keys() == outputs[1].keys()
     for file, data in outputs[0].items():
         assert data == outputs[1][file], file

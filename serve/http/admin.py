@@ -11,9 +11,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serve.errors import ServeError
+from serve.http.bearer import authorize, digest
 from serve.http.control import Reply
-from serve.http.edge import authorize, digest
-from serve.http.problems import Problem
+from serve.http.problems import Problem, internal_error
 
 Reload = Callable[[], Awaitable[Reply]]
 
@@ -39,6 +39,8 @@ def create_admin_app(reload: Reload, token: str | None) -> Starlette:
             return problem.response()
         except ServeError as error:
             return Problem(409, "reload_failed", f"Nothing was changed. {error}").response()
+        except Exception:  # noqa: BLE001  told in the log
+            return internal_error()
         content = {"status": "reloaded", "model_version": reply.version, "device": reply.device}
         return Response(msgspec.json.encode(content), media_type="application/json")
 

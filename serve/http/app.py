@@ -12,6 +12,7 @@ from serve.http import bodies, problems, routes
 from serve.http.edge import Edge
 from serve.http.metrics import Metrics
 from serve.http.model import CurrentModel, Model
+from serve.http.room import Room
 from serve.http.settings import Settings
 
 DESCRIPTION = """Recommendations from a bundle of ONNX graphs.
@@ -27,6 +28,9 @@ def create_app(settings: Settings, current: CurrentModel) -> FastAPI:
     Args:
         settings: Limits and the token.
         current: The model that answers; whoever runs the app loads it, before or after the start.
+
+    Returns:
+        The app; its `state.room` is for a `Server` that turns away by itself what there is no room for.
     """
     metrics = Metrics()
     if current.model is not None:
@@ -50,7 +54,8 @@ def create_app(settings: Settings, current: CurrentModel) -> FastAPI:
         """Counts and latencies in Prometheus' text format."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    app.add_middleware(Edge, settings=settings, current=current, metrics=metrics)
+    app.state.room = Room(settings, current, metrics)
+    app.add_middleware(Edge, settings=settings, current=current, metrics=metrics, room=app.state.room)
     if settings.token is not None:
         _document_token(app)
     return app

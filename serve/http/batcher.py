@@ -64,6 +64,7 @@ class Batcher:
         return await future
 
     async def _work(self) -> None:
+        # A task begins after all that has arrived by now: those requests are counted, and wait here.
         while self._waiting:
             batch, self._waiting = self._waiting[:MAX_USERS], self._waiting[MAX_USERS:]
             asks = [ask for ask, _ in batch]
@@ -77,24 +78,26 @@ class Batcher:
                 for (_, future), top in zip(batch, tops, strict=True):
                     if not future.done():  # the client may have gone
                         future.set_result(top)
-            # Those who have arrived meanwhile join the next batch.
-            await asyncio.sleep(0)
+            if self._waiting:
+                # Those who have arrived meanwhile join the next batch.
+                await asyncio.sleep(0)
         self._task = None
 
 
 def answer(recommender: Recommender, asks: Sequence[Ask]) -> list[Top]:
     """The lists of all, from one run."""
-    rows = [_excluded(recommender, ask) for ask in asks]
+    excluded = requests.padded([_excluded(recommender, ask) for ask in asks], np.int64)  # [B, E]
     users = np.array([ask.user_index for ask in asks])
-    top, scores = recommender.recommend_indices(users, requests.padded(rows, np.int64))  # [B, K] both
+    top, scores = recommender.recommend_indices(users, excluded)  # [B, K] both
     k = max(ask.top_k for ask in asks)
     top, scores = top[:, :k], scores[:, :k]
-    counts = np.count_nonzero(top, axis=1).tolist()
-    ids = recommender.items.ids.ids(top)
+    rows = zip(asks, recommender.items.ids.ids(top).tolist(), top.tolist(), scores.tolist(), strict=True)
     tops = []
-    for row, (ask, count) in enumerate(zip(asks, counts, strict=True)):
-        n = min(ask.top_k, count)
-        tops.append(Top(ids[row, :n].tolist(), top[row, :n].tolist(), scores[row, :n].tolist()))
+    for ask, ids, indices, values in rows:
+        n = ask.top_k
+        if 0 in indices[:n]:  # no item is left
+            n = indices.index(0)
+        tops.append(Top(ids[:n], indices[:n], values[:n]))
     return tops
 
 

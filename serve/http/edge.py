@@ -8,15 +8,15 @@ it says mixes two of them.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.http.bearer import authorize
 from serve.http.metrics import Metrics
 from serve.http.model import CurrentModel
 from serve.http.problems import CLOSE, Problem, internal_error
+from serve.http.room import PREFIX, Overloaded, Room, later, marks
 from serve.http.settings import Settings
 
 HEALTH = ("/health/live", "/health/ready")
@@ -24,15 +24,19 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 # Of a body that is too large, this much is read and thrown away, so that the client comes to read why.
 DISCARDED_BODIES = 16
+# Of bodies that come in parts, the beginnings of so many may be held at once, in bodies of the largest size:
+# requests that are still arriving do not count as waiting, so that slow clients keep nobody else out.
+HELD_BODIES = 16
 
 
 class Edge:
     """ASGI middleware; see the module."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, current: CurrentModel, metrics: Metrics) -> None:
-        self.app, self.settings, self.current, self.metrics = app, settings, current, metrics
-        self.token = None if settings.token is None else digest(settings.token.encode())
-        self.n_at_work = 0
+    def __init__(
+        self, app: ASGIApp, settings: Settings, current: CurrentModel, metrics: Metrics, room: Room
+    ) -> None:
+        self.app, self.settings, self.current, self.metrics, self.room = app, settings, current, metrics, room
+        self.n_bytes_held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -42,11 +46,7 @@ class Edge:
         start = time.perf_counter()
         model = self.current.model
         scope.setdefault("state", {})["model"] = model
-        extra = [(b"x-content-type-options", b"nosniff")]
-        if model is not None:
-            extra.append((b"x-model-version", model.version.encode()))
-        if self.current.draining:
-            extra.append((b"connection", b"close"))
+        extra = marks(self.current)
         status = 0
 
         async def send_marked(message: Message) -> None:
@@ -56,19 +56,20 @@ class Edge:
                 message["headers"] = [*message.get("headers", ()), *extra]
             await send(message)
 
-        is_shed = False
         try:
             await self._answer(scope, receive, send_marked)
+        except Overloaded:
+            refused, body = self.room.refusal()
+            await send({"type": "http.response.start", "status": 503, "headers": refused})
+            await send({"type": "http.response.body", "body": body})
+            return
         except Problem as problem:
-            is_shed = problem.code == "overloaded"
             await problem.response()(scope, receive, send_marked)
         except Exception:
             if status:
                 raise
             await internal_error()(scope, receive, send_marked)
-        if is_shed:
-            self.metrics.shed()
-        elif status:
+        if status:
             route = getattr(scope.get("route"), "path", "other")
             method = scope["method"] if scope["method"] in METHODS else "other"
             self.metrics.answered(route, method, status, time.perf_counter() - start)
@@ -79,37 +80,21 @@ class Edge:
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        if self.token is not None:
-            authorize(self.token, headers.get(b"authorization", b""))
-        if not path.startswith("/v1/"):
+        if self.room.token_digest is not None:
+            authorize(self.room.token_digest, headers.get(b"authorization", b""))
+        if not path.startswith(PREFIX):
             await self.app(scope, receive, send)
             return
         if self.current.model is None:
-            raise self._later("not_ready", "The model is still being loaded.")
-        self._check_room()
+            raise later("not_ready", "The model is still being loaded.", self.settings)
+        self.room.check()
         if scope["method"] in WITH_BODY:
             body = await self._body(headers, receive)
             if body is None:
                 return
             receive = _once(body, receive)
-        self._check_room()
-        self.n_at_work += 1
-        try:
-            # Every request that has arrived by now is counted before any of them is computed.
-            await asyncio.sleep(0)
+        with self.room.taken():
             await self.app(scope, receive, send)
-        finally:
-            self.n_at_work -= 1
-
-    def _check_room(self) -> None:
-        if self.n_at_work >= self.settings.max_concurrency:
-            raise self._later("overloaded", f"{self.n_at_work} requests wait already.")
-
-    def _later(self, code: str, message: str) -> Problem:
-        seconds = self.settings.retry_after_seconds
-        return Problem(
-            503, code, f"{message} Try again in {seconds} s.", headers={"retry-after": str(seconds)}
-        )
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
         """The whole body; None where the client has gone.
@@ -144,45 +129,31 @@ class Edge:
 
     async def _rest(self, message: Message, receive: Receive) -> bytes | None:
         limit = self.settings.max_body_bytes
-        parts: list[bytes] = [message.get("body", b"")]
-        n_bytes = len(parts[0])
-        while message.get("more_body") and n_bytes <= limit * DISCARDED_BODIES:
-            message = await receive()
-            if message["type"] != "http.request":
-                return None
-            part = message.get("body", b"")
-            n_bytes += len(part)
-            if n_bytes <= limit:
-                parts.append(part)
+        held = bytearray()
+        n_bytes = 0
+        try:
+            while True:
+                part = message.get("body", b"")
+                n_bytes += len(part)
+                if n_bytes <= limit:
+                    held += part
+                    self.n_bytes_held += len(part)
+                    if self.n_bytes_held > HELD_BODIES * limit:
+                        raise Overloaded
+                if not message.get("more_body") or n_bytes > limit * DISCARDED_BODIES:
+                    break
+                message = await receive()
+                if message["type"] != "http.request":
+                    return None
+        finally:
+            self.n_bytes_held -= len(held)
         if n_bytes > limit:
             raise self._too_large()
-        return b"".join(parts)
+        return bytes(held)
 
     def _too_large(self) -> Problem:
         limit = self.settings.max_body_bytes
         return Problem(413, "body_too_large", f"A body may have {limit} bytes at most.", headers=CLOSE)
-
-
-def authorize(token_digest: bytes, header: bytes) -> None:
-    """Check the `Authorization` header.
-
-    Raises:
-        Problem: it does not hold the token.
-    """
-    scheme, _, token = header.partition(b" ")
-    # Digests are of one length, and compared in constant time: nothing of the token leaks.
-    if scheme.lower() != b"bearer" or not hmac.compare_digest(digest(token.strip()), token_digest):
-        raise Problem(
-            401,
-            "unauthorized",
-            "This service asks for a bearer token: Authorization: Bearer TOKEN.",
-            headers={"www-authenticate": "Bearer"},
-        )
-
-
-def digest(token: bytes) -> bytes:
-    """SHA-256 of a token, as `authorize` takes it."""
-    return hashlib.sha256(token).digest()
 
 
 def _once(body: bytes, receive: Receive) -> Receive:

@@ -51,6 +51,11 @@ class Model:
         """The result of `work`; it should take no longer than one recommendation does."""
         return work() if self.is_quick else await asyncio.to_thread(work)
 
+    async def compute_in_turn(self, work: Callable[[], T]) -> T:
+        """The same, after every request that has arrived by now has been counted."""
+        await asyncio.sleep(0)
+        return await self.compute(work)
+
 
 def load_model(
     folder: Path, device: Device, threads: int | None = None, *, share_tables: bool = False

@@ -38,10 +38,10 @@ class Problem(Exception):  # noqa: N818  said to the client, who may be the one 
         self.status, self.code, self.message = status, code, message
         self.headers, self.details = headers, details
 
-    def response(self) -> Response:
-        """What the client gets."""
+    def response(self, error_id: str | None = None) -> Response:
+        """What the client gets; with a new id, unless told which."""
         error = {
-            "id": secrets.token_hex(8),
+            "id": error_id or new_id(),
             "code": self.code,
             "message": _sayable(self.message),
             "details": list(self.details),
@@ -50,9 +50,14 @@ class Problem(Exception):  # noqa: N818  said to the client, who may be the one 
         return Response(content, self.status, self.headers, media_type="application/json")
 
 
+def new_id() -> str:
+    """An error's: 16 hexadecimal digits."""
+    return secrets.token_hex(8)
+
+
 def internal_error() -> Response:
     """What the client gets where we are wrong. Call it while the exception is handled: the log has it."""
-    error_id = secrets.token_hex(8)
+    error_id = new_id()
     logger.exception("error %s", error_id)
     message = f"The service failed; its log says more under {error_id}."
     error = {"id": error_id, "code": "internal", "message": message, "details": []}

@@ -110,7 +110,7 @@ async def recommend(request: Request, body: bodies.RecommendRequest) -> Response
 async def score(request: Request, body: bodies.ScoreRequest) -> Response:
     """The ratings that a user would give, in the order of the request."""
     model = model_of(request)
-    found = await model.compute(
+    found = await model.compute_in_turn(
         lambda: model.recommender.score(body.user_id, body.item_ids, unknown=body.unknown)
     )
     rows = zip(body.item_ids, found.scores.tolist(), found.known.tolist(), strict=True)
@@ -122,7 +122,7 @@ async def score(request: Request, body: bodies.ScoreRequest) -> Response:
 async def similar_items(request: Request, body: bodies.SimilarItemsRequest) -> Response:
     """The items most like one, by the cosine of their factors."""
     model = model_of(request)
-    ranking = await model.compute(
+    ranking = await model.compute_in_turn(
         lambda: model.recommender.similar_items(body.item_id, body.top_k, unknown=body.unknown)
     )
     return answer(
@@ -141,7 +141,7 @@ async def fold_in(request: Request, body: bodies.FoldInRequest) -> Response:
     model = model_of(request)
     item_ids = [rating.item_id for rating in body.ratings]
     ratings = [rating.rating for rating in body.ratings]
-    ranking = await model.compute(lambda: model.recommender.fold_in(item_ids, ratings, body.top_k))
+    ranking = await model.compute_in_turn(lambda: model.recommender.fold_in(item_ids, ratings, body.top_k))
     return answer({"model_version": model.version, "items": _ranked(model, ranking)})
 
 
@@ -156,7 +156,7 @@ async def items(
     """Items whose title has every word of `query`, those that begin with it first; an id comes before all."""
     model = model_of(request)
     catalogue = model.recommender.items
-    found = await model.compute(lambda: [catalogue[i] for i in catalogue.search(query, limit)])
+    found = await model.compute_in_turn(lambda: [catalogue[i] for i in catalogue.search(query, limit)])
     listed = [
         {"item_id": item.item_id, "title": item.title, "genres": item.genres, "year": item.year}
         for item in found

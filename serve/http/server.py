@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
+
+from serve.http.protocol import Protocol
+from serve.http.room import Room
 
 BACKLOG = 2048
 # Longer than the usual minute of proxies: they, and not we, should be the ones to close an idle connection.
@@ -15,12 +19,16 @@ KEEP_ALIVE_SECONDS = 75
 
 
 class Server(uvicorn.Server):
-    """Set `should_exit` to have it finish what it has and end, within `grace_seconds`."""
+    """Set `should_exit` to have it finish what it has and end, within `grace_seconds`.
 
-    def __init__(self, app: ASGIApp, grace_seconds: int) -> None:
+    With the `room` of the app, what there is none for is turned away before the app is asked.
+    """
+
+    def __init__(self, app: ASGIApp, grace_seconds: int, room: Room | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
+                http=partial(Protocol, room),  # type: ignore[arg-type]
                 lifespan="off",
                 ws="none",
                 log_config=None,

@@ -83,6 +83,10 @@ async def _reload_when(wanted: asyncio.Event, supervisor: Supervisor, say: Say) 
             _say_reply(say, "Reloaded", await supervisor.reload())
         except ServeError as error:
             say(f"Not reloaded, nothing was changed: {error}")
+        except Exception:
+            # Our own fault; but whoever repairs the bundle and asks again must be heard.
+            logger.exception("the reload failed")
+            say("Not reloaded: the log says why.")
 
 
 def _say_reply(say: Say, what: str, reply: Reply) -> None:

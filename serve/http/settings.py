@@ -23,8 +23,8 @@ class Settings:
     token: str | None = field(default=None, repr=False)
     """Bearer token that every route but health asks for; None: no route asks."""
     max_concurrency: int = 64
-    """Requests waiting or at work at once in a worker; a further one is shed. At the default bundle's third
-    of a millisecond that is 20 ms of waiting at most."""
+    """Requests waiting or at work at once in a worker; a further one is shed. Two full batches: one that is
+    computed, and one that is ready when it is done."""
     max_body_bytes: int = 1 << 20
     body_seconds: float = 10.0
     """How long a client may take to send a body."""

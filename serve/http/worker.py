@@ -35,7 +35,8 @@ class Worker:
             self.may_accept.set()
         self.current = CurrentModel()
         self.next: Model | None = None
-        self.server = Server(create_app(settings, self.current), settings.grace_seconds)
+        app = create_app(settings, self.current)
+        self.server = Server(app, settings.grace_seconds, app.state.room)
 
     async def run(self, listener: socket.socket, control: socket.socket) -> None:
         """Serve until told to stop, or until the supervisor is gone."""

@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import httpx
 import pytest
 from fixture_bundles import FIXTURES
 
-from .conftest import Service, app_client, running, wait_until
+from .conftest import PATIENCE, Service, app_client, running, wait_until
 
 BUNDLE = FIXTURES / "dot-bias"
 BODY = b'{"user_id": 10}'
@@ -57,6 +58,40 @@ def test_room_is_given_back_by_those_that_fail() -> None:
             return [(await client.post("/v1/recommend", json=body)).status_code for body in bodies]
 
     assert asyncio.run(ask()) == [422, 404, 422, 200] * 3
+
+
+def test_bodies_that_are_still_coming_are_held_up_to_a_bound() -> None:
+    """Twenty clients, each with nearly the largest body, none of which is whole: sixteen bodies are held."""
+    limit = 1000
+
+    async def hold() -> tuple[list[int], list[int], int]:
+        async with app_client(BUNDLE, max_body_bytes=limit, max_concurrency=1) as client:
+            go_on = asyncio.Event()
+
+            async def parts() -> AsyncIterator[bytes]:
+                yield BODY + b" " * (limit - len(BODY) - 1)
+                await go_on.wait()
+                yield b" "
+
+            def ask() -> asyncio.Task[httpx.Response]:
+                headers = {"content-type": "application/json"}
+                return asyncio.create_task(client.post("/v1/recommend", content=parts(), headers=headers))
+
+            asked = [ask() for _ in range(20)]
+            while sum(task.done() for task in asked) < 4:
+                await asyncio.sleep(0)
+            refused = [task.result().status_code for task in asked if task.done()]
+            at_once = (await client.post("/v1/recommend", json={"user_id": 10})).status_code
+            go_on.set()
+            late = [(await task).status_code for task in asked]
+            again = ask()
+            return refused, late, (await again).status_code + at_once
+
+    refused, late, others = asyncio.run(asyncio.wait_for(hold(), PATIENCE))
+    assert refused == [503] * 4
+    assert set(late) <= {200, 503}
+    assert 200 in late
+    assert others == 400, "a whole body is let in, and what was held was given back"
 
 
 def test_overload_over_real_sockets(tmp_path: Path) -> None:

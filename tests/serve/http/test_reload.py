@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -11,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import httpx
 import msgspec
@@ -18,6 +20,10 @@ import numpy as np
 import pytest
 from fixture_bundles import FIXTURES
 
+from serve.http.admin import create_admin_app
+from serve.http.control import Reply
+from serve.http.service import _reload_when
+from serve.http.supervisor import Supervisor
 from serve.recommender import Recommender
 
 from .conftest import Service, running, wait_until
@@ -265,3 +271,33 @@ def test_reloads_while_no_worker_is_left_change_nothing(tmp_path: Path, link: Pa
 
         wait_until(ready)
         assert "Traceback" not in service.log()
+
+
+def test_a_reload_that_fails_by_our_own_fault_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
+    """Through the signal as through the listener: told, logged, and the next one is heard."""
+
+    class Failing:
+        n_asked = 0
+
+        async def reload(self) -> Reply:
+            self.n_asked += 1
+            if self.n_asked < 3:
+                raise RuntimeError("a secret of ours")
+            return Reply(version="the new one", device="cpu")
+
+    async def ask() -> None:
+        supervisor, wanted, said = Failing(), asyncio.Event(), asyncio.Queue[str]()
+        heard = asyncio.create_task(_reload_when(wanted, cast(Supervisor, supervisor), said.put_nowait))
+        wanted.set()
+        assert "the log says why" in await said.get()
+        transport = httpx.ASGITransport(create_admin_app(supervisor.reload, None))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            failed = await client.post("/admin/reload")
+        assert (failed.status_code, failed.json()["error"]["code"]) == (500, "internal")
+        assert "secret" not in failed.text
+        assert caplog.text.count("RuntimeError: a secret of ours") == 2
+        wanted.set()
+        assert "the new one" in await said.get()
+        heard.cancel()
+
+    asyncio.run(asyncio.wait_for(ask(), 60))

@@ -1,0 +1,99 @@
+"""How many requests a worker takes on at once, and what the others are told: prepared, for turning away is
+all that can be done quickly when there is too much to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+from serve.http.bearer import authorize, digest
+from serve.http.metrics import Metrics
+from serve.http.model import CurrentModel
+from serve.http.problems import Problem, new_id
+from serve.http.settings import Settings
+
+Headers = list[tuple[bytes, bytes]]
+
+PREFIX = "/v1/"
+# Where an error's id stands in what is prepared.
+ERROR_ID = new_id()
+
+
+class Overloaded(Exception):  # noqa: N818  as Problem
+    """There is no room for this request."""
+
+
+class Room:
+    """The room of one worker. Belongs to one event loop."""
+
+    def __init__(self, settings: Settings, current: CurrentModel, metrics: Metrics) -> None:
+        self.current, self.metrics = current, metrics
+        self.limit = settings.max_concurrency
+        self.n_at_work = 0
+        self.token_digest = None if settings.token is None else digest(settings.token.encode())
+        refusal = later("overloaded", f"{self.limit} requests wait already.", settings).response(ERROR_ID)
+        self._headers, self._body = refusal.raw_headers, bytes(refusal.body)
+
+    def check(self) -> None:
+        """See that there is room for one more.
+
+        Raises:
+            Overloaded: there is none.
+        """
+        if self.n_at_work >= self.limit:
+            raise Overloaded
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Room for one request, for as long as it is at work.
+
+        Raises:
+            Overloaded: there is none.
+        """
+        self.check()
+        self.n_at_work += 1
+        try:
+            yield
+        finally:
+            self.n_at_work -= 1
+
+    def turns_away(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether a request is turned away for want of room, and for no other reason.
+
+        Args:
+            path: The request's.
+            headers: Names in lower case, and values.
+        """
+        if self.n_at_work < self.limit or not path.startswith(PREFIX) or self.current.model is None:
+            return False
+        if self.token_digest is None:
+            return True
+        given = next((value for name, value in headers if name == b"authorization"), b"")
+        try:
+            authorize(self.token_digest, given)
+        except Problem:
+            return False
+        return True
+
+    def refusal(self) -> tuple[Headers, bytes]:
+        """Headers and body of the answer to one that is turned away; its status is 503. Counts it."""
+        self.metrics.shed()
+        body = self._body.replace(ERROR_ID.encode(), new_id().encode())
+        return [*self._headers, *marks(self.current)], body
+
+
+def later(code: str, message: str, settings: Settings) -> Problem:
+    """What a client is told who may come again."""
+    seconds = settings.retry_after_seconds
+    return Problem(503, code, f"{message} Try again in {seconds} s.", headers={"retry-after": str(seconds)})
+
+
+def marks(current: CurrentModel) -> Headers:
+    """The headers that every response has."""
+    found = [(b"x-content-type-options", b"nosniff")]
+    if current.model is not None:
+        found.append((b"x-model-version", current.model.version.encode()))
+    if current.draining:
+        found.append((b"connection", b"close"))
+    return found

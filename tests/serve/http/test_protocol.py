@@ -1,0 +1,158 @@
+"""What is turned away before the app is asked, over real connections to a server in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from fixture_bundles import FIXTURES
+from starlette.types import Receive, Scope, Send
+
+from serve.http.app import create_app
+from serve.http.model import CurrentModel, load_model
+from serve.http.room import Room
+from serve.http.server import Server, bind
+from serve.http.settings import Settings
+
+BUNDLE = FIXTURES / "dot-bias"
+BODY = b'{"user_id": 10}'
+HEAD = (
+    f"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    f"Content-Length: {len(BODY)}\r\n"
+).encode()
+TOKEN = "a-token-of-some-length"
+
+
+@dataclass
+class Connection:
+    """A client's connection, the room of the worker that it leads to, and what the app was asked for."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    room: Room
+    asked: list[str]
+
+    def fill(self) -> None:
+        self.room.n_at_work = self.room.limit
+
+    def clear(self) -> None:
+        self.room.n_at_work = 0
+
+    async def answer(self, request: bytes) -> tuple[int, dict[str, str], Any]:
+        """Status, headers and content of what comes back for these bytes."""
+        self.writer.write(request)
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in head[1:] if line)
+        content = await self.reader.readexactly(int(headers["content-length"]))
+        return int(head[0].split()[1]), headers, json.loads(content)
+
+
+@asynccontextmanager
+async def connected(**settings: Any) -> AsyncIterator[Connection]:
+    current = CurrentModel(load_model(BUNDLE, "cpu", 1))
+    app = create_app(Settings(bundle=BUNDLE, **settings), current)
+    asked: list[str] = []
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.append(scope["path"])
+        await app(scope, receive, send)
+
+    server, listener = Server(watched, 1, app.state.room), bind("127.0.0.1", 0)
+    serving = asyncio.create_task(server.serve([listener]))
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
+    yield Connection(reader, writer, app.state.room, asked)
+    writer.close()
+    server.should_exit = True
+    await serving
+
+
+def run(talk: Callable[[Connection], Awaitable[None]], **settings: Any) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(60), connected(**settings) as connection:
+            await talk(connection)
+
+    asyncio.run(main())
+
+
+def test_a_full_worker_turns_away_at_the_headers() -> None:
+    async def talk(connection: Connection) -> None:
+        version = (await connection.answer(HEAD + b"\r\n" + BODY))[1]["x-model-version"]
+        connection.fill()
+        ids = set()
+        for _ in range(3):
+            # The body has not come yet; when it does it is thrown away, and the connection is as before.
+            status, headers, content = await connection.answer(HEAD + b"\r\n")
+            connection.writer.write(BODY)
+            assert status == 503
+            assert content["error"]["code"] == "overloaded"
+            assert headers["retry-after"] == "1"
+            assert headers["x-model-version"] == version
+            assert {"date", "x-content-type-options"} <= set(headers)
+            ids.add(content["error"]["id"])
+        assert len(ids) == 3
+        assert connection.asked == ["/v1/recommend"], "the app was asked"
+        connection.clear()
+        status, _, content = await connection.answer(HEAD + b"\r\n" + BODY)
+        assert (status, content["user_id"]) == (200, 10)
+
+    run(talk)
+
+
+@pytest.mark.parametrize(
+    ("request_line", "more"),
+    [
+        (b"GET /v1/model HTTP/1.1\r\n", b""),
+        (b"POST /v1/recommend HTTP/1.0\r\n", b""),
+        (b"POST /v1/recommend HTTP/1.1\r\n", b"Expect: 100-continue\r\n"),
+    ],
+    ids=str,
+)
+def test_what_is_unusual_is_turned_away_by_the_app(request_line: bytes, more: bytes) -> None:
+    async def talk(connection: Connection) -> None:
+        connection.fill()
+        head = request_line + HEAD.split(b"\r\n", 1)[1] + more
+        status, headers, content = await connection.answer(head + b"\r\n" + BODY)
+        assert (status, content["error"]["code"], headers["retry-after"]) == (503, "overloaded", "1")
+        assert len(connection.asked) == 1
+
+    run(talk)
+
+
+def test_health_and_strangers_go_to_the_app() -> None:
+    async def talk(connection: Connection) -> None:
+        connection.fill()
+        assert (await connection.answer(HEAD + b"\r\n" + BODY))[0] == 401
+        wrong = b"Authorization: Bearer wrong\r\n"
+        assert (await connection.answer(HEAD + wrong + b"\r\n" + BODY))[0] == 401
+        assert (await connection.answer(b"GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == 200
+        assert len(connection.asked) == 3
+        right = f"Authorization: Bearer {TOKEN}\r\n".encode()
+        assert (await connection.answer(HEAD + right + b"\r\n" + BODY))[0] == 503
+        assert len(connection.asked) == 3
+
+    run(talk, token=TOKEN)
+
+
+def test_a_client_that_wants_to_close_is_left() -> None:
+    async def talk(connection: Connection) -> None:
+        connection.fill()
+        status, _, _ = await connection.answer(HEAD + b"Connection: close\r\n\r\n" + BODY)
+        assert status == 503
+        assert await connection.reader.read() == b""
+
+    run(talk)
+
+
+def test_what_is_no_http_is_told_so_in_the_shape_of_all_errors() -> None:
+    async def talk(connection: Connection) -> None:
+        status, headers, content = await connection.answer(b"nonsense\r\n\r\n")
+        assert (status, headers["content-type"], headers["connection"]) == (400, "application/json", "close")
+        assert content["error"]["code"] == "bad_request"
+        assert await connection.reader.read() == b""
+
+    run(talk)

@@ -2,7 +2,9 @@
 
 Closed loop: `n` connections, each sends its next request when the last one is answered. Open loop: requests
 at a fixed rate whatever the answers do, as the world sends them; latency counts from the moment a request was
-due, so that a server that falls behind can't hide it.
+due, so that a server that falls behind can't hide it, and beside that from the moment it was sent. What the
+generator itself is too late for it leaves out and counts: sent all at once after a stall, it would be a
+burst that nobody asked for.
 """
 
 from __future__ import annotations
@@ -11,9 +13,12 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
+
+# A request that the generator would send later than this, in seconds, is left out.
+LATEST = 0.005
 
 
 @dataclass
@@ -21,10 +26,17 @@ class Tally:
     """What came back: status -> seconds of each answer."""
 
     seconds: dict[int, list[float]] = field(default_factory=dict)
+    """Since a request was due (open loop) or sent (closed loop)."""
+    seconds_since_sent: dict[int, list[float]] = field(default_factory=dict)
+    """Open loop only."""
+    lateness: list[float] = field(default_factory=list)
+    """Seconds from due to sent, of every request that was (open loop)."""
     n_failed: int = 0
     """Requests without an answer: connections refused or closed."""
     n_unsent: int = 0
     """Requests that were due when every connection was busy (open loop)."""
+    n_late: int = 0
+    """Requests that the generator was too late for (open loop)."""
     elapsed: float = 0.0
 
     def count(self, status: int) -> int:
@@ -36,8 +48,13 @@ class Tally:
 
     def percentile(self, status: int, percent: float) -> float:
         """Seconds; NaN where there were none."""
-        taken = sorted(self.seconds.get(status, ()))
-        return taken[min(len(taken) - 1, int(len(taken) * percent / 100))] if taken else float("nan")
+        return percentile(self.seconds.get(status, ()), percent)
+
+
+def percentile(values: Iterable[float], percent: float) -> float:
+    """The value that `percent` of them do not exceed; NaN where there are none."""
+    taken = sorted(values)
+    return taken[min(len(taken) - 1, int(len(taken) * percent / 100))] if taken else float("nan")
 
 
 def post(path: str, body: bytes) -> bytes:
@@ -58,6 +75,7 @@ class Connection(asyncio.Protocol):
         self.answered = answered
         self.transport: asyncio.Transport | None = None
         self.due = 0.0
+        self.sent = 0.0
         self.busy = False
         self._data = b""
         self._needed: int | None = None
@@ -65,8 +83,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
 
-    def send(self, request: bytes, due: float) -> None:
-        self.due, self.busy = due, True
+    def send(self, request: bytes, due: float, sent: float) -> None:
+        self.due, self.sent, self.busy = due, sent, True
         assert self.transport is not None
         self.transport.write(request)
 
@@ -116,12 +134,12 @@ async def closed_loop(
             return
         tally.seconds.setdefault(status, []).append(now - connection.due)
         if now < end:
-            connection.send(next(requests), now)
+            connection.send(next(requests), now, now)
 
     connections = await _connect(n_connections, host, port, answered)
     start = clock()
     for connection in connections:
-        connection.send(next(requests), start)
+        connection.send(next(requests), start, start)
     await _finish(connections, end)
     tally.elapsed = clock() - start
     return tally
@@ -137,7 +155,9 @@ async def open_loop(
         if status is None:
             tally.n_failed += 1
             return
-        tally.seconds.setdefault(status, []).append(clock() - connection.due)
+        now = clock()
+        tally.seconds.setdefault(status, []).append(now - connection.due)
+        tally.seconds_since_sent.setdefault(status, []).append(now - connection.sent)
         idle.append(connection)
 
     connections = await _connect(n_connections, host, port, answered)
@@ -147,15 +167,19 @@ async def open_loop(
     while n_due < n_all:
         due_now = min(n_all, int((clock() - start) * rate) + 1)
         for number in range(n_due, due_now):
-            if idle:
-                idle.popleft().send(next(requests), start + number / rate)
+            due, now = start + number / rate, clock()
+            if now - due > LATEST:
+                tally.n_late += 1
+            elif idle:
+                tally.lateness.append(now - due)
+                idle.popleft().send(next(requests), due, now)
             else:
                 tally.n_unsent += 1
         n_due = due_now
-        # Not a busy loop: its core may be the one that the service needs.
+        # Not a busy loop: the answers have to be read, too.
         await asyncio.sleep(0.0005)
+    tally.elapsed = clock() - start
     await _finish(connections, clock())
-    tally.elapsed = max(seconds, clock() - start)
     return tally
 
 

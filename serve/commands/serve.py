@@ -143,7 +143,8 @@ def serve(
                 raise click.UsageError(f"{name} has no effect with --engine ray.")
         if port == 0:
             raise click.UsageError("--port 0: Ray's proxies need a port that is known. Choose one.")
-        _listen(host, port).close()  # or Ray would say in its own words that it is taken
+        if address is None:
+            _listen(host, port).close()  # or Ray would say in its own words that it is taken
         from serve.http.on_ray import run_on_ray
 
         run_on_ray(settings, host=host, port=port, n_replicas=workers, address=address, say=_say)

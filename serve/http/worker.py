@@ -8,6 +8,7 @@ the one that answers, so requests go on meanwhile.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -116,6 +117,10 @@ def main() -> None:
     listener, control = (socket.socket(fileno=int(number)) for number in sys.argv[1:3])
     start = msgspec.json.decode(_read_line(control), type=Start)
     worker = Worker(Settings.from_dict(start.settings), accept_at_once=start.accept_at_once)
+    # What there is by now stays to the end: the collector leaves it alone. It would stop every request that
+    # waits for 40 ms to look through it. Models come and go, and are not among it.
+    gc.collect()
+    gc.freeze()
     listener.setblocking(False)
     control.setblocking(False)
     with asyncio.Runner(loop_factory=worker.server.config.get_loop_factory()) as runner:

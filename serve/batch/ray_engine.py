@@ -72,7 +72,7 @@ def ray_engine(address: str | None, workers: int | None, gpus_per_worker: float)
 
     Args:
         address: Of a running cluster ("auto" or HOST:PORT); None: one is started here, for this job only.
-        workers: How many; None: one for each node.
+        workers: How many; None: one for each node that has room.
         gpus_per_worker: What each needs; a worker without uses CPUs.
     """
 
@@ -99,31 +99,42 @@ def ray_engine(address: str | None, workers: int | None, gpus_per_worker: float)
 def shares(
     nodes: Sequence[Mapping[str, float]], n_parts: int, workers: int | None, gpus: float
 ) -> tuple[int, int]:
-    """How many workers there will be, and the CPUs of each.
-
-    A worker takes its share of a node, so that as many fit as were asked for.
+    """How many workers there will be, and the CPUs of each: as many as leave room for all of them.
 
     Args:
         nodes: The resources of each.
         n_parts: More workers than these would have nothing to do.
-        workers: How many were asked for; None: one for each node.
-        gpus: What each worker needs.
+        workers: How many were asked for; None: one for each node that has room.
+        gpus: What each worker needs, besides a CPU.
 
     Raises:
         JobError: there is no room for them, now or later.
     """
-    cpus = [int(node.get("CPU", 0)) for node in nodes if node.get("CPU", 0) >= 1]
-    if not cpus:
-        raise JobError("the cluster has no CPUs: start nodes with `ray start --num-cpus N`.")
-    if gpus > (most := max(node.get("GPU", 0) for node in nodes)):
-        raise JobError(f"a worker needs {gpus:g} GPUs, and no node has more than {most:g}.")
-    n_workers = min(workers or len(cpus), n_parts)
-    if n_workers > sum(cpus):
+
+    def room(threads: int) -> list[int]:
+        """Workers that fit on each node."""
+        fit = [int(node.get("CPU", 0)) // threads for node in nodes]
+        return [
+            min(n, int(node.get("GPU", 0) / gpus)) if gpus else n for n, node in zip(fit, nodes, strict=True)
+        ]
+
+    most = sum(room(1))
+    if not most:
+        needed = f"a CPU and {gpus:g} GPUs" if gpus else "a CPU"
         raise JobError(
-            f"{n_workers} workers need as many CPUs, and the cluster has {sum(cpus)}: take fewer workers, or "
-            f"add nodes."
+            f"a worker needs {needed}, and no node of the cluster has that. Add such nodes, with "
+            f"`ray start --num-cpus N --num-gpus N`."
         )
-    return n_workers, min(max(1, sum(cpus) // n_workers), *cpus)
+    if workers and workers > most and n_parts > most:
+        raise JobError(
+            f"{workers} workers were asked for, and the cluster has room for {most}. Take fewer, or add "
+            f"nodes."
+        )
+    n_workers = min(workers or sum(n > 0 for n in room(1)), n_parts)
+    threads = max(int(node.get("CPU", 0)) for node in nodes)
+    while sum(room(threads)) < n_workers:
+        threads -= 1
+    return n_workers, threads
 
 
 class _Pool:

@@ -141,9 +141,7 @@ def _prepare(folder: Path, plan: Plan, *, resume: bool, overwrite: bool) -> None
             f"{folder} holds an unfinished job for {plan.output}. Finish it with --resume, or start again "
             f"with --overwrite."
         )
-    for found in folder.iterdir():
-        if found.name != LOCK:
-            shutil.rmtree(found) if found.is_dir() else found.unlink()
+    _empty(folder)
     write_file(path, msgspec.json.encode(plan.identity))
 
 
@@ -221,8 +219,17 @@ def _put_in_place(folder: Path, plan: Plan, summary: Summary, overwrite: bool) -
     move_into_place(folder, plan.output, overwrite=overwrite, marker=SUCCESS)
     (plan.output / LOCK).unlink(missing_ok=True)
     if folder.exists():  # what was swapped out
-        with suppress(OutputError), _claimed(folder):  # by now another job may have claimed it
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OutputError, OSError), _claimed(folder):  # by now another job may have claimed it
+            _empty(folder)
+            (folder / LOCK).unlink()
+            folder.rmdir()  # unless another job has begun in it since the line above
+
+
+def _empty(folder: Path) -> None:
+    """Remove all but the lock: while it is there, nobody else begins in the folder."""
+    for found in folder.iterdir():
+        if found.name != LOCK:
+            shutil.rmtree(found) if found.is_dir() else found.unlink()
 
 
 @contextmanager

@@ -153,7 +153,8 @@ def test_errors_are_those_of_the_local_engine(cluster: Any, tmp_path: Path, do: 
     [
         ([{"CPU": 8.0}], 100, None, (1, 8)),
         ([{"CPU": 8.0}, {"CPU": 8.0}], 100, 4, (4, 4)),
-        ([{"CPU": 8.0}, {"CPU": 2.0}], 100, 2, (2, 2)),
+        ([{"CPU": 8.0}, {"CPU": 2.0}], 100, 3, (3, 2)),
+        ([{"CPU": 3.0}] * 3, 100, 4, (4, 1)),
         ([{"CPU": 8.0}, {"memory": 1.0}], 3, 50, (3, 2)),
     ],
 )
@@ -163,12 +164,20 @@ def test_workers_share_the_cpus(
     assert shares(nodes, n_parts, workers, 0) == expected
 
 
+def test_workers_with_gpus_go_where_those_are() -> None:
+    nodes = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 32.0}]
+    assert shares(nodes, 100, None, 1) == (1, 8)
+    assert shares(nodes, 100, 2, 1) == (2, 4)
+    assert shares(nodes, 100, 4, 0.5) == (4, 2)
+
+
 @pytest.mark.parametrize(
     ("nodes", "workers", "gpus", "message"),
     [
-        ([{"memory": 1.0}], 2, 0, "has no CPUs"),
-        ([{"CPU": 2.0}], 3, 0, "3 workers need as many CPUs, and the cluster has 2"),
-        ([{"CPU": 2.0}, {"CPU": 2.0, "GPU": 1.0}], 1, 2, "needs 2 GPUs, and no node has more than 1"),
+        ([{"memory": 1.0}], 2, 0, "needs a CPU, and no node"),
+        ([{"CPU": 2.0}], 50, 0, "50 workers were asked for, and the cluster has room for 2"),
+        ([{"CPU": 2.0}, {"CPU": 2.0, "GPU": 1.0}], 1, 2, "needs a CPU and 2 GPUs, and no node"),
+        ([{"CPU": 8.0, "GPU": 1.0}], 2, 1, "2 workers were asked for, and the cluster has room for 1"),
     ],
 )
 def test_workers_without_room_are_refused(

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from fixture_bundles import FIXTURES
 
 from serve.batch import local_engine, run
 from serve.batch.recommend import Recommend
-from serve.batch.run import PLAN, SUCCESS, _claimed
+from serve.batch.run import LOCK, PLAN, SUCCESS, _claimed
 from serve.batch.score import Score
 from serve.errors import BadRowError, InputError, JobError, OutputError
 
@@ -212,6 +212,26 @@ def test_a_second_job_in_the_last_moment_takes_nothing(
     assert refused
     assert contents(tmp_path / "out") == whole
     assert {path.name for path in tmp_path.iterdir()} == {"pairs.parquet", "out"}
+
+
+def test_no_job_begins_in_a_folder_that_is_being_removed(
+    pairs: Path, tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(Score(), pairs, part_rows=400)
+    folder, real, begun = tmp_path / ".out.partial", os.unlink, []
+
+    def unlink(path: Any, **options: Any) -> None:
+        real(path, **options)
+        left = {found.name for found in folder.iterdir()} - {LOCK}
+        with suppress(OutputError):
+            if left and Path(path).parent != tmp_path / "out":
+                with _claimed(folder):
+                    begun.append(left)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    do(Score(), pairs, part_rows=400, overwrite=True)
+    assert not begun
+    assert not folder.exists()
 
 
 def test_a_claim_follows_the_folder_not_its_name(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from .conftest import DoJob, contents, make_pairs
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of its sockets and of releases to come
 
 OBJECT_STORE = 80_000_000
+BUSY = "ray::Worker.do"
+"""The title of a worker that is at a fragment."""
 
 
 @pytest.fixture
@@ -63,38 +67,41 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     cluster.shutdown()
 
 
-def after(n: int, act: Callable[[], object], workers: int = 2) -> Any:
-    """The engine, with something that happens once n fragments are done."""
+def between(act: Callable[[], bool], workers: int = 2) -> Any:
+    """The engine, with something that is tried after each fragment until it has happened."""
 
     def engine(
         plan: Any, fragments: Any, folder: Any, recommender: Any, on_rows: Any, on_outcome: Any
     ) -> None:
-        seen = 0
+        happened = False
 
         def outcome(one: Any) -> None:
-            nonlocal seen
+            nonlocal happened
             on_outcome(one)
-            seen += 1
-            if seen == n:
-                act()
+            happened = happened or act()
 
         ray_engine(None, workers, 0)(plan, fragments, folder, recommender, on_rows, outcome)
-        assert seen >= n
+        assert happened
 
     return engine
 
 
-def worker_processes() -> list[int]:
-    """Processes of our actor, as Ray titles them."""
-    found = []
+def actors(node: Any) -> dict[int, str]:
+    """Processes of our actor on a node of the cluster, with the titles that Ray gives them."""
+    (raylet,) = node.all_processes["raylet"]
+    found = {}
     for entry in Path("/proc").iterdir():
-        try:
-            title = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
-        except OSError:
-            continue
-        if title.startswith(b"ray::Worker"):
-            found.append(int(entry.name))
-    return found
+        with suppress(OSError):
+            if entry.name.isdigit() and f"PPid:\t{raylet.process.pid}\n" in (entry / "status").read_text():
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().rstrip(b"\0 ").decode()
+    return {pid: title for pid, title in found.items() if title.startswith("ray::Worker")}
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_the_bytes_of_the_local_engine(cluster: Any, pairs: Path, tmp_path: Path, do: DoJob) -> None:
@@ -110,14 +117,14 @@ def test_the_bytes_of_the_local_engine(cluster: Any, pairs: Path, tmp_path: Path
 
 def test_a_killed_worker_is_replaced(cluster: Any, pairs: Path, tmp_path: Path, do: DoJob) -> None:
     do(Score(), pairs, part_rows=400)
-    killed: list[int] = []
 
-    def kill() -> None:
-        killed.extend(worker_processes())
-        os.kill(killed[0], signal.SIGKILL)
+    def kill() -> bool:
+        busy = [pid for node in cluster.worker_nodes for pid, title in actors(node).items() if title == BUSY]
+        for pid in busy[:1]:
+            os.kill(pid, signal.SIGKILL)
+        return bool(busy)
 
-    do(Score(), pairs, part_rows=400, output=str(tmp_path / "ray"), engine=after(3, kill))
-    assert killed
+    do(Score(), pairs, part_rows=400, output=str(tmp_path / "ray"), engine=between(kill))
     assert contents(tmp_path / "ray") == contents(tmp_path / "out")
 
 
@@ -125,14 +132,14 @@ def test_a_killed_node_is_done_without(cluster: Any, pairs: Path, tmp_path: Path
     do(Score(), pairs, part_rows=400)
     extra = cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
 
-    def kill() -> None:
-        deadline = time.monotonic() + 30
-        while len(worker_processes()) < 3:  # or the node has no part in the job yet
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    def kill() -> bool:
+        wait_for(lambda: actors(extra))  # the other nodes would else be done before it begins
+        if BUSY not in actors(extra).values():
+            return False
         cluster.remove_node(extra, allow_graceful=False)
+        return True
 
-    do(Score(), pairs, part_rows=400, output=str(tmp_path / "ray"), engine=after(4, kill, workers=3))
+    do(Score(), pairs, part_rows=400, output=str(tmp_path / "ray"), engine=between(kill, workers=3))
     assert contents(tmp_path / "ray") == contents(tmp_path / "out")
 
 
@@ -209,37 +216,56 @@ def test_a_killed_driver_is_resumed_on_separate_ray_processes(pairs: Path, tmp_p
     for name in ("RAY_ADDRESS", "RAY_JOB_ID"):
         environment.pop(name, None)
 
-    def ray(*arguments: str) -> None:
-        program = str(Path(sys.executable).with_name("ray"))
-        done = subprocess.run(
-            [program, *arguments], capture_output=True, text=True, env=environment, timeout=120
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    port = 26379
+    with node(environment, "--head", f"--port={port}", "--include-dashboard=false") as head:
+        wait_for(lambda: accepts(port))
+        with node(environment, f"--address=127.0.0.1:{port}") as other:
+            for process in (head, other):
+                assert any("Ray runtime started" in line for line in process.stdout or ())
+            output = tmp_path / "ray"
+            arguments = [
+                *(sys.executable, "-m", "recsys", "score", str(FIXTURES / "dot-bias"), "--input", str(pairs)),
+                *("--output", str(output), "--part-rows", "400", "--device", "cpu"),
+                *("--engine", "ray", "--address", f"127.0.0.1:{port}", "--workers", "2"),
+            ]
+            with subprocess.Popen(
+                arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            ) as driver:
+                wait_for(lambda: driver.poll() is not None or list(tmp_path.glob(".ray.partial/part-*")))
+                assert driver.poll() is None, driver.communicate()
+                driver.kill()
+            assert not output.exists()
+            done = subprocess.run(
+                [*arguments, "--resume"], env=environment, capture_output=True, text=True, timeout=120
+            )
+            assert done.returncode == 0, done.stderr
+            assert contents(output) == contents(tmp_path / "out")
 
-    port = "26379"
-    node = ("--num-cpus=1", f"--object-store-memory={OBJECT_STORE}", "--disable-usage-stats")
-    ray("start", "--head", f"--port={port}", "--include-dashboard=false", *node)
-    try:
-        ray("start", f"--address=127.0.0.1:{port}", *node)
-        output = tmp_path / "ray"
-        arguments = [
-            *(sys.executable, "-m", "recsys", "score", str(FIXTURES / "dot-bias"), "--input", str(pairs)),
-            *("--output", str(output), "--part-rows", "400", "--device", "cpu"),
-            *("--engine", "ray", "--address", f"127.0.0.1:{port}", "--workers", "2"),
-        ]
-        driver = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        deadline = time.monotonic() + 90
-        while not list(tmp_path.glob(".ray.partial/part-*")):
-            assert driver.poll() is None, driver.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        driver.kill()
-        driver.communicate()
-        assert not output.exists()
-        done = subprocess.run(
-            [*arguments, "--resume"], env=environment, capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == 0, done.stderr
-        assert contents(output) == contents(tmp_path / "out")
-    finally:
-        ray("stop", "--force")
+
+@contextmanager
+def node(environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A node in a session of processes of its own, which all end with it, and no other's."""
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--block", "--num-cpus=1", *arguments]
+    command += [f"--object-store-memory={OBJECT_STORE}", "--disable-usage-stats"]
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(30)
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -193,9 +193,9 @@ Bundle: {model}. Medians of {rounds} rounds; one round beyond ten million rows.
 {machine}
 
 A job's time is all of it: loading and checking the bundle, hashing the input, looking ids up, scoring,
-encoding Parquet, syncing and committing the parts. The smallest job shows what of it is the start: "net" leaves
-that out. The bare loop calls `session.run` over ready arrays of indices, in runs of the same size, in a session
-with ONNX Runtime's own settings; it keeps nothing, and reads and writes nothing.
+encoding Parquet, syncing and committing the parts. The smallest job shows what of it is the start: "net"
+leaves that out. The bare loop calls `session.run` over ready arrays of indices, in runs of the same size, in
+a session with ONNX Runtime's own settings; it keeps nothing, and reads and writes nothing.
 
 | job | rows | seconds | rows/s | of the bare loop | net us a row | net, of the bare loop | peak MiB |
 | --- | --- | --- | --- | --- | --- | --- | --- |

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from serve.errors import OutputError
-from serve.manifest import MANIFEST_NAME
+from serve.manifest import CONFORMANCE_NAME, MANIFEST_NAME
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
@@ -96,12 +96,24 @@ def move_into_place(folder: Path, path: Path, *, overwrite: bool, marker: str) -
     fsync(path.parent)
 
 
+def check_outside_bundles(path: Path) -> None:
+    """Refuse a place inside a bundle, which is opened only with exactly the files that it was made with.
+
+    Raises:
+        OutputError: it is in one.
+    """
+    folder = path.absolute().parent
+    if all((folder / name).is_file() for name in (MANIFEST_NAME, CONFORMANCE_NAME)):
+        raise OutputError(f"{path} lies in the bundle {folder}, to which nothing is added. Write elsewhere.")
+
+
 def check_target(path: Path, overwrite: bool, marker: str) -> None:
     """Whether a new folder may take the place of `path`.
 
     Raises:
-        OutputError: as `new_folder`.
+        OutputError: as `new_folder`; or it would lie in a bundle.
     """
+    check_outside_bundles(path)
     if path.is_symlink():
         raise OutputError(
             f"{path} is a link (to {path.readlink()}). Write to a new folder, then move the link."

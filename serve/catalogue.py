@@ -16,6 +16,8 @@ from serve.parquet import ParquetTable
 
 # How many titles are compared in full with a mistyped one, after a rough look at all.
 N_COMPARED = 64
+# Characters of it: the time grows with them, and no title that is meant has more.
+MAX_COMPARED = 200
 
 
 class Item(NamedTuple):
@@ -128,7 +130,7 @@ class Catalogue:
 
     def nearest(self, title: str, limit: int = 3) -> list[int]:
         """Indices of the items whose titles are most like `title`, for a typing error; the best first."""
-        wanted = title.casefold()
+        wanted = title[:MAX_COMPARED].casefold()
         pairs = {wanted[i : i + 3] for i in range(max(1, len(wanted) - 2))}
         # A rough look at all titles (shared letter triples against length), a thorough one at the best.
         rough = np.array(

@@ -13,9 +13,9 @@ import numpy as np
 
 from serve.bundle import CONTRACTS, OPTIONAL_OUTPUTS, Bundle
 from serve.errors import BundleError
+from serve.manifest import CONFORMANCE_NAME
 
 FORMAT_VERSION = 1
-FILE_NAME = "conformance.json"
 RELATIVE_TOLERANCE = 1e-6
 DTYPES: dict[str, type] = {"int64": np.int64, "float32": np.float32, "bool": np.bool_, "string": object}
 LISTS = ("top_item_indices", "top_item_ids", "top_titles")
@@ -83,7 +83,7 @@ def check_golden_rows(bundle: Bundle, run_graph: RunGraph) -> int:
     Raises:
         BundleError: a graph has no golden rows, or answers otherwise than they say.
     """
-    path = bundle.file(FILE_NAME)
+    path = bundle.file(CONFORMANCE_NAME)
     document = read_golden(path)
     n_cases = 0
     for graph in CONTRACTS.keys() & bundle.manifest.graphs.keys():

@@ -17,6 +17,7 @@ from serve.errors import BundleError
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+CONFORMANCE_NAME = "conformance.json"
 # A thousand times what a manifest has; it is read whole, before anything else has been checked.
 MAX_MANIFEST_BYTES = 16 << 20
 

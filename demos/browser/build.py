@@ -16,7 +16,7 @@ import numpy as np
 from serve.atomic import new_folder
 from serve.bundle import open_bundle
 from serve.errors import ServeError, UnsupportedError
-from serve.golden import FILE_NAME
+from serve.manifest import CONFORMANCE_NAME
 from serve.recommender import Recommender
 
 HERE = Path(__file__).parent
@@ -66,7 +66,7 @@ def build(bundle_path: Path, output: Path, packages: Path = PACKAGES) -> None:
         for name in RUNTIME_FILES:
             shutil.copyfile(runtime / name, folder / "ort" / name)
         (folder / "bundle").mkdir()
-        for name in (FILE_NAME, *(graph.file for graph in bundle.manifest.graphs.values())):
+        for name in (CONFORMANCE_NAME, *(graph.file for graph in bundle.manifest.graphs.values())):
             shutil.copyfile(bundle.file(name), folder / "bundle" / name)
         (folder / "bundle" / "items.json").write_bytes(msgspec.json.encode(_items(recommender)))
         (folder / "bundle" / "about.json").write_bytes(msgspec.json.encode(_about(recommender)))

@@ -28,9 +28,10 @@ def report(bundle: Path, output: Path) -> None:
       recsys report artifacts/default -o card.html
     """
     from demos.report.page import report_page
-    from serve.atomic import write_file
+    from serve.atomic import check_outside_bundles, write_file
     from serve.bundle import open_bundle
 
+    check_outside_bundles(output)
     page = report_page(open_bundle(bundle))
     output.parent.mkdir(parents=True, exist_ok=True)
     write_file(output, page.encode())

@@ -6,7 +6,7 @@ import * as ort from 'onnxruntime-node'
 process.on('uncaughtException', ({ message }) => (console.error(`Error: ${message}`), process.exit(1)))
 
 const [bundle, userId, k = '10'] = process.argv.slice(2)
-if (!userId) {
+if (!userId || !(Number(k) > 0)) {
   console.error('Usage: node recommend.mjs BUNDLE USER_ID [K]')
   process.exit(2)
 }

@@ -14,7 +14,8 @@ import numpy as np
 from demos.python.runners import RUNTIMES, Open
 from serve.bundle import Bundle, open_bundle
 from serve.errors import ServeError, UnsupportedError
-from serve.golden import FILE_NAME, difference, read_golden
+from serve.golden import difference, read_golden
+from serve.manifest import CONFORMANCE_NAME
 
 # Below every score: the tail of a list that ran out of items.
 TAIL = -1e29
@@ -40,7 +41,7 @@ def check(bundle: Bundle, graph: str, open_graph: Open) -> Verdict:
     Raises:
         BundleError: the bundle has no golden rows.
     """
-    golden = read_golden(bundle.file(FILE_NAME))
+    golden = read_golden(bundle.file(CONFORMANCE_NAME))
     cases = golden.graphs[graph]
     outputs = [tensor.name for tensor in bundle.manifest.graphs[graph].outputs]
     try:

@@ -72,6 +72,9 @@ def export(
 
     console = Console(stderr=as_json)
     if triton is not None:
+        here, there = output.absolute(), triton.absolute()
+        if here == there or here in there.parents or there in here.parents:
+            raise click.UsageError("--triton and --output must be two folders, neither inside the other.")
         check_repository_target(triton, overwrite=overwrite)
     with console.status("") as status:
         manifest = export_run(

@@ -36,6 +36,8 @@ def read_items(path: Path, item_column: str | None = None) -> pd.DataFrame:
     ids = table.column(0).combine_chunks()
     if not pa.types.is_integer(ids.type) and not pa.types.is_string(ids.type):
         raise DataError(f"{path}: item ids are of type {ids.type}; they must be integers or strings.")
+    if pa.types.is_integer(ids.type):
+        ids = ids.cast(pa.int64())
 
     def strings(name: str) -> list[str | None]:
         return table[name].cast(pa.string()).to_pylist() if name in table.column_names else [None] * len(ids)

@@ -146,6 +146,10 @@ def test_the_command_writes_both_or_refuses_before_the_work(tiny_run, tmp_path) 
     assert "is a file" in refused.stderr
     assert not (tmp_path / "bundle").exists()
     (tmp_path / "models").unlink()
+    inside = export("--triton", tmp_path / "bundle" / "models")
+    assert inside.returncode == 2
+    assert "neither inside the other" in inside.stderr
+    assert not (tmp_path / "bundle").exists()
     done = export("--raw-ids")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "models" / "recommend_by_id" / "1" / "model.onnx").exists()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from fixture_bundles import FIXTURES
 
 from serve import atomic
-from serve.atomic import new_folder, write_file
+from serve.atomic import check_outside_bundles, new_folder, write_file
+from serve.bundle import open_bundle
 from serve.errors import OutputError
 
 
@@ -112,6 +115,16 @@ def test_what_is_not_ours_is_never_overwritten(tmp_path: Path) -> None:
         make(tmp_path / "home" / "thesis", "new", overwrite=True)
     assert (tmp_path / "out" / "manifest.json").read_text() == "old"
     assert names(tmp_path) == ["home", "out", "pointer"]
+
+
+def test_nothing_is_put_into_a_bundle(tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(FIXTURES / "dot", tmp_path / "bundle"))
+    with pytest.raises(OutputError, match="to which nothing is added"), new_folder(bundle / "sub"):
+        pass
+    with pytest.raises(OutputError, match="to which nothing is added"):
+        check_outside_bundles(bundle / "card.html")
+    check_outside_bundles(tmp_path / "card.html")
+    open_bundle(bundle)
 
 
 def test_an_empty_folder_may_be_overwritten(tmp_path: Path) -> None:

@@ -270,6 +270,12 @@ def test_the_command(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "is not a bundle" in refused.stderr
     assert recsys(str(FIXTURES / "mlp"), "-o", str(tmp_path / "new" / "card.html")).returncode == 0
+    bundle = Path(shutil.copytree(FIXTURES / "mlp", tmp_path / "bundle"))
+    for name in ("card.html", "manifest.json"):
+        inside = recsys(str(bundle), "-o", str(bundle / name))
+        assert inside.returncode != 0
+        assert "to which nothing is added" in inside.stderr
+    open_bundle(bundle)
     below_a_file = output / "card.html"
     nowhere = recsys(str(FIXTURES / "mlp"), "-o", str(below_a_file))
     assert nowhere.returncode == 1

@@ -46,7 +46,7 @@ train: $(VENV)/.export ## Train MODEL on DATA into runs/ (MODEL=dot|dot-bias|mlp
 .PHONY: export
 export: train ## The main job: train, export a bundle, verify it, recommend to one user
 	$(BIN)/recsys export $(RUN) --output $(BUNDLE) --overwrite
-	@ln -sfn $(NAME) artifacts/default
+	@ln -sfn "$(abspath $(BUNDLE))" artifacts/default
 	$(BIN)/recsys recommend artifacts/default --user-id $(USER_ID) -k 10
 
 .PHONY: verify

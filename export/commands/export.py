@@ -93,6 +93,6 @@ def export(
         return
     print_files(console, manifest.files)
     print_parity(console, manifest.parity)
-    console.print(f"Bundle: {output}")
+    console.print(f"Bundle: {output}", markup=False)
     if triton is not None:
-        console.print(f"Triton model repository: {triton}")
+        console.print(f"Triton model repository: {triton}", markup=False)

@@ -156,7 +156,7 @@ def run_training(
         atexit.register(_leave, 1)
         raise
     metrics = ", ".join(f"{name.upper()} {value:.4f}" for name, value in run.info.metrics.items())
-    console.print(f"{output}: {metrics} on the held-out ratings", highlight=False)
+    console.print(f"{output}: {metrics} on the held-out ratings", markup=False, highlight=False)
 
 
 def _train(
@@ -184,7 +184,7 @@ def _train(
     start = None
     if pretrained:
         start = match_items(pretrained, interactions, match_by)
-        console.print(_described(start), highlight=False)
+        console.print(_described(start), markup=False, highlight=False)
     return train(
         interactions, settings, output, start=start, overwrite=overwrite, machine=machine, reporter=reporter
     )

@@ -195,7 +195,9 @@ def load_run(path: Path) -> Run:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        # Copied: what is read lies in one buffer, at odd places, and some kernels round differently there, so
+        # that a resumed run would not end with the bits of an unbroken one.
+        return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} can't be read: {error}. {WAY_OUT}") from None
 

@@ -50,6 +50,7 @@ def show_training(console: Console) -> Iterator[Reporter]:
         console.print(
             f"{info.model.kind} on {data.name}: {info.model.n_users:,} users, {info.model.n_items:,} items, "
             f"{n_ratings:,} ratings to train on, {data.n_held_out:,} held out; device {info.device}",
+            markup=False,  # a file may be called "ratings[old].csv"
             highlight=False,
         )
         console.print(HEADER, style="bold")

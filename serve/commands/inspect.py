@@ -114,6 +114,7 @@ def _sections(manifest: Manifest) -> list[str]:
     ]
     if manifest.fold_in is not None:
         fold_in = manifest.fold_in
+        rmse = "unknown" if fold_in.held_out_rmse is None else f"{fold_in.held_out_rmse:.4f}"
         sections.insert(
             5,
             _pairs(
@@ -121,7 +122,7 @@ def _sections(manifest: Manifest) -> list[str]:
                 {
                     "regularization": f"{fold_in.regularization:g}",
                     "steps": fold_in.steps,
-                    "held-out RMSE": f"{fold_in.held_out_rmse:.4f} ({fold_in.n_held_out_users:,} users)",
+                    "held-out RMSE": f"{rmse} ({fold_in.n_held_out_users:,} users)",
                 },
             ),
         )

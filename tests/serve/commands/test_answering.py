@@ -170,6 +170,16 @@ def test_inspect_shows_what_is_inside(recsys: Run, name: str) -> None:
     assert {key: shown[key] for key in manifest} == manifest
 
 
+def test_inspect_of_a_fold_in_that_nobody_could_judge(recsys: Run, copy: Path) -> None:
+    path = copy / "manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["fold_in"] |= {"held_out_rmse": None, "n_held_out_users": 0}
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    code, out, err = recsys("inspect", str(copy))
+    assert (code, err) == (0, "")
+    assert "unknown (0 users)" in out
+
+
 def test_inspect_refuses_a_damaged_bundle(recsys: Run, copy: Path) -> None:
     with (copy / "score.onnx").open("ab") as file:
         file.write(b"\0")

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 
 from recsys.data.interactions import Interactions
 from recsys.data.splits import SplitRecipe, split
@@ -45,7 +46,8 @@ def check_data(recommender: Recommender, interactions: Interactions) -> None:
     """Refuse data whose indices would not mean what they mean in the bundle.
 
     Raises:
-        DataError: another checksum, item key or number of ratings, or other ids.
+        DataError: another checksum, item key or number of ratings, other ids, or other ratings from the same
+            file (another column, another choice among duplicates).
     """
     manifest = recommender.manifest
     wanted = (manifest.data.sha256, manifest.data.item_key, manifest.data.n_ratings)
@@ -63,3 +65,20 @@ def check_data(recommender: Recommender, interactions: Interactions) -> None:
         expected = np.arange(1, 1 + len(ids))
         if len(ids) != len(column) or not np.array_equal(ids.lookup(column.to_numpy()), expected):
             raise DataError(f"{interactions.name} has other {ids.name}s than the bundle, or in another order")
+    seen = pq.read_table(recommender.bundle.file("seen.parquet"))
+    order = np.lexsort((interactions.item_index, interactions.user_index))
+    columns = {
+        "user_index": interactions.user_index,
+        "item_index": interactions.item_index,
+        "rating": interactions.ratings,
+        "timestamp": interactions.timestamps,
+    }
+    for name, values in columns.items():
+        there = seen[name].to_numpy() if name in seen.column_names else None
+        here = None if values is None else values[order]
+        same = there is None if here is None else there is not None and np.array_equal(there, here)
+        if not same:
+            raise DataError(
+                f"{interactions.name} as it is read now has other {name}s than the bundle was trained on: "
+                f"read it as it was read for training (columns, --duplicates)."
+            )

@@ -100,6 +100,10 @@ def _ids(ids: pa.ChunkedArray, role: str, source: Source) -> pa.ChunkedArray:
     return ids
 
 
+# Seconds since 1970; calendars end there.
+YEAR_1, YEAR_10000 = -62_135_596_800, 253_402_300_800
+
+
 def _seconds(times: pa.ChunkedArray, source: Source) -> np.ndarray:
     """int64 [n], seconds since 1970; a time without a zone is taken as UTC."""
     way_out = "Correct these rows, or leave the column out with --timestamp-column ''"
@@ -116,5 +120,8 @@ def _seconds(times: pa.ChunkedArray, source: Source) -> np.ndarray:
         times = times.cast(pa.int64())
     else:
         raise DataError(f"{source.file}: the timestamp column is of type {kind}. {way_out}.")
+    outside = pc.invert(pc.and_(pc.greater_equal(times, YEAR_1), pc.less(times, YEAR_10000)))
+    hint = "Seconds since 1970 are meant: divide milliseconds by 1000. " + way_out
+    refuse(outside, "timestamps are no seconds in the years 1 to 9999", hint, source)
     seconds: np.ndarray = times.to_numpy()
     return seconds

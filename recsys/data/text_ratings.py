@@ -83,7 +83,9 @@ def _explain(text: TextTable, names: dict[str, str], reason: str) -> NoReturn:
         way_out = "Correct these rows, or leave the column out with --timestamp-column ''"
         times = table[names["timestamp"]]
         refuse(_unlike(f"{_NUMBER}|{_DATE}", times), "timestamps are no time", way_out, source)
-        refuse(_unlike(_DATE, times), "timestamps are no dates, where others are", way_out, source)
+        no_date = _unlike(_DATE, times)
+        if not pc.all(no_date).as_py():
+            refuse(no_date, "timestamps are no dates, where others are", way_out, source)
     raise DataError(f"{text.file}: {reason}. Text must be UTF-8.")
 
 

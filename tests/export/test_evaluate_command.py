@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from export.bundle import export_run
+from export.evaluate_bundle import check_data
 from recsys.cli import cli
 from recsys.data import load
 from recsys.errors import ConfigError, DataError
 from recsys.models import KINDS
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
+from serve.recommender import Recommender
 
 K = 5
 
@@ -54,6 +57,21 @@ def measured(*arguments: object) -> dict[str, Any]:
     result = evaluate("--json", "-k", K, *arguments)
     assert result.exit_code == 0, (result.output, result.exception)
     return json.loads(result.output)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("change", ["rating", "timestamp"])
+def test_the_same_file_read_otherwise_is_other_data(
+    pair: tuple[Path, Path], ratings: Path, change: str
+) -> None:
+    data = load(str(ratings))
+    if change == "rating":
+        data = replace(data, ratings=data.ratings[::-1].copy())
+    else:
+        data = replace(data, timestamps=np.arange(len(data)))
+    recommender = Recommender.load(pair[1], "cpu")
+    check_data(recommender, load(str(ratings)))
+    with pytest.raises(DataError, match=f"other {change}s than the bundle was trained on"):
+        check_data(recommender, data)
 
 
 def test_a_bundle_measures_as_its_run(pair: tuple[Path, Path], ratings: Path) -> None:

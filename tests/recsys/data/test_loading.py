@@ -271,3 +271,18 @@ def test_arguments_that_do_not_exist_or_go_together(write: Write, tmp_path: Path
         load("ml-20m", from_file=Path(path))
     with pytest.raises(DataError, match=r"nowhere\.zip does not exist"):
         load("ml-1m", from_file=tmp_path / "nowhere.zip")
+
+
+@pytest.mark.parametrize("time", ["1600000000000", "-62135596801", "1600000000000000000"])
+def test_times_that_no_calendar_has(write: Write, time: str) -> None:
+    path = write("r.csv", f"user_id,item_id,rating,timestamp\n1,1,3,1600000000\n1,2,3,{time}\n")
+    with pytest.raises(DataError, match="1 timestamps are no seconds in the years 1 to 9999") as found:
+        load(path)
+    assert "divide milliseconds by 1000" in str(found.value)
+
+
+def test_text_that_is_not_utf_8_is_told_so(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_bytes("user_id,item_id,rating,timestamp\nAndré,é,5,1\nBo,b,4,2\n".encode("latin-1"))
+    with pytest.raises(DataError, match="Text must be UTF-8"):
+        load(str(path))

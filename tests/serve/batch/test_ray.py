@@ -207,6 +207,7 @@ def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     assert "no Ray cluster at 127.0.0.1:1" in done.stderr
 
 
+@pytest.mark.slow  # starting and stopping Ray by its own command; CI runs it
 def test_a_killed_driver_is_resumed_on_separate_ray_processes(pairs: Path, tmp_path: Path, do: DoJob) -> None:
     """Nodes started by hand (`ray start`), the command as the driver, killed without warning."""
     do(Score(), pairs, part_rows=400)

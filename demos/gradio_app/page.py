@@ -80,3 +80,16 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill_dark="*primary_700",
         button_primary_text_color="white",
     )
+
+
+def how_many(longest: int, elem_id: str) -> gr.Slider:
+    """The length of a list, 1 to `longest`."""
+    usual = min(10, longest)
+    slider = gr.Slider(1, longest, value=usual, step=1, label="How many", elem_id=elem_id)
+
+    def nearest(given: float | None) -> int:
+        return usual if given is None else int(min(max(given, 1), longest))
+
+    # Gradio's own raises where the box beside the slider was emptied, or holds what the slider can't.
+    slider.preprocess = nearest  # type: ignore[assignment,method-assign]
+    return slider

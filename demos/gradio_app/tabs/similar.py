@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from demos.gradio_app import cards
-from demos.gradio_app.page import html, on, said
+from demos.gradio_app.page import how_many, html, on, said
 from demos.gradio_app.showcase import Showcase
 from demos.report.markup import Markup
 from serve.errors import ServeError
@@ -28,7 +28,7 @@ def similar_tab(showcase: Showcase) -> None:
             )
             note = html("", elem_id="similar-note")
             found = gr.Radio([], label="Found", visible=False, elem_id="similar-found")
-            k = gr.Slider(1, longest, value=min(10, longest), step=1, label="How many", elem_id="similar-k")
+            k = how_many(longest, "similar-k")
         with gr.Column(scale=3, min_width=300):
             shown = html(_nothing(), elem_id="neighbours")
 

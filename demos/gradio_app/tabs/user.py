@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from demos.gradio_app import cards
-from demos.gradio_app.page import html, on, said
+from demos.gradio_app.page import how_many, html, on, said
 from demos.gradio_app.showcase import Showcase
 from demos.report.markup import Markup, join
 from serve.errors import ServeError
@@ -28,14 +28,7 @@ def user_tab(showcase: Showcase) -> None:
             )
             user = gr.Dropdown(first, value=start, label="User", elem_id="user")
             note = html("", elem_id="user-note")
-            k = gr.Slider(
-                1,
-                showcase.longest_list,
-                value=min(10, showcase.longest_list),
-                step=1,
-                label="How many",
-                elem_id="k",
-            )
+            k = how_many(showcase.longest_list, "k")
             genre = gr.Dropdown(
                 [EVERY_GENRE, *showcase.genres],
                 value=EVERY_GENRE,

@@ -95,6 +95,9 @@ def test_pick_a_user(open_page, pages) -> None:
     stars = [rating for _, rating in listed(tab, "#history")]
     assert stars == sorted(history.ratings.tolist(), reverse=True)
 
+    for given, n in (("99999", 50), ("-3", 1), ("", 10)):
+        tab.locator("#k input[type=number]").fill(given)
+        expect(tab.locator("#picks li")).to_have_count(recommender.recommend(250, n).count)
     tab.locator("#k input[type=number]").fill("3")
     check(tab, "#picks", served, recommender.recommend(250, 3), 3)
     tab.get_by_label("Leave out what they have rated").uncheck()

@@ -1,6 +1,7 @@
 """Batch jobs beside a bare loop of `session.run` over ready arrays; their memory and cost as the input grows.
 
     python benchmarks/bench_batch.py [BUNDLE] [--pairs 1e3,1e5,1e6,1e7,1e8] [--users 1e3,1e5,4e5] [--rounds 3]
+                                     [--mlp BUNDLE] [--mlp-pairs 1e3,1e7] [--mlp-users 1e3,4e4]
 
 Both in processes of their own, in turn. Inputs are written in stretches, and removed with their outputs.
 """
@@ -128,6 +129,44 @@ def rows_of(text: str) -> list[int]:
     return [int(float(n)) for n in text.split(",")]
 
 
+class Table:
+    """The rows of a report, and the curves of memory."""
+
+    def __init__(self, rounds: int) -> None:
+        self.rounds = rounds
+        self.rows: list[str] = []
+        self.curves: list[str] = []
+
+    def measure(self, bundle: Path, task: str, counts: list[int], folder: Path) -> None:
+        """Jobs of one task and one bundle, the smallest first."""
+        recommender, start = Recommender.load(bundle, "cpu"), 0.0
+        model = recommender.manifest.model.kind
+        for n in counts:
+            path, arrays, n_bare = write_input(recommender, task, n, folder)
+            jobs, bare = [], []
+            for _ in range(1 if n > BARE_ROWS else self.rounds):
+                jobs.append(run(JOB, bundle, path, task, folder / "out"))
+                bare.append(run(BARE, bundle, arrays, task)["seconds"] * n / n_bare)
+            path.unlink()
+            arrays.unlink()
+            seconds = statistics.median(job["seconds"] for job in jobs)
+            shares = [alone / job["seconds"] for alone, job in zip(bare, jobs, strict=True)]
+            cells = [model, task, f"{n:,}", f"{seconds:.2f}", f"{n / seconds:,.0f}"]
+            cells.append(f"{statistics.median(shares):.0%}")
+            if n == counts[0]:
+                start = seconds
+                cells += ["", ""]
+            else:
+                rest = [(alone, job["seconds"] - start) for alone, job in zip(bare, jobs, strict=True)]
+                cells.append(f"{1e6 * statistics.median(s for _, s in rest) / n:.3f}")
+                cells.append(f"{statistics.median(alone / s for alone, s in rest):.0%}")
+            cells.append(f"{max(job['peak'] for job in jobs):,.0f}")
+            self.rows.append(f"| {' | '.join(cells)} |")
+            print(self.rows[-1], flush=True)
+        tenths = " | ".join(f"{mib:,.0f}" for mib in jobs[-1]["tenths"])
+        self.curves.append(f"| {model} | {task} | {n:,} | {tenths} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -135,51 +174,31 @@ def main() -> None:
     parser.add_argument("bundle", nargs="?", type=Path, default=Path("artifacts/default"))
     parser.add_argument("--pairs", default="1e3,1e5,1e6,1e7,1e8")
     parser.add_argument("--users", default="1e3,1e5,4e5")
+    parser.add_argument("--mlp", type=Path, help="a second bundle, whose graph does more for a row")
+    parser.add_argument("--mlp-pairs", default="1e3,1e7")
+    parser.add_argument("--mlp-users", default="1e3,4e4")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    recommender = Recommender.load(arguments.bundle, "cpu")
-    table, curves = [], []
+    table = Table(arguments.rounds)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         needed = BYTES_A_ROW * max(rows_of(arguments.pairs))
         if (free := shutil.disk_usage(folder).free) < needed:
             parser.error(f"{folder} has {free:,} bytes free, and --pairs needs {needed:,}: ask for fewer.")
-        for task, counts in (("score", rows_of(arguments.pairs)), ("recommend", rows_of(arguments.users))):
-            start = 0.0
-            for n in counts:
-                path, arrays, n_bare = write_input(recommender, task, n, folder)
-                jobs, bare = [], []
-                for _ in range(1 if n > BARE_ROWS else arguments.rounds):
-                    jobs.append(run(JOB, arguments.bundle, path, task, folder / "out"))
-                    bare.append(run(BARE, arguments.bundle, arrays, task)["seconds"] * n / n_bare)
-                seconds = statistics.median(job["seconds"] for job in jobs)
-                if n == counts[0]:
-                    start = seconds
-                shares = [alone / job["seconds"] for alone, job in zip(bare, jobs, strict=True)]
-                cells = [task, f"{n:,}", f"{seconds:.2f}", f"{n / seconds:,.0f}"]
-                cells.append(f"{statistics.median(shares):.0%}")
-                if n == counts[0]:
-                    cells += ["", ""]
-                else:
-                    rest = [(alone, job["seconds"] - start) for alone, job in zip(bare, jobs, strict=True)]
-                    cells.append(f"{1e6 * statistics.median(s for _, s in rest) / n:.3f}")
-                    cells.append(f"{statistics.median(alone / s for alone, s in rest):.0%}")
-                cells.append(f"{max(job['peak'] for job in jobs):,.0f}")
-                table.append(f"| {' | '.join(cells)} |")
-                print(table[-1], flush=True)
-                path.unlink()
-                arrays.unlink()
-            tenths = " | ".join(f"{mib:,.0f}" for mib in jobs[-1]["tenths"])
-            curves.append(f"| {task} | {n:,} | {tenths} |")
+        table.measure(arguments.bundle, "score", rows_of(arguments.pairs), folder)
+        table.measure(arguments.bundle, "recommend", rows_of(arguments.users), folder)
+        if arguments.mlp:
+            table.measure(arguments.mlp, "score", rows_of(arguments.mlp_pairs), folder)
+            table.measure(arguments.mlp, "recommend", rows_of(arguments.mlp_users), folder)
+    manifest = Recommender.load(arguments.bundle, "cpu").manifest
     RESULTS.write_text(
         REPORT.format(
-            command=f"--pairs {arguments.pairs} --users {arguments.users} --rounds {arguments.rounds}",
-            model=f"{recommender.manifest.model.kind}, {len(recommender.users):,} users, "
-            f"{len(recommender.items):,} items",
+            command=" ".join(sys.argv[1:]),
+            model=f"{manifest.model.n_users:,} users, {manifest.model.n_items:,} items",
             rounds=arguments.rounds,
             machine=describe_machine("numpy", "onnxruntime-gpu", "pyarrow"),
-            table="\n".join(table),
-            curves="\n".join(curves),
+            table="\n".join(table.rows),
+            curves="\n".join(table.curves),
         )
     )
     print(RESULTS.read_text())
@@ -189,24 +208,28 @@ REPORT = """# Batch jobs
 
 `python benchmarks/bench_batch.py {command}`
 
-Bundle: {model}. Medians of {rounds} rounds; one round beyond ten million rows.
+{model}. Medians of {rounds} rounds; one round beyond ten million rows.
 {machine}
 
 A job's time is all of it: loading and checking the bundle, hashing the input, looking ids up, scoring,
 encoding Parquet, syncing and committing the parts. The smallest job shows what of it is the start: "net"
 leaves that out. The bare loop calls `session.run` over ready arrays of indices, in runs of the same size, in
-a session with ONNX Runtime's own settings; it keeps nothing, and reads and writes nothing.
+a session with ONNX Runtime's own settings; it keeps nothing, and reads and writes nothing. `recommend` can be
+quicker than that: it puts users who have seen about as many items into one run, and so pads less.
 
-| job | rows | seconds | rows/s | of the bare loop | net us a row | net, of the bare loop | peak MiB |
-| --- | --- | --- | --- | --- | --- | --- | --- |
+What bounds `score` is the row, not the graph, where the model is a dot product: its few dozen products take
+less time than reading and writing a row of Parquet. `docs/batch.md` has the parts.
+
+| model | job | rows | seconds | rows/s | of the bare loop | net us a row | net, of the bare loop | peak MiB |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
 {table}
 
 ## Memory over the time of the largest job
 
 The most resident MiB in each tenth of its time.
 
-| job | rows | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| model | job | rows | 1 | 2 | 3 | 4 | 5 | 6 | 7 | 8 | 9 | 10 |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 {curves}
 """
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -17,12 +18,13 @@ from serve.device import Device, has_cuda_gpu, open_session, run, session_device
 from serve.errors import BundleError, RequestError, UnknownIdError, UnsupportedError
 from serve.ids import IdIndex
 from serve.manifest import Manifest
-from serve.seen import Seen
+from serve.seen import ItemLists, Seen
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 Unknown = Literal["average", "error"]
+Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
 T = TypeVar("T")
 
 TABLES_NAME = "tables.bin"
@@ -175,16 +177,12 @@ class Recommender:
         one = requests.is_one(user_ids)
         top_k = requests.top_k(top_k, self._ranked("recommend"))
         user_index = self._lookup(self.users, user_ids, one, unknown)
-        if exclude_seen:
-            exclude = self.seen.padded(user_index)
-        else:
-            exclude = np.zeros((len(user_index), 1), np.int64)
+        exclude = None
         if exclude_item_ids is not None:
             rows = requests.lists("exclude_item_ids", exclude_item_ids, None if one else len(user_index))
-            more = requests.padded([self.items.ids.lookup(row) for row in rows], np.int64)
-            exclude = np.concatenate([exclude, more], axis=1)
-        top, scores = self._recommend(user_index, exclude)
-        return self._ranking(one, user_index > 0, top[:, :top_k], scores[:, :top_k])
+            exclude = requests.padded([self.items.ids.lookup(row) for row in rows], np.int64)
+        top, scores = self._best(user_index, top_k, exclude_seen, exclude, map)
+        return self._ranking(one, user_index > 0, top, scores)
 
     def recommend_indices(
         self, user_index: np.ndarray, exclude_item_indices: np.ndarray
@@ -209,6 +207,27 @@ class Recommender:
         if not exclude.shape[1]:
             exclude = np.zeros((len(user_index), 1), np.int64)
         return self._recommend(user_index, exclude)
+
+    def recommend_many(
+        self, user_index: np.ndarray, top_k: int, *, exclude_seen: bool = True, each: Each = map
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The best items of any number of users; what they have seen takes little memory.
+
+        Args:
+            user_index: int64 [B], from 0 to n_users.
+            top_k: Length of the list.
+            exclude_seen: Leave out what each has rated.
+            each: Does the runs of the graph: `map`, or an executor's, which does several at a time.
+
+        Returns:
+            top_item_indices int64 [B, top_k] (0 where no item is left), top_scores float32 [B, top_k].
+
+        Raises:
+            RequestError: wrong types, shapes or ranges.
+        """
+        top_k = requests.top_k(top_k, self._ranked("recommend"))
+        user_index = requests.indices("user_index", user_index, 1, self.manifest.model.n_users)
+        return self._best(user_index, top_k, exclude_seen, None, each)
 
     def score(self, user_ids: Any, item_ids: Any, *, unknown: Unknown = "average") -> Scores:
         """The predicted ratings of pairs. One user with many items, or one item with many users, will do.
@@ -235,8 +254,12 @@ class Recommender:
             return Scores(float(scores[0]), bool(known[0]))
         return Scores(scores, known)
 
-    def score_indices(self, user_index: np.ndarray, item_index: np.ndarray) -> np.ndarray:
+    def score_indices(
+        self, user_index: np.ndarray, item_index: np.ndarray, *, each: Each = map
+    ) -> np.ndarray:
         """The predicted ratings of pairs of indices (int64 [n] both): float32 [n].
+
+        `each` does the runs of the graph: `map`, or an executor's, which does several at a time.
 
         Raises:
             RequestError: wrong types, shapes or ranges.
@@ -246,11 +269,14 @@ class Recommender:
         item_index = requests.indices("item_index", item_index, 1, model.n_items)
         if len(user_index) != len(item_index):
             raise RequestError(f"{len(user_index)} users, but {len(item_index)} items")
+        session = self._session("score")
         scores = np.empty(len(user_index), np.float32)
-        for start in range(0, len(user_index), PAIRS_PER_RUN):
+
+        def score(start: int) -> None:
             part = slice(start, start + PAIRS_PER_RUN)
-            feeds = {"user_index": user_index[part], "item_index": item_index[part]}
-            (scores[part],) = run(self._session("score"), feeds)
+            (scores[part],) = run(session, {"user_index": user_index[part], "item_index": item_index[part]})
+
+        _do(each(score, range(0, len(user_index), PAIRS_PER_RUN)))
         return scores
 
     def similar_items(self, item_ids: Any, top_k: int = 10, *, unknown: Unknown = "error") -> Ranking:
@@ -324,6 +350,32 @@ class Recommender:
         """`recommend_indices` for indices that are known to be right."""
         return self._run_ranking("recommend", {"user_index": user_index, "exclude_item_indices": exclude})
 
+    def _best(
+        self, user_index: np.ndarray, top_k: int, exclude_seen: bool, exclude: np.ndarray | None, each: Each
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`recommend_many`, with more to leave out: int64 [B, E]."""
+        if len(user_index) == 1:
+            seen = self.seen.padded(user_index) if exclude_seen else np.zeros((1, 1), np.int64)
+            both = seen if exclude is None else np.concatenate([seen, exclude], axis=1)
+            top, scores = self._recommend(user_index, both)
+            return top[:, :top_k], scores[:, :top_k]
+        rated = self.seen.of_users(user_index) if exclude_seen else ItemLists.empty(len(user_index))
+        # Users with lists of like length together: padded to the longest, the lists of a few would cost as
+        # much as all the scores.
+        order = np.argsort(rated.lengths, kind="stable")
+        top = np.empty((len(user_index), top_k), np.int64)
+        scores = np.empty((len(user_index), top_k), np.float32)
+
+        def rank(start: int) -> None:
+            rows = order[start : start + ROWS_PER_RUN]
+            seen = rated.padded(rows)
+            both = seen if exclude is None else np.concatenate([seen, exclude[rows]], axis=1)
+            best, values = self._recommend(user_index[rows], both)
+            top[rows], scores[rows] = best[:, :top_k], values[:, :top_k]
+
+        _do(each(rank, range(0, len(order), ROWS_PER_RUN)))
+        return top, scores
+
     def _lookup(self, table: IdIndex, ids: Any, one: bool, unknown: Unknown) -> np.ndarray:
         """int64 [n], 0 where an id is unknown and that is allowed."""
         if unknown not in ("average", "error"):
@@ -389,3 +441,8 @@ class Recommender:
                 if part is None:
                     part = self._parts[name] = make()
         return part
+
+
+def _do(results: Iterable[None]) -> None:
+    """All of what `map` has been asked for; the first error is raised."""
+    deque(results, maxlen=0)

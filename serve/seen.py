@@ -70,6 +70,35 @@ class History(NamedTuple):
     """int64 [n], seconds since 1970; None where the data has none."""
 
 
+class ItemLists(NamedTuple):
+    """A list of items for each of B users, one after the other."""
+
+    starts: np.ndarray
+    """int64 [B + 1]"""
+    items: np.ndarray
+    """int32 [n]"""
+
+    @classmethod
+    def empty(cls, n: int) -> ItemLists:
+        """Of `n` users who have none."""
+        return cls(np.zeros(n + 1, np.int64), np.empty(0, np.int32))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [B]"""
+        return np.diff(self.starts)
+
+    def padded(self, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Some of the lists, by default all: int64 [rows, E], 0-padded to the longest, E at least 1."""
+        lengths = self.lengths[rows]
+        result = np.zeros((len(lengths), max(1, int(lengths.max(initial=0)))), np.int64)
+        row = np.repeat(np.arange(len(lengths)), lengths)
+        result[row, _ranges(np.zeros_like(lengths), lengths)] = self.items[
+            _ranges(self.starts[:-1][rows], lengths)
+        ]
+        return result
+
+
 class _Group(NamedTuple):
     """A decoded row group: the items of `users[i]` lie at `starts[i]:starts[i + 1]`."""
 
@@ -141,28 +170,34 @@ class Seen:
         if len(user_index) == 1:
             items = self.of_user(int(user_index[0]))
             return items.astype(np.int64)[None] if len(items) else np.zeros((1, 1), np.int64)
+        return self.of_users(user_index).padded()
+
+    def of_users(self, user_index: np.ndarray) -> ItemLists:
+        """The items that each of many users has rated; each row group is decoded once.
+
+        Args:
+            user_index: int64 [B].
+        """
         first = self._highs.searchsorted(user_index, "left")
         last = self._lows.searchsorted(user_index, "right")
-        rows: list[np.ndarray] = []
-        rated: list[np.ndarray] = []
+        counts = np.zeros(len(user_index), np.int64)
+        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for number in _covered(first, last):
             group = self._group(number)
             row = np.flatnonzero((first <= number) & (number < last))
             place = np.minimum(group.users.searchsorted(user_index[row]), len(group.users) - 1)
             found = group.users[place] == user_index[row]
             row, place = row[found], place[found]
-            counts = group.starts[place + 1] - group.starts[place]
-            rows.append(np.repeat(row, counts))
-            rated.append(group.items[_ranges(group.starts[place], counts)])
-        if not rows:
-            return np.zeros((len(user_index), 1), np.int64)
-        row, item = np.concatenate(rows), np.concatenate(rated)
-        order = np.argsort(row, kind="stable")  # a user across a border has come twice
-        row, item = row[order], item[order]
-        counts = np.bincount(row, minlength=len(user_index))
-        result = np.zeros((len(user_index), max(1, int(counts.max()))), np.int64)
-        result[row, _ranges(np.zeros_like(counts), counts)] = item
-        return result
+            n_items = group.starts[place + 1] - group.starts[place]
+            parts.append((row, n_items, group.items[_ranges(group.starts[place], n_items)]))
+            counts[row] += n_items
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        items = np.empty(starts[-1], np.int32)
+        free = starts[:-1].copy()
+        for row, n_items, found in parts:  # a user across a border comes twice
+            items[_ranges(free[row], n_items)] = found
+            free[row] += n_items
+        return ItemLists(starts, items)
 
     def history(self, user_index: int) -> History:
         """What a user has rated, with ratings and dates. Decodes more than `of_user`, remembers nothing."""

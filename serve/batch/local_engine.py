@@ -1,4 +1,4 @@
-"""All fragments on this machine, one after another; ONNX Runtime uses all CPUs for each."""
+"""All fragments on this machine, one after another; each uses all CPUs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from serve.batch.job import Fragment, Plan
-from serve.batch.work import Outcome, do_fragment
+from serve.batch.work import Outcome, do_fragment, run_pool
+from serve.device import available_cpus
 from serve.recommender import Recommender
 
 
@@ -31,5 +32,6 @@ def run(
     Raises:
         ServeError: as `do_fragment`.
     """
-    for fragment in fragments:
-        on_outcome(do_fragment(plan, fragment, folder, recommender, on_rows))
+    with run_pool(recommender, available_cpus()) as pool:
+        for fragment in fragments:
+            on_outcome(do_fragment(plan, fragment, folder, recommender, pool, on_rows))

@@ -23,7 +23,7 @@ import msgspec
 
 from serve import errors
 from serve.batch.job import Fragment, Plan
-from serve.batch.work import Outcome, do_fragment
+from serve.batch.work import Outcome, do_fragment, load, run_pool
 from serve.errors import JobError, ServeError
 from serve.recommender import Recommender
 
@@ -51,7 +51,8 @@ class Worker:
         """Get ready: "" and the id of the node, or an error."""
         try:
             bundle, device = self._plan.job.bundle, self._plan.device
-            self._recommender = Recommender.load(bundle, device, threads=self._threads)
+            self._recommender = load(bundle, device)
+            self._pool = run_pool(self._recommender, self._threads)
         except ServeError as error:
             return type(error).__name__, str(error)
         import ray
@@ -61,7 +62,8 @@ class Worker:
     def do(self, number: int, folder: str) -> tuple[str, str]:
         """Do a fragment: "" and its outcome as JSON, or an error."""
         try:
-            outcome = do_fragment(self._plan, self._plan.fragments[number], Path(folder), self._recommender)
+            fragment = self._plan.fragments[number]
+            outcome = do_fragment(self._plan, fragment, Path(folder), self._recommender, self._pool)
         except ServeError as error:
             return type(error).__name__, str(error)
         return "", msgspec.json.encode(outcome).decode()

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from concurrent.futures import Executor
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
 from serve import requests
-from serve.batch.ahead import ahead
 from serve.batch.answer import Answer, UnknownIds, unknown_ids, without
 from serve.batch.id_column import check_id_column, read_ids
 from serve.batch.source import Rows
 from serve.recommender import Recommender
-
-USERS_AT_ONCE = 256
-"""As many as one run of the graph takes: what they have seen is padded to the longest of so many only."""
 
 
 class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
@@ -53,8 +49,10 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
             columns += [("item_ids", pa.list_(item)), ("scores", pa.list_(pa.float32()))]
         return pa.schema(columns)
 
-    def answer(self, rows: Rows, source: str, is_text: bool, recommender: Recommender) -> Answer:
-        """See the class; the table has the columns that `schema` says."""
+    def answer(
+        self, rows: Rows, source: str, is_text: bool, recommender: Recommender, pool: Executor
+    ) -> Answer:
+        """See the class; the table has the columns that `schema` says. `pool` does the runs of the graph."""
         users = recommender.users
         ids, wrong = read_ids(rows.table.column("user_id"), users, is_text)
         is_id = ids.is_valid().to_numpy(zero_copy_only=False)
@@ -65,7 +63,9 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
         stay, bad = without(rows, source, wrong)
         ids, user_index = ids.filter(pa.array(stay)), user_index[stay]
         known = user_index > 0
-        top, scores = self._lists(user_index, recommender)
+        top, scores = recommender.recommend_many(
+            user_index, self.top_k, exclude_seen=self.exclude_seen, each=pool.map
+        )
         has_list = known | (self.unknown != "null")
         listed = (top > 0) & has_list[:, None]  # [n, k]
         counts = listed.sum(axis=1)
@@ -78,26 +78,6 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
         none = pa.array(~has_list)
         lists = [pa.ListArray.from_arrays(offsets, flat, mask=none) for flat in (item_ids, values)]
         return Answer(pa.Table.from_arrays([ids, pa.array(known), *lists], schema=schema), bad)
-
-    def _lists(self, user_index: np.ndarray, recommender: Recommender) -> tuple[np.ndarray, np.ndarray]:
-        """int64 [n, k], 0 past a list's end, and float32 [n, k]."""
-        top = np.zeros((len(user_index), self.top_k), np.int64)
-        scores = np.zeros((len(user_index), self.top_k), np.float32)
-        with ahead(self._asked(user_index, recommender)) as asked:  # looked up while the graph runs
-            for start, users, exclude in asked:
-                best, values = recommender.recommend_indices(users, exclude)
-                part = slice(start, start + len(users))
-                top[part], scores[part] = best[:, : self.top_k], values[:, : self.top_k]
-        return top, scores
-
-    def _asked(
-        self, user_index: np.ndarray, recommender: Recommender
-    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Runs of the graph: where they start, their users, and what to leave out."""
-        for start in range(0, len(user_index), USERS_AT_ONCE):
-            users = user_index[start : start + USERS_AT_ONCE]
-            none = np.zeros((len(users), 1), np.int64)
-            yield start, users, recommender.seen.padded(users) if self.exclude_seen else none
 
 
 def _exploded(

@@ -29,7 +29,7 @@ from serve.atomic import check_target, move_into_place, write_file
 from serve.batch import local_engine
 from serve.batch.job import Job, Plan
 from serve.batch.plan import make_plan
-from serve.batch.work import DONE, QUARANTINE, Outcome, check_bad_rows, finished
+from serve.batch.work import DONE, QUARANTINE, Outcome, check_bad_rows, finished, load
 from serve.errors import JobError, OutputError, ServeError
 from serve.recommender import Recommender
 
@@ -103,7 +103,7 @@ def run_job(
         BundleError, DeviceError, RequestError: the bundle can't answer this.
         JobError: a part can't be written; what is finished is kept.
     """
-    recommender = Recommender.load(job.bundle, job.device)
+    recommender = load(job.bundle, job.device)
     plan = make_plan(job, recommender)
     output = plan.output
     if resume and (finished_before := _finished_before(output, plan, overwrite)):

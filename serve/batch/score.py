@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
+
 import msgspec
 import numpy as np
 import pyarrow as pa
@@ -37,8 +39,10 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
                 raise InputError(f"{source} has a column {field.name}, which would be added. Rename it.")
         return pa.schema([*given, *ADDED])
 
-    def answer(self, rows: Rows, source: str, is_text: bool, recommender: Recommender) -> Answer:
-        """See the class; the table has the columns that `schema` says."""
+    def answer(
+        self, rows: Rows, source: str, is_text: bool, recommender: Recommender, pool: Executor
+    ) -> Answer:
+        """See the class; the table has the columns that `schema` says. `pool` does the runs of the graph."""
         table, wrong, found = rows.table, [], {}
         for ids in (recommender.users, recommender.items.ids):
             column, none = read_ids(table.column(ids.name), ids, is_text)
@@ -59,7 +63,7 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
             table = table.filter(pa.array(stay))
         user_index, item_index = (index[stay] if bad else index for index in found.values())
         known = (user_index > 0) & (item_index > 0)
-        scores = recommender.score_indices(user_index, item_index)
+        scores = recommender.score_indices(user_index, item_index, each=pool.map)
         missing = ~known if self.unknown == "null" else None
         table = table.append_column(ADDED[0], pa.array(scores, mask=missing))
         return Answer(table.append_column(ADDED[1], pa.array(known)), bad)

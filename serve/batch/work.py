@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +18,7 @@ from serve.batch.job import Fragment, Plan
 from serve.batch.part import new_part
 from serve.batch.source import BadRow, Source
 from serve.batch.users_source import UsersSource
+from serve.device import Device
 from serve.errors import BadRowError, InputError, JobError
 from serve.recommender import Recommender
 
@@ -35,11 +37,25 @@ class Outcome(msgspec.Struct, frozen=True):
     """Size of the part."""
 
 
+def load(path: str, device: Device) -> Recommender:
+    """The bundle as a job loads it: a run of a graph takes one thread, and `run_pool` does several at once.
+
+    Threads that share a run wait for each other at each of its nodes: pairs take half as long again.
+    """
+    return Recommender.load(path, device, threads=1)
+
+
+def run_pool(recommender: Recommender, threads: int) -> ThreadPoolExecutor:
+    """Does the runs of a job's graphs: on the CPU, `threads` at a time. A GPU is busy with one."""
+    return ThreadPoolExecutor(threads if recommender.device == "cpu" else 1, thread_name_prefix="run")
+
+
 def do_fragment(
     plan: Plan,
     fragment: Fragment,
     folder: Path,
     recommender: Recommender,
+    pool: Executor,
     on_rows: Callable[[int], None] = lambda n: None,
 ) -> Outcome:
     """Write a fragment's part into the job's folder, its bad rows beside it, and last a note that it is done.
@@ -52,6 +68,7 @@ def do_fragment(
         fragment: One of the plan's.
         folder: Where the job is written.
         recommender: Of the plan's bundle and device.
+        pool: Does the runs of the graph; see `run_pool`.
         on_rows: Called with the number of input rows answered since its last call.
 
     Raises:
@@ -75,7 +92,7 @@ def do_fragment(
         stretch = source.read(fragment.start, fragment.stop, fragment.first_row, plan.job.rows_per_batch)
         with ahead(stretch) as stretches:
             for rows in stretches:
-                yield task.answer(rows, name, source.is_text, recommender)
+                yield task.answer(rows, name, source.is_text, recommender, pool)
                 rows_in += (n := len(rows.table) + len(rows.bad))
                 on_rows(n)
 

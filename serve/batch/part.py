@@ -114,8 +114,14 @@ class _Parquet:
     def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
         import pyarrow.parquet as pq
 
+        repeating = _repeating(schema)
         self._writer = pq.ParquetWriter(
-            file, schema, version="2.6", compression="snappy", use_dictionary=_repeating(schema)
+            file,
+            schema,
+            version="2.6",
+            compression="snappy",
+            use_dictionary=repeating,
+            write_statistics=repeating,
         )
 
     def write(self, table: pa.Table) -> None:
@@ -181,7 +187,10 @@ def harmless(text: pa.Array) -> pa.Array:
 
 
 def _repeating(schema: pa.Schema) -> list[str]:
-    """Columns, as Parquet names them, that are worth a dictionary: scores hardly ever come twice."""
+    """Columns, as Parquet names them, that are worth a dictionary and a range.
+
+    Scores are not: they hardly ever come twice, and lie in no order.
+    """
     paths = []
     for field in schema:
         nested = ".list.element" if pa.types.is_list(field.type) else ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -23,11 +24,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from machine import describe_machine
 
+from serve.device import available_cpus
 from serve.recommender import PAIRS_PER_RUN, ROWS_PER_RUN, Recommender
 
 RESULTS = Path(__file__).parent / "results" / "batch.md"
 ROWS_AT_ONCE = 1 << 20
 BARE_ROWS = 10_000_000
+PARTS_ROWS = 3_000_000
 BYTES_A_ROW = 60
 """Of disk, input and output together, with room to spare."""
 
@@ -91,9 +94,54 @@ shutil.rmtree(output)
 """
 
 
+PARTS = """
+import json, sys, tempfile, time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from serve.batch.parquet_source import ParquetSource
+from serve.batch.part import new_part
+from serve.batch.score import Score
+from serve.batch.work import load
+
+bundle, path = sys.argv[1:]
+recommender, source, pool = load(bundle, "cpu"), ParquetSource(Path(path)), ThreadPoolExecutor(1)
+(cut,) = source.cuts(1 << 30)
+seconds = {}
+
+def timed(name, each, items):
+    for again in range(2):
+        started = time.perf_counter()
+        for item in items() if callable(items) else items:
+            each(item)
+        seconds[name] = time.perf_counter() - started
+
+def read():
+    return source.read(cut.start, cut.stop, 1, 1 << 17)
+
+def look_up(stretch):
+    return [ids.lookup(stretch.table.column(ids.name)) for ids in (recommender.users, recommender.items.ids)]
+
+timed("read", len, read)
+stretches = list(read())
+timed("look up", look_up, stretches)
+timed("graph", lambda found: recommender.score_indices(*found), [look_up(stretch) for stretch in stretches])
+tables = [Score().answer(stretch, path, False, recommender, pool).table for stretch in stretches]
+with tempfile.TemporaryDirectory() as folder:
+    with new_part(Path(folder) / "part", "parquet", tables[0].schema) as part:
+        timed("write", part.write, tables)
+print(json.dumps(seconds))
+"""
+
+
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+"""A loop that keeps nothing gives its memory back to the system each time; a job, which is busy, does not."""
+
+
 def run(code: str, *arguments: object) -> dict[str, Any]:
     """What a process of its own prints."""
-    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True)
+    environment = os.environ | (KEEP_MEMORY if code is PARTS else {})
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -121,7 +169,9 @@ def write_input(recommender: Recommender, task: str, n: int, folder: Path) -> tu
     assert writer is not None
     writer.close()
     whole = {name: np.concatenate(parts)[:BARE_ROWS] for name, parts in kept.items()}
-    np.savez(arrays, step=PAIRS_PER_RUN if task == "score" else ROWS_PER_RUN, **whole)
+    # What suits the loop, whose threads share each run.
+    step = PAIRS_PER_RUN * available_cpus() if task == "score" else ROWS_PER_RUN
+    np.savez(arrays, step=step, **whole)
     return path, arrays, min(n, BARE_ROWS)
 
 
@@ -136,6 +186,19 @@ class Table:
         self.rounds = rounds
         self.rows: list[str] = []
         self.curves: list[str] = []
+        self.parts: list[str] = []
+
+    def measure_parts(self, bundle: Path, folder: Path) -> None:
+        """What the parts of scoring cost by themselves."""
+        recommender = Recommender.load(bundle, "cpu")
+        path, arrays, _ = write_input(recommender, "score", PARTS_ROWS, folder)
+        found = [run(PARTS, bundle, path) for _ in range(self.rounds)]
+        path.unlink()
+        arrays.unlink()
+        costs = [1e9 * statistics.median(each[name] for each in found) / PARTS_ROWS for name in found[0]]
+        cells = [recommender.manifest.model.kind, *(f"{cost:.1f}" for cost in costs)]
+        self.parts.append(f"| {' | '.join(cells)} |")
+        print(self.parts[-1], flush=True)
 
     def measure(self, bundle: Path, task: str, counts: list[int], folder: Path) -> None:
         """Jobs of one task and one bundle, the smallest first."""
@@ -185,6 +248,8 @@ def main() -> None:
         needed = BYTES_A_ROW * max(rows_of(arguments.pairs))
         if (free := shutil.disk_usage(folder).free) < needed:
             parser.error(f"{folder} has {free:,} bytes free, and --pairs needs {needed:,}: ask for fewer.")
+        for bundle in filter(None, (arguments.bundle, arguments.mlp)):
+            table.measure_parts(bundle, folder)
         table.measure(arguments.bundle, "score", rows_of(arguments.pairs), folder)
         table.measure(arguments.bundle, "recommend", rows_of(arguments.users), folder)
         if arguments.mlp:
@@ -198,6 +263,8 @@ def main() -> None:
             rounds=arguments.rounds,
             machine=describe_machine("numpy", "onnxruntime-gpu", "pyarrow"),
             table="\n".join(table.rows),
+            n_parts=PARTS_ROWS,
+            parts="\n".join(table.parts),
             curves="\n".join(table.curves),
         )
     )
@@ -213,16 +280,24 @@ REPORT = """# Batch jobs
 
 A job's time is all of it: loading and checking the bundle, hashing the input, looking ids up, scoring,
 encoding Parquet, syncing and committing the parts. The smallest job shows what of it is the start: "net"
-leaves that out. The bare loop calls `session.run` over ready arrays of indices, in runs of the same size, in
-a session with ONNX Runtime's own settings; it keeps nothing, and reads and writes nothing. `recommend` can be
-quicker than that: it puts users who have seen about as many items into one run, and so pads less.
-
-What bounds `score` is the row, not the graph, where the model is a dot product: its few dozen products take
-less time than reading and writing a row of Parquet. `docs/batch.md` has the parts.
+leaves that out. The bare loop calls `session.run` over ready arrays of indices, in runs of a size
+that suits it and with ONNX Runtime's own settings; it keeps nothing, and reads and writes nothing.
+`recommend` can be quicker than that: it puts users who have seen about as many items into one run, and so
+pads less.
 
 | model | job | rows | seconds | rows/s | of the bare loop | net us a row | net, of the bare loop | peak MiB |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 {table}
+
+## What bounds `score`
+
+Each part of a job alone, on one thread, nanoseconds a row of {n_parts:,}. The processors have all of it to
+do, and the bare loop the graph only: where a model is a dot product, its few dozen products cost about as
+much as writing the row that they are for.
+
+| model | read Parquet | look ids up | graph | encode and write Parquet |
+| --- | --- | --- | --- | --- |
+{parts}
 
 ## Memory over the time of the largest job
 

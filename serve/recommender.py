@@ -14,7 +14,7 @@ import numpy as np
 from serve import requests
 from serve.bundle import CONTRACTS, OPTIONAL_OUTPUTS, Bundle, open_bundle
 from serve.catalogue import Catalogue
-from serve.device import Device, has_cuda_gpu, open_session, run, session_device
+from serve.device import Device, available_cpus, has_cuda_gpu, open_session, run, session_device
 from serve.errors import BundleError, RequestError, UnknownIdError, UnsupportedError
 from serve.ids import IdIndex
 from serve.manifest import Manifest
@@ -33,8 +33,9 @@ TABLES_NAME = "tables.bin"
 # and of this many scores (64 MiB), so that memory stays bounded; throughput no longer grows beyond either.
 ROWS_PER_RUN = 256
 SCORES_PER_RUN = 16 << 20
-# What lies between two nodes of the graph stays in the cache: with 2^17 pairs, each takes twice the time.
-PAIRS_PER_RUN = 1 << 14
+# For each thread. What lies between two nodes of the graph stays in the cache: with 2^17 pairs, each takes
+# twice the time.
+PAIRS_PER_RUN = 1 << 13
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,14 +270,14 @@ class Recommender:
         item_index = requests.indices("item_index", item_index, 1, model.n_items)
         if len(user_index) != len(item_index):
             raise RequestError(f"{len(user_index)} users, but {len(item_index)} items")
-        session = self._session("score")
+        session, step = self._session("score"), PAIRS_PER_RUN * (self._threads or available_cpus())
         scores = np.empty(len(user_index), np.float32)
 
         def score(start: int) -> None:
-            part = slice(start, start + PAIRS_PER_RUN)
+            part = slice(start, start + step)
             (scores[part],) = run(session, {"user_index": user_index[part], "item_index": item_index[part]})
 
-        _do(each(score, range(0, len(user_index), PAIRS_PER_RUN)))
+        _do(each(score, range(0, len(user_index), step)))
         return scores
 
     def similar_items(self, item_ids: Any, top_k: int = 10, *, unknown: Unknown = "error") -> Ranking:

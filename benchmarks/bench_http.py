@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import uvloop
-from http_load import Tally, closed_loop, get, open_loop, percentile, post
+from http_load import Tally, closed_loop, fresh_connections, get, open_loop, percentile, post
 from machine import describe_machine
 
 from serve.manifest import Model
@@ -44,6 +44,7 @@ OVERLOAD = (0.5, 1, 2, 5)
 CAPACITY_CONNECTIONS = 64
 # Many more than may wait in the worker: with all of them busy, nothing could be sent.
 OVERLOAD_CONNECTIONS = 512
+FRESH_RATES = (500, 1_000, 2_000, 4_000)
 LATENCY_BOUND = 2.0
 WORKERS = (1, 2, 4)
 LARGE = {"n_users": 20_000, "n_items": 100_000, "n_ratings": 200_000, "n_factors": 128}
@@ -198,6 +199,24 @@ async def overload(service: Service, requests: list[bytes], rounds: int, seconds
     return found
 
 
+async def fresh(service: Service, requests: list[bytes], rounds: int, seconds: float) -> list[str]:
+    """Rows of the table of clients that open a connection for each request."""
+    recommend, middle, rows = itertools.cycle(requests), statistics.median, []
+    for rate in FRESH_RATES:
+        tallies = [
+            await fresh_connections(service.host, service.port, recommend, rate=rate, seconds=seconds)
+            for _ in range(rounds)
+        ]
+        assert all(tally.n_failed == 0 for tally in tallies)
+        answered, shed = (sum(tally.count(status) for tally in tallies) for status in (200, 503))
+        late = sum(tally.n_late for tally in tallies)
+        n_all = answered + shed + late
+        p99 = middle(percentile(itertools.chain(*tally.seconds.values()), 99) for tally in tallies)
+        cells = [f"{rate:,}", *(f"{n / n_all:.1%}" for n in (answered, shed, late))]
+        rows.append(f"| {' | '.join(cells)} | {ms(median_of(tallies, 50))} | {ms(p99)} |")
+    return rows
+
+
 def memory(pid: int) -> dict[str, int]:
     """Bytes: Rss, Pss, and what of them is the process' own."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -271,6 +290,8 @@ def main() -> None:
     requests = asks(arguments.bundle)
     with serving(arguments.bundle, "--threads", "1", cpu=cpus[0]) as service:
         table, ratio = uvloop.run(throughput(service, requests, rounds, seconds))
+    with serving(arguments.bundle, "--threads", "1", cpu=cpus[0]) as service:
+        alone = uvloop.run(fresh(service, requests, rounds, seconds))
     with tempfile.TemporaryDirectory() as scratch:
         large = arguments.large or make_large(Path(scratch))
         overloaded = []
@@ -293,6 +314,7 @@ def main() -> None:
             overload="\n".join(overloaded[0].rows),
             overload_large="\n".join(overloaded[1].rows),
             latency_bound=f"{LATENCY_BOUND:g}",
+            fresh="\n".join(alone),
             memory="\n".join(used),
             large=sizes(large_model),
             small=sizes(model),
@@ -351,6 +373,14 @@ Over a larger catalogue, computing is most of the work. The bound: at 2 and 5 ti
 sent at most {latency_bound} times that at 1. Bundle: {large}.
 
 {overload_large}
+
+## A connection for each request
+
+Clients that don't keep theirs, over the small catalogue; requests a second, latency since a request was due.
+
+| offered | answered | shed | left out: late | p50 ms of those answered | p99 ms of all |
+| --- | --- | --- | --- | --- | --- |
+{fresh}
 
 ## Workers and memory
 

@@ -145,6 +145,49 @@ async def closed_loop(
     return tally
 
 
+async def fresh_connections(
+    host: str, port: int, requests: Iterator[bytes], *, rate: float, seconds: float
+) -> Tally:
+    """`rate` requests a second, each over a connection of its own: clients that don't keep theirs."""
+    tally, clock = Tally(), time.perf_counter
+    loop = asyncio.get_running_loop()
+
+    def answered(connection: Connection, status: int | None) -> None:
+        if status is None:
+            tally.n_failed += 1
+            return
+        tally.seconds.setdefault(status, []).append(clock() - connection.due)
+        assert connection.transport is not None
+        connection.transport.abort()
+
+    async def ask(due: float) -> None:
+        try:
+            _, connection = await loop.create_connection(lambda: Connection(answered), host, port)
+        except OSError:
+            tally.n_failed += 1
+            return
+        connection.send(next(requests), due, clock())
+        while connection.busy:
+            await asyncio.sleep(0.02)
+
+    asking: set[asyncio.Task[None]] = set()
+    start, n_all = clock(), int(rate * seconds)
+    for number in range(n_all):
+        due = start + number / rate
+        while (early := due - clock()) > 0:
+            await asyncio.sleep(min(early, 0.0005))
+        if clock() - due > LATEST:
+            tally.n_late += 1
+            await asyncio.sleep(0)
+            continue
+        asking.add(task := loop.create_task(ask(due)))
+        task.add_done_callback(asking.discard)
+    tally.elapsed = clock() - start
+    if asking:
+        await asyncio.wait(asking, timeout=30)
+    return tally
+
+
 async def open_loop(
     host: str, port: int, requests: Iterator[bytes], *, rate: float, n_connections: int, seconds: float
 ) -> Tally:

@@ -14,6 +14,9 @@ from serve.http.protocol import Protocol
 from serve.http.room import Room
 
 BACKLOG = 2048
+# The event loop accepts one connection a turn from a socket, and a turn under load takes milliseconds: who
+# opens a connection for each request would wait for seconds, and never be turned away. So there are several.
+LISTENERS = 8
 # Longer than the usual minute of proxies: they, and not we, should be the ones to close an idle connection.
 KEEP_ALIVE_SECONDS = 75
 
@@ -45,6 +48,11 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave them alone."""
         yield
+
+
+def listeners(one: socket.socket) -> list[socket.socket]:
+    """Several sockets that listen as `one` does, itself among them."""
+    return [one, *(one.dup() for _ in range(LISTENERS - 1))]
 
 
 def bind(host: str, port: int) -> socket.socket:

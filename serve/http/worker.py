@@ -22,7 +22,7 @@ from serve.errors import ServeError
 from serve.http.app import create_app
 from serve.http.control import MAX_LINE_BYTES, Order, Reply, Start, say
 from serve.http.model import CurrentModel, Model, load_model
-from serve.http.server import Server
+from serve.http.server import Server, listeners
 from serve.http.settings import Settings
 
 
@@ -50,7 +50,7 @@ class Worker:
         orders = loop.create_task(self._follow(reader, writer))
         try:
             await self.may_accept.wait()
-            await self.server.serve([listener])
+            await self.server.serve(listeners(listener))
         finally:
             orders.cancel()
             writer.close()

@@ -22,6 +22,9 @@ Format = Literal["parquet", "csv", "jsonl"]
 FORMULA = r"^[=+\-@\t\r\n]"
 NUMBER = r"^[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?$"
 
+# What Arrow writes for a time that is in no calendar.
+NO_TIME = "<value out of range"
+
 # Of the columns that are added, those that nearly never hold a value twice.
 SCORES = ("score", "scores")
 
@@ -150,6 +153,8 @@ class _Csv:
 
     def write(self, table: pa.Table) -> None:
         plain = [column.cast(field.type) for column, field in zip(table.columns, self._schema, strict=True)]
+        for name, column in zip(table.schema.names, plain, strict=True):
+            _check_times(name, column)
         columns = [harmless(column) if pa.types.is_string(column.type) else column for column in plain]
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
 
@@ -163,7 +168,16 @@ class _JsonLines:
         self._encode = msgspec.json.Encoder(decimal_format="number").encode_lines
 
     def write(self, table: pa.Table) -> None:
-        self._file.write(self._encode(table.to_pylist()))
+        columns = {}
+        for name, column in zip(table.schema.names, table.columns, strict=True):
+            try:
+                columns[name] = column.to_pylist()
+            except OverflowError as error:  # Python's calendar ends with the year 9999
+                raise InputError(
+                    f"JSON lines can't hold a value of {name}: {error}. Write parquet, or correct it."
+                ) from None
+        rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+        self._file.write(self._encode(rows))
 
     def close(self) -> None:
         self._file.flush()
@@ -197,6 +211,25 @@ def _repeating(schema: pa.Schema) -> list[str]:
         if field.name not in SCORES:
             paths.append(field.name + nested)
     return paths
+
+
+def _check_times(name: str, column: pa.ChunkedArray) -> None:
+    """Refuse times that Arrow has no text for: it would say so in the cell, and go on.
+
+    Raises:
+        InputError: there are such.
+    """
+    if not pa.types.is_temporal(column.type) or pa.types.is_duration(column.type):
+        return
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.timestamp(column.type.unit))  # in a zone, it would begin anew
+    text = column.cast(pa.string())
+    wrong = text.filter(pc.starts_with(text, NO_TIME))
+    if len(wrong):
+        value = wrong[0].as_py().removeprefix(NO_TIME).strip(": >")
+        raise InputError(
+            f"CSV can't hold {name} {value}, a {column.type} of no calendar. Write parquet, or correct it."
+        )
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -79,6 +79,26 @@ def test_columns_that_a_format_can_not_hold(format: str, column: pa.Array, tmp_p
     do(Score(), tmp_path / "pairs.parquet")
 
 
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+@pytest.mark.parametrize(
+    "when",
+    [
+        pa.array([0, 2**31 - 1], pa.int32()).view(pa.date32()),
+        pa.array([0, 2**62], pa.int64()).view(pa.timestamp("us")),
+        pa.array([0, 2**62], pa.int64()).view(pa.timestamp("ms", "UTC")),
+    ],
+)
+def test_times_of_no_calendar_are_told(format: str, when: pa.Array, tmp_path: Path, do: DoJob) -> None:
+    table = pa.table({"user_id": [10, 10], "item_id": [1001, 1002], "when": when})
+    pq.write_table(table.slice(0, 1), tmp_path / "fine.parquet")
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    do(Score(), tmp_path / "fine.parquet", format=format, output=str(tmp_path / "fine"))
+    with pytest.raises(InputError, match=r"can't hold (a value of )?when"):
+        do(Score(), tmp_path / "pairs.parquet", format=format)
+    do(Score(), tmp_path / "pairs.parquet")
+    assert read(tmp_path / "out")["when"].equals(table["when"])
+
+
 def test_quoted_text_goes_through_unchanged(tmp_path: Path, do: DoJob) -> None:
     cells = ['with "quotes"', "two\nlines", "two\r\nlines", "comma, comma", " spaces ", "Ünïcode 映画", "007"]
     with (tmp_path / "pairs.csv").open("w", newline="", encoding="utf-8") as file:

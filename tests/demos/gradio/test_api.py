@@ -72,6 +72,24 @@ def test_answers_are_those_of_the_recommender(client, pages) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [("find_users", "250"), ("history", "250"), ("search_items", "1013"), ("similar_items", "1013")],
+)
+def test_an_integer_stands_for_its_text(client, name, text) -> None:
+    def answer(value):
+        found = client.predict(value, api_name=f"/{name}")
+        return found["items"] if name == "similar_items" else found
+
+    assert answer(int(text)) == answer(text) != []
+
+
+def test_a_user_may_be_named_by_an_integer(client) -> None:
+    named = [client.predict(user_id, api_name="/recommend") for user_id in (250, "250")]
+    assert named[0]["known"]
+    assert ids(named[0]) == ids(named[1])
+
+
+@pytest.mark.parametrize(
     ("arguments", "name", "said"),
     [
         (("250", 0), "/recommend", "must lie in 1 to"),
@@ -82,6 +100,16 @@ def test_answers_are_those_of_the_recommender(client, pages) -> None:
         (({"99999": 3},), "/fold_in", "no item has the id"),
         (({"1001": "like"},), "/answer_questions", "no question is about"),
         (("77",), "/similar_items", "no item has the id"),
+        ((250.5,), "/recommend", r"user_id can't be 250\.5: Expected `int \| str`"),
+        (("250", "5"), "/recommend", "top_k can't be '5': Expected `int`"),
+        (("250", 5, "yes"), "/recommend", "exclude_seen can't be 'yes': Expected `bool`"),
+        (("250", 5, True, ["Drama"]), "/recommend", "genre can't be"),
+        ((None,), "/find_users", "query can't be None"),
+        (({},), "/history", "user_id can't be"),
+        (([1013],), "/fold_in", "ratings can't be"),
+        (({"1013": None},), "/fold_in", "ratings can't be {'1013': None}: Expected `float`"),
+        (([],), "/answer_questions", "answers can't be"),
+        (({"1013": "good"},), "/answer_questions", "answers can't be"),
     ],
 )
 def test_what_was_wrong_is_told(client, arguments, name, said) -> None:

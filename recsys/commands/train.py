@@ -202,6 +202,7 @@ def _described(start: Start) -> str:
     lines = [f"start: {summary.n_matched:,} of {n_items:,} items have rows in {summary.source}"]
     lines[0] += f", by {summary.match_by}; every user starts as its average user"
     for n, names, what in (
+        (summary.n_matched, start.matched, "found there"),
         (summary.n_new, start.new, "not there, start as its average item"),
         (summary.n_left, start.left, "there and not here, left out"),
     ):

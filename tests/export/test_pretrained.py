@@ -177,6 +177,25 @@ def test_a_title_that_several_items_share_matches_none(elsewhere: Path) -> None:
     assert start.rows.tolist() == [0, 0, 0, 3, 4, 5, 6, 7, 8, 9, 10]
 
 
+def test_ids_that_mean_other_films_are_doubted(elsewhere: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = read_pretrained(elsewhere)
+    data = site(8, 9, 0.9, slice(0, 10))
+    start = match_items(source, data, "id")
+    assert start.matched == ["1 (Film 0)", "2 (Film 1)", "3 (Film 2)"]
+    data.items.loc[9, "title"] = "Film the Ninth"  # one of ten is but spelt anew
+    match_items(source, data, "id")
+    assert not caplog.records
+    data.items["title"] = [*(f"Movie {n}" for n in range(8)), "Film 8", None]
+    match_items(source, data, "id")
+    assert "8 of 9 items that match by id have another title in" in caplog.text
+    assert "1 is 'Film 0' there and 'Movie 0' here; 2 is" in caplog.text
+    assert caplog.text.count(" there and ") == 3
+    caplog.clear()
+    data.items.loc[0, "title"] = "Film 5"
+    assert match_items(source, data, "title").matched == ["Film 5", "Film 8"]
+    assert not caplog.records
+
+
 def recsys(*arguments: object) -> Result:
     return CliRunner().invoke(cli, ["train", "--device", "cpu", *map(str, arguments)])
 
@@ -192,6 +211,7 @@ def test_the_command_says_what_matched(elsewhere: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     said = " ".join(result.output.split())
     assert "start: 10 of 20 items have rows in" in said
+    assert "10 found there: 91 (Film 90), 92 (Film 91), 93 (Film 92), …" in said
     assert "10 not there, start as its average item: 101, 102, 103, …" in said
     assert "90 there and not here, left out: Film 0, Film 1, Film 2, …" in said
     started = json.loads((tmp_path / "run" / "run.json").read_text())["started_from"]

@@ -18,8 +18,9 @@ export async function check(ort, golden, graph, open) {
   try {
     session = await open(graph)
   } catch (error) {
-    const missing = error.message.match(/No Op registered for (\w+)/)
-    return { ...verdict, unsupported: missing ? `no operator ${missing[1]}` : error.message }
+    const told = error?.message ?? `error ${error}` // ONNX Runtime Web also throws numbers
+    const missing = told.match(/No Op registered for (\w+)/)
+    return { ...verdict, unsupported: missing ? `no operator ${missing[1]}` : told }
   }
   let largest = 0
   for (const { inputs, outputs } of cases) {

@@ -2,7 +2,7 @@
 import { check, tensor } from './golden.mjs'
 import { fetched, json, start } from './runtime.mjs'
 
-/** Load the bundle and try it on its golden rows; what is wrong on WebGPU is answered by WebAssembly.
+/** Load the bundle and try it on its golden rows; what WebGPU can't do, or does wrongly, WebAssembly does.
  * @returns a Model */
 export async function load() {
   const [about, items, golden] = await Promise.all(
@@ -12,28 +12,38 @@ export async function load() {
   const files = Object.fromEntries(
     await Promise.all(graphs.map(async (graph) => [graph, await fetched(`bundle/${graph}.onnx`)])),
   )
-  let problem
-  for (const wanted of ['auto', 'wasm']) {
-    const runtime = await start(wanted)
-    const sessions = {}
-    const open = async (graph) =>
-      (sessions[graph] = await runtime.ort.InferenceSession.create(files[graph], {
-        executionProviders: runtime.providers,
-      }))
-    const verdicts = []
-    for (const graph of graphs) verdicts.push(await check(runtime.ort, golden, graph, open))
-    problem = verdicts.map((verdict) => verdict.problem ?? verdict.unsupported).find(Boolean)
-    if (!problem) {
-      const nCases = verdicts.reduce((sum, verdict) => sum + verdict.n_cases, 0)
-      return new Model(about, items, runtime, sessions, nCases)
+  let failure
+  for (const wanted of navigator.gpu ? ['webgpu', 'wasm'] : ['wasm']) {
+    try {
+      return new Model(about, items, await tried(wanted, files, golden), failure?.message)
+    } catch (error) {
+      failure = error
     }
   }
-  throw new Error(`this browser does not answer as the bundle's golden rows say: ${problem}`)
+  throw failure
+}
+
+/** A runtime whose sessions have answered the golden rows: {runtime, sessions, nGoldenCases}. */
+async function tried(wanted, files, golden) {
+  const runtime = await start(wanted)
+  const sessions = {}
+  let nGoldenCases = 0
+  for (const [graph, file] of Object.entries(files)) {
+    const verdict = await check(runtime.ort, golden, graph, async () =>
+      (sessions[graph] = await runtime.ort.InferenceSession.create(file, { executionProviders: runtime.providers })),
+    )
+    if (verdict.unsupported) throw new Error(verdict.unsupported)
+    if (verdict.problem)
+      throw new Error(`${runtime.name} does not answer as the bundle's golden rows say: ${verdict.problem}`)
+    nGoldenCases += verdict.n_cases
+  }
+  return { runtime, sessions, nGoldenCases }
 }
 
 class Model {
-  constructor(about, items, runtime, sessions, nGoldenCases) {
-    Object.assign(this, { about, items, runtime, sessions, nGoldenCases })
+  /** @param notWebGpu why WebGPU does not answer here; undefined where it does, or the browser has none */
+  constructor(about, items, { runtime, sessions, nGoldenCases }, notWebGpu) {
+    Object.assign(this, { about, items, runtime, sessions, nGoldenCases, notWebGpu })
     this.folded = items.title.map((title) => title.toLocaleLowerCase())
   }
 

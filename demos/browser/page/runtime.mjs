@@ -1,17 +1,17 @@
-// ONNX Runtime Web, from this folder: WebGPU where there is one and it is asked for, else WebAssembly.
+// ONNX Runtime Web, from this folder: WebGPU or WebAssembly.
 
 /** Load the runtime.
- * @param wanted 'webgpu': fails where there is none; 'auto': takes it where there is one; 'wasm'
+ * @param wanted 'webgpu', which fails where there is none, or 'wasm'
  * @returns {ort, name, providers}: the module, what runs ("WebGPU" or "WebAssembly"), and how to ask for it */
 export async function start(wanted) {
-  const gpu = wanted === 'wasm' ? null : await navigator.gpu?.requestAdapter()
-  if (wanted === 'webgpu' && !gpu) throw new Error('this browser has no WebGPU adapter')
+  const gpu = wanted === 'webgpu'
+  if (gpu && !(await navigator.gpu?.requestAdapter())) throw new Error('this browser has no WebGPU adapter')
   const ort = await import(gpu ? './ort/ort.webgpu.min.mjs' : './ort/ort.wasm.min.mjs')
   ort.env.wasm.wasmPaths = new URL('ort/', import.meta.url).href
   // More threads need two response headers (COOP, COEP) that a plain file server does not send.
   ort.env.wasm.numThreads = 1
   return gpu
-    ? { ort, name: 'WebGPU', providers: ['webgpu', 'wasm'] }
+    ? { ort, name: 'WebGPU', providers: ['webgpu'] }
     : { ort, name: 'WebAssembly', providers: ['wasm'] }
 }
 

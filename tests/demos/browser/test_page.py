@@ -204,6 +204,46 @@ def test_a_browser_that_answers_wrongly_says_so(open_page, serve_page, tmp_path)
     expect(tab.locator("#list li")).to_have_count(0)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        ("GPU.prototype.requestAdapter = async () => null", "no WebGPU adapter"),
+        ("GPU.prototype.requestAdapter = async () => { throw Error('spoilt adapter') }", "spoilt adapter"),
+        ("GPUAdapter.prototype.requestDevice = async () => { throw Error('spoilt device') }", "error"),
+        ("GPUQueue.prototype.submit = () => { throw Error('spoilt run') }", "spoilt run"),
+        ("GPUBuffer.prototype.mapAsync = async () => { throw Error('spoilt read') }", "golden rows say"),
+        ("", "ort.webgpu.min.mjs"),
+    ],
+    ids=["no adapter", "adapter", "device", "run", "wrong answer", "module"],
+)
+def test_where_webgpu_fails_webassembly_answers_and_says_why(
+    chromium_with_webgpu, page_of, spoil, why
+) -> None:
+    tab = chromium_with_webgpu.new_page()
+    tab.add_init_script(spoil)
+    if not spoil:
+        tab.route("**/ort.webgpu.min.mjs", lambda call: call.abort())
+    tab.goto(page_of("dot").url)
+    tab.wait_for_selector("main[aria-busy=false]", timeout=60_000)
+    expect(tab.locator("#error")).to_be_hidden()
+    expect(tab.locator("#runtime")).to_contain_text("ONNX Runtime Web (WebAssembly), after it answered")
+    expect(tab.locator("#runtime")).to_have_text(
+        re.compile(rf"WebGPU is not used \(.*{re.escape(why)}.*\)\.")
+    )
+    served = Recommender.load(BUNDLES["dot"], "cpu")
+    check_list(tab, expected(served, served.recommend(11, N_SHOWN)))
+    tab.close()
+
+
+def test_webgpu_answers_where_there_is_one(chromium_with_webgpu, page_of) -> None:
+    tab = chromium_with_webgpu.new_page()
+    tab.goto(page_of("dot").url)
+    tab.wait_for_selector("main[aria-busy=false]", timeout=60_000)
+    expect(tab.locator("#runtime")).to_contain_text("ONNX Runtime Web (WebGPU), after it answered")
+    expect(tab.locator("#runtime")).not_to_contain_text("not used")
+    tab.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_and_a_phone_needs_no_sideways_scroll(open_page, page_of, scheme) -> None:
     if not AXE.exists():

@@ -26,6 +26,7 @@ from export.tables import TABLES_NAME, initializers
 from export.trained import build_graphs
 from export.verify import verify_folder
 from recsys.data.interactions import Interactions
+from recsys.errors import ConfigError
 from recsys.models import build, config_from_dict
 from serve import manifest as m
 from serve.atomic import new_folder, write_file
@@ -38,6 +39,8 @@ from serve.profiles import PROFILES_NAME
 from serve.requests import padded
 
 KINDS = ("dot", "dot-bias")
+# Far beyond what is chosen from. Further out, an item's row is whatever float64 rounds to, or the average.
+REGULARIZATION_RANGE = (1e-6, 1e6)
 
 
 def add_items(
@@ -57,11 +60,13 @@ def add_items(
         base: the bundle to start from; it stays as it is.
         data: ratings. Those of items that `base` has, and those by users that it does not have, are left out.
         output: the bundle to make.
-        regularization: of the ridge regression; None: chosen by leaving each rating out in turn.
+        regularization: of the ridge regression, within `REGULARIZATION_RANGE`; None: chosen by leaving each
+            rating out in turn.
         overwrite: replace a bundle that is there.
         progress: called with each step's name.
 
     Raises:
+        ConfigError: the regularization is out of range.
         BundleError: `base` is damaged.
         UnsupportedError: its model has no closed form for a new item.
         AdditionError: nothing in `data` can be added.
@@ -69,6 +74,11 @@ def add_items(
         ParityError: the new graphs do not agree with torch, or another score would change.
         OutputError: `output` is there without `overwrite`, or can't be replaced.
     """
+    lowest, highest = REGULARIZATION_RANGE
+    if regularization is not None and not lowest <= regularization <= highest:  # NaN fails, too
+        raise ConfigError(
+            f"regularization is {regularization}: it must be a number from {lowest:g} to {highest:g}"
+        )
     progress("checking the bundle")
     bundle = open_bundle(base)
     manifest = bundle.manifest

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--regularization",
-    type=click.FloatRange(min=0, min_open=True),
+    type=float,
     help="Pull of a new item towards the average item. [default: by leaving each rating out in turn]",
 )
 @data_options
@@ -73,7 +73,7 @@ def add_items(
         options["item_key"] = read_manifest(bundle).data.item_key
     data = load_from_options(ratings, **options)
     if items_file is not None:
-        data = _described(data, read_items(items_file, options["item_column"]))
+        data = _described(data, read_items(items_file, options["item_column"]), items_file)
     console = Console(stderr=as_json)
     with console.status("") as status:
         made = add(
@@ -91,13 +91,25 @@ def add_items(
     click.echo(f"Bundle: {output}")
 
 
-def _described(data: Interactions, details: pd.DataFrame) -> Interactions:
-    """The ratings, with what `details` says of their items."""
-    items = data.items[["item_id"]]
-    if items["item_id"].dtype != details["item_id"].dtype:
-        items = items.assign(item_id=items["item_id"].astype("str"))
-        details = details.assign(item_id=details["item_id"].astype("str"))
-    return replace(data, items=items.merge(details, on="item_id", how="left", validate="one_to_one"))
+def _described(data: Interactions, details: pd.DataFrame, file: Path) -> Interactions:
+    """The ratings, with what `details`, read from `file`, says of their items, over what they say themselves.
+
+    Raises:
+        DataError: it says nothing of any of them.
+    """
+    from recsys.errors import DataError
+
+    ids, described = data.items["item_id"], details["item_id"]
+    if ids.dtype != described.dtype:  # the ratings decide what an id is; here "7" is found by 7
+        ids, described = ids.astype("str"), described.astype("str")
+    if not ids.isin(described).any():
+        theirs, rated = (frame["item_id"].tolist()[-1] for frame in (details, data.items))
+        raise DataError(
+            f"{file} describes no item of {data.name}: its item ids are like {theirs!r}, those of the "
+            f"ratings like {rated!r}."
+        )
+    told = details.drop(columns="item_id").set_index(described).reindex(ids).reset_index(drop=True)
+    return replace(data, items=told.combine_first(data.items))
 
 
 def _lines(addition: Addition, has_times: bool) -> list[str]:

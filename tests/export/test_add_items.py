@@ -319,6 +319,40 @@ def test_the_command(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert addition["item_ids"] == list(NEW)
 
 
+def test_titles_of_the_ratings_stay_where_items_says_nothing(base: Path, tmp_path: Path) -> None:
+    folder, titles = tmp_path / "new", tmp_path / "titles.csv"
+    folder.mkdir()
+    rows = [f"{user},{item},{rating:g}" for user, item, rating in ROWS]
+    (folder / "ratings.csv").write_text("\n".join(["userId,movieId,rating", *rows]) + "\n")
+    movies = ["9001,Own One (2001),Drama", "9002,Own Two (2002),Comedy", "9003,Own Three (2003),Horror"]
+    (folder / "movies.csv").write_text("\n".join(["movieId,title,genres", *movies]) + "\n")
+    titles.write_text("item_id,title\n9001,Better One (2011)\nextra,One id that makes text of them all\n")
+    asked = ["add-items", str(base), "--ratings", str(folder), "--output", str(tmp_path / "out")]
+    assert run(*asked, "--items", str(titles)) == 0
+    items = Recommender.load(tmp_path / "out", "cpu").items
+    found = [(item.title, item.genres, item.year) for item in (items[N_ITEMS + 1], items[N_ITEMS + 2])]
+    assert found == [("Better One (2011)", ("Drama",), 2011), ("Own Two (2002)", ("Comedy",), 2002)]
+
+
+def test_titles_of_no_rated_item_are_refused(base: Path, tmp_path: Path, capsys) -> None:
+    ratings, titles = tmp_path / "new.csv", tmp_path / "titles.csv"
+    ratings.write_text("user_id,item_id,rating\n10,9001,4\n")
+    titles.write_text("item_id,title\nx1,One\n")
+    asked = ["add-items", str(base), "--ratings", str(ratings), "--output", str(tmp_path / "out")]
+    assert run(*asked, "--items", str(titles)) == 2
+    assert "titles.csv describes no item of new: its item ids are like 'x1'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("regularization", ["nan", "inf", "1e-300", "0", "-1"])
+def test_no_ridge_is_refused(base: Path, tmp_path: Path, capsys, regularization: str) -> None:
+    ratings = tmp_path / "new.csv"
+    ratings.write_text("user_id,item_id,rating\n10,9001,4\n20,9001,5\n")
+    asked = ["add-items", str(base), "--ratings", str(ratings), "--output", str(tmp_path / "out")]
+    assert run(*asked, f"--regularization={regularization}") == 2
+    assert "must be a number from 1e-06 to 1e+06" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_shows_rows_that_are_no_ratings(base: Path, tmp_path: Path, capsys) -> None:
     ratings = tmp_path / "new.csv"
     ratings.write_text("user_id,item_id,rating\n10,9001,good\n20,9001,4\n")

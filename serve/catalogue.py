@@ -81,22 +81,20 @@ class Catalogue:
     def resolve(self, text: str) -> int:
         """The index of the item that somebody means: a title as it is, a title but for case, or an id.
 
+        Spaces around it are dropped where nothing is found with them.
+
         Raises:
             RequestError: there is no such item, and the nearest titles are named; or several bear the title,
                 and their ids are named.
         """
-        exact = self.with_title(text)
-        if len(exact) > 1:
-            found = ", ".join(str(self[index].item_id) for index in exact)
-            raise RequestError(f"{len(exact)} items are titled {text!r}: name one by its id, {found}")
-        if exact:
-            return exact[0]
-        try:
-            index = self.ids.lookup_one(self.ids.parse(text))
-        except RequestError:
-            index = 0
-        if index:
-            return index
+        for typed in (text, text.strip()):
+            exact = self.with_title(typed)
+            if len(exact) > 1:
+                found = ", ".join(str(self[index].item_id) for index in exact)
+                raise RequestError(f"{len(exact)} items are titled {typed!r}: name one by its id, {found}")
+            if index := exact[0] if exact else self.ids.lookup_text(typed):
+                return index
+        text = text.strip()
         near = ", ".join(repr(self.label(index)) for index in self.nearest(text))
         raise RequestError(
             f"no item has the title or id {text!r}." + (f" The nearest titles: {near}" if near else "")
@@ -120,11 +118,7 @@ class Catalogue:
         found.sort(
             key=lambda index: (not self._folded[index - 1].startswith(phrase), len(self._folded[index - 1]))
         )
-        try:
-            by_id = self.ids.lookup_one(self.ids.parse(query.strip()))
-        except RequestError:
-            by_id = 0
-        if by_id:
+        if by_id := self.ids.lookup_text(query):
             found = [by_id, *(index for index in found if index != by_id)]
         return found[:limit]
 

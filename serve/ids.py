@@ -153,6 +153,19 @@ class IdIndex:
             value = self._checked_number(value)
         return self._finder().one(value)
 
+    def lookup_text(self, text: str) -> int:
+        """The index of an id as somebody types it, 0 where there is none, whatever was typed.
+
+        Spaces around it belong to it where there is such an id, and are dropped where there is none.
+        """
+        for typed in (text, text.strip()):
+            try:
+                if index := self.lookup_one(self.parse(typed)):
+                    return index
+            except RequestError:
+                return 0
+        return 0
+
     def lookup(self, ids: Any) -> np.ndarray:
         """The indices of many ids: int64 [n], 0 where an id is not in the table.
 

@@ -118,11 +118,7 @@ class Showcase:
 
     def user_index(self, user_id: str) -> int:
         """The row of a user as somebody types the id; 0 where there is none, whatever was typed."""
-        users = self.recommender.users
-        try:
-            return users.lookup_one(users.parse(user_id.strip()))
-        except RequestError:
-            return 0
+        return self.recommender.users.lookup_text(user_id)
 
     def recommend(
         self, user_id: str, top_k: int = 10, *, exclude_seen: bool = True, genre: str | None = None

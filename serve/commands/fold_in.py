@@ -26,7 +26,7 @@ def _parse_rates(
     for value in values:
         item, _, rating = value.rpartition("=")
         try:
-            parsed.append((item.strip(), float(rating)))
+            parsed.append((item, float(rating)))
         except ValueError:
             item = ""
         if not item.strip():

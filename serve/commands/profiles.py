@@ -46,7 +46,7 @@ def _parse_answers(
     for value in values:
         item, _, answer = value.rpartition("=")
         try:
-            parsed.append((item.strip(), _parse_answer(answer)))
+            parsed.append((item, _parse_answer(answer)))
         except ValueError:
             item = ""
         if not item.strip():

@@ -107,6 +107,16 @@ def test_search_is_cut_to_its_limit(items: Catalogue) -> None:
     assert items.search("(", limit=2) == [2, 6]
 
 
+def test_spaces_around_a_title_or_an_id_are_tried_first(tmp_path: Path) -> None:
+    write_items(tmp_path / "items.parquet", ["a", " a", "b", "c"], titles=["One", "Two", " One", "a"])
+    items = Catalogue(tmp_path / "items.parquet", 4)
+    texts = ("One", " One", "One ", "Two", " Two ", " a", "a", "  b")
+    assert [items.resolve(text) for text in texts] == [1, 3, 1, 2, 2, 2, 4, 3]
+    assert items.search(" a")[0] == 2
+    with pytest.raises(RequestError, match="no item has the title or id 'd'"):
+        items.resolve(" d ")
+
+
 def test_without_titles_ids_do(tmp_path: Path) -> None:
     write_items(tmp_path / "items.parquet", ["a", "b"])
     items = Catalogue(tmp_path / "items.parquet", 2)

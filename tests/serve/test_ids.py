@@ -119,6 +119,14 @@ def test_typed_text_becomes_an_id() -> None:
             index(COMPACT).parse(wrong)
 
 
+def test_typed_text_is_looked_up_as_it_is_and_then_without_spaces() -> None:
+    ids = index([" x", "x", "y"])
+    found = {text: ids.lookup_text(text) for text in (" x", "x", "x ", " y ", "z", " ", "")}
+    assert found == {" x": 1, "x": 2, "x ": 2, " y ": 3, "z": 0, " ": 0, "": 0}
+    numbers = index([42, 7])
+    assert [numbers.lookup_text(text) for text in ("42", " 7 ", "8", "forty-two")] == [1, 2, 0, 0]
+
+
 def test_written_and_read_back(tmp_path: Path) -> None:
     write_users(tmp_path / "users.parquet", np.array([30, 10, 20]))
     write_items(tmp_path / "items.parquet", ["x", "y"], titles=["One", None], years=[1999, None])

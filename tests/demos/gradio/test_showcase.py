@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from fixture_bundles import BUNDLES, FIXTURES
@@ -12,6 +14,16 @@ from demos.gradio_app.showcase import Showcase
 from serve.errors import RequestError
 from serve.ids import write_users
 from serve.recommender import Recommender
+
+
+def test_a_user_id_may_begin_with_a_space(tmp_path) -> None:
+    bundle = shutil.copytree(FIXTURES / "dot-bias-string-ids", tmp_path / "bundle")
+    recommender = Recommender.load(bundle, "cpu")
+    # Checked by now, and read at the first look-up.
+    (bundle / "users.parquet").unlink()
+    write_users(bundle / "users.parquet", [" x", "x", *(f"user {place}" for place in range(3, 31))])
+    showcase = Showcase(recommender)
+    assert [showcase.user_index(text) for text in (" x", "x", "x ", " user 3 ", "z")] == [1, 2, 2, 3, 0]
 
 
 @pytest.fixture(scope="module", params=BUNDLES)

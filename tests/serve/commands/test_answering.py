@@ -135,6 +135,21 @@ def test_wrong_usage_says_so_in_a_line(
     assert "Traceback" not in err
 
 
+def test_an_id_may_begin_with_a_space(recsys: Run, copy: Path, forge: Any, tmp_path: Path) -> None:
+    from serve.ids import write_items
+
+    # 25 and 47 are the items of the first two questions.
+    ids = [{25: " x", 47: "x"}.get(place, f"item {place}") for place in range(1, 51)]
+    write_items(tmp_path / "items.parquet", ids)
+    forge("items.parquet", (tmp_path / "items.parquet").read_bytes())
+    answer = answered(recsys("fold-in", str(copy), "--rate", " x=5", "--rate", "x =1", "--json"))
+    assert [rating["item_id"] for rating in answer["ratings"]] == [" x", "x"]
+    answers = ("--answer", " x=like", "--answer", "x = dislike")
+    shown = [item["item_id"] for item in answered(recsys("profiles", str(copy), *answers, "--json"))["items"]]
+    assert len(shown) == 10
+    assert not {" x", "x"} & set(shown)
+
+
 def test_a_title_may_hold_an_equals_sign(recsys: Run, copy: Path, forge: Any, tmp_path: Path) -> None:
     from serve.ids import write_items
 

@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pandas as pd
 import torch
@@ -90,7 +91,6 @@ def make_run(path: Path, name: str) -> Path:
     kind, config = CONFIGS[name]
     data = interactions(string_ids=name.endswith("string-ids"))
     held_out = np.random.default_rng(5).random(len(data)) < 0.2
-    folder = RunFolder.create(path, overwrite=False)
     info = RunInfo(
         format_version=1,
         model=ModelInfo(kind=kind, config=asdict(config), n_users=N_USERS, n_items=N_ITEMS),
@@ -109,11 +109,12 @@ def make_run(path: Path, name: str) -> Path:
         history=[Epoch(epoch=1, train_loss=1.0, valid_rmse=1.0, valid_mae=1.0, seconds=0.0)],
         weights="",
         optimizer="",
-        files=folder.write_data(data, held_out),
+        files={},
         versions=current_versions(),
     )
-    state = weights(kind, config)
-    folder.commit(info, state, {})
+    with RunFolder.create(path, overwrite=False) as folder:
+        info = msgspec.structs.replace(info, files=folder.write_data(data, held_out))
+        folder.commit(info, weights(kind, config), {})
     return path
 
 

@@ -3,15 +3,21 @@
 A new run starts in a hidden folder beside its place and moves there with its first whole epoch, so that an
 older run under the same name stays until there is something to replace it. From then on each epoch adds its
 files under new names, `run.json` is replaced, and only then the old files go.
+
+Only one training writes into a folder: it holds a lock on the folder itself, which moves along with it and
+which a killed process lets go.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -36,24 +42,52 @@ from recsys.training.run_info import (
 
 
 class RunFolder:
-    """Where a run is written. `path` is where it will be found."""
+    """Where a run is written. `path` is where it will be found. Used in a `with`, which lets go of it."""
 
-    def __init__(self, path: Path, *, resume: bool = False) -> None:
+    def __init__(self, path: Path, *, staging: Path | None = None) -> None:
         self.path = path.absolute()
-        self._folder = self.path if resume else self.path.with_name(f".{self.path.name}.partial")
+        self._folder = staging or self.path
+        self._locks = [_lock(self._folder, path, fcntl.LOCK_EX)]
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool) -> RunFolder:
         """Start a new run; nothing at `path` changes before its first epoch is committed.
 
         Raises:
-            ConfigError: something is there, and `overwrite` was not asked for, or it is not a run.
+            ConfigError: something is there, and `overwrite` was not asked for, or it is not a run; or another
+                training writes there.
         """
         check_free(path, overwrite)
-        run_folder = cls(path)
-        shutil.rmtree(run_folder._folder, ignore_errors=True)  # what a killed run has left
-        run_folder._folder.mkdir(parents=True)
+        staging = _staging(path)
+        staging.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as undo:
+            run_folder = undo.enter_context(cls(path, staging=staging))
+            if path.exists():  # to be replaced: nobody may go on with it meanwhile
+                run_folder._locks.append(_lock(path, path, fcntl.LOCK_EX))
+            for left in staging.iterdir():  # by a killed run
+                left.unlink()
+            undo.pop_all()
         return run_folder
+
+    @classmethod
+    def resume(cls, path: Path) -> RunFolder:
+        """Go on with the run at `path`.
+
+        Raises:
+            ConfigError: another training writes there.
+        """
+        return cls(path)
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Remove what was written of a run that never got its first epoch; let others write here."""
+        if self._folder != self.path:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        for lock in self._locks:
+            os.close(lock)
 
     def write_data(self, interactions: Interactions, held_out: np.ndarray) -> dict[str, File]:
         """Write ids and ratings; `held_out` is bool [n]. Returns the files for `RunInfo.files`."""
@@ -109,11 +143,6 @@ class RunFolder:
                     old.unlink()
         return info
 
-    def discard(self) -> None:
-        """Remove what was written of a run that never got its first epoch."""
-        if self._folder != self.path:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
     def _move_into_place(self) -> None:
         replaced = self.path.with_name(f".{self.path.name}.replaced")
         shutil.rmtree(replaced, ignore_errors=True)
@@ -129,10 +158,14 @@ def check_free(path: Path, overwrite: bool) -> None:
     """Refuse a place where a run can't go. Whatever is not a run, is never overwritten.
 
     Raises:
-        ConfigError: something is there, and `overwrite` was not asked for, or it is not a run.
+        ConfigError: something is there, and `overwrite` was not asked for, or it is not a run; or another
+            training writes there.
     """
     if path.is_symlink():
         raise ConfigError(f"{path} is a link. Name the folder itself.")
+    for folder in (_staging(path), path):
+        if folder.is_dir():  # shared: each rank of one training looks
+            os.close(_lock(folder, path, fcntl.LOCK_SH))
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not is_run(path):
@@ -148,6 +181,29 @@ def current_versions() -> dict[str, str]:
     """Versions of what takes part in training."""
     names = ("recsys-onnx", "torch", "numpy", "pandas", "pyarrow", "safetensors")
     return {"python": python_version(), **{name: version(name) for name in names}}
+
+
+def _staging(path: Path) -> Path:
+    path = path.absolute()
+    return path.with_name(f".{path.name}.partial")
+
+
+def _lock(folder: Path, path: Path, kind: int) -> int:
+    """A descriptor that holds a lock on a folder of the run at `path`, wherever the folder is moved, until it
+    is closed or its process ends.
+
+    Raises:
+        ConfigError: another process holds one.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        if folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):
+            return descriptor
+    except BlockingIOError:
+        pass
+    os.close(descriptor)
+    raise ConfigError(f"another training writes {path}: wait for it, stop it, or choose another --output.")
 
 
 def _table(frame: pd.DataFrame) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -64,12 +65,12 @@ def train(
     """Train a new model and leave a run folder; `start` gives it weights from elsewhere, to begin with.
 
     Raises:
-        ConfigError: `output` is taken, or the device is not there.
+        ConfigError: `output` is taken, another training writes there, or the device is not there.
         DataError: the data can't be split so.
         TrainingError: the loss is no longer finite; epochs that are on disk stay.
         OSError: the folder can't be written.
     """
-    with join_team(machine.device) as team:
+    with join_team(machine.device) as team, ExitStack() as stack:
         parts = split(interactions, settings.split)
         config = settings.config.resolve(_range(interactions.ratings[parts.train]))
         training = settings.training
@@ -78,7 +79,9 @@ def train(
         check_steps(len(parts.train), training, team)
         held_out = np.zeros(len(interactions), dtype=bool)
         held_out[parts.valid] = True
-        folder = RunFolder.create(output, overwrite=overwrite) if team.leads else None
+        folder = None
+        if team.leads:
+            folder = stack.enter_context(RunFolder.create(output, overwrite=overwrite))
         info = RunInfo(
             format_version=FORMAT_VERSION,
             model=ModelInfo(
@@ -113,11 +116,7 @@ def train(
             take_over(model, start)
         model = model.to(team.device)
         optimizer = make_optimizer(model, training)
-        try:
-            info = _fit(folder, info, model, optimizer, interactions, parts, machine, reporter, team)
-        finally:
-            if folder:
-                folder.discard()  # nothing, once the first epoch is in place
+        info = _fit(folder, info, model, optimizer, interactions, parts, machine, reporter, team)
         return Run(output.absolute(), info)
 
 
@@ -131,13 +130,13 @@ def resume(output: Path, *, machine: Machine = Machine(), reporter: Reporter = R
         ConfigError, TrainingError, OSError: as `train` does.
     """
     run = load_run(output)
-    with join_team(machine.device) as team:
+    with join_team(machine.device) as team, ExitStack() as stack:
+        folder = stack.enter_context(RunFolder.resume(output)) if team.leads else None
         interactions = run.interactions()
         model = run.model().to(team.device)
         optimizer = make_optimizer(model, run.info.training)
         restore_optimizer(optimizer, model, run.optimizer_state(), run.path / run.info.optimizer)
         info = msgspec.structs.replace(run.info, device=str(team.device), versions=current_versions())
-        folder = RunFolder(output, resume=True) if team.leads else None
         info = _fit(folder, info, model, optimizer, interactions, run.split(), machine, reporter, team)
         return Run(run.path, info)
 

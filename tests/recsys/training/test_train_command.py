@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -22,6 +23,7 @@ from recsys.models import KINDS as MODELS
 from recsys.models import MlpConfig
 from recsys.training.checkpoint import load_run
 from recsys.training.config import TrainingConfig
+from recsys.training.run_folder import RunFolder
 from recsys.training.settings import DEFAULT_KIND
 
 
@@ -168,6 +170,30 @@ def test_a_resumed_run_keeps_its_settings(ratings: Path, tmp_path: Path) -> None
     result = run("--output", path, "--resume", "--data", other)
     assert "Leave out --data" in str(result.exception)
     assert weights(path) == before
+
+
+def test_only_one_training_writes_a_run(ratings: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    options = ("--data", ratings, "--output", path, "--epochs", 1)
+    left = tmp_path / ".run.partial"
+    left.mkdir()
+    (left / "users.parquet").write_text("of a killed run")
+    with RunFolder.create(path, overwrite=False):
+        for more in ([], ["--resume"], ["--overwrite"]):
+            result = run(*options, *more)
+            assert isinstance(result.exception, ConfigError)
+            assert f"another training writes {path}" in str(result.exception)
+    assert not list(tmp_path.iterdir())
+    assert run(*options).exit_code == 0
+    before = weights(path)
+    # From its first epoch on, a training goes on in the run's own place.
+    for begin in (RunFolder.resume, partial(RunFolder.create, overwrite=True)):
+        with begin(path):
+            for more in (["--output", path, "--resume"], [*options, "--overwrite"]):
+                assert f"another training writes {path}" in str(run(*more).exception)
+    assert weights(path) == before
+    assert run(*options, "--overwrite").exit_code == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_damaged_run_is_not_resumed(ratings: Path, tmp_path: Path) -> None:

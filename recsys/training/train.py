@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from recsys.data.interactions import Interactions
 from recsys.data.splits import Split, split
 from recsys.errors import ConfigError, TrainingError
-from recsys.models import build
+from recsys.models import Config, MlpConfig, build
 from recsys.models.tables import average_untrained_rows
 from recsys.training.batches import Ratings, epoch_seed, n_batches
 from recsys.training.checkpoint import Run, load_run
@@ -76,7 +76,7 @@ def train(
         training = settings.training
         if training.weight_decay is None:
             training = replace(training, weight_decay=config.default_weight_decay)
-        check_steps(len(parts.train), training, team)
+        check_steps(len(parts.train), training, config, team)
         held_out = np.zeros(len(interactions), dtype=bool)
         held_out[parts.valid] = True
         folder = None
@@ -211,8 +211,8 @@ def _touched(index: Tensor, n_rows: int) -> Tensor:
     return touched
 
 
-def check_steps(n_ratings: int, training: TrainingConfig, team: Team) -> None:
-    """Refuse steps that leave a rank with too few ratings (batch norm needs two).
+def check_steps(n_ratings: int, training: TrainingConfig, config: Config, team: Team) -> None:
+    """Refuse steps that leave a rank with too few ratings: batch norm needs two, to have a spread.
 
     Raises:
         ConfigError: they do.
@@ -222,6 +222,12 @@ def check_steps(n_ratings: int, training: TrainingConfig, team: Team) -> None:
         raise ConfigError(
             f"a step of {smallest} ratings is too small for {team.size} processes, each of which needs 2: "
             f"raise the batch size (now {training.batch_size}), or start fewer."
+        )
+    if smallest < 2 and isinstance(config, MlpConfig) and config.batch_norm and config.hidden_layers:
+        raise ConfigError(
+            f"{n_ratings:,} training ratings in steps of at most {training.batch_size} make a step of one, "
+            f"and batch norm needs two: {'raise the batch size, or ' if n_ratings > 1 else ''}leave out "
+            f"--batch-norm."
         )
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from recsys.errors import ConfigError
+from recsys.models import DotConfig
 from recsys.models.scoring import score_pairs
 from recsys.training.checkpoint import load_run
 from recsys.training.config import TrainingConfig
@@ -140,9 +141,9 @@ def test_shares_cover_every_row_once() -> None:
 
 def test_steps_that_are_too_small_for_the_team_are_refused() -> None:
     config = TrainingConfig(batch_size=6)
-    check_steps(600, config, Team(0, 3))
+    check_steps(600, config, DotConfig(), Team(0, 3))
     with pytest.raises(ConfigError, match=r"a step of 6 ratings is too small for 4 processes"):
-        check_steps(600, config, Team(0, 4))
+        check_steps(600, config, DotConfig(), Team(0, 4))
 
 
 def test_a_launcher_that_says_nonsense(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -136,6 +136,21 @@ def test_what_does_not_fit_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_batch_norm_of_one_rating_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "few.csv"
+    options = ["--data", path, "--model", "mlp", "--output", tmp_path / "run", "--epochs", 1, "--batch-norm"]
+    path.write_text("user_id,item_id,rating\n1,1,3\n2,2,4\n3,1,5\n4,1,2\n")  # 3 to train on
+    for batch_size in (1, 2):  # by twos, one is left
+        result = run(*options, "--batch-size", batch_size)
+        assert isinstance(result.exception, ConfigError)
+        assert "batch norm needs two: raise the batch size, or leave out" in str(result.exception)
+    assert run(*options, "--batch-size", 3).exit_code == 0
+    path.write_text("user_id,item_id,rating\n1,1,3\n2,2,4\n")
+    result = run(*options, "--overwrite", "--valid-fraction", 0.5)
+    assert "batch norm needs two: leave out --batch-norm" in str(result.exception)
+    assert run(*options, "--overwrite", "--valid-fraction", 0.5, "--hidden-layers", "none").exit_code == 0
+
+
 def test_wrong_words_are_usage_errors(ratings: Path, tmp_path: Path) -> None:
     for options in (["--hidden-layers", "a,b"], ["--model", "tower"], ["--resume", "--overwrite"]):
         result = run("--data", ratings, "--output", tmp_path / "run", *options)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import signal
+import socket
 import threading
 from pathlib import Path
 
@@ -35,9 +37,13 @@ def demo(bundle: Path, host: str, port: int, device: str) -> None:
 
     app = build_app(recommender)
     try:
-        url = start(app, host, port or free_port(host))
+        # Gradio itself says of every address it can't have that the port is taken.
+        url = start(app, host, free_port(host, port))
     except OSError as error:
-        raise click.UsageError(f"can't listen on {host}, port {port}: {error}") from None
+        is_elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        elsewhere = "it is no address of this machine; 127.0.0.1 is, and 0.0.0.0 stands for all of them"
+        why = elsewhere if is_elsewhere else error.strerror or error
+        raise click.UsageError(f"can't listen on {host}, port {port}: {why}") from None
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())

@@ -86,15 +86,16 @@ def build_app(recommender: Recommender) -> gr.Blocks:
     return app
 
 
-def free_port(host: str) -> int:
-    """A port that nobody listens on now.
+def free_port(host: str, port: int = 0) -> int:
+    """The port if nobody listens on it now; for 0 one that nobody listens on.
 
     Raises:
-        OSError: the host is no address of this machine.
+        OSError: the host is no address of this machine, or the port is not to be had.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
         return int(probe.getsockname()[1])
 
 
@@ -105,7 +106,8 @@ def start(app: gr.Blocks, host: str, port: int) -> str:
         OSError: nobody can listen there.
     """
     _, url, _ = app.launch(
-        server_name=host,
+        # Gradio writes it into addresses as it is, and takes the brackets off to listen.
+        server_name=f"[{host}]" if ":" in host else host,
         server_port=port,
         share=False,
         quiet=True,

@@ -13,7 +13,9 @@ from fixture_bundles import FIXTURES
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
+from demos.gradio_app.app import build_app, free_port, start
 from serve.profiles import Profiles
+from serve.recommender import Recommender
 
 
 @pytest.fixture(scope="module")
@@ -133,16 +135,37 @@ def test_the_config_holds_no_analytics_and_no_share_link(pages) -> None:
     assert not config.get("share_url")
 
 
-@pytest.mark.parametrize("place", ["no bundle", "port"])
+def test_it_listens_on_ipv6_too() -> None:
+    try:
+        port = free_port("::1")
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    app = build_app(Recommender.load(FIXTURES / "dot", "cpu"))
+    url = start(app, "::1", port)
+    try:
+        assert url == f"http://[::1]:{port}/"
+        client = Client(url, verbose=False, analytics_enabled=False)
+        assert client.predict("250", api_name="/recommend")["known"]
+        client.close()
+    finally:
+        app.close(verbose=False)
+
+
+@pytest.mark.parametrize("place", ["no bundle", "port", "host", "name"])
 def test_what_cannot_be_shown_is_said_in_one_line(tmp_path, place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bundle = tmp_path / "nothing" if place == "no bundle" else FIXTURES / "dot"
+        host = {"host": "192.0.2.1", "name": "no.such.host.invalid"}.get(place, "127.0.0.1")
         port = str(taken.getsockname()[1])
         command = [sys.executable, "-c", "from recsys.cli import main; main()"]
         ended = subprocess.run(
-            [*command, "demo", str(bundle), "--port", port], capture_output=True, text=True, timeout=90
+            [*command, "demo", str(bundle), "--host", host, "--port", port],
+            capture_output=True,
+            text=True,
+            timeout=90,
         )
-    said = "is not a bundle" if place == "no bundle" else f"can't listen on 127.0.0.1, port {port}"
+    why = "Address already in use" if place == "port" else "it is no address of this machine"
+    said = "is not a bundle" if place == "no bundle" else f"can't listen on {host}, port {port}: {why}"
     assert ended.returncode == (1 if place == "no bundle" else 2)
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr

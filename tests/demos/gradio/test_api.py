@@ -13,9 +13,9 @@ from fixture_bundles import FIXTURES
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from demos.gradio_app.app import build_app, free_port, start
 from serve.profiles import Profiles
-from serve.recommender import Recommender
+
+COMMAND = [sys.executable, "-c", "from recsys.cli import main; main()"]
 
 
 @pytest.fixture(scope="module")
@@ -136,19 +136,18 @@ def test_the_config_holds_no_analytics_and_no_share_link(pages) -> None:
 
 
 def test_it_listens_on_ipv6_too() -> None:
-    try:
-        port = free_port("::1")
-    except OSError:
+    if not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")
-    app = build_app(Recommender.load(FIXTURES / "dot", "cpu"))
-    url = start(app, "::1", port)
-    try:
-        assert url == f"http://[::1]:{port}/"
-        client = Client(url, verbose=False, analytics_enabled=False)
-        assert client.predict("250", api_name="/recommend")["known"]
-        client.close()
-    finally:
-        app.close(verbose=False)
+    arguments = ["demo", str(FIXTURES / "dot"), "--host", "::1", "--port", "0"]
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, text=True) as running:
+        try:
+            url = running.stdout.readline().removesuffix(" (Ctrl-C stops)\n")
+            assert url.startswith("http://[::1]:")
+            client = Client(url, verbose=False, analytics_enabled=False)
+            assert client.predict("250", api_name="/recommend")["known"]
+            client.close()
+        finally:
+            running.terminate()
 
 
 @pytest.mark.parametrize("place", ["no bundle", "port", "host", "name"])
@@ -157,9 +156,8 @@ def test_what_cannot_be_shown_is_said_in_one_line(tmp_path, place) -> None:
         bundle = tmp_path / "nothing" if place == "no bundle" else FIXTURES / "dot"
         host = {"host": "192.0.2.1", "name": "no.such.host.invalid"}.get(place, "127.0.0.1")
         port = str(taken.getsockname()[1])
-        command = [sys.executable, "-c", "from recsys.cli import main; main()"]
         ended = subprocess.run(
-            [*command, "demo", str(bundle), "--host", host, "--port", port],
+            [*COMMAND, "demo", str(bundle), "--host", host, "--port", port],
             capture_output=True,
             text=True,
             timeout=90,

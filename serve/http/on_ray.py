@@ -11,6 +11,8 @@ import logging
 import os
 import queue
 import signal
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,10 @@ from serve.http.settings import Settings
 APP_NAME = "recsys"
 # The app itself sheds what is too much, in its own words; Ray must let it through to be told.
 ONGOING_PER_SLOT = 4
+# Beside the grace time of the replicas: what Ray takes for the rest.
+STOP_SECONDS = 20
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 Say = Callable[[str], None]
 
@@ -79,11 +85,14 @@ def run_on_ray(
     )
     # After ray.init, which sets handlers of its own.
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda received, frame: signals.put(received))
+    signal.signal(signal.SIGHUP, lambda received, frame: signals.put(received))
+    for number in STOPPING:
+        signal.signal(number, lambda received, frame: sys.exit())  # of a start that may take for ever
     try:
         ray_serve.start(http_options=HTTPOptions(host=host, port=port))
         _deploy(settings, n_replicas, model)
+        for number in STOPPING:
+            signal.signal(number, lambda received, frame: signals.put(received))
         say(f"Serving {settings.bundle} on http://{host}:{port}: version {model.version}, under Ray Serve.")
         while (received := signals.get()) == signal.SIGHUP:
             try:
@@ -93,9 +102,28 @@ def run_on_ray(
             except ServeError as error:
                 say(f"Not reloaded, nothing was changed: {error}")
         say(f"Stopping ({signal.Signals(received).name}).")
+    except SystemExit:
+        say("Stopping before it has quite begun.")
     finally:
+        _stop(settings.grace_seconds + STOP_SECONDS, say)
+
+
+def _stop(seconds: float, say: Say) -> None:
+    """Stop what was started here, within these seconds.
+
+    Ray waits for its own processes for ever, dead ones too: those of a service manager that signals them all.
+    """
+
+    def stop() -> None:
         ray_serve.shutdown()  # type: ignore[no-untyped-call]
         ray.shutdown()
+
+    stopping = threading.Thread(target=stop, daemon=True)
+    stopping.start()
+    stopping.join(seconds)
+    if stopping.is_alive():
+        say(f"Ray has not stopped within {seconds:g} s, and is left to end with this process.")
+        os._exit(0)  # the interpreter's own end would wait for it, too
 
 
 def _checked(settings: Settings) -> Model:

@@ -21,15 +21,15 @@ from .conftest import Service, running, wait_until
 pytest.importorskip("ray", reason="needs the extra `ray`")
 
 
-def replicas(log_folder: Path) -> list[int]:
-    """Process ids of the replicas of the cluster whose processes carry our mark."""
+def replicas(log_folder: Path, title: bytes = b"ray::ServeReplica") -> list[int]:
+    """Process ids of the replicas, or others, of the cluster whose processes carry our mark."""
     found = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             try:
-                title = (process / "cmdline").read_bytes()
+                command = (process / "cmdline").read_bytes()
                 mark = f"RECSYS_TEST_MARK={log_folder}".encode()
-                if title.startswith(b"ray::ServeReplica") and mark in (process / "environ").read_bytes():
+                if title in command.split(b"\0")[0] and mark in (process / "environ").read_bytes():
                     found.append(int(process.name))
             except OSError:
                 continue
@@ -117,3 +117,12 @@ def test_a_bad_bundle_and_a_killed_replica(cluster: Cluster) -> None:
     wait_until(replaced)
     wait_until(lambda: cluster.client.get("/health/ready").status_code == 200)
     assert cluster.answers_from(DOT)
+
+
+@pytest.mark.slow
+def test_it_stops_though_ray_is_dead(cluster: Cluster) -> None:
+    """As when a service manager signals every process of the service."""
+    (raylet,) = replicas(cluster.folder, b"/raylet")
+    os.kill(raylet, signal.SIGTERM)
+    cluster.service.signal(signal.SIGTERM)
+    assert cluster.service.wait() == 0

@@ -1,12 +1,20 @@
-"""Ten lines that answer from a bundle with numpy and onnxruntime alone: recommend.py BUNDLE USER_INDEX."""
+"""Answers from a bundle with numpy and onnxruntime alone: recommend.py BUNDLE USER_INDEX."""
 
+import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
-bundle, user_index = sys.argv[1], int(sys.argv[2])
-session = ort.InferenceSession(f"{bundle}/recommend.onnx", providers=["CPUExecutionProvider"])
+try:
+    bundle, user_index = Path(sys.argv[1]), int(sys.argv[2])
+    n_users = json.loads((bundle / "manifest.json").read_bytes())["model"]["n_users"]
+except (IndexError, ValueError, OSError) as error:
+    sys.exit(f"Usage: recommend.py BUNDLE USER_INDEX ({error})")
+if not 0 <= user_index <= n_users:
+    sys.exit(f"The user index must lie in 0 to {n_users}, got {user_index}.")
+session = ort.InferenceSession(bundle / "recommend.onnx", providers=["CPUExecutionProvider"])
 feeds = {"user_index": np.array([user_index]), "exclude_item_indices": np.zeros((1, 1), np.int64)}
 indices, scores = session.run(["top_item_indices", "top_scores"], feeds)
 for index, score in zip(indices[0, :10], scores[0, :10], strict=True):

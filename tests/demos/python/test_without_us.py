@@ -1,16 +1,19 @@
-"""The ten-line scripts, in an environment that holds numpy and onnxruntime, and nothing else."""
+"""The short scripts, in an environment that holds numpy and onnxruntime, and nothing else."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+import sys
 import venv
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
+import runtimes_table
 from runtimes_table import BUNDLES
 
 from serve.recommender import Recommender
@@ -69,6 +72,40 @@ def test_recommends_by_id(bare_python, name) -> None:
     assert [row.split("\t")[2] for row in rows] == [served.items.label(i) for i in wanted.item_indices]
 
 
-def test_the_script_is_ten_lines() -> None:
-    lines = (DEMOS / "recommend.py").read_text(encoding="utf-8").splitlines()
-    assert len([line for line in lines[1:] if line]) <= 10
+@pytest.mark.parametrize(
+    ("script", "model", "argument", "said"),
+    [
+        ("recommend.py", "dot", "31", "The user index must lie in 0 to 30, got 31."),
+        ("recommend.py", "dot", "-1", "The user index must lie in 0 to 30, got -1."),
+        ("recommend.py", "dot", str(2**80), f"The user index must lie in 0 to 30, got {2**80}."),
+        ("recommend.py", "dot", "ten", "Usage: recommend.py BUNDLE USER_INDEX (invalid literal .*'ten')"),
+        ("recommend.py", "dot", None, "Usage: recommend.py BUNDLE USER_INDEX .*"),
+        ("recommend.py", None, "3", "Usage: .*nothing/manifest.json')"),
+        ("recommend_by_id.py", "dot", "ten", "The user id must be an integer (int64), got 'ten'."),
+        ("recommend_by_id.py", "dot", str(2**80), f"The user id must be an integer (int64), got '{2**80}'."),
+        ("recommend_by_id.py", "dot", None, "Usage: recommend_by_id.py BUNDLE USER_ID"),
+        ("recommend_by_id.py", None, "3", ".*nothing/recommend_by_id.onnx is missing: .*--raw-ids."),
+    ],
+)
+def test_what_was_wrong_is_told_in_one_line(tmp_path, script, model, argument, said) -> None:
+    bundle = BUNDLES[model] if model else tmp_path / "nothing"
+    line = [sys.executable, DEMOS / script, bundle, *([argument] if argument else [])]
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    pattern = re.escape(said).replace(r"\.\*", ".*")
+    assert re.fullmatch(pattern + r"\n", ended.stderr), ended.stderr
+
+
+def test_somebody_unknown_is_told_whose_list_it_is() -> None:
+    line = [sys.executable, DEMOS / "recommend_by_id.py", BUNDLES["dot"], "7"]
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0
+    assert "User 7 is not in this bundle" in ended.stderr
+    assert len(ended.stdout.splitlines()) == 50
+
+
+def test_the_script_is_short_and_the_page_shows_it_whole() -> None:
+    script = (DEMOS / "recommend.py").read_text(encoding="utf-8")
+    assert len([line for line in script.splitlines() if line]) <= 20
+    assert f"```python\n{script}```" in runtimes_table.PAGE.read_text(encoding="utf-8")

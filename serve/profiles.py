@@ -128,7 +128,7 @@ class Profiles:
         return int(distances.argmin()) if n_answers else None
 
     def recommend(
-        self, profile: int | None, top_k: int = 10, *, exclude_item_indices: Sequence[int] = ()
+        self, profile: int | None, top_k: int | None = None, *, exclude_item_indices: Sequence[int] = ()
     ) -> Ranking:
         """The list of a profile, or with None of the average user.
 
@@ -136,7 +136,7 @@ class Profiles:
 
         Args:
             profile: A place in `profiles`, or None.
-            top_k: Length of the list.
+            top_k: Length of the list; None: ten, or all that the bundle ranks.
             exclude_item_indices: Items to leave out, such as those that were rated in the answers.
 
         Raises:
@@ -146,7 +146,7 @@ class Profiles:
 
         if profile is not None and not 0 <= profile < len(self.profiles):
             raise RequestError(f"there are profiles 0 to {len(self.profiles) - 1}, got {profile!r}")
-        top_k = requests.top_k(top_k, self.recommender.largest_k("recommend"))
+        top_k = self.recommender.list_length(top_k, "recommend")
         user_index = 0 if profile is None else self.profiles[profile].user_index
         exclude = np.array([exclude_item_indices], np.int64)
         tops, scores = self.recommender.recommend_indices(np.array([user_index]), exclude)

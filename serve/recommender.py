@@ -150,12 +150,28 @@ class Recommender:
         Raises:
             UnsupportedError: the bundle has no such graph.
         """
-        return self._ranked(graph)
+        if graph not in self.manifest.graphs:
+            raise UnsupportedError(
+                f"this bundle has no {graph} graph (its model is {self.manifest.model.kind}; it has "
+                f"{', '.join(sorted(self.manifest.graphs))})"
+            )
+        largest = self.manifest.graphs[graph].top_k
+        assert largest is not None  # open_bundle checked
+        return largest
+
+    def list_length(self, top_k: int | None, graph: str) -> int:
+        """How many items to list where `top_k` are asked for; None: ten, or all where there are fewer.
+
+        Raises:
+            RequestError: it is no integer from 1 to what the graph gives.
+            UnsupportedError: the bundle has no such graph.
+        """
+        return requests.top_k(top_k, self.largest_k(graph), self.manifest.model.n_items)
 
     def recommend(
         self,
         user_ids: Any,
-        top_k: int = 10,
+        top_k: int | None = None,
         *,
         exclude_seen: bool = True,
         exclude_item_ids: Sequence[Any] | None = None,
@@ -165,7 +181,8 @@ class Recommender:
 
         Args:
             user_ids: One id, or [B] of them.
-            top_k: Length of the list, at most what the bundle ranks (100 by default).
+            top_k: Length of the list, at most what the bundle ranks (100 by default); None: ten, or all that
+                the bundle ranks.
             exclude_seen: Leave out what the user has rated.
             exclude_item_ids: More to leave out: a list of ids, or for many users a list of lists. An id that
                 is not in the tables is left out anyway.
@@ -176,7 +193,7 @@ class Recommender:
             UnknownIdError: a user is not in the tables, and `unknown` is "error".
         """
         one = requests.is_one(user_ids)
-        top_k = requests.top_k(top_k, self._ranked("recommend"))
+        top_k = self.list_length(top_k, "recommend")
         user_index = self._lookup(self.users, user_ids, one, unknown)
         exclude = None
         if exclude_item_ids is not None:
@@ -210,13 +227,13 @@ class Recommender:
         return self._recommend(user_index, exclude)
 
     def recommend_many(
-        self, user_index: np.ndarray, top_k: int, *, exclude_seen: bool = True, each: Each = map
+        self, user_index: np.ndarray, top_k: int | None, *, exclude_seen: bool = True, each: Each = map
     ) -> tuple[np.ndarray, np.ndarray]:
         """The best items of any number of users; what they have seen takes little memory.
 
         Args:
             user_index: int64 [B], from 0 to n_users.
-            top_k: Length of the list.
+            top_k: Length of the list; None: ten, or all that the bundle ranks.
             exclude_seen: Leave out what each has rated.
             each: Does the runs of the graph: `map`, or an executor's, which does several at a time.
 
@@ -226,7 +243,7 @@ class Recommender:
         Raises:
             RequestError: wrong types, shapes or ranges.
         """
-        top_k = requests.top_k(top_k, self._ranked("recommend"))
+        top_k = self.list_length(top_k, "recommend")
         user_index = requests.indices("user_index", user_index, 1, self.manifest.model.n_users)
         return self._best(user_index, top_k, exclude_seen, None, each)
 
@@ -280,12 +297,14 @@ class Recommender:
         _do(each(score, range(0, len(user_index), step)))
         return scores
 
-    def similar_items(self, item_ids: Any, top_k: int = 10, *, unknown: Unknown = "error") -> Ranking:
+    def similar_items(
+        self, item_ids: Any, top_k: int | None = None, *, unknown: Unknown = "error"
+    ) -> Ranking:
         """The items most like an item, by the cosine of their factors; the item itself is left out.
 
         Args:
             item_ids: One id, or [B] of them.
-            top_k: Length of the list.
+            top_k: Length of the list; None: ten, or all that the bundle ranks.
             unknown: What an item that is not in the tables gets: an error, or the average item's neighbours.
 
         Raises:
@@ -294,26 +313,26 @@ class Recommender:
             UnsupportedError: the bundle has no such graph.
         """
         one = requests.is_one(item_ids)
-        top_k = requests.top_k(top_k, self._ranked("similar_items"))
+        top_k = self.list_length(top_k, "similar_items")
         item_index = self._lookup(self.items.ids, item_ids, one, unknown)
         top, scores = self._run_ranking("similar_items", {"item_index": item_index})
         return self._ranking(one, item_index > 0, top[:, :top_k], scores[:, :top_k])
 
-    def fold_in(self, item_ids: Any, ratings: Any, top_k: int = 10) -> Ranking:
+    def fold_in(self, item_ids: Any, ratings: Any, top_k: int | None = None) -> Ranking:
         """Recommendations for somebody new, from a few ratings; rated items are left out.
 
         Args:
             item_ids: The rated items of one person; of many, a list of lists. May be empty: that gives the
                 average user's list.
             ratings: As many ratings, in the same form, on the scale of the data.
-            top_k: Length of the list.
+            top_k: Length of the list; None: ten, or all that the bundle ranks.
 
         Raises:
             RequestError: wrong types, lengths that differ, ratings off the scale, an item rated twice.
             UnknownIdError: an item is not in the tables.
             UnsupportedError: the bundle has no such graph (an MLP has no closed form).
         """
-        top_k = requests.top_k(top_k, self._ranked("fold_in"))
+        top_k = self.list_length(top_k, "fold_in")
         one = requests.is_one(item_ids) or not len(item_ids) or requests.is_one(item_ids[0])
         n = None if one else len(item_ids)
         item_rows = requests.lists("item_ids", item_ids, n)
@@ -402,22 +421,12 @@ class Recommender:
         if n_rows <= step and n_rows:
             top, scores = run(session, feeds)[:2]
             return top, scores
-        k = self._ranked(graph)
+        k = self.largest_k(graph)
         top, scores = np.empty((n_rows, k), np.int64), np.empty((n_rows, k), np.float32)
         for start in range(0, n_rows, step):
             part = slice(start, start + step)
             top[part], scores[part] = run(session, {name: array[part] for name, array in feeds.items()})[:2]
         return top, scores
-
-    def _ranked(self, graph: str) -> int:
-        if graph not in self.manifest.graphs:
-            raise UnsupportedError(
-                f"this bundle has no {graph} graph (its model is {self.manifest.model.kind}; it has "
-                f"{', '.join(sorted(self.manifest.graphs))})"
-            )
-        largest = self.manifest.graphs[graph].top_k
-        assert largest is not None  # open_bundle checked
-        return largest
 
     def _session(self, graph: str) -> InferenceSession:
         return self._part(graph, lambda: self._open_session(graph))

@@ -11,6 +11,8 @@ import numpy as np
 
 from serve.errors import RequestError
 
+DEFAULT_TOP_K = 10
+
 
 def is_one(value: Any) -> bool:
     """Whether a request is for one id rather than for a list of them. Sets and dicts are no lists."""
@@ -21,19 +23,19 @@ def is_one(value: Any) -> bool:
     return not hasattr(value, "__len__")
 
 
-def top_k(value: Any, largest: int) -> int:
-    """The length of a list: an int from 1 to what the graph ranks.
+def top_k(value: Any, largest: int, n_items: int) -> int:
+    """The length of a list: an int from 1 to what the graph ranks; None: ten, or all where there are fewer.
 
     Raises:
         RequestError: it is something else.
     """
+    if value is None:
+        return min(DEFAULT_TOP_K, largest)
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise RequestError(f"top_k must be an integer, got {value!r}")
     if not 1 <= value <= largest:
-        raise RequestError(
-            f"top_k must lie in 1 to {largest}, what this bundle ranks, got {value}. Export with a larger "
-            f"--top-k for more."
-        )
+        advice = "Export with a larger --top-k for more." if largest < n_items else "It has no more items."
+        raise RequestError(f"top_k must lie in 1 to {largest}, what this bundle ranks, got {value}. {advice}")
     return int(value)
 
 

@@ -8,7 +8,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from serve import requests
 from serve.batch.answer import Answer, UnknownIds, unknown_ids, without
 from serve.batch.id_column import check_id_column, read_ids
 from serve.batch.source import Rows
@@ -22,7 +21,7 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
     gets one row with nulls.
     """
 
-    top_k: int = 10
+    top_k: int | None = None
     exclude_seen: bool = True
     explode: bool = False
     unknown: UnknownIds = "average"
@@ -35,7 +34,7 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
             RequestError: the bundle does not rank so many items.
         """
         check_id_column(source, given, recommender.users, is_text)
-        requests.top_k(self.top_k, recommender.largest_k("recommend"))
+        recommender.list_length(self.top_k, "recommend")
         return self._columns(recommender)
 
     def _columns(self, recommender: Recommender) -> pa.Schema:

@@ -48,7 +48,9 @@ def _parse_rates(
 @top_k_option
 @device_option
 @json_option
-def fold_in(bundle: Path, rates: list[tuple[str, float]], top_k: int, device: str, as_json: bool) -> None:
+def fold_in(
+    bundle: Path, rates: list[tuple[str, float]], top_k: int | None, device: str, as_json: bool
+) -> None:
     """Recommend to somebody who is not in BUNDLE, from a few ratings; nothing is trained.
 
     \b

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 top_k_option = click.option(
-    "-k", "--top-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many items to list."
+    "-k",
+    "--top-k",
+    type=click.IntRange(min=1),
+    help="How many items to list. [default: 10, or all that BUNDLE ranks]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
 device_option = click.option(

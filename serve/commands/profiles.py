@@ -75,7 +75,7 @@ def profiles(
     bundle: Path,
     answers: list[tuple[str, Answer]],
     profile: int | None,
-    top_k: int,
+    top_k: int | None,
     device: str,
     as_json: bool,
 ) -> None:

@@ -48,7 +48,7 @@ def recommend(
     user_id: str | None,
     input: str | None,
     all_users: bool,
-    top_k: int,
+    top_k: int | None,
     include_seen: bool,
     explode: bool,
     unknown: Any,
@@ -106,7 +106,13 @@ def _check_for_one(ctx: click.Context, output: Path | None) -> None:
 
 
 def _recommend_to_one(
-    bundle: Path, user_id: str, top_k: int, include_seen: bool, unknown: Any, device: Any, as_json: bool
+    bundle: Path,
+    user_id: str,
+    top_k: int | None,
+    include_seen: bool,
+    unknown: Any,
+    device: Any,
+    as_json: bool,
 ) -> None:
     from serve.recommender import Recommender
 

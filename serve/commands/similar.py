@@ -26,7 +26,7 @@ from serve.commands.options import (
 @device_option
 @json_option
 def similar(
-    bundle: Path, item_id: str | None, item: str | None, top_k: int, device: str, as_json: bool
+    bundle: Path, item_id: str | None, item: str | None, top_k: int | None, device: str, as_json: bool
 ) -> None:
     """Find the items most like an item of BUNDLE: those whose factors point the same way.
 

@@ -13,7 +13,6 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
-from serve import requests
 from serve.errors import UnknownIdError
 from serve.http import bodies
 from serve.http.batcher import Ask
@@ -91,7 +90,7 @@ async def recommend(request: Request, body: bodies.RecommendRequest) -> Response
         raise UnknownIdError(f"user_id {body.user_id!r} is not in this bundle ({n} are).")
     ask = Ask(
         user_index,
-        requests.top_k(body.top_k, recommender.largest_k("recommend")),
+        recommender.list_length(body.top_k, "recommend"),
         body.exclude_seen,
         recommender.items.ids.lookup(body.exclude_item_ids) if body.exclude_item_ids else None,
     )

@@ -15,14 +15,18 @@ import onnxruntime as ort
 import pyarrow.parquet as pq
 import pytest
 import tiny_runs
+from click.testing import CliRunner
 
 from export import bundle as bundle_module
 from export.bundle import export_run
 from export.errors import ParityError
 from export.tables import TABLES_NAME
+from recsys.cli import cli
 from serve.bundle import open_bundle
-from serve.errors import OutputError
+from serve.errors import OutputError, RequestError
 from serve.manifest import Check, Parity
+from serve.profiles import Profiles
+from serve.recommender import Recommender
 
 GRAPHS = {"dot": 4, "dot-bias": 4, "dot-bias-string-ids": 4, "mlp": 3}
 
@@ -46,6 +50,27 @@ def test_a_bundle_holds_what_the_design_says(tiny_bundle, name) -> None:
         held = {tensor.name for tensor in model.graph.initializer}
         listed = {table.name for table in manifest.tables if graph.file[:-5] in table.graphs}
         assert listed <= held
+
+
+def test_a_list_is_no_longer_than_the_bundle_ranks(tiny_run, tmp_path) -> None:
+    """By default; a length that was asked for is refused, with the way to more."""
+    export_run(tiny_run("dot-bias"), tmp_path / "short", top_k=3)
+    recommender = Recommender.load(tmp_path / "short", "cpu")
+    ids, several = recommender.users.ids(np.arange(1, 4)), recommender.items.ids.ids(np.arange(1, 3))
+    profiles = Profiles.of(recommender)
+    for answer in (
+        lambda top_k: recommender.recommend(ids, top_k),
+        lambda top_k: recommender.similar_items(several, top_k),
+        lambda top_k: recommender.fold_in(several, [5.0, 1.0], top_k),
+        lambda top_k: profiles.recommend(0, top_k),
+    ):
+        assert answer(None).scores.shape[-1] == 3
+        with pytest.raises(RequestError, match=r"got 4\. Export with a larger --top-k"):
+            answer(4)
+    result = CliRunner().invoke(cli, ["similar", str(tmp_path / "short"), "--item-id", "1001"])
+    assert len(result.output.splitlines()) == 4
+    command = ["recommend", str(tmp_path / "short"), "--all-users", "--output", str(tmp_path / "lists")]
+    assert CliRunner().invoke(cli, command).exit_code == 0
 
 
 def test_ids_and_seen_items_are_in_index_order(tiny_bundle) -> None:

@@ -326,10 +326,15 @@ def test_fold_in_of_nobody_and_of_many(served: Recommender) -> None:
         equal(many, served.fold_in(items, ratings, 5), row)
 
 
+def test_ten_are_listed_unless_said_otherwise(served: Recommender) -> None:
+    user, item = all_users(served)[0], served.items[1].item_id
+    assert len(served.recommend(user).scores) == len(served.similar_items(item).scores) == 10
+
+
 # What is refused
 
 
-@pytest.mark.parametrize("top_k", [0, -1, 51, 10**9, 2.0, "5", None, True])
+@pytest.mark.parametrize("top_k", [0, -1, 51, 10**9, 2.0, "5", True])
 def test_a_list_of_impossible_length(served: Recommender, top_k: Any) -> None:
     with pytest.raises(RequestError, match="top_k must"):
         served.recommend(all_users(served)[0], top_k)

@@ -107,7 +107,7 @@ def test_fold_in(recsys: Run) -> None:
         (("recommend", BUNDLE, "--user-id", "ten"), 2, "must be an integer (int64), got 'ten'"),
         (("recommend", BUNDLE), 2, "Take one of --user-id, --input and --all-users"),
         (("recommend", BUNDLE, "--user-id", "10", "-k", "0"), 2, "not in the range x>=1"),
-        (("recommend", BUNDLE, "--user-id", "10", "-k", "51"), 2, "top_k must lie in 1 to 50"),
+        (("recommend", BUNDLE, "--user-id", "10", "-k", "51"), 2, "got 51. It has no more items."),
         (("recommend", "nowhere", "--user-id", "10"), 1, "nowhere is not a bundle"),
         (("recommend", BUNDLE, "--user-id", "10", "--device", "tpu"), 2, "'tpu' is not one of"),
         (("similar", BUNDLE), 2, "either --item-id or --item"),

@@ -173,8 +173,11 @@ class IdIndex:
             ids: [n], a list, a numpy or Arrow array, or a pandas column.
 
         Raises:
-            RequestError: an id is of the wrong type, or missing; the message carries the first one.
+            RequestError: an id is of the wrong type, or missing; the message carries the first one. Or the
+                array has more axes.
         """
+        if getattr(ids, "ndim", 1) != 1:
+            raise RequestError(f"{self.name}s must be one list, got an array of shape {ids.shape}")
         return self._finder().many(self._strings(ids) if self.is_string else self._int64(ids))
 
     def ids(self, index: np.ndarray) -> np.ndarray:

@@ -340,6 +340,18 @@ def test_a_list_of_impossible_length(served: Recommender, top_k: Any) -> None:
         served.recommend(all_users(served)[0], top_k)
 
 
+def test_tables_of_ids_are_refused(served: Recommender) -> None:
+    users, items = all_users(served)[:4].reshape(2, 2), served.items.ids.ids(np.array([[1, 2], [3, 4]]))
+    for ask in (
+        lambda: served.recommend(users),
+        lambda: served.recommend(users[0, 0], exclude_item_ids=items),
+        lambda: served.score(users, items),
+        lambda: served.similar_items(items),
+    ):
+        with pytest.raises(RequestError, match=r"must be one list, got an array of shape \(2, 2\)"):
+            ask()
+
+
 @pytest.mark.parametrize("wrong", [1.5, None, True, b"a", [[10]], {"a": 1}], ids=repr)
 def test_ids_that_are_none(served: Recommender, wrong: Any) -> None:
     for ask in (

@@ -11,9 +11,10 @@ if (!bundle) {
   console.error('Usage: node conformance.mjs BUNDLE [--json]')
   process.exit(2)
 }
-const golden = JSON.parse(await readFile(join(bundle, 'conformance.json'), 'utf8'))
+const read = async (name) => JSON.parse(await readFile(join(bundle, name), 'utf8'))
+const [manifest, golden] = [await read('manifest.json'), await read('conformance.json')]
 const verdicts = []
-for (const graph of Object.keys(golden.graphs).sort()) {
+for (const graph of Object.keys(manifest.graphs).sort()) {
   verdicts.push(
     await check(ort, golden, graph, (name) => ort.InferenceSession.create(join(bundle, `${name}.onnx`))),
   )
@@ -22,8 +23,11 @@ if (options.includes('--json')) {
   console.log(JSON.stringify(verdicts))
 } else {
   for (const { graph, n_cases, largest_error, unsupported, problem } of verdicts) {
-    const equal = `equal, ${n_cases} cases within ${largest_error?.toExponential(1)}`
+    const equal = n_cases
+      ? `equal, ${n_cases} cases within ${largest_error?.toExponential(1)}`
+      : 'not compared: the bundle has no golden rows for it'
     console.log(`${graph}: ${unsupported ? `not supported: ${unsupported}` : (problem ?? equal)}`)
   }
 }
+if (verdicts.every(({ n_cases, unsupported }) => unsupported || !n_cases)) throw new Error('nothing was compared.')
 process.exitCode = verdicts.some(({ problem }) => problem) ? 1 : 0

@@ -10,9 +10,10 @@ const TAIL = -1e29 // below every score: the tail of a list that ran out of item
  * @param golden the parsed conformance.json
  * @param graph the graph's name
  * @param open async (graph) => session; an error means that this runtime can't run the graph
- * @returns {graph, n_cases, largest_error, unsupported, problem}; null for what does not apply */
+ * @returns {graph, n_cases, largest_error, unsupported, problem}; null for what does not apply, 0 cases where
+ *   the bundle has no golden rows for it */
 export async function check(ort, golden, graph, open) {
-  const cases = golden.graphs[graph]
+  const cases = golden.graphs[graph] ?? []
   const verdict = { graph, n_cases: cases.length, largest_error: null, unsupported: null, problem: null }
   let session
   try {
@@ -35,7 +36,7 @@ export async function check(ort, golden, graph, open) {
       })
     }
   }
-  return { ...verdict, largest_error: largest }
+  return { ...verdict, largest_error: cases.length ? largest : null }
 }
 
 /** A tensor of the runtime from an array as conformance.json has it. */

@@ -27,8 +27,9 @@ class Verdict:
 
     graph: str
     n_cases: int
+    """0: the bundle has none for it."""
     largest_error: float
-    """Largest difference of a float output from the golden one; nan where nothing ran."""
+    """Largest difference of a float output from the golden one; nan where nothing was compared."""
     unsupported: str | None = None
     """Why the runtime can't run the graph."""
     problem: str | None = None
@@ -42,13 +43,13 @@ def check(bundle: Bundle, graph: str, open_graph: Open) -> Verdict:
         BundleError: the bundle has no golden rows.
     """
     golden = read_golden(bundle.file(CONFORMANCE_NAME))
-    cases = golden.graphs[graph]
+    cases = golden.graphs.get(graph, [])
     outputs = [tensor.name for tensor in bundle.manifest.graphs[graph].outputs]
     try:
         run = open_graph(bundle.file(bundle.manifest.graphs[graph].file), outputs)
     except UnsupportedError as error:
         return Verdict(graph, len(cases), float("nan"), unsupported=str(error))
-    largest = 0.0
+    largest = 0.0 if cases else float("nan")
     for case in cases:
         found = run({name: value.array() for name, value in case.inputs.items()})
         right = {name: value.array() for name, value in case.outputs.items()}
@@ -76,11 +77,15 @@ def main(bundle: Path, runtime: str) -> None:
     for verdict in verdicts:
         if verdict.unsupported:
             told = f"not supported: {verdict.unsupported}"
+        elif not verdict.n_cases:
+            told = "not compared: the bundle has no golden rows for it"
         else:
             told = verdict.problem or f"equal, {verdict.n_cases} cases within {verdict.largest_error:.1e}"
         click.echo(f"{verdict.graph}: {told}")
     if any(verdict.problem for verdict in verdicts):
         raise click.exceptions.Exit(1)
+    if all(verdict.unsupported or not verdict.n_cases for verdict in verdicts):
+        raise click.ClickException("nothing was compared.")
 
 
 if __name__ == "__main__":

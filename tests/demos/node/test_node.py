@@ -76,6 +76,20 @@ def test_a_wrong_answer_is_noticed(tmp_path, graph, name, spoil) -> None:
     assert set(problems.values()) == {None}
 
 
+def test_a_graph_without_golden_rows_is_named(tmp_path) -> None:
+    copy = Path(shutil.copytree(BUNDLES["dot"], tmp_path / "bundle"))
+    golden = json.loads((copy / "conformance.json").read_text())
+    del golden["graphs"]["score"]
+    (copy / "conformance.json").write_text(json.dumps(golden))
+    done = node("conformance.mjs", copy)
+    assert done.returncode == 0, done.stderr
+    assert "score: not compared: the bundle has no golden rows for it\n" in done.stdout
+    assert "recommend: equal, 2 cases" in done.stdout
+    (copy / "conformance.json").write_text(json.dumps({**golden, "graphs": {}}))
+    done = node("conformance.mjs", copy)
+    assert (done.returncode, done.stderr) == (1, "Error: nothing was compared.\n")
+
+
 @pytest.mark.parametrize("model", BUNDLES)
 def test_the_script_recommends_what_the_recommender_does(model) -> None:
     served = Recommender.load(BUNDLES[model], "cpu")

@@ -91,6 +91,24 @@ def test_the_command_tells_and_exits_with_1_where_an_answer_is_wrong(tmp_path) -
     assert "score: score is" in wrong.stdout
 
 
+def test_a_graph_without_golden_rows_is_named(tmp_path) -> None:
+    bundle = Path(shutil.copytree(BUNDLES["mlp"], tmp_path / "bundle"))
+    golden = msgspec.json.decode((bundle / "conformance.json").read_bytes())
+    del golden["graphs"]["score"]
+    data = msgspec.json.encode(golden)
+    (bundle / "conformance.json").write_bytes(data)
+    forge(bundle, data)
+    done = command(bundle)
+    assert done.returncode == 0, done.stderr
+    assert "score: not compared: the bundle has no golden rows for it\n" in done.stdout
+    assert "recommend: equal, 2 cases" in done.stdout
+    data = msgspec.json.encode({**golden, "graphs": {}})
+    (bundle / "conformance.json").write_bytes(data)
+    forge(bundle, data)
+    done = command(bundle)
+    assert (done.returncode, done.stderr) == (1, "Error: nothing was compared.\n")
+
+
 def forge(bundle: Path, data: bytes) -> None:
     """Have the manifest list these bytes of `conformance.json`."""
     import hashlib

@@ -46,6 +46,7 @@ def _sections(manifest: Manifest) -> list[str]:
 
     model, data = manifest.model, manifest.data
     score_range = "unbounded" if model.score_range is None else "{:g} to {:g}".format(*model.score_range)
+    added = [f"{len(addition.item_ids):,} of them, from {addition.data}" for addition in manifest.additions]
     sections = [
         _pairs(
             "Model",
@@ -53,6 +54,7 @@ def _sections(manifest: Manifest) -> list[str]:
                 "kind": model.kind,
                 "users": f"{model.n_users:,}",
                 "items": f"{model.n_items:,}",
+                "added later": "; ".join(added) or None,
                 "factors": model.n_factors,
                 "scores": score_range,
                 **model.config,

@@ -195,6 +195,21 @@ def test_inspect_of_a_fold_in_that_nobody_could_judge(recsys: Run, copy: Path) -
     assert "unknown (0 users)" in out
 
 
+def test_inspect_tells_which_items_were_added_later(recsys: Run, copy: Path, edit_manifest: Any) -> None:
+    assert "added later" not in recsys("inspect", str(copy))[1]
+    of_base: dict[str, Any] = {"base_version": "0" * 64, "data_sha256": "0" * 64, "left_out_rmse": None}
+    counts = {"n_unknown_users": 0, "n_items_left_out": 0, "n_known_items": 0, "regularization": 1.0}
+    added = [
+        {**of_base, **counts, "data": name, "item_ids": ids, "n_item_ratings": [3] * len(ids)}
+        for name, ids in (("spring.csv", [1048, 1049]), ("summer.csv", [1050]))
+    ]
+    edit_manifest(lambda manifest: manifest.update(additions=added))
+    code, out, _ = recsys("inspect", str(copy))
+    assert code == 0
+    line = next(line for line in out.splitlines() if "added later" in line)
+    assert line.endswith("  2 of them, from spring.csv; 1 of them, from summer.csv")
+
+
 def test_inspect_refuses_a_damaged_bundle(recsys: Run, copy: Path) -> None:
     with (copy / "score.onnx").open("ab") as file:
         file.write(b"\0")

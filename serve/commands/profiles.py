@@ -161,7 +161,8 @@ def _print_profiles(shown: dict[str, Any]) -> None:
     click.echo("Profiles, each with what it likes better than the average user does")
     for profile in shown["profiles"]:
         genres = ", ".join(profile["genres"])
-        about = f"{profile['n_users']:,} users" + (f"; {printable(genres)}" if genres else "")
+        about = "1 user" if profile["n_users"] == 1 else f"{profile['n_users']:,} users"
+        about += f"; {printable(genres)}" if genres else ""
         click.echo(f"\n{profile['profile']:>3}  {about}")
         for favourite in profile["favourites"][:N_SHOWN]:
             click.echo(f"     {favourite['lift']:+.2f}  {label(favourite)}")

@@ -146,7 +146,9 @@ def _answered(showcase: Showcase, profiles: Profiles, answers: dict[int, Answer]
     about = element(
         "div",
         element("p", element("strong", f"Nearest of {len(profiles.profiles)} profiles: number {place + 1}")),
-        element("p", f"{profile.n_users:,} users are like it. More than the average they like {likes}."),
+        element(
+            "p", f"It stands for a group of {profile.n_users:,}. More than the average they like {likes}."
+        ),
         element("p", f"Their genres: {', '.join(profile.genres)}.") if profile.genres else None,
         class_="notice info",
         role="status",

@@ -379,16 +379,17 @@ class Recommender:
             both = seen if exclude is None else np.concatenate([seen, exclude], axis=1)
             top, scores = self._recommend(user_index, both)
             return top[:, :top_k], scores[:, :top_k]
-        rated = self.seen.of_users(user_index) if exclude_seen else ItemLists.empty(len(user_index))
+        users, place = np.unique(user_index, return_inverse=True)
+        rated = self.seen.of_users(users) if exclude_seen else ItemLists.empty(len(users))
         # Users with lists of like length together: padded to the longest, the lists of a few would cost as
         # much as all the scores.
-        order = np.argsort(rated.lengths, kind="stable")
+        order = np.argsort(rated.lengths[place], kind="stable")
         top = np.empty((len(user_index), top_k), np.int64)
         scores = np.empty((len(user_index), top_k), np.float32)
 
         def rank(start: int) -> None:
             rows = order[start : start + ROWS_PER_RUN]
-            seen = rated.padded(rows)
+            seen = rated.padded(place[rows])
             both = seen if exclude is None else np.concatenate([seen, exclude[rows]], axis=1)
             best, values = self._recommend(user_index[rows], both)
             top[rows], scores[rows] = best[:, :top_k], values[:, :top_k]

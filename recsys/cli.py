@@ -7,10 +7,13 @@ commands start without torch. This is also the one place that turns exceptions i
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
+
+from recsys.terminal import printable
 
 
 class Entry(NamedTuple):
@@ -73,6 +76,15 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand; quietly to its end where the reader of its output (head, less) has left."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # caught here, since click would make an exit code of 1 of it
+            # What is still in the buffer goes nowhere, and does not fail when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands from the table above, importing none of them."""
         with formatter.section("Commands"):
@@ -124,10 +136,6 @@ def main(args: list[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader (head, less) has left: no error of ours, and nothing more to say to it.
-        sys.stderr.close()
-        sys.exit(0)
     except ModuleNotFoundError as error:
         if debug or (error.name or "") not in EXTRAS:
             raise
@@ -146,5 +154,5 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _fail(message: str, exit_code: int) -> None:
-    click.echo(f"Error: {message}", err=True)
+    click.echo(f"Error: {printable(message)}", err=True)
     sys.exit(exit_code)

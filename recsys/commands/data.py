@@ -54,10 +54,7 @@ def describe(source: str, as_json: bool, **options: Any) -> None:
     NAME_OR_PATH is a name as of `recsys data --help`; a CSV, TSV, Parquet or RecBole .inter file; or a
     folder or zip in MovieLens' or RecBole's layout.
     """
-    from recsys.commands.data_view import print_views, views_as_json
+    from recsys.commands.data_view import views_as_json, views_as_text
 
     interactions = load_from_options(source, **options)
-    if as_json:
-        click.echo(views_as_json(interactions))
-    else:
-        print_views(interactions)
+    click.echo(views_as_json(interactions) if as_json else views_as_text(interactions))

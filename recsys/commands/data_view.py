@@ -14,6 +14,7 @@ from rich.text import Text
 
 from recsys.data.describe import Summary, crosstab, rating_histogram, ratings_frame, summarize, with_titles
 from recsys.data.interactions import Interactions
+from recsys.terminal import printable
 
 FIRST_ROWS = 5
 TITLE_WIDTH = 10
@@ -42,8 +43,8 @@ def views_as_json(interactions: Interactions) -> str:
     return json.dumps(views, indent=2, ensure_ascii=False)
 
 
-def print_views(interactions: Interactions) -> None:
-    """Print them all, as wide as the terminal allows."""
+def views_as_text(interactions: Interactions) -> str:
+    """All of them, as wide as the terminal allows."""
     console = Console(highlight=False)
     titled = with_titles(interactions, FIRST_ROWS).drop(columns="timestamp", errors="ignore")
     views = {
@@ -55,9 +56,11 @@ def print_views(interactions: Interactions) -> None:
     }
     if len(interactions.items.columns) == 1:
         del views["With what is known of the items"]
-    for heading, view in views.items():
-        console.print(Text(f"\n{heading}", style="bold"))
-        console.print(view)
+    with console.capture() as captured:
+        for heading, view in views.items():
+            console.print(Text(f"\n{printable(heading)}", style="bold"))
+            console.print(view)
+    return captured.get().removesuffix("\n")
 
 
 def _summary(summary: Summary) -> Table:
@@ -74,7 +77,7 @@ def _summary(summary: Summary) -> Table:
         "terms": summary.licence,
     }
     for name, value in lines.items():
-        table.add_row(name, Text(value))
+        table.add_row(name, Text(printable(value)))
     return table
 
 
@@ -100,7 +103,7 @@ def _cell(name: str, value: Any) -> str:
         return ""
     if name == "timestamp":
         return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else printable(str(value))
 
 
 def _crosstab(interactions: Interactions, width: int) -> Table:
@@ -112,9 +115,10 @@ def _crosstab(interactions: Interactions, width: int) -> Table:
     table = Table()
     table.add_column("user_id", justify="right", no_wrap=True)
     for name in names:
-        table.add_column(Text(str(name)), justify="right", max_width=TITLE_WIDTH)
+        table.add_column(Text(printable(str(name))), justify="right", max_width=TITLE_WIDTH)
     for user_id, row in corner.iterrows():
-        table.add_row(Text(str(user_id)), *("" if pd.isna(rating) else f"{rating:g}" for rating in row))
+        shown = ("" if pd.isna(rating) else f"{rating:g}" for rating in row)
+        table.add_row(Text(printable(str(user_id))), *shown)
     return table
 
 

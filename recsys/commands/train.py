@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from recsys.commands.data_options import data_options, load_from_options
 from recsys.errors import ConfigError, PeerError
+from recsys.terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -208,7 +209,7 @@ def _described(start: Start) -> str:
     ):
         if n:
             lines.append(f"  {n:,} {what}: {', '.join(names)}{', …' if n > len(names) else ''}")
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def _resume(output: Path, options: dict[str, Any], machine: Machine, reporter: Reporter) -> Run:

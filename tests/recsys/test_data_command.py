@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +69,28 @@ def test_titles_that_look_like_markup_are_shown_as_they_are(tmp_path: Path) -> N
     done = CliRunner().invoke(cli, ["data", "describe", str(tmp_path)], catch_exceptions=False)
     assert "[REC] (2007)" in done.stdout
     assert "[red]7" in done.stdout
+
+
+def test_what_could_steer_a_terminal_does_not_reach_it(tmp_path: Path) -> None:
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating\n\x1b[31mann,1,3\nbob,1,4\n")
+    (tmp_path / "movies.csv").write_text(
+        "movieId,title,genres\n1,\x1b]0;title\x07Alien (1979),\x1b[1mHorror\n"
+    )
+    done = recsys("data", "describe", str(tmp_path))
+    assert "\ufffd[31mann" in done.stdout
+    assert "\x1b" not in done.stdout
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating\n\x1b[31mann,1,good\n")
+    done = recsys("data", "describe", str(tmp_path))
+    assert "line 2: \ufffd[31mann,1,good" in done.stderr
+
+
+def test_a_reader_that_has_left_is_no_error() -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "recsys", "data", "describe", "ml-latest-small"]
+    done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_refused_data_is_exit_code_2_without_a_traceback(tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from fixture_bundles import BUNDLES, FIXTURES
+
+from serve.recommender import Recommender
 
 
 @pytest.fixture(params=BUNDLES)
@@ -18,6 +21,17 @@ def bundle_path(request: pytest.FixtureRequest) -> Path:
     """Each of the small bundles in turn."""
     path: Path = FIXTURES / request.param
     return path
+
+
+@pytest.fixture
+def served(bundle_path: Path) -> Recommender:
+    """Each of them, answering."""
+    return Recommender.load(bundle_path, "cpu")
+
+
+def all_users(served: Recommender) -> np.ndarray:
+    """The ids of all users: int64 or object (str) [n_users]."""
+    return served.users.ids(np.arange(1, len(served.users) + 1))
 
 
 @pytest.fixture

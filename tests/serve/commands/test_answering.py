@@ -108,7 +108,7 @@ def test_fold_in(recsys: Run) -> None:
         (("recommend", BUNDLE), 2, "Take one of --user-id, --input and --all-users"),
         (("recommend", BUNDLE, "--user-id", "10", "-k", "0"), 2, "not in the range x>=1"),
         (("recommend", BUNDLE, "--user-id", "10", "-k", "51"), 2, "got 51. It has no more items."),
-        (("recommend", "nowhere", "--user-id", "10"), 1, "nowhere is not a bundle"),
+        (("recommend", "nowhere", "--user-id", "10"), 2, "Path 'nowhere' does not exist"),
         (("recommend", BUNDLE, "--user-id", "10", "--device", "tpu"), 2, "'tpu' is not one of"),
         (("similar", BUNDLE), 2, "either --item-id or --item"),
         (("similar", BUNDLE, "--item", "a", "--item-id", "1"), 2, "either --item-id or --item"),
@@ -123,7 +123,8 @@ def test_fold_in(recsys: Run) -> None:
         (("fold-in", BUNDLE, "--rate", "a=b=5"), 2, "no item has the title or id 'a=b'"),
         (("fold-in", BUNDLE, "--rate", "1003=5", "--rate", "1003=4"), 2, "rated more than once"),
         (("fold-in", MLP, "--rate", "1003=5"), 1, "no fold_in graph"),
-        (("inspect", "nowhere"), 1, "nowhere is not a bundle"),
+        (("inspect", "nowhere"), 2, "Path 'nowhere' does not exist"),
+        (("inspect", str(FIXTURES)), 1, "is not a bundle"),
     ],
 )
 def test_wrong_usage_says_so_in_a_line(

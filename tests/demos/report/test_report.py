@@ -148,6 +148,31 @@ def test_screen_phone_and_paper(show: Callable[..., Any], scheme: str) -> None:
     assert 2 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 4
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_where_there_is_more_of_the_map(show: Callable[..., Any], scheme: str) -> None:
+    html = report_page(open_bundle(FIXTURES / "dot-bias"))
+    phone = show(html, color_scheme=scheme, viewport={"width": 390, "height": 6000})
+    place = phone.locator(".scroll:has(.map)")
+
+    def shades() -> list[bool]:
+        """Whether the left and the right edge differ from the middle, above the map's first point."""
+        box = place.bounding_box()
+        left, right = box["x"] + 1, box["x"] + box["width"] - 3
+        middle, *edges = (
+            phone.screenshot(clip={"x": round(x), "y": round(box["y"]) + 2, "width": 2, "height": 2})
+            for x in (box["x"] + box["width"] / 2, left, right)
+        )
+        return [edge != middle for edge in edges]
+
+    assert shades() == [False, True]
+    place.evaluate("place => place.scrollLeft = 100")
+    assert shades() == [True, True]
+    place.evaluate("place => place.scrollLeft = 10_000")
+    assert shades() == [True, False]
+    phone.set_viewport_size({"width": 1120, "height": 6000})
+    assert shades() == [False, False]
+
+
 HOSTILE = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(2)>',

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("add-items")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--ratings", metavar="NAME_OR_PATH", required=True, help="Ratings of the new items by the bundle's users."
 )

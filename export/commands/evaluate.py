@@ -28,7 +28,7 @@ COLUMNS = {
 
 
 @click.command()
-@click.argument("run_or_bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("run_or_bundle", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Length of the lists."
 )

@@ -8,9 +8,12 @@ import click
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=click.Path(exists=True, path_type=Path))
 @click.option(
-    "--run", type=click.Path(path_type=Path), required=True, help="The run folder that the bundle came from."
+    "--run",
+    type=click.Path(exists=True, path_type=Path),
+    required=True,
+    help="The run folder that the bundle came from.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def verify(bundle: Path, run: Path, as_json: bool) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from serve.catalogue import Catalogue
     from serve.recommender import Ranking
 
-bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
+bundle_argument = click.argument("bundle", type=click.Path(exists=True, path_type=Path))
 top_k_option = click.option(
     "-k",
     "--top-k",

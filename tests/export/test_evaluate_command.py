@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from export.bundle import export_run
 from export.evaluate_bundle import check_data
-from recsys.cli import cli
+from recsys.cli import cli, main
 from recsys.data import load
 from recsys.errors import ConfigError, DataError
 from recsys.models import KINDS
@@ -141,3 +141,17 @@ def test_other_data_and_what_does_not_fit_are_refused(
     assert "ranks 20 items at most" in str(result.exception)
     assert evaluate(run, "-k", 0).exit_code == 2
     assert evaluate(tmp_path / "nowhere").exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export", "verify", "add-items"])
+def test_a_path_that_is_not_there_is_wrong_usage(command: str, tmp_path: Path) -> None:
+    """What is there, and is something else, is a failure."""
+    more = {
+        "export": ["--output", str(tmp_path / "out")],
+        "verify": ["--run", str(tmp_path)],
+        "add-items": ["--ratings", "ml-latest-small", "--output", str(tmp_path / "out")],
+    }
+    for path, exit_code in ((tmp_path / "nowhere", 2), (tmp_path, 1)):
+        with pytest.raises(SystemExit) as stop:
+            main([command, str(path), *more.get(command, [])])
+        assert stop.value.code == exit_code

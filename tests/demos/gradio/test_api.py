@@ -153,7 +153,7 @@ def test_it_listens_on_ipv6_too() -> None:
 @pytest.mark.parametrize("place", ["no bundle", "port", "host", "name"])
 def test_what_cannot_be_shown_is_said_in_one_line(tmp_path, place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        bundle = tmp_path / "nothing" if place == "no bundle" else FIXTURES / "dot"
+        bundle = tmp_path if place == "no bundle" else FIXTURES / "dot"
         host = {"host": "192.0.2.1", "name": "no.such.host.invalid"}.get(place, "127.0.0.1")
         port = str(taken.getsockname()[1])
         ended = subprocess.run(

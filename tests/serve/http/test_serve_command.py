@@ -36,7 +36,7 @@ def test_bundles_that_can_not_be_served(tmp_path: Path) -> None:
     damaged = Path(shutil.copytree(BUNDLE, tmp_path / "damaged"))
     (damaged / "recommend.onnx").write_bytes(b"")
     refused(serve(str(damaged), "--port", "0"), 1, "recommend.onnx has 0 bytes")
-    refused(serve(str(tmp_path / "nothing"), "--port", "0"), 1, "No such file")
+    refused(serve(str(tmp_path / "nothing"), "--port", "0"), 2, "does not exist")
 
 
 def test_a_device_that_is_not_there() -> None:

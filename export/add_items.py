@@ -16,7 +16,7 @@ from export.arrays import DotArrays
 from export.bundle import current_versions, describe_failures
 from export.contents import describe_graph, list_files, list_tables, write_conformance, write_graphs
 from export.errors import ParityError
-from export.fold_in_choice import enough_steps, sample_histories
+from export.fold_in_choice import enough_steps, made_up_histories, sample_histories
 from export.graphs.build import IR_VERSION, OPSET
 from export.graphs.recommend_by_id import IdTables
 from export.item_rows import Choice, choose_regularization, with_items
@@ -219,7 +219,7 @@ def _sample(manifest: m.Manifest, n_new: int, seen: SeenRatings) -> Sample:
         users=users,
         exclude=padded([seen.of_user(int(user))[0] for user in users], np.int64),
         items=items,
-        histories=histories,
+        histories=histories or made_up_histories(n_old + n_new, manifest.data.ratings_range),
     )
 
 

@@ -74,7 +74,7 @@ def export_run(
         fold_in = None
         if isinstance(trained.arrays, DotArrays):
             progress("choosing the fold-in ridge")
-            fold_in = choose_fold_in(trained.arrays, trained.histories())
+            fold_in = choose_fold_in(trained.arrays, trained.histories(), trained.run.info.data.ratings_range)
         progress("writing graphs")
         ids = trained.id_tables() if raw_ids else None
         graphs = build_graphs(trained.module, trained.arrays, top_k, fold_in, ids)

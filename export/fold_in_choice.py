@@ -22,6 +22,7 @@ STEPS = (16, 24, 32, 48, 64, 96, 128)
 # largest factor (at least 1): float32 sums over a history of hundreds of ratings reach about 1e-6.
 FACTOR_TOLERANCE = 1e-5
 N_USERS = 200
+N_MADE_UP = 20
 # Without held-out ratings there is nothing to choose by.
 DEFAULT_REGULARIZATION = 5.0
 
@@ -35,15 +36,16 @@ class History:
     ratings: npt.NDArray[np.float32]
     """float32 [H]"""
     held_out_indices: Int64
-    """int64 [M], at least one"""
+    """int64 [M], at least one; none where it is made up"""
     held_out_ratings: npt.NDArray[np.float32]
     """float32 [M]"""
 
 
-def choose_fold_in(arrays: DotArrays, histories: list[History]) -> FoldIn:
+def choose_fold_in(arrays: DotArrays, histories: list[History], ratings_range: tuple[float, float]) -> FoldIn:
     """The regularization with the least error on the held-out ratings, and the fewest steps that solve it.
 
-    Every user is folded in as if new: from the history alone, the trained row of that user unused.
+    Every user is folded in as if new: from the history alone, the trained row of that user unused. Without
+    histories, the steps are those that solve made-up ones, on the scale of `ratings_range`.
 
     Raises:
         ParityError: no number of steps agrees with the solver; the item table is too ill-conditioned.
@@ -54,7 +56,9 @@ def choose_fold_in(arrays: DotArrays, histories: list[History]) -> FoldIn:
         best, best_rmse = REGULARIZATIONS[int(np.argmin(rmses))], min(rmses)
     return FoldIn(
         regularization=best,
-        steps=enough_steps(arrays, histories, best),
+        steps=enough_steps(
+            arrays, histories or made_up_histories(len(arrays.item_factors) - 1, ratings_range), best
+        ),
         held_out_rmse=best_rmse,
         n_held_out_users=len(histories),
     )
@@ -102,6 +106,17 @@ def _held_out_rmse(arrays: DotArrays, histories: list[History], regularization: 
         logits = reference.dot_logits(judged, folded[None, :n_factors], bias)[0]
         errors.append(reference.to_range(logits, arrays.y_range) - history.held_out_ratings)
     return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
+
+
+def made_up_histories(n_items: int, ratings_range: tuple[float, float]) -> list[History]:
+    """Random ratings of random items, always the same: for a comparison where no user can be judged."""
+    rng = np.random.default_rng(3)
+    nothing = np.array([], np.int64), np.array([], np.float32)
+    histories = []
+    for n in np.minimum(np.resize([1, 2, 5, 10, 20], N_MADE_UP), n_items):
+        items = 1 + rng.choice(n_items, n, replace=False)
+        histories.append(History(items, rng.uniform(*ratings_range, n).astype(np.float32), *nothing))
+    return histories
 
 
 def sample_histories(

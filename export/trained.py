@@ -12,7 +12,7 @@ from torch import nn
 
 from export.arrays import Arrays, DotArrays, dot_arrays, mlp_arrays
 from export.errors import GraphError
-from export.fold_in_choice import History, sample_histories
+from export.fold_in_choice import History, made_up_histories, sample_histories
 from export.graphs.fold_in import fold_in_graph
 from export.graphs.recommend import recommend_graph
 from export.graphs.recommend_by_id import IdTables, recommend_by_id_graph
@@ -78,7 +78,8 @@ class Trained:
         exclude = np.zeros((len(users), max(1, *(len(row) for row in seen))), np.int64)
         for row, indices in zip(exclude, seen, strict=True):
             row[: len(indices)] = indices
-        return Sample((user_index, item_index), ratings, users, exclude, items, self.histories())
+        histories = self.histories() or made_up_histories(n_items, self.run.info.data.ratings_range)
+        return Sample((user_index, item_index), ratings, users, exclude, items, histories)
 
 
 def load_trained(path: Path) -> Trained:

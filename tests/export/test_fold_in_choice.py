@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from export.arrays import DotArrays
+from export.bundle import export_run
 from export.fold_in_choice import (
     FACTOR_TOLERANCE,
     REGULARIZATIONS,
@@ -12,6 +15,9 @@ from export.fold_in_choice import (
     max_factor_error,
     sample_histories,
 )
+from recsys.data import load
+from recsys.training.settings import new_settings
+from recsys.training.train import Machine, train
 
 
 def make_users(rng: np.random.Generator, noise: float):
@@ -27,8 +33,8 @@ def make_users(rng: np.random.Generator, noise: float):
 
 
 def test_exact_ratings_want_no_ridge_and_noisy_ones_do(rng) -> None:
-    exact = choose_fold_in(*make_users(rng, noise=0.0))
-    noisy = choose_fold_in(*make_users(rng, noise=3.0))
+    exact = choose_fold_in(*make_users(rng, noise=0.0), (1.0, 5.0))
+    noisy = choose_fold_in(*make_users(rng, noise=3.0), (1.0, 5.0))
     assert exact.regularization == REGULARIZATIONS[0]
     assert noisy.regularization > 1.0
     assert noisy.n_held_out_users == 60
@@ -38,7 +44,7 @@ def test_exact_ratings_want_no_ridge_and_noisy_ones_do(rng) -> None:
 
 def test_the_steps_reach_the_tolerance(rng) -> None:
     arrays, histories = make_users(rng, noise=1.0)
-    choice = choose_fold_in(arrays, histories)
+    choice = choose_fold_in(arrays, histories, (1.0, 5.0))
     assert max_factor_error(arrays, histories, choice.regularization, choice.steps) <= FACTOR_TOLERANCE
     assert max_factor_error(arrays, histories, choice.regularization, 1) > FACTOR_TOLERANCE
 
@@ -54,5 +60,20 @@ def test_a_split_by_user_folds_in_truly_new_users(rng) -> None:
 
 def test_without_held_out_ratings_there_is_a_default(rng) -> None:
     arrays, _ = make_users(rng, noise=1.0)
-    choice = choose_fold_in(arrays, [])
+    choice = choose_fold_in(arrays, [], (1.0, 5.0))
     assert (choice.held_out_rmse, choice.n_held_out_users) == (None, 0)
+
+
+def test_where_no_user_can_be_judged_fold_in_is_compared_all_the_same(tmp_path: Path) -> None:
+    """Users of one rating each have no history beside what is held out."""
+    rows = [f"{user},{user % 7},{1 + user % 5}" for user in range(40)]
+    (tmp_path / "few.csv").write_text("\n".join(["user_id,item_id,rating", *rows]) + "\n")
+    settings = new_settings("dot-bias", {"epochs": 1, "factors": 3})
+    train(load(tmp_path / "few.csv"), settings, tmp_path / "run", machine=Machine("cpu", "off"))
+    manifest = export_run(tmp_path / "run", tmp_path / "bundle")
+    assert manifest.fold_in is not None
+    assert (manifest.fold_in.held_out_rmse, manifest.fold_in.n_held_out_users) == (None, 0)
+    checks = {check.provider: check for check in manifest.parity.checks if check.graph == "fold_in"}
+    assert checks["cpu"].n == 20
+    assert checks["cpu"].passed
+    assert checks["onnx.reference"].n == 8

@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 from machine import describe_machine
 
 from serve.device import available_cpus
-from serve.recommender import PAIRS_PER_RUN, ROWS_PER_RUN, Recommender
+from serve.recommender import Recommender
+from serve.runs import PAIRS_PER_RUN, ROWS_PER_RUN
 
 RESULTS = Path(__file__).parent / "results" / "batch.md"
 ROWS_AT_ONCE = 1 << 20

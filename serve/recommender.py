@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -18,24 +17,16 @@ from serve.device import Device, available_cpus, has_cuda_gpu, open_session, run
 from serve.errors import BundleError, RequestError, UnknownIdError, UnsupportedError
 from serve.ids import IdIndex
 from serve.manifest import Manifest
-from serve.seen import ItemLists, Seen
+from serve.runs import Each, rank_rows, rank_users, score_pairs
+from serve.seen import Seen
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 Unknown = Literal["average", "error"]
-Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
 T = TypeVar("T")
 
 TABLES_NAME = "tables.bin"
-
-# A run scores every item for each of its users at once. Larger batches are cut into runs of this many users,
-# and of this many scores (64 MiB), so that memory stays bounded; throughput no longer grows beyond either.
-ROWS_PER_RUN = 256
-SCORES_PER_RUN = 16 << 20
-# For each thread. What lies between two nodes of the graph stays in the cache: with 2^17 pairs, each takes
-# twice the time.
-PAIRS_PER_RUN = 1 << 13
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +190,8 @@ class Recommender:
         if exclude_item_ids is not None:
             rows = requests.lists("exclude_item_ids", exclude_item_ids, None if one else len(user_index))
             exclude = requests.padded([self.items.ids.lookup(row) for row in rows], np.int64)
-        top, scores = self._best(user_index, top_k, exclude_seen, exclude, map)
+        seen = self.seen if exclude_seen else None
+        top, scores = rank_users(self._recommend, user_index, top_k, seen, exclude, map)
         return self._ranking(one, user_index > 0, top, scores)
 
     def recommend_indices(
@@ -245,7 +237,8 @@ class Recommender:
         """
         top_k = self.list_length(top_k, "recommend")
         user_index = requests.indices("user_index", user_index, 1, self.manifest.model.n_users)
-        return self._best(user_index, top_k, exclude_seen, None, each)
+        seen = self.seen if exclude_seen else None
+        return rank_users(self._recommend, user_index, top_k, seen, None, each)
 
     def score(self, user_ids: Any, item_ids: Any, *, unknown: Unknown = "average") -> Scores:
         """The predicted ratings of pairs. One user with many items, or one item with many users, will do.
@@ -287,15 +280,8 @@ class Recommender:
         item_index = requests.indices("item_index", item_index, 1, model.n_items)
         if len(user_index) != len(item_index):
             raise RequestError(f"{len(user_index)} users, but {len(item_index)} items")
-        session, step = self._session("score"), PAIRS_PER_RUN * (self._threads or available_cpus())
-        scores = np.empty(len(user_index), np.float32)
-
-        def score(start: int) -> None:
-            part = slice(start, start + step)
-            (scores[part],) = run(session, {"user_index": user_index[part], "item_index": item_index[part]})
-
-        _do(each(score, range(0, len(user_index), step)))
-        return scores
+        threads = self._threads or available_cpus()
+        return score_pairs(self._session("score"), user_index, item_index, threads, each)
 
     def similar_items(
         self, item_ids: Any, top_k: int | None = None, *, unknown: Unknown = "error"
@@ -370,33 +356,6 @@ class Recommender:
         """`recommend_indices` for indices that are known to be right."""
         return self._run_ranking("recommend", {"user_index": user_index, "exclude_item_indices": exclude})
 
-    def _best(
-        self, user_index: np.ndarray, top_k: int, exclude_seen: bool, exclude: np.ndarray | None, each: Each
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """`recommend_many`, with more to leave out: int64 [B, E]."""
-        if len(user_index) == 1:
-            seen = self.seen.padded(user_index) if exclude_seen else np.zeros((1, 1), np.int64)
-            both = seen if exclude is None else np.concatenate([seen, exclude], axis=1)
-            top, scores = self._recommend(user_index, both)
-            return top[:, :top_k], scores[:, :top_k]
-        users, place = np.unique(user_index, return_inverse=True)
-        rated = self.seen.of_users(users) if exclude_seen else ItemLists.empty(len(users))
-        # Users with lists of like length together: padded to the longest, the lists of a few would cost as
-        # much as all the scores.
-        order = np.argsort(rated.lengths[place], kind="stable")
-        top = np.empty((len(user_index), top_k), np.int64)
-        scores = np.empty((len(user_index), top_k), np.float32)
-
-        def rank(start: int) -> None:
-            rows = order[start : start + ROWS_PER_RUN]
-            seen = rated.padded(place[rows])
-            both = seen if exclude is None else np.concatenate([seen, exclude[rows]], axis=1)
-            best, values = self._recommend(user_index[rows], both)
-            top[rows], scores[rows] = best[:, :top_k], values[:, :top_k]
-
-        _do(each(rank, range(0, len(order), ROWS_PER_RUN)))
-        return top, scores
-
     def _lookup(self, table: IdIndex, ids: Any, one: bool, unknown: Unknown) -> np.ndarray:
         """int64 [n], 0 where an id is unknown and that is allowed."""
         if unknown not in ("average", "error"):
@@ -416,18 +375,7 @@ class Recommender:
 
     def _run_ranking(self, graph: str, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Top indices and scores of a ranking graph, its batch cut into runs of bounded memory."""
-        session = self._session(graph)
-        n_rows = len(next(iter(feeds.values())))
-        step = max(1, min(ROWS_PER_RUN, SCORES_PER_RUN // (self.manifest.model.n_items + 1)))
-        if n_rows <= step and n_rows:
-            top, scores = run(session, feeds)[:2]
-            return top, scores
-        k = self.largest_k(graph)
-        top, scores = np.empty((n_rows, k), np.int64), np.empty((n_rows, k), np.float32)
-        for start in range(0, n_rows, step):
-            part = slice(start, start + step)
-            top[part], scores[part] = run(session, {name: array[part] for name, array in feeds.items()})[:2]
-        return top, scores
+        return rank_rows(self._session(graph), feeds, self.manifest.model.n_items, self.largest_k(graph))
 
     def _session(self, graph: str) -> InferenceSession:
         return self._part(graph, lambda: self._open_session(graph))
@@ -452,8 +400,3 @@ class Recommender:
                 if part is None:
                     part = self._parts[name] = make()
         return part
-
-
-def _do(results: Iterable[None]) -> None:
-    """All of what `map` has been asked for; the first error is raised."""
-    deque(results, maxlen=0)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 EXIT_QUARANTINED = 3
+EXIT_INTERRUPTED = 130
 
 BATCH_ONLY = (
     "output",
@@ -103,7 +107,7 @@ def run_and_report(job: Job, options: dict[str, Any], as_json: bool) -> None:
     started = time.monotonic()
     show = Progress()
     try:
-        with show:
+        with show, _interruptible(show):
             summary = run_job(
                 job,
                 resume=options["resume"],
@@ -113,10 +117,31 @@ def run_and_report(job: Job, options: dict[str, Any], as_json: bool) -> None:
             )
     except KeyboardInterrupt:
         click.echo("Interrupted. Finished parts are kept: run the same command with --resume.", err=True)
-        click.get_current_context().exit(130)
+        click.get_current_context().exit(EXIT_INTERRUPTED)
     _print(job, summary, time.monotonic() - started, show.rows, as_json)
     if summary.quarantined:
         click.get_current_context().exit(EXIT_QUARANTINED)
+
+
+@contextmanager
+def _interruptible(show: Progress) -> Iterator[None]:
+    """Ctrl-C stops the job; another one, while its threads come to their end, stops it at once.
+
+    Python itself would begin to take down what those threads still use. Nothing is lost by that: what is
+    written appears whole, or not at all.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, leave)
+        raise KeyboardInterrupt
+
+    def leave(number: int, frame: object) -> None:
+        show.restore_terminal()
+        os._exit(EXIT_INTERRUPTED)
+
+    before = signal.signal(signal.SIGINT, stop)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def _engine(options: dict[str, Any]) -> Engine:
@@ -191,6 +216,10 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+
+    def restore_terminal(self) -> None:
+        """Give back the cursor that a bar hides."""
+        self._bar.console.show_cursor()
 
     def _plan(self, plan: Plan, rows_done: int) -> None:
         total = sum(fragment.n_rows for fragment in plan.fragments)

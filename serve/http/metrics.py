@@ -32,6 +32,7 @@ class Metrics:
             buckets=SECONDS,
             registry=self._registry,
         )
+        self._seconds.labels("other")  # opens its file: later, all descriptors may be taken
         self._shed = Counter(
             "recsys_http_shed", "Requests answered 503 for overload.", registry=self._registry
         )

@@ -30,7 +30,7 @@ class Worker:
     """Follows the supervisor's orders."""
 
     def __init__(self, settings: Settings, *, accept_at_once: bool) -> None:
-        self.settings = settings
+        self.settings, self.accepts_at_once = settings, accept_at_once
         self.may_accept = asyncio.Event()
         if accept_at_once:
             self.may_accept.set()
@@ -50,6 +50,8 @@ class Worker:
         orders = loop.create_task(self._follow(reader, writer))
         try:
             await self.may_accept.wait()
+            if self.current.draining and self.current.model is None and not self.accepts_at_once:
+                return  # it would answer what the others could have answered, with a 503
             await self.server.serve(listeners(listener))
         finally:
             orders.cancel()

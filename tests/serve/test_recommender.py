@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from serve import device, recommender
+from serve import device, recommender, runs
 from serve.errors import UnknownIdError, UnsupportedError
 from serve.recommender import Ranking, Recommender
 
@@ -131,8 +131,8 @@ def test_large_batches_are_cut_and_give_the_same(
     served: Recommender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = served.recommend(all_users(served), 10)
-    monkeypatch.setattr(recommender, "ROWS_PER_RUN", 7)
-    monkeypatch.setattr(recommender, "PAIRS_PER_RUN", 11)
+    monkeypatch.setattr(runs, "ROWS_PER_RUN", 7)
+    monkeypatch.setattr(runs, "PAIRS_PER_RUN", 11)
     cut = served.recommend(all_users(served), 10)
     np.testing.assert_allclose(cut.scores, whole.scores, atol=TOLERANCE)
     assert cut.item_ids.shape == whole.item_ids.shape

@@ -88,6 +88,23 @@ def test_killed_at_very_many_random_moments(pairs: Path, tmp_path: Path, do: DoJ
         shutil.rmtree(tmp_path / "killed")
 
 
+def test_interrupted_and_interrupted_again(pairs: Path, tmp_path: Path) -> None:
+    for attempt in range(3):
+        output = tmp_path / f"out-{attempt}"
+        partial = output.with_name(f".{output.name}.partial")
+        arguments = command("--input", pairs, "--output", output, "--batch-rows", "5")
+        process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and not (partial / PLAN).exists():
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02 * attempt)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+        assert process.returncode == 130, said
+        assert "Traceback" not in said
+        assert not output.exists()
+
+
 def stop_after(n: int) -> Any:
     """The local engine, out of luck after n fragments."""
 

@@ -14,8 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from fixture_bundles import FIXTURES
+
+from serve.http.control import Order
+from serve.http.server import bind
+from serve.http.settings import Settings
+from serve.http.worker import Worker
 
 from .conftest import PATIENCE, Service, app_client, running, wait_until
 
@@ -195,6 +201,35 @@ def test_a_client_that_never_finishes_does_not_hold_it_up(tmp_path: Path) -> Non
             assert client.get("/health/ready").status_code == 200
         service.signal(signal.SIGTERM)
         assert service.wait() == 0
+
+
+def test_what_the_grace_time_cuts_off_is_told_so(tmp_path: Path) -> None:
+    options = ["--drain-seconds", "0", "--grace-seconds", "1"]
+    with running(tmp_path, BUNDLE, *options) as service, half_a_request(service) as connection:
+        with service.client() as client:
+            assert client.get("/health/ready").status_code == 200
+        service.signal(signal.SIGTERM)
+        head, _, body = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert json.loads(body)["error"]["code"] == "stopping"
+        assert service.wait() == 0
+        assert "Traceback" not in service.log()
+
+
+def test_a_worker_without_a_model_takes_no_request_on_its_way_out() -> None:
+    """One that was to replace another: those beside it can answer, and it could only turn away."""
+
+    async def stopped() -> bool:
+        worker = Worker(Settings(bundle=BUNDLE), accept_at_once=False)
+        ours, control = socket.socketpair()
+        with bind("127.0.0.1", 0) as listener, ours:
+            ours.sendall(msgspec.json.encode(Order(do="stop")) + b"\n")
+            control.setblocking(False)
+            async with asyncio.timeout(PATIENCE):
+                await worker.run(listener, control)
+        return not worker.server.started
+
+    assert asyncio.run(stopped())
 
 
 def test_clients_that_heed_readiness_see_no_failure(tmp_path: Path) -> None:

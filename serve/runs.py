@@ -1,0 +1,113 @@
+"""Answers of any size, cut into runs of a graph that take bounded memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from serve.device import run
+from serve.seen import ItemLists, Seen
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+Top = tuple[np.ndarray, np.ndarray]
+"""Item indices int64 [B, K], 0 where none is left; scores float32 [B, K]."""
+Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
+"""Does the runs: `map`, one after the other; or an executor's `map`, several at a time."""
+
+# A run scores every item for each of its users at once. Larger batches are cut into runs of this many users,
+# and of this many scores (64 MiB), so that memory stays bounded; throughput no longer grows beyond either.
+ROWS_PER_RUN = 256
+SCORES_PER_RUN = 16 << 20
+# For each thread. What lies between two nodes of the graph stays in the cache: with 2^17 pairs, each takes
+# twice the time.
+PAIRS_PER_RUN = 1 << 13
+
+
+def score_pairs(
+    session: InferenceSession, user_index: np.ndarray, item_index: np.ndarray, threads: int, each: Each
+) -> np.ndarray:
+    """The scores of pairs (int64 [n] both): float32 [n].
+
+    Args:
+        session: Of `score.onnx`.
+        user_index: Known to be in range.
+        item_index: The same.
+        threads: What one run of the session takes.
+        each: See `Each`.
+    """
+    scores = np.empty(len(user_index), np.float32)
+    step = PAIRS_PER_RUN * threads
+
+    def score(start: int) -> None:
+        part = slice(start, start + step)
+        (scores[part],) = run(session, {"user_index": user_index[part], "item_index": item_index[part]})
+
+    _do(each(score, range(0, len(user_index), step)))
+    return scores
+
+
+def rank_rows(session: InferenceSession, feeds: Mapping[str, np.ndarray], n_items: int, k: int) -> Top:
+    """What a ranking graph with `k` results says to feeds of any number of rows."""
+    n_rows = len(next(iter(feeds.values())))
+    step = max(1, min(ROWS_PER_RUN, SCORES_PER_RUN // (n_items + 1)))
+    if n_rows <= step and n_rows:
+        top, scores = run(session, feeds)[:2]
+        return top, scores
+    top, scores = np.empty((n_rows, k), np.int64), np.empty((n_rows, k), np.float32)
+    for start in range(0, n_rows, step):
+        part = slice(start, start + step)
+        top[part], scores[part] = run(session, {name: array[part] for name, array in feeds.items()})[:2]
+    return top, scores
+
+
+def rank_users(
+    rank: Callable[[np.ndarray, np.ndarray], Top],
+    user_index: np.ndarray,
+    top_k: int,
+    seen: Seen | None,
+    exclude: np.ndarray | None,
+    each: Each,
+) -> Top:
+    """The `top_k` best items of many users.
+
+    Args:
+        rank: Users (int64 [b]) and what to leave out for each (int64 [b, E], 0-padded) -> their best items.
+        user_index: int64 [B].
+        top_k: At most what `rank` gives.
+        seen: Leave out what they have rated.
+        exclude: More to leave out: int64 [B, E], 0-padded.
+        each: See `Each`.
+    """
+    if len(user_index) == 1:  # a warm call, whose every microsecond counts
+        rated = np.zeros((1, 1), np.int64) if seen is None else seen.padded(user_index)
+        best, values = rank(
+            user_index, rated if exclude is None else np.concatenate([rated, exclude], axis=1)
+        )
+        return best[:, :top_k], values[:, :top_k]
+    users, place = np.unique(user_index, return_inverse=True)
+    lists = ItemLists.empty(len(users)) if seen is None else seen.of_users(users)
+    # Users with lists of like length together: padded to the longest, the lists of a few would cost as much
+    # as all the scores.
+    order = np.argsort(lists.lengths[place], kind="stable")
+    top = np.empty((len(user_index), top_k), np.int64)
+    scores = np.empty((len(user_index), top_k), np.float32)
+
+    def rank_some(start: int) -> None:
+        rows = order[start : start + ROWS_PER_RUN]
+        rated = lists.padded(place[rows])
+        both = rated if exclude is None else np.concatenate([rated, exclude[rows]], axis=1)
+        best, values = rank(user_index[rows], both)
+        top[rows], scores[rows] = best[:, :top_k], values[:, :top_k]
+
+    _do(each(rank_some, range(0, len(order), ROWS_PER_RUN)))
+    return top, scores
+
+
+def _do(results: Iterable[None]) -> None:
+    """All of what has been asked for; the first error is raised."""
+    deque(results, maxlen=0)

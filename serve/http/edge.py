@@ -63,9 +63,10 @@ class Edge:
             await send({"type": "http.response.start", "status": 503, "headers": refused})
             await send({"type": "http.response.body", "body": body})
             return
-        except asyncio.CancelledError:  # the time that a stop leaves to what is at work is over
-            if status:
+        except asyncio.CancelledError:
+            if status or not self.current.draining:
                 raise
+            # The time that a stop leaves to what is at work is over.
             stopping = Problem(503, "stopping", "The service stops. Ask again.", headers=CLOSE)
             await stopping.response()(scope, receive, send_marked)
         except Problem as problem:

@@ -100,7 +100,8 @@ def test_interrupted_and_interrupted_again(pairs: Path, tmp_path: Path) -> None:
         time.sleep(0.02 * attempt)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
-        assert process.returncode == 130, said
+        # Once Python has ended, the signal itself ends the process: a shell says 130, too.
+        assert process.returncode in (130, -signal.SIGINT), said
         assert "Traceback" not in said
         assert not output.exists()
 

@@ -17,7 +17,7 @@ from serve.device import Device, available_cpus, has_cuda_gpu, open_session, run
 from serve.errors import BundleError, RequestError, UnknownIdError, UnsupportedError
 from serve.ids import IdIndex
 from serve.manifest import Manifest
-from serve.runs import Each, rank_rows, rank_users, score_pairs
+from serve.runs import Each, Top, rank_rows, rank_users, score_pairs
 from serve.seen import Seen
 
 if TYPE_CHECKING:
@@ -194,9 +194,7 @@ class Recommender:
         top, scores = rank_users(self._recommend, user_index, top_k, seen, exclude, map)
         return self._ranking(one, user_index > 0, top, scores)
 
-    def recommend_indices(
-        self, user_index: np.ndarray, exclude_item_indices: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def recommend_indices(self, user_index: np.ndarray, exclude_item_indices: np.ndarray) -> Top:
         """The same between indices, K long.
 
         Args:
@@ -220,7 +218,7 @@ class Recommender:
 
     def recommend_many(
         self, user_index: np.ndarray, top_k: int | None, *, exclude_seen: bool = True, each: Each = map
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> Top:
         """The best items of any number of users; what they have seen takes little memory.
 
         Args:
@@ -352,7 +350,7 @@ class Recommender:
         names = [output.name for output in session.get_outputs()]
         return dict(zip(names, run(session, feeds), strict=True))
 
-    def _recommend(self, user_index: np.ndarray, exclude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _recommend(self, user_index: np.ndarray, exclude: np.ndarray) -> Top:
         """`recommend_indices` for indices that are known to be right."""
         return self._run_ranking("recommend", {"user_index": user_index, "exclude_item_indices": exclude})
 
@@ -373,7 +371,7 @@ class Recommender:
             return Ranking(self.items.ids.ids(top), top, scores, bool(known[0]), int(np.count_nonzero(top)))
         return Ranking(self.items.ids.ids(top), top, scores, known, np.count_nonzero(top, axis=1))
 
-    def _run_ranking(self, graph: str, feeds: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def _run_ranking(self, graph: str, feeds: dict[str, np.ndarray]) -> Top:
         """Top indices and scores of a ranking graph, its batch cut into runs of bounded memory."""
         return rank_rows(self._session(graph), feeds, self.manifest.model.n_items, self.largest_k(graph))
 

@@ -140,8 +140,11 @@ def _interruptible(show: Progress) -> Iterator[None]:
         os._exit(EXIT_INTERRUPTED)
 
     before = signal.signal(signal.SIGINT, stop)
-    yield
-    signal.signal(signal.SIGINT, before)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is stop:  # nobody has interrupted it
+            signal.signal(signal.SIGINT, before)
 
 
 def _engine(options: dict[str, Any]) -> Engine:

@@ -122,8 +122,11 @@ def _stop(seconds: float, say: Say) -> None:
     stopping.start()
     stopping.join(seconds)
     if stopping.is_alive():
+        error = sys.exception()
+        if error is not None:
+            say(f"Error: {error}")
         say(f"Ray has not stopped within {seconds:g} s, and is left to end with this process.")
-        os._exit(0)  # the interpreter's own end would wait for it, too
+        os._exit(0 if error is None else 1)  # the interpreter's own end would wait for it, too
 
 
 def _checked(settings: Settings) -> Model:

@@ -50,7 +50,7 @@ class Worker:
         orders = loop.create_task(self._follow(reader, writer))
         try:
             await self.may_accept.wait()
-            if self.current.draining and self.current.model is None and not self.accepts_at_once:
+            if self.current.model is None and not self.accepts_at_once:  # told to stop meanwhile
                 return  # it would answer what the others could have answered, with a 503
             await self.server.serve(listeners(listener))
         finally:

@@ -59,8 +59,9 @@ class CompactNumbers:
     def many(self, values: np.ndarray) -> np.ndarray:
         """See Finder."""
         # Modulo 2^64, all that lies outside is a large number, ids at both ends of int64, too.
-        places = np.minimum((values - self.low).view(np.uint64), self.last)
-        return self.table[places.view(np.int64)].astype(np.int64)
+        places = values - self.low
+        np.minimum(places.view(np.uint64), self.last, out=places.view(np.uint64))
+        return self.table.take(places).astype(np.int64)
 
 
 class SparseNumbers:

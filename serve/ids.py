@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from serve.errors import BundleError, RequestError
 from serve.finder import Finder, make_finder
-from serve.parquet import ParquetTable, numbers, write_columns
+from serve.parquet import ParquetTable, joined, numbers, write_columns
 
 ID_TYPES = (pa.int64(), pa.string())
 
@@ -223,7 +223,7 @@ class IdIndex:
         if isinstance(ids, (pa.Array, pa.ChunkedArray)):
             if not pa.types.is_integer(ids.type) or ids.null_count:
                 raise self._wrong(None if ids.null_count else ids[0] if len(ids) else ids.type)
-            ids = numbers(pa.concat_arrays(ids.chunks) if isinstance(ids, pa.ChunkedArray) else ids)
+            ids = numbers(joined(ids) if isinstance(ids, pa.ChunkedArray) else ids)
         elif hasattr(ids, "__array__"):
             ids = np.asarray(ids)
         if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":

@@ -92,7 +92,7 @@ class ParquetTable:
             raise BundleError(
                 f"{self.path} holds {table.num_rows} rows, its footer says {n_rows}. Copy it again."
             )
-        return {name: _whole(table.column(name)) for name in names}
+        return {name: joined(table.column(name)) for name in names}
 
     def ranges(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """The lowest and highest value of an integer column in each row group: int64 [n_row_groups] both.
@@ -146,5 +146,8 @@ def _check_footer(path: Path) -> None:
         raise BundleError(f"{path} has a footer of {footer} bytes, more than {MAX_FOOTER_BYTES}.")
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
+def joined(column: pa.ChunkedArray) -> pa.Array:
+    """The values of a column in one array. A single chunk is not copied, as Arrow would."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from serve.errors import InputError
 from serve.ids import IdIndex
+from serve.parquet import joined
 
 # As Arrow's cast has it; int() would take other scripts' digits, and underscores.
 INTEGER = re.compile(r"-?0*[0-9]{1,19}")
@@ -44,8 +45,7 @@ def check_id_column(source: str, schema: pa.Schema, ids: IdIndex, is_text: bool)
 
 def read_ids(column: pa.ChunkedArray, ids: IdIndex, is_text: bool) -> tuple[pa.Array, list[Wrong]]:
     """One column: the ids as int64 or string [n], null where there is none; and what is wrong with those."""
-    combined = column.combine_chunks()
-    array = pa.concat_arrays(combined.chunks) if isinstance(combined, pa.ChunkedArray) else combined
+    array = joined(column)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     target = pa.string() if ids.is_string else pa.int64()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -15,11 +16,16 @@ from serve.errors import InputError
 
 OnBadRow = Literal["fail", "quarantine"]
 
-PART_ROWS = {Score: 1 << 24, Recommend: 1 << 17}
-"""Rows of one part: a few seconds of work, so little is lost with a killed worker, and few files. Between two
-parts, reading and answering wait for the disk, so smaller ones cost time."""
-BATCH_ROWS = {Score: 1 << 17, Recommend: 1 << 13}
-"""Rows in memory at once; some eight batches are on their way. Larger ones are no faster."""
+PART_ROWS = {Score: 1 << 22, Recommend: 1 << 17}
+"""Rows of one part: seconds of work at most, so little is lost with a killed worker, and few files. Between
+two parts, reading and answering wait for the disk, so smaller ones cost time."""
+BATCH_ROWS = {Score: 1 << 16, Recommend: 1 << 13}
+"""Rows in memory at once; some eight batches are on their way. Larger ones are no faster: with 2^17 pairs,
+columns take a mebibyte, which goes back to the system and comes from it again with each batch."""
+WORKER_ROWS: dict[type, int] = {Score: 1 << 23}
+"""Rows that are worth a process of their own: half a second of work, for a start of 0.4 s. Lists are not: a
+graph takes nearly all of their time, and its runs go side by side in one process, with one copy of the
+tables."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +137,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def output(self) -> Path:
         """The folder to make."""
         return Path(self.job.output).absolute()
+
+    def workers_worth_while(self, fragments: Sequence[Fragment], cpus: int) -> int:
+        """How many processes should share some fragments; at least one."""
+        rows = WORKER_ROWS.get(type(self.job.task))
+        if rows is None or self.device != "cpu":
+            return 1
+        return max(1, min(cpus, len(fragments), sum(fragment.n_rows for fragment in fragments) // rows))
 
     def part_name(self, fragment: Fragment) -> str:
         """File name of a fragment's part."""

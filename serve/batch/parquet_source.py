@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from serve.batch.source import Cut, Rows
@@ -62,7 +61,7 @@ class ParquetSource:
         with self._explained():
             for batch in self._file.iter_batches(batch_rows, row_groups=groups, use_threads=False):
                 table = pa.Table.from_batches([batch]).replace_schema_metadata()
-                yield Rows(table, np.arange(row, row + len(table)), [])
+                yield Rows(table, range(row, row + len(table)), [])
                 row += len(table)
         if row - first_row != expected:
             raise InputError(

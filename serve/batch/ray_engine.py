@@ -16,15 +16,16 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from serve import errors
 from serve.batch.job import Fragment, Plan
-from serve.batch.work import Outcome, do_fragment, load, run_pool
-from serve.errors import JobError, ServeError
+from serve.batch.work import Outcome
+from serve.batch.worker import Reply, Worker, checked
+from serve.errors import JobError
 from serve.recommender import Recommender
 
 if TYPE_CHECKING:
@@ -36,37 +37,15 @@ MAX_DEATHS = 3
 """Of each worker. If more die, it is not chance that kills them, but want of memory, say."""
 
 
-class Worker:
-    """One actor: a bundle, loaded once, and fragments one after another.
+class RayWorker(Worker):
+    """One actor."""
 
-    What crosses the network is JSON, not our objects, so that nothing of ours is pickled. Errors are answers,
-    too: (kind, message), so that Ray does not try again what will never work.
-    """
-
-    def __init__(self, plan: bytes, threads: int) -> None:
-        self._plan = msgspec.json.decode(plan, type=Plan)
-        self._threads = threads
-
-    def load(self) -> tuple[str, str]:
-        """Get ready: "" and the id of the node, or an error."""
-        try:
-            bundle, device = self._plan.job.bundle, self._plan.device
-            self._recommender = load(bundle, device)
-            self._pool = run_pool(self._recommender, self._threads)
-        except ServeError as error:
-            return type(error).__name__, str(error)
+    def load(self) -> Reply:
+        """Get ready: the id of the node."""
         import ray
 
-        return "", str(ray.get_runtime_context().get_node_id())
-
-    def do(self, number: int, folder: str) -> tuple[str, str]:
-        """Do a fragment: "" and its outcome as JSON, or an error."""
-        try:
-            fragment = self._plan.fragments[number]
-            outcome = do_fragment(self._plan, fragment, Path(folder), self._recommender, self._pool)
-        except ServeError as error:
-            return type(error).__name__, str(error)
-        return "", msgspec.json.encode(outcome).decode()
+        kind, answer = super().load()
+        return kind, answer or str(ray.get_runtime_context().get_node_id())
 
 
 def ray_engine(address: str | None, workers: int | None, gpus_per_worker: float) -> Engine:
@@ -74,7 +53,7 @@ def ray_engine(address: str | None, workers: int | None, gpus_per_worker: float)
 
     Args:
         address: Of a running cluster ("auto" or HOST:PORT); None: one is started here, for this job only.
-        workers: How many; None: one for each node that has room.
+        workers: How many; None: one for each node that has room, or more where that is worth their start.
         gpus_per_worker: What each needs; a worker without uses CPUs.
     """
 
@@ -99,7 +78,11 @@ def ray_engine(address: str | None, workers: int | None, gpus_per_worker: float)
 
 
 def shares(
-    nodes: Sequence[Mapping[str, float]], n_parts: int, workers: int | None, gpus: float
+    nodes: Sequence[Mapping[str, float]],
+    n_parts: int,
+    workers: int | None,
+    gpus: float,
+    worth_while: Callable[[int], int] = lambda cpus: 1,
 ) -> tuple[int, int]:
     """How many workers there will be, and the CPUs of each: as many as leave room for all of them.
 
@@ -108,6 +91,7 @@ def shares(
         n_parts: More workers than these would have nothing to do.
         workers: How many were asked for; None: one for each node that has room.
         gpus: What each worker needs, besides a CPU.
+        worth_while: How many the job is worth on so many CPUs, where none were asked for.
 
     Raises:
         JobError: there is no room for them, now or later.
@@ -132,7 +116,7 @@ def shares(
             f"{workers} workers were asked for, and the cluster has room for {most}. Take fewer, or add "
             f"nodes."
         )
-    n_workers = min(workers or sum(n > 0 for n in room(1)), n_parts)
+    n_workers = min(workers or max(sum(n > 0 for n in room(1)), worth_while(most)), n_parts)
     threads = max(int(node.get("CPU", 0)) for node in nodes)
     while sum(room(threads)) < n_workers:
         threads -= 1
@@ -149,10 +133,11 @@ class _Pool:
                 "with --device cuda, or leave out --gpus-per-worker."
             )
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        n_workers, threads = shares(nodes, len(plan.fragments), workers, gpus)
+        worth_while = partial(plan.workers_worth_while, plan.fragments)
+        n_workers, threads = shares(nodes, len(plan.fragments), workers, gpus, worth_while)
         self._ray = ray
         self._folder = str(folder)
-        actor = ray.remote(Worker).options(
+        actor = ray.remote(RayWorker).options(
             num_cpus=threads, num_gpus=gpus, max_restarts=0, scheduling_strategy="SPREAD"
         )
         packed = msgspec.json.encode(plan)
@@ -182,7 +167,7 @@ class _Pool:
                 for reference in done:
                     number, worker = running.pop(reference)
                     try:
-                        kind, answer = self._ray.get(reference, timeout=LOOK_EVERY)
+                        reply = self._ray.get(reference, timeout=LOOK_EVERY)
                     except (
                         self._ray.exceptions.RayActorError,
                         self._ray.exceptions.GetTimeoutError,
@@ -199,8 +184,7 @@ class _Pool:
                         self._workers.append(worker)
                         running[worker.load.remote()] = None, worker
                         continue
-                    if kind:
-                        raise getattr(errors, kind)(answer)
+                    answer = checked(reply)
                     if number is None:
                         node_of[worker] = answer
                     else:

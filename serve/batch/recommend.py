@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
-
 import msgspec
 import numpy as np
 import pyarrow as pa
@@ -12,6 +10,7 @@ from serve.batch.answer import Answer, UnknownIds, unknown_ids, without
 from serve.batch.id_column import check_id_column, read_ids
 from serve.batch.source import Rows
 from serve.recommender import Recommender
+from serve.runs import Each
 
 
 class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
@@ -48,10 +47,8 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
             columns += [("item_ids", pa.list_(item)), ("scores", pa.list_(pa.float32()))]
         return pa.schema(columns)
 
-    def answer(
-        self, rows: Rows, source: str, is_text: bool, recommender: Recommender, pool: Executor
-    ) -> Answer:
-        """See the class; the table has the columns that `schema` says. `pool` does the runs of the graph."""
+    def answer(self, rows: Rows, source: str, is_text: bool, recommender: Recommender, each: Each) -> Answer:
+        """See the class; the table has the columns that `schema` says. `each` does the runs of the graph."""
         users = recommender.users
         ids, wrong = read_ids(rows.table.column("user_id"), users, is_text)
         is_id = ids.is_valid().to_numpy(zero_copy_only=False)
@@ -63,7 +60,7 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
         ids, user_index = ids.filter(pa.array(stay)), user_index[stay]
         known = user_index > 0
         top, scores = recommender.recommend_many(
-            user_index, self.top_k, exclude_seen=self.exclude_seen, each=pool.map
+            user_index, self.top_k, exclude_seen=self.exclude_seen, each=each
         )
         has_list = known | (self.unknown != "null")
         listed = (top > 0) & has_list[:, None]  # [n, k]

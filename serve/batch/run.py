@@ -17,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,13 +30,14 @@ from serve.atomic import check_target, move_into_place, write_file
 from serve.batch import local_engine
 from serve.batch.job import Job, Plan
 from serve.batch.plan import make_plan
-from serve.batch.work import DONE, QUARANTINE, Outcome, check_bad_rows, finished, load
+from serve.batch.work import DONE, PLAN, QUARANTINE, Outcome, check_bad_rows, finished, load
 from serve.errors import JobError, OutputError, ServeError
 from serve.recommender import Recommender
 
 SUCCESS = "_SUCCESS.json"
-PLAN = "_plan.json"
 LOCK = "_lock"
+PATIENCE = 0.5
+"""Seconds that the helpers of a killed job have to end."""
 
 
 class Engine(Protocol):
@@ -252,13 +254,21 @@ def _claimed(folder: Path) -> Iterator[None]:
 
 def _lock(folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise OutputError(f"{folder} belongs to a job that is running. Wait for it, or stop it.") from None
-    return lock
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    os.set_inheritable(lock, True)  # see local_engine
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue
+            os.close(lock)
+            raise OutputError(
+                f"{folder} belongs to a job that is running. Wait for it, or stop it."
+            ) from None
+        return lock
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
-
 import msgspec
 import numpy as np
 import pyarrow as pa
@@ -13,6 +11,7 @@ from serve.batch.id_column import check_id_column, read_ids
 from serve.batch.source import Rows
 from serve.errors import InputError
 from serve.recommender import Recommender
+from serve.runs import Each
 
 
 class Score(msgspec.Struct, frozen=True, tag="score"):
@@ -30,8 +29,9 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
         """
         for ids in (recommender.users, recommender.items.ids):
             check_id_column(source, given, ids, is_text)
-            if is_text and not ids.is_string:
-                given = given.set(given.get_field_index(ids.name), pa.field(ids.name, pa.int64()))
+            place = given.get_field_index(ids.name)
+            kind = pa.int64() if is_text and not ids.is_string else given.field(place).type
+            given = given.set(place, _whole(ids.name, kind))
         added = self._added()
         for field in added:
             if field.name in given.names:
@@ -39,14 +39,11 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
         return pa.schema([*given, *added])
 
     def _added(self) -> tuple[pa.Field, pa.Field]:
-        # Columns that say that they have no nulls are quicker to encode.
         score = pa.field("score", pa.float32(), nullable=self.unknown == "null")
-        return score, pa.field("known", pa.bool_(), nullable=False)
+        return score, _whole("known", pa.bool_())
 
-    def answer(
-        self, rows: Rows, source: str, is_text: bool, recommender: Recommender, pool: Executor
-    ) -> Answer:
-        """See the class; the table has the columns that `schema` says. `pool` does the runs of the graph."""
+    def answer(self, rows: Rows, source: str, is_text: bool, recommender: Recommender, each: Each) -> Answer:
+        """See the class; the table has the columns that `schema` says. `each` does the runs of the graph."""
         table, wrong, found = rows.table, [], {}
         for ids in (recommender.users, recommender.items.ids):
             column, none = read_ids(table.column(ids.name), ids, is_text)
@@ -60,17 +57,23 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
             if self.unknown == "error":
                 wrong += unknown_ids(ids.name, column, index)
             found[ids.name] = index
-            if is_text and not ids.is_string:
-                table = table.set_column(table.schema.get_field_index(ids.name), ids.name, column)
+            given = column if is_text and not ids.is_string else table.column(ids.name)
+            place = table.schema.get_field_index(ids.name)
+            table = table.set_column(place, _whole(ids.name, given.type), given)
         stay, bad = without(rows, source, wrong)
         if bad:
             table = table.filter(pa.array(stay))
         user_index, item_index = (index[stay] if bad else index for index in found.values())
         known = (user_index > 0) & (item_index > 0)
-        scores = recommender.score_indices(user_index, item_index, each=pool.map)
+        scores = recommender.score_indices(user_index, item_index, each=each)
         missing = ~known if self.unknown == "null" else None
         for field, values in zip(
             self._added(), (pa.array(scores, mask=missing), pa.array(known)), strict=True
         ):
             table = table.append_column(field, values)
         return Answer(table, bad)
+
+
+def _whole(name: str, kind: pa.DataType) -> pa.Field:
+    """A column without nulls: those that say so are quicker to encode."""
+    return pa.field(name, kind, nullable=False)

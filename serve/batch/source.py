@@ -30,7 +30,7 @@ class Rows(NamedTuple):
     """A stretch of rows."""
 
     table: pa.Table
-    numbers: np.ndarray
+    numbers: np.ndarray | range
     """int64 [n]: where each row stands in its file, from 1."""
     bad: list[BadRow]
     """Rows that are not in the table: what was there is no row."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 
@@ -21,7 +21,9 @@ from serve.batch.users_source import UsersSource
 from serve.device import Device
 from serve.errors import BadRowError, InputError, JobError
 from serve.recommender import Recommender
+from serve.runs import Each
 
+PLAN = "_plan.json"
 DONE = "_done"
 QUARANTINE = "_quarantine"
 
@@ -38,16 +40,36 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def load(path: str, device: Device) -> Recommender:
-    """The bundle as a job loads it: a run of a graph takes one thread, and `run_pool` does several at once.
+    """The bundle as a job loads it: a run of a graph takes one thread, and `new_crew` does several at once.
 
     Threads that share a run wait for each other at each of its nodes: pairs take half as long again.
     """
     return Recommender.load(path, device, threads=1)
 
 
-def run_pool(recommender: Recommender, threads: int) -> ThreadPoolExecutor:
-    """Does the runs of a job's graphs: on the CPU, `threads` at a time. A GPU is busy with one."""
-    return ThreadPoolExecutor(threads if recommender.device == "cpu" else 1, thread_name_prefix="run")
+class Crew(NamedTuple):
+    """How the threads of a worker share its work."""
+
+    each: Each
+    """Does the runs of a graph."""
+    ahead: Callable[[Iterable[Any]], AbstractContextManager[Iterator[Any]]]
+    """Lets what makes some items work ahead of who takes them; see `serve.batch.ahead`."""
+
+
+@contextmanager
+def new_crew(recommender: Recommender, threads: int) -> Iterator[Crew]:
+    """On the CPU, `threads` runs at a time, while others read and write. A GPU is busy with one.
+
+    With a single thread, nothing is gained by others, who would only hand each batch to another processor's
+    cache: the system reads ahead and writes behind by itself, and other workers fill the gaps.
+    """
+    if recommender.device != "cpu":
+        yield Crew(map, ahead)
+    elif threads == 1:
+        yield Crew(map, lambda items: nullcontext(iter(items)))
+    else:
+        with ThreadPoolExecutor(threads, thread_name_prefix="run") as pool:
+            yield Crew(pool.map, ahead)
 
 
 def do_fragment(
@@ -55,7 +77,7 @@ def do_fragment(
     fragment: Fragment,
     folder: Path,
     recommender: Recommender,
-    pool: Executor,
+    crew: Crew,
     on_rows: Callable[[int], None] = lambda n: None,
 ) -> Outcome:
     """Write a fragment's part into the job's folder, its bad rows beside it, and last a note that it is done.
@@ -68,7 +90,7 @@ def do_fragment(
         fragment: One of the plan's.
         folder: Where the job is written.
         recommender: Of the plan's bundle and device.
-        pool: Does the runs of the graph; see `run_pool`.
+        crew: Of the worker; see `new_crew`.
         on_rows: Called with the number of input rows answered since its last call.
 
     Raises:
@@ -90,16 +112,16 @@ def do_fragment(
     def answers() -> Iterator[Answer]:
         nonlocal rows_in
         stretch = source.read(fragment.start, fragment.stop, fragment.first_row, plan.job.rows_per_batch)
-        with ahead(stretch) as stretches:
+        with crew.ahead(stretch) as stretches:
             for rows in stretches:
-                yield task.answer(rows, name, source.is_text, recommender, pool)
+                yield task.answer(rows, name, source.is_text, recommender, crew.each)
                 rows_in += (n := len(rows.table) + len(rows.bad))
                 on_rows(n)
 
     with (
         _quarantine(folder, fragment.number) as set_aside,
         new_part(path, plan.job.format, schema) as part,
-        ahead(answers()) as ready,
+        crew.ahead(answers()) as ready,
     ):
         for table, wrong in ready:
             if wrong:
@@ -112,6 +134,7 @@ def do_fragment(
             raise InputError(
                 f"{name} gave {rows_in} rows where {fragment.n_rows} were counted. Copy it again."
             )
+        check_still_ours(plan, folder)
     outcome = Outcome(fragment.number, rows_in, rows_out, n_bad, path.stat().st_size)
     (folder / DONE).mkdir(exist_ok=True)
     write_file(folder / DONE / f"{fragment.number:05d}.json", msgspec.json.encode(outcome))
@@ -145,6 +168,16 @@ def open_fragment(plan: Plan, fragment: Fragment, recommender: Recommender) -> S
     file = plan.files[fragment.file]
     check_unchanged([file])
     return open_source(file.path)
+
+
+def check_still_ours(plan: Plan, folder: Path) -> None:
+    """Whether the folder still is this job's: a worker may outlive who started it, and meet another job.
+
+    Raises:
+        JobError: it is not.
+    """
+    if msgspec.json.decode((folder / PLAN).read_bytes()) != plan.identity:
+        raise JobError(f"another job has begun in {folder}. This one ends here.")
 
 
 def check_bad_rows(plan: Plan, n: int, some: Sequence[BadRow]) -> None:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -73,10 +74,14 @@ OPTIONS = (
         type=click.Choice(["local", "ray"]),
         default="local",
         show_default=True,
-        help="Who does the work: this process, or the workers of a Ray cluster.",
+        help="Where the work is done: on this machine, or on a Ray cluster.",
     ),
     click.option("--address", help="ray: the cluster. [default: one that is started here, for this job]"),
-    click.option("--workers", type=click.IntRange(min=1), help="ray: how many. [default: one for each node]"),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        help="Processes that do the work. [default: as many as are worth their start]",
+    ),
     click.option(
         "--gpus-per-worker",
         type=click.FloatRange(min=0),
@@ -148,16 +153,16 @@ def _interruptible(show: Progress) -> Iterator[None]:
 
 
 def _engine(options: dict[str, Any]) -> Engine:
-    ray_only = {name: options[name] for name in ("address", "workers", "gpus_per_worker")}
+    ray_only = {name: options[name] for name in ("address", "gpus_per_worker")}
     if options["engine"] == "local":
         if given := [name for name, value in ray_only.items() if value]:
             raise click.UsageError(f"--{given[0].replace('_', '-')} is for --engine ray.")
         from serve.batch import local_engine
 
-        return local_engine.run
+        return partial(local_engine.run, workers=options["workers"])
     from serve.batch.ray_engine import ray_engine
 
-    engine: Engine = ray_engine(**ray_only)
+    engine: Engine = ray_engine(workers=options["workers"], **ray_only)
     return engine
 
 

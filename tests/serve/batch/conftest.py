@@ -60,6 +60,11 @@ def read(folder: Path) -> pa.Table:
     return pa.concat_tables([pq.read_table(part) for part in sorted(folder.glob("part-*.parquet"))])
 
 
+def as_given(scored: pa.Table, pairs: pa.Table) -> pa.Table:
+    """Pairs without what was added; ids are known to be there now."""
+    return scored.drop_columns(["score", "known"]).cast(pairs.schema)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file, by its path in the folder."""
     return {

@@ -28,7 +28,7 @@ from .conftest import DoJob, contents, make_pairs
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of its sockets and of releases to come
 
 OBJECT_STORE = 80_000_000
-BUSY = "ray::Worker.do"
+BUSY = "ray::RayWorker.do"
 """The title of a worker that is at a fragment."""
 
 
@@ -94,7 +94,7 @@ def actors(node: Any) -> dict[int, str]:
         with suppress(OSError):
             if entry.name.isdigit() and f"PPid:\t{raylet.process.pid}\n" in (entry / "status").read_text():
                 found[int(entry.name)] = (entry / "cmdline").read_bytes().rstrip(b"\0 ").decode()
-    return {pid: title for pid, title in found.items() if title.startswith("ray::Worker")}
+    return {pid: title for pid, title in found.items() if title.startswith("ray::RayWorker")}
 
 
 def wait_for(condition: Callable[[], object]) -> None:

@@ -1,0 +1,251 @@
+"""Several processes on one machine: the same bytes, whoever does a fragment, and whoever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+from fixture_bundles import FIXTURES
+
+from serve.batch import local_engine
+from serve.batch.job import Fragment, Job, Plan
+from serve.batch.recommend import Recommend
+from serve.batch.run import PLAN, _claimed
+from serve.batch.score import Score
+from serve.batch.work import do_fragment, load, new_crew
+from serve.errors import BadRowError, BundleError, JobError
+
+from .conftest import DoJob, contents, make_pairs
+
+TWO = partial(local_engine.run, workers=2)
+PARTS = 12
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.parquet"
+    pq.write_table(make_pairs(FIXTURES / "dot-bias", 100 * PARTS), path, row_group_size=100)
+    return path
+
+
+def helpers_of(parent: int) -> list[int]:
+    """Process ids of those that are alive."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            is_child = entry.name.isdigit() and f"PPid:\t{parent}\n" in (entry / "status").read_text()
+            if is_child and b"serve.batch.helper" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@contextmanager
+def first_waits(monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], object]) -> Iterator[None]:
+    """This process is held up at its first fragment, until `act` of the job's folder has returned."""
+
+    def slow(plan: Plan, fragment: Fragment, folder: Path, *others: Any) -> Any:
+        monkeypatch.setattr(local_engine, "do_fragment", do_fragment)
+        act(folder)
+        return do_fragment(plan, fragment, folder, *others)
+
+    monkeypatch.setattr(local_engine, "do_fragment", slow)
+    yield
+    assert local_engine.do_fragment is do_fragment
+
+
+def n_parts(folder: Path) -> int:
+    return len(list(folder.glob("part-*")))
+
+
+@pytest.mark.parametrize("task", [Score(), Recommend()])
+def test_a_helper_does_what_is_left(
+    task: Score | Recommend, pairs: Path, tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"part_rows": 100, "batch_rows": 30, "on_bad_row": "quarantine"}
+    alone = do(task, pairs, **options)
+    with first_waits(monkeypatch, lambda folder: wait_for(lambda: n_parts(folder) == PARTS - 1)):
+        together = do(task, pairs, output=str(tmp_path / "two"), engine=TWO, **options)
+    assert together == alone
+    assert contents(tmp_path / "two") == contents(tmp_path / "out")
+    assert not helpers_of(os.getpid())
+
+
+def test_what_a_killed_helper_was_at_is_done_by_others(
+    pairs: Path,
+    tmp_path: Path,
+    do: DoJob,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    do(Score(), pairs, part_rows=100)
+
+    def kill(folder: Path) -> None:
+        wait_for(lambda: n_parts(folder))
+        for helper in helpers_of(os.getpid()):
+            os.kill(helper, signal.SIGKILL)
+
+    with first_waits(monkeypatch, kill):
+        do(Score(), pairs, part_rows=100, output=str(tmp_path / "two"), engine=TWO)
+    assert contents(tmp_path / "two") == contents(tmp_path / "out")
+    assert caplog.messages == ["a helper has died (status -9); others do its work"]
+
+
+def test_rows_are_counted_once(pairs: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+
+    def engine(*arguments: Any) -> None:
+        plan, fragments, folder, recommender, _, on_outcome = arguments
+        TWO(plan, fragments, folder, recommender, rows.append, on_outcome)
+
+    with first_waits(monkeypatch, lambda folder: wait_for(lambda: n_parts(folder) == PARTS - 1)):
+        do(Score(), pairs, part_rows=100, batch_rows=30, engine=engine)
+    assert sum(rows) == 100 * PARTS
+    assert max(rows) <= 30
+
+
+def test_errors_of_a_helper_are_those_of_this_process(
+    tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "users.csv"
+    path.write_text("user_id\n" + "10\n" * 50 + "x\n" + "20\n" * 50)
+
+    def wait(folder: Path) -> None:
+        wait_for(lambda: n_parts(folder))  # before the helper comes to the bad row
+        time.sleep(0.5)
+
+    with (
+        first_waits(monkeypatch, wait),
+        pytest.raises(BadRowError, match=r"users\.csv, row 51: user_id 'x'"),
+    ):
+        do(Recommend(), path, part_rows=20, engine=TWO)
+    assert not caplog.messages
+    assert not helpers_of(os.getpid())
+
+
+def test_a_helper_that_can_not_load_the_bundle_says_so(
+    pairs: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def engine(plan: Plan, *others: Any) -> None:
+        job = msgspec.structs.replace(plan.job, bundle="/nowhere")
+        TWO(msgspec.structs.replace(plan, job=job), *others)
+
+    def wait(folder: Path) -> None:
+        wait_for(lambda: helpers_of(os.getpid()))
+        wait_for(lambda: not helpers_of(os.getpid()))
+
+    with first_waits(monkeypatch, wait), pytest.raises(BundleError, match="/nowhere"):
+        do(Score(), pairs, part_rows=100, engine=engine)
+
+
+def command(pairs: Path, output: Path) -> list[str]:
+    arguments = [sys.executable, "-m", "recsys", "score", str(FIXTURES / "dot-bias"), "--device", "cpu"]
+    arguments += ["--input", str(pairs), "--output", str(output), "--workers", "2"]
+    return [*arguments, "--part-rows", "100", "--batch-rows", "1"]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_helpers_end_with_the_job_and_it_is_resumed(
+    stop: signal.Signals, pairs: Path, tmp_path: Path, do: DoJob
+) -> None:
+    do(Score(), pairs, part_rows=100, batch_rows=1)
+    output, partial_output = tmp_path / "stopped", tmp_path / ".stopped.partial"
+    with subprocess.Popen(command(pairs, output), stderr=subprocess.PIPE, text=True) as process:
+        wait_for(lambda: n_parts(partial_output) and helpers_of(process.pid))
+        helpers = helpers_of(process.pid)
+        process.send_signal(stop)
+        _, said = process.communicate()
+        assert process.returncode == (130 if stop == signal.SIGINT else -stop), said
+        assert "Traceback" not in said
+    wait_for(lambda: not any(Path(f"/proc/{helper}/fd").exists() for helper in helpers))
+    assert not output.exists()
+    done = subprocess.run([*command(pairs, output), "--resume"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert contents(output) == contents(tmp_path / "out")
+
+
+def test_a_helper_holds_the_claim_on_the_folder(
+    pairs: Path, tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(folder: Path) -> None:
+        (helper,) = helpers_of(os.getpid())
+        held = {entry.resolve() for entry in Path(f"/proc/{helper}/fd").iterdir()}
+        assert folder / "_lock" in held
+
+    with first_waits(monkeypatch, look):
+        do(Score(), pairs, part_rows=100, engine=TWO)
+
+
+def test_who_outlives_its_job_leaves_another_job_alone(pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    plans: list[Plan] = []
+
+    def stopped(plan: Plan, *others: Any) -> None:
+        plans.append(plan)
+        raise KeyboardInterrupt
+
+    for task in (Score(), Score(unknown="null")):
+        with pytest.raises(KeyboardInterrupt):
+            do(task, pairs, part_rows=100, overwrite=True, engine=stopped)
+    folder, (first, second) = tmp_path / ".out.partial", plans
+    recommender = load(first.job.bundle, "cpu")
+    with new_crew(recommender, 1) as crew:
+        with pytest.raises(JobError, match="another job has begun"):
+            do_fragment(first, first.fragments[0], folder, recommender, crew)
+        assert {path.name for path in folder.iterdir()} == {PLAN, "_lock"}
+        do_fragment(second, second.fragments[0], folder, recommender, crew)
+    assert n_parts(folder) == 1
+
+
+def test_a_job_waits_for_helpers_that_are_about_to_end(tmp_path: Path) -> None:
+    folder = tmp_path / ".out.partial"
+    holds = "import sys, time; print(flush=True); time.sleep(0.2)"
+    with _claimed(folder):
+        helper = subprocess.Popen([sys.executable, "-c", holds], stdout=subprocess.PIPE, close_fds=False)
+        assert helper.stdout
+        helper.stdout.readline()
+    with _claimed(folder):
+        assert helper.poll() is not None or not helper.wait(1)
+    helper.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("task", "device", "n_rows", "cpus", "expected"),
+    [
+        (Score(), "cpu", 1_000_000, 64, 1),
+        (Score(), "cpu", 30_000_000, 64, 3),
+        (Score(), "cpu", 30_000_000, 2, 2),
+        (Score(), "cpu", 10**9, 64, 64),
+        (Score(), "cuda", 10**9, 64, 1),
+        (Recommend(), "cpu", 10**9, 64, 1),
+    ],
+)
+def test_processes_are_started_where_they_are_worth_it(
+    task: Score | Recommend, device: Any, n_rows: int, cpus: int, expected: int
+) -> None:
+    job = Job(task=task, bundle="bundle", output="out", input="in")
+    step = job.rows_per_part
+    fragments = [
+        Fragment(number, 0, 0, 1, 1, min(step, n_rows - start))
+        for number, start in enumerate(range(0, n_rows, step))
+    ]
+    plan = Plan(job=job, device=device, version="", files=[], fragments=fragments, versions={})
+    assert plan.workers_worth_while(fragments, cpus) == expected
+    assert plan.workers_worth_while(fragments[:1], cpus) == 1
+    assert plan.workers_worth_while([], cpus) == 1

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from serve.errors import BundleError, RequestError
 from serve.finder import Finder, make_finder
-from serve.parquet import ParquetTable, joined, numbers, write_columns
+from serve.parquet import ParquetTable, arrow, joined, numbers, write_columns
 
 ID_TYPES = (pa.int64(), pa.string())
 
@@ -201,7 +201,7 @@ class IdIndex:
         Args:
             index: int64 [n], from 0 to n_ids.
         """
-        return self._ids.take(pa.array(index - 1, mask=index == 0))
+        return self._ids.take(arrow(index - 1, missing=index == 0))
 
     def one_id(self, index: int) -> int | str:
         """The id at one index, from 1 to n."""

@@ -134,6 +134,20 @@ def numbers(column: pa.Array) -> np.ndarray:
     return array[column.offset : column.offset + len(column)]
 
 
+def arrow(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
+    """Numbers or truth values [n] as Arrow, null where `missing` (bool [n]) says so.
+
+    Not `pa.array`: that imports pandas, too.
+    """
+    data = _bits(values) if values.dtype == bool else pa.py_buffer(np.ascontiguousarray(values))
+    valid = None if missing is None else _bits(~missing)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [valid, data])
+
+
+def _bits(values: np.ndarray) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(values, bitorder="little"))
+
+
 def _check_footer(path: Path) -> None:
     with path.open("rb") as file:
         size = file.seek(0, 2)

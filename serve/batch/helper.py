@@ -1,31 +1,39 @@
-"""`python -m serve.batch.helper FOLDER THREADS`: a process that does fragments for the local engine.
+"""`python -m serve.batch.helper`: a process that does fragments for the local engine.
 
-On its standard input come the plan and then numbers of fragments, a line each; on its standard output go
-replies as JSON: ["rows", "5"] while it works, and then what `Worker` says. It ends with its input.
+On its standard input come, a line each: the folder to write to and the threads to use; the plan; and then
+numbers of fragments. On its standard output go replies as JSON: ["rows", "5"] while it works, and at last
+what `Worker` says. It ends with its input.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import queue
 import signal
 import sys
 import threading
+from pathlib import Path
 
 import msgspec
 
+# What the first fragment needs, while the job is still being planned.
+import onnxruntime  # noqa: F401
+import pyarrow.parquet  # noqa: F401
+
+from serve.batch.work import LOCK
 from serve.batch.worker import OK, Worker
 
 
-def main(folder: str, threads: str) -> None:
+def main() -> None:
     """See above."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # for whoever started us, who will then stop us
     with os.fdopen(os.dup(1), "wb") as replies:
         os.dup2(2, 1)  # no library's chatter among the replies
-        encoder, lock = msgspec.json.Encoder(), threading.Lock()
+        encoder, writing = msgspec.json.Encoder(), threading.Lock()
 
         def reply(kind: str, answer: str) -> None:
-            with lock:
+            with writing:
                 replies.write(encoder.encode((kind, answer)) + b"\n")
                 replies.flush()
 
@@ -34,11 +42,15 @@ def main(folder: str, threads: str) -> None:
 
         lines: queue.Queue[bytes] = queue.Queue()
         threading.Thread(target=_listen, args=(lines,), daemon=True).start()
-        worker = Worker(lines.get(), int(threads))
-        loaded = worker.load()
-        reply(*loaded)
-        while loaded == OK:
-            reply(*worker.do(int(lines.get()), folder, answered))
+        folder, threads = msgspec.json.decode(lines.get(), type=tuple[str, int])
+        # As long as we live, no other job begins in the folder, though whoever started us may be killed.
+        with (Path(folder) / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            worker = Worker(lines.get(), threads)
+            loaded = worker.load()
+            reply(*loaded)
+            while loaded == OK:
+                reply(*worker.do(int(lines.get()), folder, answered))
 
 
 def _listen(lines: queue.Queue[bytes]) -> None:
@@ -50,6 +62,6 @@ def _listen(lines: queue.Queue[bytes]) -> None:
 
 if __name__ == "__main__":
     try:
-        main(*sys.argv[1:])
+        main()
     except BaseException:  # noqa: BLE001  whoever started us does the fragment, and tells what is wrong with it
         os._exit(1)

@@ -68,6 +68,16 @@ def read_ids(column: pa.ChunkedArray, ids: IdIndex, is_text: bool) -> tuple[pa.A
     return read, wrong
 
 
+def look_up(column: pa.Array, ids: IdIndex) -> np.ndarray:
+    """Their indices: int64 [n], 0 also where there is no id."""
+    if not column.null_count:
+        return ids.lookup(column)
+    index = np.zeros(len(column), np.int64)
+    is_id = column.is_valid()
+    index[is_id.to_numpy(zero_copy_only=False)] = ids.lookup(column.filter(is_id))
+    return index
+
+
 def _is_string(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 

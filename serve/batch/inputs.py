@@ -25,8 +25,8 @@ KINDS: dict[str, type[CsvSource] | type[ParquetSource]] = {
 }
 
 
-def find_files(asked: str) -> list[InputFile]:
-    """The files that a path or a glob means, by name, each with its SHA-256.
+def find_files(asked: str) -> list[tuple[str, Path]]:
+    """The files that a path or a glob means, in order: names, relative to what was asked for, and paths.
 
     A folder stands for all Parquet, CSV and TSV files in it and below. Names that begin with "_" or "." are
     left out there, as every reader of such folders does.
@@ -54,7 +54,15 @@ def find_files(asked: str) -> list[InputFile]:
     for found in paths:
         if found.suffix.lower() not in KINDS:
             raise InputError(f"{found}: its name must end in {', '.join(KINDS)}, to say what it is.")
-    named = sorted((found.relative_to(root).as_posix(), found) for found in paths)
+    return sorted((found.relative_to(root).as_posix(), found) for found in paths)
+
+
+def describe(named: Sequence[tuple[str, Path]]) -> list[InputFile]:
+    """Files with their SHA-256.
+
+    Raises:
+        InputError: one can't be read.
+    """
     with ThreadPoolExecutor(available_cpus()) as pool:
         return list(pool.map(_described, *zip(*named, strict=True)))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -22,10 +21,10 @@ two parts, reading and answering wait for the disk, so smaller ones cost time.""
 BATCH_ROWS = {Score: 1 << 16, Recommend: 1 << 13}
 """Rows in memory at once; some eight batches are on their way. Larger ones are no faster: with 2^17 pairs,
 columns take a mebibyte, which goes back to the system and comes from it again with each batch."""
-WORKER_ROWS: dict[type, int] = {Score: 1 << 23}
-"""Rows that are worth a process of their own: half a second of work, for a start of 0.4 s. Lists are not: a
-graph takes nearly all of their time, and its runs go side by side in one process, with one copy of the
-tables."""
+WORKER_BYTES: dict[type, int] = {Score: 16 << 20}
+"""Of the input, that are worth a process of their own: some tenths of a second of work, as is its start.
+Lists are not: a graph takes nearly all of their time, and its runs go side by side in one process, with one
+copy of the tables."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +71,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def rows_per_batch(self) -> int:
         """`batch_rows`, or what the task takes by default."""
         return self.batch_rows or BATCH_ROWS[type(self.task)]
+
+    def workers_worth_while(self, input_bytes: int, cpus: int) -> int:
+        """How many processes should share the work on some CPUs; at least one."""
+        worth = WORKER_BYTES.get(type(self.task))
+        return 1 if worth is None else min(cpus, 1 + input_bytes // worth)
 
 
 class InputFile(msgspec.Struct, frozen=True):
@@ -137,13 +141,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def output(self) -> Path:
         """The folder to make."""
         return Path(self.job.output).absolute()
-
-    def workers_worth_while(self, fragments: Sequence[Fragment], cpus: int) -> int:
-        """How many processes should share some fragments; at least one."""
-        rows = WORKER_ROWS.get(type(self.job.task))
-        if rows is None or self.device != "cpu":
-            return 1
-        return max(1, min(cpus, len(fragments), sum(fragment.n_rows for fragment in fragments) // rows))
 
     def part_name(self, fragment: Fragment) -> str:
         """File name of a fragment's part."""

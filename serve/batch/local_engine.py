@@ -15,17 +15,47 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from serve.batch.job import Fragment, Plan
+from serve.batch.inputs import find_files
+from serve.batch.job import Fragment, Job, Plan
 from serve.batch.work import Outcome, do_fragment, new_crew
 from serve.batch.worker import Reply, checked
-from serve.device import available_cpus
+from serve.device import available_cpus, has_cuda_gpu
 from serve.recommender import Recommender
 
+if TYPE_CHECKING:
+    from serve.batch.run import Engine, Work
+
 log = logging.getLogger(__name__)
+
+
+def local_engine(workers: int | None = None) -> Engine:
+    """An engine for `serve.batch.run.run_job`.
+
+    Args:
+        workers: Processes, this one among them; None: as many as are worth their start.
+    """
+
+    @contextmanager
+    def engine(job: Job) -> Iterator[Work]:
+        with ExitStack() as stack:
+            # They start, which takes a third of a second, while the job is planned.
+            helpers = [stack.enter_context(Helper()) for _ in range((workers or _worth_while(job)) - 1)]
+            yield partial(run, helpers=helpers)
+
+    return engine
+
+
+def _worth_while(job: Job) -> int:
+    if job.input is None or job.device == "cuda" or (job.device == "auto" and has_cuda_gpu()):
+        return 1
+    n_bytes = sum(path.stat().st_size for _, path in find_files(job.input))
+    return job.workers_worth_while(n_bytes, available_cpus())
 
 
 def run(
@@ -36,7 +66,7 @@ def run(
     on_rows: Callable[[int], None],
     on_outcome: Callable[[Outcome], None],
     *,
-    workers: int | None = None,
+    helpers: Sequence[Helper] = (),
 ) -> None:
     """Do the fragments. What a helper that dies was at is done by somebody else.
 
@@ -47,37 +77,38 @@ def run(
         recommender: Of the plan's bundle and device.
         on_rows: Called with the number of rows answered since its last call; by one thread at a time.
         on_outcome: Called with each fragment's outcome; may raise to stop the job.
-        workers: Processes, this one among them; None: as many as are worth their start.
+        helpers: Processes that may do fragments, too.
 
     Raises:
         ServeError: as `do_fragment`.
     """
-    cpus = available_cpus()
-    n_workers = min(workers or plan.workers_worth_while(fragments, cpus), max(1, len(fragments)))
-    threads = max(1, cpus // n_workers)
-    waiting, lock = deque(fragments), threading.Lock()
+    helpers = helpers[: max(0, len(fragments) - 1)]
+    threads = max(1, available_cpus() // (1 + len(helpers)))
+    waiting, counting = deque(fragments), threading.Lock()
+    # What helpers have done, what keeps one from going on, and None from each that has come to its end.
+    news: queue.Queue[Outcome | Exception | None] = queue.Queue()
 
-    def rows_answered(n: int) -> None:
-        with lock:
+    def answered(n: int) -> None:
+        with counting:
             on_rows(n)
 
-    with (
-        new_crew(recommender, threads) as crew,
-        _helpers(n_workers - 1, plan, folder, threads, waiting, rows_answered) as helpers,
-    ):
+    def hear() -> bool:
+        """Whether a helper has come to its end."""
+        if isinstance(told := news.get(), Exception):
+            raise told
+        if told:
+            on_outcome(told)
+        return told is None
 
-        def ours_answered(n: int) -> None:
-            if helpers.error:
-                raise helpers.error
-            rows_answered(n)
-
-        while True:
+    with new_crew(recommender, threads) as crew:
+        for helper in helpers:
+            helper.begin(plan, folder, threads, waiting, answered, news.put)
+        n_busy = len(helpers)
+        while waiting or n_busy:
             if fragment := _next(waiting):
-                on_outcome(do_fragment(plan, fragment, folder, recommender, crew, ours_answered))
-            elif not helpers.n_busy:
-                return
-            for outcome in helpers.outcomes(wait=not waiting):
-                on_outcome(outcome)
+                on_outcome(do_fragment(plan, fragment, folder, recommender, crew, answered))
+            while n_busy and not (waiting and news.empty()):
+                n_busy -= hear()
 
 
 def _next(waiting: deque[Fragment]) -> Fragment | None:
@@ -86,112 +117,82 @@ def _next(waiting: deque[Fragment]) -> Fragment | None:
     return None
 
 
-class _Gone(Exception):
+class _GoneError(Exception):
     """A helper is no more."""
 
 
-class _Helpers:
-    """Processes that take fragments from `waiting`, each with a thread of ours that talks to it."""
+class Helper:
+    """A process that does fragments, and a thread of ours that talks to it; its context stops both."""
 
-    def __init__(self, waiting: deque[Fragment], on_rows: Callable[[int], None]) -> None:
-        self.n_busy = 0
-        self.error: Exception | None = None
-        self.stopping = False
-        self._waiting = waiting
-        self._on_rows = on_rows
-        self._found: queue.Queue[Outcome | None] = queue.Queue()
+    def __enter__(self) -> Helper:
+        """Start the process; `begin` gives it something to do."""
+        command = [sys.executable, "-m", "serve.batch.helper"]
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # whose other threads begin with a busy wait
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        )
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+        return self
 
-    def tend(self, helper: subprocess.Popen[bytes], plan: bytes) -> None:
-        """Keep a helper busy while there is something to do."""
-        fragment: Fragment | None = None
-        try:
-            self._ask(helper, plan)
-            while fragment := _next(self._waiting):
-                outcome = self._ask(helper, str(fragment.number).encode())
-                self._found.put(msgspec.json.decode(outcome, type=Outcome))
-        except _Gone:
-            if not self.stopping:
-                log.warning("a helper has died (status %s); others do its work", helper.wait())
-            if fragment:
-                self._waiting.append(fragment)
-        except Exception as error:  # noqa: BLE001  raised again by whoever waits for it
-            self.error = error
-        finally:
-            self._found.put(None)
+    def __exit__(self, *_: object) -> None:
+        self._stopping = True
+        self._process.kill()
+        if self._thread:
+            self._thread.join()
+        with suppress(OSError):  # what it has not read
+            self._process.communicate()
 
-    def _ask(self, helper: subprocess.Popen[bytes], line: bytes) -> str:
+    def begin(
+        self,
+        plan: Plan,
+        folder: Path,
+        threads: int,
+        waiting: deque[Fragment],
+        on_rows: Callable[[int], None],
+        tell: Callable[[Outcome | Exception | None], None],
+    ) -> None:
+        """Have it take fragments from `waiting` until none is left, and tell what comes of it; last, None."""
+
+        def tend() -> None:
+            fragment: Fragment | None = None
+            try:
+                self._write(msgspec.json.encode((str(folder), threads)))
+                self._ask(msgspec.json.encode(plan), on_rows)
+                while fragment := _next(waiting):
+                    outcome = self._ask(str(fragment.number).encode(), on_rows)
+                    tell(msgspec.json.decode(outcome, type=Outcome))
+            except _GoneError:
+                if not self._stopping:
+                    log.warning("a helper has died (status %s); others do its work", self._process.wait())
+                if fragment:
+                    waiting.append(fragment)
+            except Exception as error:  # noqa: BLE001  raised again by whoever is told
+                tell(error)
+            finally:
+                tell(None)
+
+        self._thread = threading.Thread(target=tend, daemon=True)
+        self._thread.start()
+
+    def _ask(self, line: bytes, on_rows: Callable[[int], None]) -> str:
         """What it answers to a line.
 
         Raises:
             ServeError: the helper's, as it was.
-            _Gone: the helper has died, or was stopped.
+            _GoneError: the helper has died, or was stopped.
         """
-        assert helper.stdin
-        assert helper.stdout
-        with suppress(OSError):  # it is gone, and will answer nothing
-            helper.stdin.write(line + b"\n")
-            helper.stdin.flush()
-        while (reply := helper.stdout.readline()).endswith(b"\n"):
+        self._write(line)
+        assert self._process.stdout
+        while (reply := self._process.stdout.readline()).endswith(b"\n"):
             kind, answer = msgspec.json.decode(reply, type=Reply)
             if kind != "rows":
                 return checked((kind, answer))
-            self._on_rows(int(answer))
-        raise _Gone
+            on_rows(int(answer))
+        raise _GoneError
 
-    def outcomes(self, *, wait: bool) -> Iterator[Outcome]:
-        """What they have done by now; or wait until something happens.
-
-        Raises:
-            ServeError: one of them can't go on.
-        """
-        wait = wait and self.n_busy > 0
-        while wait or not self._found.empty():
-            found = self._found.get()
-            wait = False
-            if found is None:
-                self.n_busy -= 1
-            else:
-                yield found
-        if self.error:
-            raise self.error
-
-
-@contextmanager
-def _helpers(
-    n: int,
-    plan: Plan,
-    folder: Path,
-    threads: int,
-    waiting: deque[Fragment],
-    on_rows: Callable[[int], None],
-) -> Iterator[_Helpers]:
-    """Start `n` helpers; on leaving, they are stopped, whatever they are at."""
-    helpers = _Helpers(waiting, on_rows)
-    packed = msgspec.json.encode(plan)
-    command = [sys.executable, "-m", "serve.batch.helper", str(folder), str(threads)]
-    with ExitStack() as stack:
-        for _ in range(n):
-            # Not close_fds: they inherit the lock on the folder, so that no other job begins in it while a
-            # helper may still write, though we are killed.
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                close_fds=False,
-                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
-            )
-            thread = threading.Thread(target=helpers.tend, args=(process, packed), daemon=True)
-            thread.start()
-            helpers.n_busy += 1
-            stack.callback(_stop, process, thread)
-        try:
-            yield helpers
-        finally:
-            helpers.stopping = True
-
-
-def _stop(process: subprocess.Popen[bytes], thread: threading.Thread) -> None:
-    process.kill()
-    thread.join()
-    with suppress(OSError):  # what it has not read
-        process.communicate()
+    def _write(self, line: bytes) -> None:
+        assert self._process.stdin
+        with suppress(OSError):  # it is gone, and will answer nothing
+            self._process.stdin.write(line + b"\n")
+            self._process.stdin.flush()

@@ -141,15 +141,17 @@ class _Parquet:
         )
 
         self._held: list[pa.Table] = []
+        self._held_bytes = 0
 
     def write(self, table: pa.Table) -> None:
         self._held.append(table)
-        if sum(held.nbytes for held in self._held) >= ROW_GROUP_BYTES:
+        self._held_bytes += table.nbytes
+        if self._held_bytes >= ROW_GROUP_BYTES:
             self._write_group()
 
     def _write_group(self) -> None:
         group = pa.concat_tables(self._held)
-        self._held = []
+        self._held, self._held_bytes = [], 0
         if len(group):
             self._writer.write_table(group, row_group_size=len(group))
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import msgspec
 
-from serve.batch.inputs import common_schema, find_files, open_source
+from serve.batch.inputs import common_schema, describe, find_files, open_source
 from serve.batch.job import Fragment, InputFile, Job, Plan
 from serve.batch.part import check_format
 from serve.batch.source import Source
@@ -26,7 +26,7 @@ def make_plan(job: Job, recommender: Recommender) -> Plan:
     files: list[InputFile] = []
     sources: list[Source] = [UsersSource(recommender.users)]
     if job.input is not None:
-        files = find_files(job.input)
+        files = describe(find_files(job.input))
         sources = [open_source(file.path) for file in files]
         common_schema(files, sources)
     name = files[0].path if files else "the bundle"

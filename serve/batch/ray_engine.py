@@ -74,7 +74,7 @@ def ray_engine(address: str | None, workers: int | None, gpus_per_worker: float)
                 on_rows(rows[outcome.number])
                 on_outcome(outcome)
 
-    return run
+    return lambda job: contextlib.nullcontext(run)
 
 
 def shares(
@@ -133,7 +133,9 @@ class _Pool:
                 "with --device cuda, or leave out --gpus-per-worker."
             )
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        worth_while = partial(plan.workers_worth_while, plan.fragments)
+        # A GPU is for one worker, unless the job's user says otherwise.
+        n_bytes = sum(file.bytes for file in plan.files) if plan.device == "cpu" else 0
+        worth_while = partial(plan.job.workers_worth_while, n_bytes)
         n_workers, threads = shares(nodes, len(plan.fragments), workers, gpus, worth_while)
         self._ray = ray
         self._folder = str(folder)

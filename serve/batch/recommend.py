@@ -7,8 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from serve.batch.answer import Answer, UnknownIds, unknown_ids, without
-from serve.batch.id_column import check_id_column, read_ids
+from serve.batch.id_column import check_id_column, look_up, read_ids
 from serve.batch.source import Rows
+from serve.parquet import arrow
 from serve.recommender import Recommender
 from serve.runs import Each
 
@@ -51,13 +52,11 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
         """See the class; the table has the columns that `schema` says. `each` does the runs of the graph."""
         users = recommender.users
         ids, wrong = read_ids(rows.table.column("user_id"), users, is_text)
-        is_id = ids.is_valid().to_numpy(zero_copy_only=False)
-        user_index = np.zeros(len(ids), np.int64)
-        user_index[is_id] = users.lookup(ids.filter(ids.is_valid()) if wrong else ids)
+        user_index = look_up(ids, users)
         if self.unknown == "error":
             wrong += unknown_ids("user_id", ids, user_index)
         stay, bad = without(rows, source, wrong)
-        ids, user_index = ids.filter(pa.array(stay)), user_index[stay]
+        ids, user_index = ids.filter(arrow(stay)), user_index[stay]
         known = user_index > 0
         top, scores = recommender.recommend_many(
             user_index, self.top_k, exclude_seen=self.exclude_seen, each=each
@@ -66,14 +65,14 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
         listed = (top > 0) & has_list[:, None]  # [n, k]
         counts = listed.sum(axis=1)
         item_ids = recommender.items.ids.take(top[listed])
-        values = pa.array(scores[listed])
+        values = arrow(scores[listed])
         schema = self._columns(recommender)
         if self.explode:
             return Answer(_exploded(schema, ids, known, counts, item_ids, values), bad)
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-        none = pa.array(~has_list)
+        offsets = arrow(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+        none = arrow(~has_list)
         lists = [pa.ListArray.from_arrays(offsets, flat, mask=none) for flat in (item_ids, values)]
-        return Answer(pa.Table.from_arrays([ids, pa.array(known), *lists], schema=schema), bad)
+        return Answer(pa.Table.from_arrays([ids, arrow(known), *lists], schema=schema), bad)
 
 
 def _exploded(
@@ -92,11 +91,11 @@ def _exploded(
     empty = counts[row] == 0
     place = np.zeros(len(row), np.int64)
     place[~empty] = np.arange(len(item_ids))
-    taken = pa.array(place, mask=empty)
+    taken = arrow(place, missing=empty)
     columns = [
-        ids.take(pa.array(row)),
-        pa.array(known[row]),
-        pa.array(rank.astype(np.int32), mask=empty),
+        ids.take(arrow(row)),
+        arrow(known[row]),
+        arrow(rank.astype(np.int32), missing=empty),
         item_ids.take(taken),
         values.take(taken),
     ]

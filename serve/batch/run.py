@@ -3,7 +3,7 @@
 While it runs, everything lies in `.NAME.partial` beside the output:
 
     _plan.json              what the job is; only a job with the same identity may go on with the rest
-    _lock                   held by the process that runs the job
+    _lock                   held by the processes that run the job
     part-00000.parquet      finished parts, each renamed into place whole
     _done/00000.json        written after the part that it tells of
     _quarantine/part-….jsonl  bad rows, where they are set aside
@@ -19,7 +19,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,20 +27,19 @@ from typing import Any, Protocol
 import msgspec
 
 from serve.atomic import check_target, move_into_place, write_file
-from serve.batch import local_engine
 from serve.batch.job import Job, Plan
+from serve.batch.local_engine import local_engine
 from serve.batch.plan import make_plan
-from serve.batch.work import DONE, PLAN, QUARANTINE, Outcome, check_bad_rows, finished, load
+from serve.batch.work import DONE, LOCK, PLAN, QUARANTINE, Outcome, check_bad_rows, finished, load
 from serve.errors import JobError, OutputError, ServeError
 from serve.recommender import Recommender
 
 SUCCESS = "_SUCCESS.json"
-LOCK = "_lock"
 PATIENCE = 0.5
 """Seconds that the helpers of a killed job have to end."""
 
 
-class Engine(Protocol):
+class Work(Protocol):
     """Does the fragments of a plan that are left, in any order; see `serve.batch.local_engine.run`."""
 
     def __call__(
@@ -53,6 +52,10 @@ class Engine(Protocol):
         on_outcome: Callable[[Outcome], None],
     ) -> None:
         """Do them."""
+
+
+Engine = Callable[[Job], AbstractContextManager[Work]]
+"""Who does the work of a job, and may get ready for it while it is planned."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,17 @@ def run_job(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    engine: Engine = local_engine.run,
+    engine: Engine | None = None,
     watcher: Watcher = Watcher(),
 ) -> Summary:
     """Do a job, or the rest of one. A finished job is left as it is when it is resumed.
+
+    Args:
+        job: What to do.
+        resume: Go on with what an earlier run of the same job has left.
+        overwrite: Replace an output that is there, once the new one is whole.
+        engine: Who does it; None: this machine.
+        watcher: Who is told how it goes.
 
     Raises:
         OutputError: an output is there without `overwrite`, or the rest of another job, or a running job.
@@ -105,6 +115,11 @@ def run_job(
         BundleError, DeviceError, RequestError: the bundle can't answer this.
         JobError: a part can't be written; what is finished is kept.
     """
+    with (engine or local_engine())(job) as work:
+        return _run(job, resume, overwrite, work, watcher)
+
+
+def _run(job: Job, resume: bool, overwrite: bool, work: Work, watcher: Watcher) -> Summary:
     recommender = load(job.bundle, job.device)
     plan = make_plan(job, recommender)
     output = plan.output
@@ -124,7 +139,7 @@ def run_job(
             tally.add(outcome)
         watcher.on_plan(plan, sum(done.rows_in for done in tally.outcomes.values()))
         left = [fragment for fragment in plan.fragments if fragment.number not in tally.outcomes]
-        engine(plan, left, folder, recommender, watcher.on_rows, tally.add)
+        work(plan, left, folder, recommender, watcher.on_rows, tally.add)
         return _finish(folder, plan, overwrite)
 
 
@@ -254,12 +269,12 @@ def _claimed(folder: Path) -> Iterator[None]:
 
 def _lock(folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    os.set_inheritable(lock, True)  # see local_engine
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # helpers take their share
         except BlockingIOError:
             if time.monotonic() < deadline:
                 time.sleep(0.02)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
 from serve.batch.answer import Answer, UnknownIds, unknown_ids, without
-from serve.batch.id_column import check_id_column, read_ids
+from serve.batch.id_column import check_id_column, look_up, read_ids
 from serve.batch.source import Rows
 from serve.errors import InputError
+from serve.parquet import arrow
 from serve.recommender import Recommender
 from serve.runs import Each
 
@@ -47,12 +47,7 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
         table, wrong, found = rows.table, [], {}
         for ids in (recommender.users, recommender.items.ids):
             column, none = read_ids(table.column(ids.name), ids, is_text)
-            index = np.zeros(len(column), np.int64)
-            if none:
-                is_id = column.is_valid().to_numpy(zero_copy_only=False)
-                index[is_id] = ids.lookup(column.filter(column.is_valid()))
-            else:
-                index = ids.lookup(column)
+            index = look_up(column, ids)
             wrong += none
             if self.unknown == "error":
                 wrong += unknown_ids(ids.name, column, index)
@@ -62,14 +57,12 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
             table = table.set_column(place, _whole(ids.name, given.type), given)
         stay, bad = without(rows, source, wrong)
         if bad:
-            table = table.filter(pa.array(stay))
+            table = table.filter(arrow(stay))
         user_index, item_index = (index[stay] if bad else index for index in found.values())
         known = (user_index > 0) & (item_index > 0)
         scores = recommender.score_indices(user_index, item_index, each=each)
         missing = ~known if self.unknown == "null" else None
-        for field, values in zip(
-            self._added(), (pa.array(scores, mask=missing), pa.array(known)), strict=True
-        ):
+        for field, values in zip(self._added(), (arrow(scores, missing), arrow(known)), strict=True):
             table = table.append_column(field, values)
         return Answer(table, bad)
 

@@ -24,6 +24,7 @@ from serve.recommender import Recommender
 from serve.runs import Each
 
 PLAN = "_plan.json"
+LOCK = "_lock"
 DONE = "_done"
 QUARANTINE = "_quarantine"
 

@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -157,9 +156,9 @@ def _engine(options: dict[str, Any]) -> Engine:
     if options["engine"] == "local":
         if given := [name for name, value in ray_only.items() if value]:
             raise click.UsageError(f"--{given[0].replace('_', '-')} is for --engine ray.")
-        from serve.batch import local_engine
+        from serve.batch.local_engine import local_engine
 
-        return partial(local_engine.run, workers=options["workers"])
+        return local_engine(options["workers"])
     from serve.batch.ray_engine import ray_engine
 
     engine: Engine = ray_engine(workers=options["workers"], **ray_only)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,16 @@ from fixture_bundles import FIXTURES
 
 from serve.batch.job import Job
 from serve.batch.recommend import Recommend
-from serve.batch.run import Summary, run_job
+from serve.batch.run import Engine, Summary, Work, run_job
 from serve.batch.score import Score
 from serve.recommender import Recommender
 
 DoJob = Callable[..., Summary]
+
+
+def engine_of(work: Work) -> Engine:
+    """An engine that has nothing to get ready."""
+    return lambda job: nullcontext(work)
 
 
 def make_pairs(bundle: Path, n: int, seed: int = 0) -> pa.Table:

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,9 @@ from serve.batch.score import Score
 from serve.batch.work import do_fragment, load, new_crew
 from serve.errors import BadRowError, BundleError, JobError
 
-from .conftest import DoJob, contents, make_pairs
+from .conftest import DoJob, contents, engine_of, make_pairs
 
-TWO = partial(local_engine.run, workers=2)
+TWO = local_engine.local_engine(2)
 PARTS = 12
 
 
@@ -111,9 +110,12 @@ def test_what_a_killed_helper_was_at_is_done_by_others(
 def test_rows_are_counted_once(pairs: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
 
-    def engine(*arguments: Any) -> None:
-        plan, fragments, folder, recommender, _, on_outcome = arguments
-        TWO(plan, fragments, folder, recommender, rows.append, on_outcome)
+    @contextmanager
+    def engine(job: Job) -> Iterator[Any]:
+        with TWO(job) as work:
+            yield lambda plan, fragments, folder, recommender, _, on_outcome: work(
+                plan, fragments, folder, recommender, rows.append, on_outcome
+            )
 
     with first_waits(monkeypatch, lambda folder: wait_for(lambda: n_parts(folder) == PARTS - 1)):
         do(Score(), pairs, part_rows=100, batch_rows=30, engine=engine)
@@ -143,9 +145,13 @@ def test_errors_of_a_helper_are_those_of_this_process(
 def test_a_helper_that_can_not_load_the_bundle_says_so(
     pairs: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def engine(plan: Plan, *others: Any) -> None:
-        job = msgspec.structs.replace(plan.job, bundle="/nowhere")
-        TWO(msgspec.structs.replace(plan, job=job), *others)
+    def elsewhere(plan: Plan) -> Plan:
+        return msgspec.structs.replace(plan, job=msgspec.structs.replace(plan.job, bundle="/nowhere"))
+
+    @contextmanager
+    def engine(job: Job) -> Iterator[Any]:
+        with TWO(job) as work:
+            yield lambda plan, *others: work(elsewhere(plan), *others)
 
     def wait(folder: Path) -> None:
         wait_for(lambda: helpers_of(os.getpid()))
@@ -185,6 +191,7 @@ def test_a_helper_holds_the_claim_on_the_folder(
     pairs: Path, tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def look(folder: Path) -> None:
+        wait_for(lambda: n_parts(folder))
         (helper,) = helpers_of(os.getpid())
         held = {entry.resolve() for entry in Path(f"/proc/{helper}/fd").iterdir()}
         assert folder / "_lock" in held
@@ -202,7 +209,7 @@ def test_who_outlives_its_job_leaves_another_job_alone(pairs: Path, tmp_path: Pa
 
     for task in (Score(), Score(unknown="null")):
         with pytest.raises(KeyboardInterrupt):
-            do(task, pairs, part_rows=100, overwrite=True, engine=stopped)
+            do(task, pairs, part_rows=100, overwrite=True, engine=engine_of(stopped))
     folder, (first, second) = tmp_path / ".out.partial", plans
     recommender = load(first.job.bundle, "cpu")
     with new_crew(recommender, 1) as crew:
@@ -226,26 +233,35 @@ def test_a_job_waits_for_helpers_that_are_about_to_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "device", "n_rows", "cpus", "expected"),
+    ("task", "mebibytes", "cpus", "expected"),
     [
-        (Score(), "cpu", 1_000_000, 64, 1),
-        (Score(), "cpu", 30_000_000, 64, 3),
-        (Score(), "cpu", 30_000_000, 2, 2),
-        (Score(), "cpu", 10**9, 64, 64),
-        (Score(), "cuda", 10**9, 64, 1),
-        (Recommend(), "cpu", 10**9, 64, 1),
+        (Score(), 1, 64, 1),
+        (Score(), 40, 64, 3),
+        (Score(), 40, 2, 2),
+        (Score(), 10_000, 64, 64),
+        (Recommend(), 10_000, 64, 1),
     ],
 )
 def test_processes_are_started_where_they_are_worth_it(
-    task: Score | Recommend, device: Any, n_rows: int, cpus: int, expected: int
+    task: Score | Recommend, mebibytes: int, cpus: int, expected: int
 ) -> None:
     job = Job(task=task, bundle="bundle", output="out", input="in")
-    step = job.rows_per_part
-    fragments = [
-        Fragment(number, 0, 0, 1, 1, min(step, n_rows - start))
-        for number, start in enumerate(range(0, n_rows, step))
-    ]
-    plan = Plan(job=job, device=device, version="", files=[], fragments=fragments, versions={})
-    assert plan.workers_worth_while(fragments, cpus) == expected
-    assert plan.workers_worth_while(fragments[:1], cpus) == 1
-    assert plan.workers_worth_while([], cpus) == 1
+    assert job.workers_worth_while(mebibytes << 20, cpus) == expected
+
+
+def test_a_large_input_has_helpers(tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_engine, "available_cpus", lambda: 2)
+    path, n = tmp_path / "pairs.csv", 9_000_000 // len("10,1001\n")
+    path.write_text("user_id,item_id\n" + "10,1001\n" * n)
+    assert path.stat().st_size < 16 << 20
+    large = tmp_path / "large.csv"
+    large.write_text("user_id,item_id\n" + "10,1001\n" * (2 * n))
+
+    def count(folder: Path) -> None:
+        found.append(len(helpers_of(os.getpid())))
+
+    found: list[int] = []
+    for source in (path, large):
+        with first_waits(monkeypatch, count):
+            do(Score(), source, output=str(tmp_path / source.stem), part_rows=n // 2)
+    assert found == [0, 1]

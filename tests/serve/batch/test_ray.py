@@ -23,7 +23,7 @@ from serve.batch.recommend import Recommend
 from serve.batch.score import Score
 from serve.errors import BadRowError, JobError
 
-from .conftest import DoJob, contents, make_pairs
+from .conftest import DoJob, contents, engine_of, make_pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of its sockets and of releases to come
 
@@ -80,10 +80,11 @@ def between(act: Callable[[], bool], workers: int = 2) -> Any:
             on_outcome(one)
             happened = happened or act()
 
-        ray_engine(None, workers, 0)(plan, fragments, folder, recommender, on_rows, outcome)
+        with ray_engine(None, workers, 0)(plan.job) as work:
+            work(plan, fragments, folder, recommender, on_rows, outcome)
         assert happened
 
-    return engine
+    return engine_of(engine)
 
 
 def actors(node: Any) -> dict[int, str]:

@@ -25,7 +25,7 @@ from serve.batch.run import LOCK, PLAN, SUCCESS, _claimed
 from serve.batch.score import Score
 from serve.errors import BadRowError, InputError, JobError, OutputError
 
-from .conftest import DoJob, contents, make_pairs, read
+from .conftest import DoJob, contents, engine_of, make_pairs, read
 
 BUNDLE = FIXTURES / "dot-bias"
 SMALL = ("--part-rows", "400", "--batch-rows", "100")
@@ -113,7 +113,7 @@ def stop_after(n: int) -> Any:
         local_engine.run(plan, fragments[:n], *others)
         raise KeyboardInterrupt
 
-    return engine
+    return engine_of(engine)
 
 
 def test_only_the_same_job_goes_on(pairs: Path, tmp_path: Path, do: DoJob) -> None:
@@ -141,7 +141,7 @@ def test_only_the_same_job_goes_on(pairs: Path, tmp_path: Path, do: DoJob) -> No
         local_engine.run(plan, fragments, *others)
 
     (partial / "part-00001.parquet").unlink()
-    do(Score(), pairs, part_rows=400, resume=True, engine=counting)
+    do(Score(), pairs, part_rows=400, resume=True, engine=engine_of(counting))
     assert redone == [1, *range(3, 30)]
     assert len(read(tmp_path / "out")) == 12_000
 
@@ -161,7 +161,7 @@ def test_an_input_that_changes_meanwhile_is_noticed(pairs: Path, do: DoJob) -> N
         local_engine.run(plan, fragments[2:], *others)
 
     with pytest.raises(InputError, match="changed while it was read"):
-        do(Score(), pairs, part_rows=400, engine=engine)
+        do(Score(), pairs, part_rows=400, engine=engine_of(engine))
 
 
 def test_an_output_is_never_overwritten_unasked_and_swapped_only_when_whole(

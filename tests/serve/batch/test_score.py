@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +229,20 @@ def test_a_file_of_bad_rows_only(tmp_path: Path, do: DoJob) -> None:
     (tmp_path / "pairs.csv").write_text("user_id,item_id\n1\n2\n")
     summary = do(Score(), tmp_path / "pairs.csv", on_bad_row="quarantine")
     assert (summary.rows_out, summary.quarantined) == (0, 2)
+
+
+def test_pandas_is_not_imported(tmp_path: Path) -> None:
+    """It would take longer than a small job does."""
+    pq.write_table(make_pairs(FIXTURES / "dot-bias", 500), tmp_path / "pairs.parquet")
+    code = """
+import sys
+from serve.batch.job import Job
+from serve.batch.recommend import Recommend
+from serve.batch.run import run_job
+from serve.batch.score import Score
+bundle, folder = sys.argv[1:]
+for n, task in enumerate([Score(unknown="null"), Recommend(), Recommend(explode=True)]):
+    run_job(Job(task=task, bundle=bundle, input=f"{folder}/pairs.parquet", output=f"{folder}/{n}"))
+assert "pandas" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code, str(FIXTURES / "dot-bias"), str(tmp_path)], check=True)

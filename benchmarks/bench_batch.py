@@ -61,7 +61,8 @@ print(json.dumps({"seconds": time.perf_counter() - started}))
 """
 
 JOB = """
-import json, resource, shutil, sys, threading, time
+import json, os, resource, shutil, sys, threading, time
+from contextlib import suppress
 from pathlib import Path
 from serve.batch.job import Job
 from serve.batch.recommend import Recommend
@@ -72,10 +73,15 @@ bundle, source, task, output = sys.argv[1:]
 samples = []
 
 def watch():
-    page = resource.getpagesize()
+    page, me = resource.getpagesize(), os.getpid()
     while True:
-        resident = int(Path("/proc/self/statm").read_text().split()[1]) * page
-        samples.append((time.perf_counter(), resident / 2**20))
+        # Of this process and of its helpers; what they share is counted for each.
+        everyone = [me, *Path(f"/proc/{me}/task/{me}/children").read_text().split()]
+        resident = 0
+        for process in everyone:
+            with suppress(OSError):
+                resident += int(Path(f"/proc/{process}/statm").read_text().split()[1]) * page
+        samples.append((time.perf_counter(), resident / 2**20, len(everyone)))
         time.sleep(0.02)
 
 threading.Thread(target=watch, daemon=True).start()
@@ -84,28 +90,26 @@ tasks = {"score": Score(), "recommend": Recommend()}
 run_job(Job(task=tasks[task], bundle=bundle, input=source, output=output, device="cpu"))
 seconds = time.perf_counter() - started
 tenths = [0.0] * 10
-for at, mib in samples:
+for at, mib, _ in samples:
     tenth = min(9, max(0, int(10 * (at - started) / seconds)))
     tenths[tenth] = max(tenths[tenth], mib)
-# Not ru_maxrss: that begins with what the process had before it became this program.
-status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-peak = int(status["VmHWM"].split()[0]) / 1024
-print(json.dumps({"seconds": seconds, "peak": peak, "tenths": tenths}))
+found = {"seconds": seconds, "tenths": tenths, "peak": max(mib for _, mib, _ in samples)}
+print(json.dumps(found | {"processes": max(n for *_, n in samples)}))
 shutil.rmtree(output)
 """
 
 
 PARTS = """
 import json, sys, tempfile, time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from serve.batch.job import BATCH_ROWS
 from serve.batch.parquet_source import ParquetSource
 from serve.batch.part import new_part
 from serve.batch.score import Score
 from serve.batch.work import load
 
 bundle, path = sys.argv[1:]
-recommender, source, pool = load(bundle, "cpu"), ParquetSource(Path(path)), ThreadPoolExecutor(1)
+recommender, source = load(bundle, "cpu"), ParquetSource(Path(path))
 (cut,) = source.cuts(1 << 30)
 seconds = {}
 
@@ -117,7 +121,7 @@ def timed(name, each, items):
         seconds[name] = time.perf_counter() - started
 
 def read():
-    return source.read(cut.start, cut.stop, 1, 1 << 17)
+    return source.read(cut.start, cut.stop, 1, BATCH_ROWS[Score])
 
 def look_up(stretch):
     return [ids.lookup(stretch.table.column(ids.name)) for ids in (recommender.users, recommender.items.ids)]
@@ -126,7 +130,7 @@ timed("read", len, read)
 stretches = list(read())
 timed("look up", look_up, stretches)
 timed("graph", lambda found: recommender.score_indices(*found), [look_up(stretch) for stretch in stretches])
-tables = [Score().answer(stretch, path, False, recommender, pool).table for stretch in stretches]
+tables = [Score().answer(stretch, path, False, recommender, map).table for stretch in stretches]
 with tempfile.TemporaryDirectory() as folder:
     with new_part(Path(folder) / "part", "parquet", tables[0].schema) as part:
         timed("write", part.write, tables)
@@ -224,6 +228,7 @@ class Table:
                 rest = [(alone, job["seconds"] - start) for alone, job in zip(bare, jobs, strict=True)]
                 cells.append(f"{1e6 * statistics.median(s for _, s in rest) / n:.3f}")
                 cells.append(f"{statistics.median(alone / s for alone, s in rest):.0%}")
+            cells.append(f"{max(job['processes'] for job in jobs)}")
             cells.append(f"{max(job['peak'] for job in jobs):,.0f}")
             self.rows.append(f"| {' | '.join(cells)} |")
             print(self.rows[-1], flush=True)
@@ -281,13 +286,14 @@ REPORT = """# Batch jobs
 
 A job's time is all of it: loading and checking the bundle, hashing the input, looking ids up, scoring,
 encoding Parquet, syncing and committing the parts. The smallest job shows what of it is the start: "net"
-leaves that out. The bare loop calls `session.run` over ready arrays of indices, in runs of a size
+leaves that out. Memory is that of all processes of a job, seen every 20 ms; what they share is counted for
+each. The bare loop calls `session.run` over ready arrays of indices, in runs of a size
 that suits it and with ONNX Runtime's own settings; it keeps nothing, and reads and writes nothing.
 `recommend` can be quicker than that: it puts users who have seen about as many items into one run, and so
 pads less.
 
-| model | job | rows | seconds | rows/s | of the bare loop | net us a row | net, of the bare loop | peak MiB |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| model | job | rows | seconds | rows/s | of the bare loop | net us a row | net, of it | processes | peak MiB |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 {table}
 
 ## What bounds `score`

@@ -292,7 +292,7 @@ that suits it and with ONNX Runtime's own settings; it keeps nothing, and reads 
 `recommend` can be quicker than that: it puts users who have seen about as many items into one run, and so
 pads less.
 
-| model | job | rows | seconds | rows/s | of the bare loop | net us a row | net, of it | processes | peak MiB |
+| model | job | rows | seconds | rows/s | of the bare loop | net us a row | net, of it | processes | MiB |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 {table}
 

@@ -54,7 +54,9 @@ def local_engine(workers: int | None = None) -> Engine:
 def _worth_while(job: Job) -> int:
     if job.input is None or job.device == "cuda" or (job.device == "auto" and has_cuda_gpu()):
         return 1
-    n_bytes = sum(path.stat().st_size for _, path in find_files(job.input))
+    n_bytes = 0
+    with suppress(OSError):  # the plan will tell
+        n_bytes = sum(path.stat().st_size for _, path in find_files(job.input))
     return job.workers_worth_while(n_bytes, available_cpus())
 
 

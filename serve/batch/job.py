@@ -114,6 +114,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     fragments: list[Fragment]
     versions: dict[str, str]
     """Packages whose release may change a byte of the output."""
+    run: str
+    """A word of this run's own: what the lock on the folder says while it lasts."""
 
     @property
     def identity(self) -> dict[str, object]:

@@ -44,7 +44,7 @@ def local_engine(workers: int | None = None) -> Engine:
     @contextmanager
     def engine(job: Job) -> Iterator[Work]:
         with ExitStack() as stack:
-            # They start, which takes a third of a second, while the job is planned.
+            # They start, which takes some tenths of a second, while the job is planned.
             helpers = [stack.enter_context(Helper()) for _ in range((workers or _worth_while(job)) - 1)]
             yield partial(run, helpers=helpers)
 
@@ -85,7 +85,7 @@ def run(
         ServeError: as `do_fragment`.
     """
     helpers = helpers[: max(0, len(fragments) - 1)]
-    threads = max(1, available_cpus() // (1 + len(helpers)))
+    threads = max(1, round(available_cpus() / (1 + len(helpers))))
     waiting, counting = deque(fragments), threading.Lock()
     # What helpers have done, what keeps one from going on, and None from each that has come to its end.
     news: queue.Queue[Outcome | Exception | None] = queue.Queue()
@@ -128,7 +128,8 @@ class Helper:
 
     def __enter__(self) -> Helper:
         """Start the process; `begin` gives it something to do."""
-        command = [sys.executable, "-m", "serve.batch.helper"]
+        # -P: not from a folder named serve where the job happens to be started.
+        command = [sys.executable, "-P", "-m", "serve.batch.helper"]
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # whose other threads begin with a busy wait
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from importlib.metadata import version
 
@@ -39,6 +40,7 @@ def make_plan(job: Job, recommender: Recommender) -> Plan:
         files=files,
         fragments=list(_fragments(job, sources)),
         versions={"onnxruntime": _onnxruntime(), **{name: version(name) for name in PACKAGES}},
+        run=secrets.token_hex(8),
     )
 
 

@@ -3,7 +3,7 @@
 While it runs, everything lies in `.NAME.partial` beside the output:
 
     _plan.json              what the job is; only a job with the same identity may go on with the rest
-    _lock                   held by the processes that run the job
+    _lock                   held by the processes that run the job; says which run that is
     part-00000.parquet      finished parts, each renamed into place whole
     _done/00000.json        written after the part that it tells of
     _quarantine/part-….jsonl  bad rows, where they are set aside
@@ -30,11 +30,12 @@ from serve.atomic import check_target, move_into_place, write_file
 from serve.batch.job import Job, Plan
 from serve.batch.local_engine import local_engine
 from serve.batch.plan import make_plan
-from serve.batch.work import DONE, LOCK, PLAN, QUARANTINE, Outcome, check_bad_rows, finished, load
+from serve.batch.work import DONE, LOCK, QUARANTINE, Outcome, check_bad_rows, finished, load
 from serve.errors import JobError, OutputError, ServeError
 from serve.recommender import Recommender
 
 SUCCESS = "_SUCCESS.json"
+PLAN = "_plan.json"
 PATIENCE = 0.5
 """Seconds that the helpers of a killed job have to end."""
 
@@ -128,6 +129,8 @@ def _run(job: Job, resume: bool, overwrite: bool, work: Work, watcher: Watcher) 
     check_target(output, overwrite, SUCCESS)
     folder = output.with_name(f".{output.name}.partial")
     with _explained(folder), _claimed(folder):
+        # First of all: who still works for an earlier run is to leave the folder alone.
+        (folder / LOCK).write_text(plan.run)
         if resume and (folder / SUCCESS).is_file():  # killed in its very last steps
             summary = _read_summary(folder)
             _check_same(summary.identity, plan, folder)

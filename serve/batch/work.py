@@ -23,8 +23,8 @@ from serve.errors import BadRowError, InputError, JobError
 from serve.recommender import Recommender
 from serve.runs import Each
 
-PLAN = "_plan.json"
 LOCK = "_lock"
+"""Held by all processes of a job; it says which run that is."""
 DONE = "_done"
 QUARANTINE = "_quarantine"
 
@@ -172,12 +172,12 @@ def open_fragment(plan: Plan, fragment: Fragment, recommender: Recommender) -> S
 
 
 def check_still_ours(plan: Plan, folder: Path) -> None:
-    """Whether the folder still is this job's: a worker may outlive who started it, and meet another job.
+    """Whether the folder still is this run's: a worker may outlive who started it, and meet another job.
 
     Raises:
         JobError: it is not.
     """
-    if msgspec.json.decode((folder / PLAN).read_bytes()) != plan.identity:
+    if (folder / LOCK).read_text() != plan.run:
         raise JobError(f"another job has begun in {folder}. This one ends here.")
 
 

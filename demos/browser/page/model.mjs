@@ -12,15 +12,13 @@ export async function load() {
   const files = Object.fromEntries(
     await Promise.all(graphs.map(async (graph) => [graph, await fetched(`bundle/${graph}.onnx`)])),
   )
-  let failure
-  for (const wanted of navigator.gpu ? ['webgpu', 'wasm'] : ['wasm']) {
-    try {
-      return new Model(about, items, await tried(wanted, files, golden), failure?.message)
-    } catch (error) {
-      failure = error
-    }
+  const model = new Model(about, items, (wanted) => tried(wanted, files, golden))
+  try {
+    await model.use(navigator.gpu ? 'webgpu' : 'wasm')
+  } catch (error) {
+    await model.doWithoutWebGpu(error)
   }
-  throw failure
+  return model
 }
 
 /** A runtime whose sessions have answered the golden rows: {runtime, sessions, nGoldenCases}. */
@@ -41,10 +39,26 @@ async function tried(wanted, files, golden) {
 }
 
 class Model {
-  /** @param notWebGpu why WebGPU does not answer here; undefined where it does, or the browser has none */
-  constructor(about, items, { runtime, sessions, nGoldenCases }, notWebGpu) {
-    Object.assign(this, { about, items, runtime, sessions, nGoldenCases, notWebGpu })
+  /** Why WebGPU does not answer here; undefined where it does, or the browser has none. */
+  notWebGpu
+
+  /** @param tryRuntime gives a runtime that answers as the golden rows say; see `tried` */
+  constructor(about, items, tryRuntime) {
+    Object.assign(this, { about, items, tryRuntime })
     this.folded = items.title.map((title) => title.toLocaleLowerCase())
+  }
+
+  /** Answer with a runtime, 'webgpu' or 'wasm', from now on. */
+  async use(wanted) {
+    this.wanted = wanted
+    Object.assign(this, await this.tryRuntime(wanted))
+  }
+
+  /** Answer with WebAssembly from now on, if it was WebGPU that failed; else the failure is the answer. */
+  async doWithoutWebGpu(failure) {
+    if (this.wanted !== 'webgpu') throw failure
+    await this.use('wasm')
+    this.notWebGpu = failure.message.replace(/^.*\bmessage: /s, '') // of a lost GPU, after the C++ that noticed
   }
 
   get canFoldIn() {
@@ -85,6 +99,15 @@ class Model {
   /** Recommendations from ratings, a Map from item index to rating; rated items are left out.
    * @returns {items: [{index, score}], folded, ms}: best first; folded is false for the average user's list */
   async recommend(ratings) {
+    try {
+      return await this.recommendOnce(ratings)
+    } catch (error) {
+      await this.doWithoutWebGpu(error) // the GPU is lost when a laptop sleeps, or its driver starts anew
+      return this.recommendOnce(ratings)
+    }
+  }
+
+  async recommendOnce(ratings) {
     const rated = [...ratings.keys()]
     const shape = [1, Math.max(1, rated.length)]
     const indices = { dtype: 'int64', shape, data: rated.length ? rated : [0] }

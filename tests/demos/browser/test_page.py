@@ -235,6 +235,38 @@ def test_where_webgpu_fails_webassembly_answers_and_says_why(
     tab.close()
 
 
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        ("() => device.destroy()", "(Failed to execute 'mapAsync' on 'GPUBuffer': The Device was lost"),
+        ("() => { GPUQueue.prototype.submit = () => { throw Error('spoilt run') } }", "spoilt run"),
+    ],
+    ids=["lost", "run"],
+)
+def test_where_webgpu_fails_later_webassembly_goes_on(chromium_with_webgpu, page_of, spoil, why) -> None:
+    tab = chromium_with_webgpu.new_page()
+    tab.add_init_script("""
+        const request = GPUAdapter.prototype.requestDevice
+        GPUAdapter.prototype.requestDevice = async function (...options) {
+          return (window.device = await request.apply(this, options))
+        }
+    """)
+    tab.goto(page_of("dot").url)
+    tab.wait_for_selector("main[aria-busy=false]", timeout=60_000)
+    expect(tab.locator("#runtime")).to_contain_text("ONNX Runtime Web (WebGPU)")
+    tab.evaluate(spoil)
+    tab.locator("#suggestions button").first.click()
+    expect(tab.locator("#runtime")).to_contain_text("ONNX Runtime Web (WebAssembly)", timeout=30_000)
+    expect(tab.locator("#runtime")).to_contain_text("WebGPU is not used")
+    expect(tab.locator("#runtime")).to_contain_text(why)
+    expect(tab.locator("#error")).to_be_hidden()
+    expect(tab.locator("#list li")).to_have_count(N_SHOWN)
+    tab.locator("#clear").click()
+    served = Recommender.load(BUNDLES["dot"], "cpu")
+    check_list(tab, expected(served, served.recommend(11, N_SHOWN)))
+    tab.close()
+
+
 def test_webgpu_answers_where_there_is_one(chromium_with_webgpu, page_of) -> None:
     tab = chromium_with_webgpu.new_page()
     tab.goto(page_of("dot").url)

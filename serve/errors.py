@@ -51,5 +51,9 @@ class BadRowError(ServeError, ValueError):
     """A row of a batch input that has no answer, where bad rows are not set aside, or too many of them."""
 
 
+class ClusterError(ServeError, ConnectionError):
+    """A Ray cluster can't be reached, or does not let us in."""
+
+
 class JobError(ServeError, RuntimeError):
     """A batch job stopped before its end; what it has finished is kept for `--resume`."""

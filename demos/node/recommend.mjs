@@ -1,8 +1,8 @@
 // Recommendations from a bundle in Node: node recommend.mjs BUNDLE USER_ID [K]
 import { join } from 'node:path'
 import { asyncBufferFromFile, parquetReadObjects } from 'hyparquet'
-import * as ort from 'onnxruntime-node'
-
+process.env.ORT_DISABLE_TELEMETRY ??= '1' // or official builds report to their maker
+const ort = await import('onnxruntime-node')
 process.on('uncaughtException', ({ message }) => (console.error(`Error: ${message}`), process.exit(1)))
 
 const [bundle, userId, k = '10'] = process.argv.slice(2)

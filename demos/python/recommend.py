@@ -1,10 +1,13 @@
 """Answers from a bundle with numpy and onnxruntime alone: recommend.py BUNDLE USER_INDEX."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or official builds report to their maker
 import onnxruntime as ort
 
 try:

@@ -1,9 +1,12 @@
 """The same between ids: recommend_by_id.py BUNDLE USER_ID. The bundle was exported with --raw-ids."""
 
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or official builds report to their maker
 import onnxruntime as ort
 
 if len(sys.argv) != 3:

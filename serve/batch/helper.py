@@ -1,8 +1,8 @@
-"""`python -m serve.batch.helper`: a process that does fragments for the local engine.
+"""A process that does fragments for the local engine, which starts it (`local_engine.Helper`).
 
 On its standard input come, a line each: the folder to write to and the threads to use; the plan; and then
-numbers of fragments. On its standard output go replies as JSON: ["rows", "5"] while it works, and at last
-what `Worker` says. It ends with its input.
+numbers of fragments. It replies as JSON: ["rows", "5"] while it works, and at last what `Worker` says. It
+ends with its input.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import os
 import queue
-import signal
 import sys
 import threading
 from pathlib import Path
@@ -25,11 +24,16 @@ from serve.batch.work import LOCK
 from serve.batch.worker import OK, Worker
 
 
-def main() -> None:
-    """See above."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for whoever started us, who will then stop us
-    with os.fdopen(os.dup(1), "wb") as replies:
-        os.dup2(2, 1)  # no library's chatter among the replies
+def main(descriptor: int) -> None:
+    """See above; where to reply to."""
+    try:
+        _work(descriptor)
+    except BaseException:  # noqa: BLE001  whoever started us does the fragment, and tells what is wrong with it
+        os._exit(1)
+
+
+def _work(descriptor: int) -> None:
+    with os.fdopen(descriptor, "wb") as replies:
         encoder, writing = msgspec.json.Encoder(), threading.Lock()
 
         def reply(kind: str, answer: str) -> None:
@@ -58,10 +62,3 @@ def _listen(lines: queue.Queue[bytes]) -> None:
     for line in sys.stdin.buffer:
         lines.put(line)
     os._exit(0)
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except BaseException:  # noqa: BLE001  whoever started us does the fragment, and tells what is wrong with it
-        os._exit(1)

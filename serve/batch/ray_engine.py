@@ -12,9 +12,6 @@ room, and its fragment is done again: the same bytes, so nobody minds if the dea
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +23,7 @@ from serve.batch.job import Fragment, Plan
 from serve.batch.work import Outcome
 from serve.batch.worker import Reply, Worker, checked
 from serve.errors import JobError
+from serve.ray_cluster import connect
 from serve.recommender import Recommender
 
 if TYPE_CHECKING:
@@ -176,8 +174,9 @@ class _Pool:
                     ) as error:
                         deaths += 1
                         if deaths > MAX_DEATHS * len(self._workers):
+                            last = str(error).splitlines()[0]
                             raise JobError(
-                                f"{deaths} workers have died, the last with: {error}. What is finished is "
+                                f"{deaths} workers have died, the last with: {last} What is finished is "
                                 f"kept: look at memory and disks, then go on with --resume."
                             ) from None
                         waiting += [] if number is None else [number]
@@ -208,38 +207,14 @@ class _Pool:
 
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[Any]:
-    """Ray, connected; with its dashboard and its reports of use off where it is started here."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Ray sets CUDA_VISIBLE_DEVICES to nothing for workers without GPUs; a future release won't, and says so.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    """Ray, connected; left as it was."""
     import ray
 
     ours = not ray.is_initialized()
     if ours:
-        _check_reachable(address)
-        options: dict[str, Any] = {"include_dashboard": False} if address is None else {"address": address}
-        try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=False, **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            where = f" at {address}" if address else ""
-            raise JobError(f"no Ray cluster{where}: {str(error).splitlines()[0]}") from None
+        connect(address)
     try:
         yield ray
     finally:
         if ours:
             ray.shutdown()
-
-
-def _check_reachable(address: str | None) -> None:
-    """Ray itself would try for ten minutes.
-
-    Raises:
-        JobError: nobody listens there.
-    """
-    host, _, port = (address or "").rpartition(":")
-    if not host or not port.isdecimal():
-        return
-    try:
-        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=LOOK_EVERY).close()
-    except (OSError, OverflowError) as error:
-        raise JobError(f"no Ray cluster at {address}: {error}. `ray status` says where it is.") from None

@@ -142,7 +142,14 @@ def _run(job: Job, resume: bool, overwrite: bool, work: Work, watcher: Watcher) 
             tally.add(outcome)
         watcher.on_plan(plan, sum(done.rows_in for done in tally.outcomes.values()))
         left = [fragment for fragment in plan.fragments if fragment.number not in tally.outcomes]
-        work(plan, left, folder, recommender, watcher.on_rows, tally.add)
+        try:
+            work(plan, left, folder, recommender, watcher.on_rows, tally.add)
+        except ServeError:
+            if not finished(plan, folder):
+                _remove(folder)
+            raise
+        finally:
+            _sweep(folder)
         return _finish(folder, plan, overwrite)
 
 
@@ -155,6 +162,7 @@ def _prepare(folder: Path, plan: Plan, *, resume: bool, overwrite: bool) -> None
         except msgspec.DecodeError as error:
             raise OutputError(f"{path} is damaged ({error}). Start again with --overwrite.") from None
         _check_same(before, plan, folder)
+        _sweep(folder)
         return
     if (path.is_file() or (folder / SUCCESS).is_file()) and not overwrite:
         raise OutputError(
@@ -240,9 +248,22 @@ def _put_in_place(folder: Path, plan: Plan, summary: Summary, overwrite: bool) -
     (plan.output / LOCK).unlink(missing_ok=True)
     if folder.exists():  # what was swapped out
         with suppress(OutputError, OSError), _claimed(folder):  # by now another job may have claimed it
-            _empty(folder)
-            (folder / LOCK).unlink()
-            folder.rmdir()  # unless another job has begun in it since the line above
+            _remove(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what somebody was writing who has been killed."""
+    for place in (folder, folder / DONE, folder / QUARANTINE):
+        for temporary in place.glob(".*.tmp"):
+            temporary.unlink(missing_ok=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that we hold, unless another job begins in it meanwhile."""
+    _empty(folder)
+    with suppress(OSError):
+        (folder / LOCK).unlink()
+        folder.rmdir()
 
 
 def _empty(folder: Path) -> None:

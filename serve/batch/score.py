@@ -9,6 +9,7 @@ from serve.batch.answer import Answer, UnknownIds, unknown_ids, without
 from serve.batch.id_column import check_id_column, look_up, read_ids
 from serve.batch.source import Rows
 from serve.errors import InputError
+from serve.ids import IdIndex
 from serve.parquet import arrow
 from serve.recommender import Recommender
 from serve.runs import Each
@@ -30,8 +31,7 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
         for ids in (recommender.users, recommender.items.ids):
             check_id_column(source, given, ids, is_text)
             place = given.get_field_index(ids.name)
-            kind = pa.int64() if is_text and not ids.is_string else given.field(place).type
-            given = given.set(place, _whole(ids.name, kind))
+            given = given.set(place, _id_field(given.field(place), ids, is_text))
         added = self._added()
         for field in added:
             if field.name in given.names:
@@ -40,7 +40,7 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
 
     def _added(self) -> tuple[pa.Field, pa.Field]:
         score = pa.field("score", pa.float32(), nullable=self.unknown == "null")
-        return score, _whole("known", pa.bool_())
+        return score, pa.field("known", pa.bool_(), nullable=False)
 
     def answer(self, rows: Rows, source: str, is_text: bool, recommender: Recommender, each: Each) -> Answer:
         """See the class; the table has the columns that `schema` says. `each` does the runs of the graph."""
@@ -52,9 +52,9 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
             if self.unknown == "error":
                 wrong += unknown_ids(ids.name, column, index)
             found[ids.name] = index
-            given = column if is_text and not ids.is_string else table.column(ids.name)
             place = table.schema.get_field_index(ids.name)
-            table = table.set_column(place, _whole(ids.name, given.type), given)
+            field = _id_field(table.schema.field(place), ids, is_text)
+            table = table.set_column(place, field, column if is_text else table.column(place))
         stay, bad = without(rows, source, wrong)
         if bad:
             table = table.filter(arrow(stay))
@@ -67,6 +67,7 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
         return Answer(table, bad)
 
 
-def _whole(name: str, kind: pa.DataType) -> pa.Field:
-    """A column without nulls: those that say so are quicker to encode."""
-    return pa.field(name, kind, nullable=False)
+def _id_field(given: pa.Field, ids: IdIndex, is_text: bool) -> pa.Field:
+    """A column of ids has no nulls, as rows without an id are bad; what says so is quicker to encode."""
+    field = given.with_nullable(False)
+    return field.with_type(pa.int64()) if is_text and not ids.is_string else field

@@ -190,7 +190,10 @@ def check_bad_rows(plan: Plan, n: int, some: Sequence[BadRow]) -> None:
     job = plan.job
     if job.on_bad_row == "fail" and n:
         first = str(some[0]) if some else f"{n} rows were set aside before"
-        raise BadRowError(f"{first}. Correct it, or set such rows aside with --on-bad-row quarantine.")
+        raise BadRowError(
+            f"{first}. Correct it and start again with --overwrite, or set such rows aside: --resume "
+            f"--on-bad-row quarantine."
+        )
     if job.max_bad_rows is not None and n > job.max_bad_rows:
         first = f" {some[0]}." if some else ""
         raise BadRowError(f"more than {job.max_bad_rows} rows are bad.{first} Look at the input.")

@@ -179,8 +179,8 @@ def _print(job: Job, summary: Summary, seconds: float, rows: int, as_json: bool)
         return
     n_bytes = sum(part["bytes"] for part in summary.parts)
     click.echo(
-        f"{job.output}: {summary.rows_out:,} rows in {len(summary.parts)} parts, {n_bytes:,} bytes; "
-        f"{rows:,} rows answered in {seconds:.1f} s ({rows / seconds:,.0f} rows/s)"
+        f"{job.output}: {summary.rows_out:,} rows, {n_bytes:,} bytes, parts: {len(summary.parts)}; "
+        f"{rows:,} rows read in {seconds:.1f} s ({rows / seconds:,.0f} rows/s)"
     )
     if summary.quarantined:
         click.echo(

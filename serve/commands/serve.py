@@ -30,7 +30,7 @@ def _read_token(token_file: Path | None) -> str | None:
     else:
         return None
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise click.UsageError(f"{source} must hold a token: printable ASCII without spaces, not nothing.")
+        raise click.UsageError(f"{source} must hold a token: one word of printable ASCII.")
     return token
 
 

@@ -17,8 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+from serve.ray_cluster import connect
 
+# isort: split
 import ray
 from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
@@ -74,16 +75,12 @@ def run_on_ray(
 
     Raises:
         BundleError, DeviceError: the bundle that is there at the start can't be served.
+        ClusterError: there is no such cluster.
     """
     model = _checked(settings)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    ray.init(
-        address=address or "local",
-        include_dashboard=False if address is None else None,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    # After ray.init, which sets handlers of its own.
+    connect(address)
+    # After Ray's, which sets handlers of its own.
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     signal.signal(signal.SIGHUP, lambda received, frame: signals.put(received))
     for number in STOPPING:

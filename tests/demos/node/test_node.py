@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -129,6 +130,15 @@ def test_the_script_is_forty_lines_and_the_page_shows_it_whole() -> None:
     script = (DEMO / "recommend.mjs").read_text(encoding="utf-8")
     assert len(script.splitlines()) <= 40
     assert f"```js\n{script}```" in runtimes_table.PAGE.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("script", ["recommend.mjs", "conformance.mjs"])
+def test_nothing_is_collected_for_anybody(script, tmp_path) -> None:
+    environment = os.environ | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    line = ["node", DEMO / script, BUNDLES["dot"], *(["40"] if script == "recommend.mjs" else [])]
+    subprocess.run(line, env=environment, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("folder", ["node", "browser"])

@@ -50,7 +50,11 @@ def do(tmp_path: Path) -> DoJob:
     """Run a job of the `dot-bias` bundle into `out`; any field of the job, or of `run_job`, may be given."""
 
     def run(task: Score | Recommend, source: Path | str | None = None, **options: Any) -> Summary:
-        keywords = {name: options.pop(name) for name in ("resume", "overwrite", "engine") if name in options}
+        keywords = {
+            name: options.pop(name)
+            for name in ("resume", "overwrite", "engine", "watcher")
+            if name in options
+        }
         job = {
             "bundle": str(FIXTURES / "dot-bias"),
             "output": str(tmp_path / "out"),

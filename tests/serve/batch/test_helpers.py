@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +20,15 @@ import pyarrow.parquet as pq
 import pytest
 from fixture_bundles import FIXTURES
 
-from serve.batch import local_engine
+from serve.batch import local_engine, run
 from serve.batch.job import Fragment, Job, Plan
 from serve.batch.recommend import Recommend
-from serve.batch.run import PLAN, _claimed
+from serve.batch.run import PLAN, Watcher, _claimed
 from serve.batch.score import Score
 from serve.batch.work import do_fragment, load, new_crew
-from serve.errors import BadRowError, BundleError, JobError
+from serve.errors import BadRowError, BundleError, JobError, OutputError
 
-from .conftest import DoJob, contents, engine_of, make_pairs
+from .conftest import DoJob, contents, engine_of, make_pairs, read
 
 TWO = local_engine.local_engine(2)
 PARTS = 12
@@ -47,6 +50,10 @@ def helpers_of(parent: int) -> list[int]:
             if is_child and b"serve.batch.helper" in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
     return found
+
+
+def all_gone(processes: list[int]) -> bool:
+    return not any(Path(f"/proc/{process}").exists() for process in processes)
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -94,31 +101,34 @@ def test_what_a_killed_helper_was_at_is_done_by_others(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    do(Score(), pairs, part_rows=100)
+    do(Score(), pairs, part_rows=100, batch_rows=1)
 
     def kill(folder: Path) -> None:
         wait_for(lambda: n_parts(folder))
         for helper in helpers_of(os.getpid()):
             os.kill(helper, signal.SIGKILL)
 
+    rows: list[int] = []
     with first_waits(monkeypatch, kill):
-        do(Score(), pairs, part_rows=100, output=str(tmp_path / "two"), engine=TWO)
+        watcher = Watcher(on_rows=rows.append)
+        do(
+            Score(),
+            pairs,
+            part_rows=100,
+            batch_rows=1,
+            output=str(tmp_path / "two"),
+            engine=TWO,
+            watcher=watcher,
+        )
+    assert sum(rows) == 100 * PARTS
     assert contents(tmp_path / "two") == contents(tmp_path / "out")
     assert caplog.messages == ["a helper has died (status -9); others do its work"]
 
 
-def test_rows_are_counted_once(pairs: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_told_as_they_are_answered(pairs: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
-
-    @contextmanager
-    def engine(job: Job) -> Iterator[Any]:
-        with TWO(job) as work:
-            yield lambda plan, fragments, folder, recommender, _, on_outcome: work(
-                plan, fragments, folder, recommender, rows.append, on_outcome
-            )
-
     with first_waits(monkeypatch, lambda folder: wait_for(lambda: n_parts(folder) == PARTS - 1)):
-        do(Score(), pairs, part_rows=100, batch_rows=30, engine=engine)
+        do(Score(), pairs, part_rows=100, batch_rows=30, engine=TWO, watcher=Watcher(on_rows=rows.append))
     assert sum(rows) == 100 * PARTS
     assert max(rows) <= 30
 
@@ -180,24 +190,133 @@ def test_helpers_end_with_the_job_and_it_is_resumed(
         _, said = process.communicate()
         assert process.returncode == (130 if stop == signal.SIGINT else -stop), said
         assert "Traceback" not in said
-    wait_for(lambda: not any(Path(f"/proc/{helper}/fd").exists() for helper in helpers))
+    wait_for(lambda: all_gone(helpers))
     assert not output.exists()
+    if stop == signal.SIGINT:
+        assert not list(partial_output.rglob(".*.tmp"))
     done = subprocess.run([*command(pairs, output), "--resume"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert contents(output) == contents(tmp_path / "out")
 
 
-def test_a_helper_holds_the_claim_on_the_folder(
-    pairs: Path, tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_helper_has_its_share_of_the_lock(pairs: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch) -> None:
     def look(folder: Path) -> None:
-        wait_for(lambda: n_parts(folder))
         (helper,) = helpers_of(os.getpid())
-        held = {entry.resolve() for entry in Path(f"/proc/{helper}/fd").iterdir()}
-        assert folder / "_lock" in held
+        lock = (folder / "_lock").stat().st_ino
+        wait_for(lambda: re.search(rf"FLOCK .* READ +{helper} .*:{lock} ", Path("/proc/locks").read_text()))
 
     with first_waits(monkeypatch, look):
         do(Score(), pairs, part_rows=100, engine=TWO)
+
+
+def test_no_other_job_begins_while_somebody_has_a_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ".out.partial"
+    with _claimed(folder):
+        code = "import fcntl, sys, time; lock = open(sys.argv[1]); fcntl.flock(lock, fcntl.LOCK_SH);"
+        code += "print(flush=True); time.sleep(0.4)"
+        helper = subprocess.Popen([sys.executable, "-c", code, str(folder / "_lock")], stdout=subprocess.PIPE)
+        assert helper.stdout
+        helper.stdout.readline()
+    with monkeypatch.context() as impatient:
+        impatient.setattr(run, "PATIENCE", 0)
+        with pytest.raises(OutputError, match="belongs to a job that is running"), _claimed(folder):
+            pass
+    monkeypatch.setattr(run, "PATIENCE", 10)
+    with _claimed(folder):  # once it has ended
+        assert helper.wait(1) == 0
+    helper.stdout.close()
+
+
+def test_ctrl_c_is_for_the_job_and_not_for_its_helpers(pairs: Path, tmp_path: Path) -> None:
+    for attempt in range(4):
+        line = command(pairs, tmp_path / f"out-{attempt}")
+        with subprocess.Popen(
+            line, stderr=subprocess.PIPE, text=True, start_new_session=True, stdin=subprocess.DEVNULL
+        ) as process:
+            wait_for(lambda: helpers_of(process.pid))
+            helpers = helpers_of(process.pid)
+            time.sleep(0.05 * attempt)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            _, said = process.communicate()
+        assert process.returncode in (130, -signal.SIGINT), said
+        assert "Traceback" not in said
+        assert "has died" not in said
+        wait_for(partial(all_gone, helpers))
+
+
+def test_what_killed_processes_were_writing_is_swept_up(
+    pairs: Path, tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(Score(), pairs, part_rows=100)
+
+    def litter(folder: Path) -> None:
+        for place in (folder, folder / "_done", folder / "_quarantine"):
+            place.mkdir(exist_ok=True)
+            (place / ".part-00003.0123abcd.tmp").write_text("half")
+
+    with first_waits(monkeypatch, litter):
+        do(Score(), pairs, part_rows=100, output=str(tmp_path / "two"), engine=TWO)
+    assert contents(tmp_path / "two") == contents(tmp_path / "out")
+
+
+def test_helpers_run_the_code_of_this_process(pairs: Path, tmp_path: Path) -> None:
+    """Wherever that comes from: an installed package of another version would make other parts."""
+    code = Path(local_engine.__file__).parents[1]
+    shutil.copytree(code, tmp_path / "code" / "serve", ignore=shutil.ignore_patterns("__pycache__"))
+    module = tmp_path / "code" / "serve" / "runs.py"
+    module.write_text(
+        module.read_text().replace("    return scores\n", "    return scores + np.float32(100)\n")
+    )
+    program = f"""
+import sys, time
+sys.path.insert(0, {str(tmp_path / "code")!r})
+from pathlib import Path
+from serve.batch import local_engine, run
+from serve.batch.job import Job
+from serve.batch.score import Score
+do_fragment = local_engine.do_fragment
+def slow(plan, fragment, folder, *others):
+    while len(list(folder.glob("part-*"))) < {PARTS - 1} and not fragment.number:
+        time.sleep(0.01)
+    return do_fragment(plan, fragment, folder, *others)
+local_engine.do_fragment = slow
+job = Job(task=Score(), bundle={str(FIXTURES / "dot-bias")!r}, input={str(pairs)!r}, part_rows=100,
+          output={str(tmp_path / "out")!r}, device="cpu")
+run.run_job(job, engine=local_engine.local_engine(2))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, timeout=60)
+    assert min(read(tmp_path / "out")["score"].to_pylist()) > 100
+
+
+def test_what_libraries_print_is_no_reply(pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('hello')")
+    line = command(pairs, tmp_path / "out")
+    done = subprocess.run(
+        line, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+
+
+def test_there_are_no_more_processes_than_fragments(
+    pairs: Path, tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+    for part_rows in (1200, 600):
+        with first_waits(monkeypatch, lambda _: found.append(len(helpers_of(os.getpid())))):
+            engine = local_engine.local_engine(50)
+            do(Score(), pairs, part_rows=part_rows, output=str(tmp_path / f"{part_rows}"), engine=engine)
+    assert found == [0, 1]
+
+
+def test_without_room_for_helpers_it_goes_on_alone(
+    pairs: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert do(Score(), pairs, part_rows=100, engine=TWO).rows_out == 100 * PARTS
+    assert "no more than 0 helpers could be started" in caplog.text
 
 
 def test_who_outlives_its_job_leaves_another_job_alone(pairs: Path, tmp_path: Path, do: DoJob) -> None:
@@ -218,18 +337,6 @@ def test_who_outlives_its_job_leaves_another_job_alone(pairs: Path, tmp_path: Pa
         assert {path.name for path in folder.iterdir()} == {PLAN, "_lock"}
         do_fragment(second, second.fragments[0], folder, recommender, crew)
     assert n_parts(folder) == 1
-
-
-def test_a_job_waits_for_helpers_that_are_about_to_end(tmp_path: Path) -> None:
-    folder = tmp_path / ".out.partial"
-    holds = "import sys, time; print(flush=True); time.sleep(0.2)"
-    with _claimed(folder):
-        helper = subprocess.Popen([sys.executable, "-c", holds], stdout=subprocess.PIPE, close_fds=False)
-        assert helper.stdout
-        helper.stdout.readline()
-    with _claimed(folder):
-        assert helper.poll() is not None or not helper.wait(1)
-    helper.stdout.close()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -144,6 +145,29 @@ def test_a_killed_node_is_done_without(cluster: Any, pairs: Path, tmp_path: Path
     assert contents(tmp_path / "ray") == contents(tmp_path / "out")
 
 
+def test_workers_that_die_again_and_again_stop_the_job(
+    cluster: Any, pairs: Path, tmp_path: Path, do: DoJob
+) -> None:
+    over = threading.Event()
+
+    def kill_all() -> None:
+        while not over.wait(0.02):
+            for node in cluster.worker_nodes:
+                for pid in actors(node):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_all)
+    killer.start()
+    try:
+        with pytest.raises(JobError, match=r"4 workers have died, .* --resume"):
+            do(Score(), pairs, part_rows=12_000, engine=ray_engine(None, 1, 0))
+    finally:
+        over.set()
+        killer.join()
+    do(Score(), pairs, part_rows=12_000, resume=True, engine=ray_engine(None, 1, 0))
+
+
 def test_errors_are_those_of_the_local_engine(cluster: Any, tmp_path: Path, do: DoJob) -> None:
     path = tmp_path / "users.csv"
     path.write_text("user_id\n" + "10\n" * 50 + "x\n" + "20\n" * 50)
@@ -172,6 +196,15 @@ def test_workers_share_the_cpus(
     assert shares(nodes, n_parts, workers, 0) == expected
 
 
+def test_there_are_as_many_workers_as_the_job_is_worth() -> None:
+    nodes = [{"CPU": 8.0}, {"CPU": 8.0}]
+    assert shares(nodes, 100, None, 0, lambda cpus: min(cpus, 5)) == (5, 2)
+    assert shares(nodes, 100, None, 0, lambda cpus: min(cpus, 99)) == (16, 1)
+    assert shares(nodes, 100, None, 0, lambda cpus: 1) == (2, 8)
+    assert shares(nodes, 100, 3, 0, lambda cpus: min(cpus, 99)) == (3, 4)
+    assert shares(nodes, 4, None, 0, lambda cpus: min(cpus, 99)) == (4, 4)
+
+
 def test_workers_with_gpus_go_where_those_are() -> None:
     nodes = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 32.0}]
     assert shares(nodes, 100, None, 1) == (1, 8)
@@ -198,6 +231,7 @@ def test_workers_without_room_are_refused(
 def test_gpus_for_a_job_on_the_cpu_are_refused(cluster: Any, tmp_path: Path, do: DoJob) -> None:
     with pytest.raises(JobError, match="compute on the CPU"):
         do(Recommend(), engine=ray_engine(None, 1, 1))
+    assert not list(tmp_path.iterdir()), "nothing has begun"
 
 
 def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
@@ -206,6 +240,7 @@ def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "no Ray cluster at 127.0.0.1:1" in done.stderr
+    assert not list(tmp_path.iterdir()), "nothing has begun"
 
 
 @pytest.mark.slow  # starting and stopping Ray by its own command; CI runs it
@@ -230,6 +265,7 @@ def test_a_killed_driver_is_resumed_on_separate_ray_processes(pairs: Path, tmp_p
                 *("--output", str(output), "--part-rows", "400", "--device", "cpu"),
                 *("--engine", "ray", "--address", f"127.0.0.1:{port}", "--workers", "2"),
             ]
+            environment.pop("RAY_AUTH_MODE")  # which a token is taken to mean
             with subprocess.Popen(
                 arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             ) as driver:

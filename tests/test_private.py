@@ -1,0 +1,48 @@
+"""Nothing is reported to anybody: ONNX Runtime's official builds would, unless told otherwise."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fixture_bundles import FIXTURES
+
+ROOT = Path(__file__).parent.parent
+BUNDLE = str(FIXTURES / "dot")
+
+
+def files_of(arguments: list[str], home: Path, **variables: str) -> list[str]:
+    """What a program leaves in its home and among temporary files."""
+    home.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(home), "TMPDIR": str(home), **variables}
+    environment.pop("XDG_CACHE_HOME", None)
+    subprocess.run(arguments, env=environment, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    return [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-m", "recsys", "recommend", BUNDLE, "--user-id", "40"],
+        ["-m", "recsys", "score", BUNDLE, "--input", "pairs.csv", "--output", "out", "--workers", "2"],
+        ["-c", "import export.verify, onnxruntime, sys; onnxruntime.InferenceSession(sys.argv[1])", "graph"],
+        ["demos/python/recommend.py", BUNDLE, "1"],
+    ],
+    ids=["answer", "job", "export", "script"],
+)
+def test_nothing_is_collected(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("user_id,item_id\n" + "10,1001\n" * 50)
+    paths = {name: str(tmp_path / name) for name in ("pairs.csv", "out")}
+    paths["graph"] = str(FIXTURES / "dot" / "score.onnx")
+    line = [sys.executable, *(paths.get(argument, argument) for argument in arguments)]
+    assert files_of([*line, *(["--part-rows", "10"] if "out" in arguments else [])], tmp_path / "home") == []
+
+
+def test_who_wants_to_report_may(tmp_path: Path) -> None:
+    """Or else the test above would prove nothing."""
+    line = [sys.executable, "-m", "recsys", "recommend", BUNDLE, "--user-id", "40"]
+    assert files_of(line, tmp_path / "home", ORT_DISABLE_TELEMETRY="0")

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -13,7 +14,7 @@ from starlette.routing import Route
 from serve.errors import ServeError
 from serve.http.bearer import authorize, digest
 from serve.http.control import Reply
-from serve.http.problems import Problem, internal_error
+from serve.http.problems import Problem, internal_error, no_route
 
 Reload = Callable[[], Awaitable[Reply]]
 
@@ -44,4 +45,5 @@ def create_admin_app(reload: Reload, token: str | None) -> Starlette:
         content = {"status": "reloaded", "model_version": reply.version, "device": reply.device}
         return Response(msgspec.json.encode(content), media_type="application/json")
 
-    return Starlette(routes=[Route("/admin/reload", reload_route, methods=["POST"])])
+    route = Route("/admin/reload", reload_route, methods=["POST"])
+    return Starlette(routes=[route], exception_handlers={HTTPException: no_route})

@@ -62,11 +62,13 @@ def create_app(settings: Settings, current: CurrentModel) -> FastAPI:
 
 
 def _add_health(app: FastAPI, current: CurrentModel) -> None:
+    @app.head("/health/live", include_in_schema=False)
     @app.get("/health/live", response_model=bodies.Live)
     async def live() -> Response:
         """The process answers. Asks for no token."""
         return routes.answer({"status": "live"})
 
+    @app.head("/health/ready", include_in_schema=False)
     @app.get("/health/ready", response_model=bodies.Ready, responses={503: {"model": bodies.Ready}})
     async def ready(request: Request) -> Response:
         """Whether to send requests here: checksums and golden rows have passed. Asks for no token."""

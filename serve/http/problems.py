@@ -71,7 +71,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestError, _invalid)
     app.add_exception_handler(UnsupportedError, _unsupported)
     app.add_exception_handler(RequestValidationError, _unvalidated)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, no_route)
 
 
 async def _problem(request: Request, error: Exception) -> Response:
@@ -103,7 +103,8 @@ async def _unvalidated(request: Request, error: Exception) -> Response:
     ).response()
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def no_route(request: Request, error: Exception) -> Response:
+    """What a router says where it finds none, or another method."""
     assert isinstance(error, HTTPException)
     code, message = CODES.get(error.status_code, "bad_request"), str(error.detail)
     if error.status_code == 404:

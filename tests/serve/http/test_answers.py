@@ -231,6 +231,8 @@ def test_health_says_device_and_version(service: Service) -> None:
         assert client.get("/health/live").json() == {"status": "live"}
         ready = client.get("/health/ready")
         card = client.get("/v1/model").json()
+        heads = [client.head(path) for path in ("/health/live", "/health/ready")]
+    assert [(head.status_code, head.content) for head in heads] == [(200, b"")] * 2
     assert ready.status_code == 200
     assert ready.json() == {"status": "ready", "model_version": card["model_version"], "device": "cpu"}
 

@@ -212,7 +212,7 @@ class Table:
         for n in counts:
             path, arrays, n_bare = write_input(recommender, task, n, folder)
             jobs, bare = [], []
-            for _ in range(1 if n > BARE_ROWS else self.rounds):
+            for _ in range(self.rounds):
                 jobs.append(run(JOB, bundle, path, task, folder / "out"))
                 bare.append(run(BARE, bundle, arrays, task)["seconds"] * n / n_bare)
             path.unlink()
@@ -281,7 +281,7 @@ REPORT = """# Batch jobs
 
 `python benchmarks/bench_batch.py {command}`
 
-{model}. Medians of {rounds} rounds; one round beyond ten million rows.
+{model}. Medians of {rounds} rounds.
 {machine}
 
 A job's time is all of it: loading and checking the bundle, hashing the input, looking ids up, scoring,

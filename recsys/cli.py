@@ -144,6 +144,8 @@ def main(args: list[str] | None = None) -> None:
     except Exception as error:  # the last line of defence: no traceback reaches a user
         if debug:
             raise
+        if _was_interrupted(error):
+            _fail("interrupted", 130)
         message = str(error) or type(error).__name__
         exit_code = getattr(error, "exit_code", None)
         if exit_code is None and isinstance(error, OSError) and error.strerror and error.filename:
@@ -151,6 +153,13 @@ def main(args: list[str] | None = None) -> None:
         elif exit_code is None:
             message = f"{type(error).__name__}: {message}\n(run the same command with --debug for details)"
         _fail(message, exit_code or 1)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether it comes of a Ctrl-C: a library that is being loaded makes an error of its own of that."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _fail(message: str, exit_code: int) -> None:

@@ -114,3 +114,17 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     process.stdout.close()
     _, errors = process.communicate()
     assert "Traceback" not in errors
+
+
+def test_ctrl_c_while_a_library_is_loaded_is_no_error_of_ours(monkeypatch, capsys) -> None:
+    def load(**options: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as interrupt:
+            raise ImportError("initialization failed") from interrupt
+
+    monkeypatch.setattr(cli.cli, "main", load)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["inspect"])
+    assert stop.value.code == 130
+    assert "initialization" not in capsys.readouterr().err

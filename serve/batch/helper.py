@@ -12,6 +12,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,9 @@ import pyarrow.parquet  # noqa: F401
 
 from serve.batch.work import LOCK
 from serve.batch.worker import OK, Worker
+
+TELL_EVERY = 0.1
+"""Seconds."""
 
 
 def main(descriptor: int) -> None:
@@ -34,15 +38,20 @@ def main(descriptor: int) -> None:
 
 def _work(descriptor: int) -> None:
     with os.fdopen(descriptor, "wb") as replies:
-        encoder, writing = msgspec.json.Encoder(), threading.Lock()
+        encoder = msgspec.json.Encoder()
 
         def reply(kind: str, answer: str) -> None:
-            with writing:
-                replies.write(encoder.encode((kind, answer)) + b"\n")
-                replies.flush()
+            replies.write(encoder.encode((kind, answer)) + b"\n")
+            replies.flush()
+
+        rows, told = 0, 0.0
 
         def answered(n: int) -> None:
-            reply("rows", str(n))
+            nonlocal rows, told
+            rows += n
+            if (now := time.monotonic()) > told + TELL_EVERY:  # or whoever listens would do nothing else
+                reply("rows", str(rows))
+                rows, told = 0, now
 
         lines: queue.Queue[bytes] = queue.Queue()
         threading.Thread(target=_listen, args=(lines,), daemon=True).start()
@@ -54,7 +63,10 @@ def _work(descriptor: int) -> None:
             loaded = worker.load()
             reply(*loaded)
             while loaded == OK:
-                reply(*worker.do(int(lines.get()), folder, answered))
+                done = worker.do(int(lines.get()), folder, answered)
+                reply("rows", str(rows))
+                rows = 0
+                reply(*done)
 
 
 def _listen(lines: queue.Queue[bytes]) -> None:

@@ -130,7 +130,7 @@ def test_rows_are_told_as_they_are_answered(pairs: Path, do: DoJob, monkeypatch:
     with first_waits(monkeypatch, lambda folder: wait_for(lambda: n_parts(folder) == PARTS - 1)):
         do(Score(), pairs, part_rows=100, batch_rows=30, engine=TWO, watcher=Watcher(on_rows=rows.append))
     assert sum(rows) == 100 * PARTS
-    assert max(rows) <= 30
+    assert len(rows) > PARTS
 
 
 def test_errors_of_a_helper_are_those_of_this_process(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import hypothesis
 import numpy as np
 import pytest
+
+# Whatever a test imports first; see serve/__init__.py.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # A slow machine is no failure.
 hypothesis.settings.register_profile("any machine", deadline=None)

@@ -84,7 +84,8 @@ def do_fragment(
     """Write a fragment's part into the job's folder, its bad rows beside it, and last a note that it is done.
 
     Doing it twice, or in two places at once, does no harm: the bytes are the same, and each file is renamed
-    into place whole. Reading, answering and writing overlap.
+    into place whole. Reading, answering and writing overlap
+    where the crew has several threads.
 
     Args:
         plan: What every worker has.

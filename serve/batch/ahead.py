@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -14,10 +14,11 @@ DEPTH = 2
 
 
 @contextmanager
-def ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[Iterator[T]]:
+def ahead(items: Generator[T], depth: int = DEPTH) -> Iterator[Iterator[T]]:
     """Give the same items in the same order, made by a thread that is up to `depth` items ahead.
 
-    An error there is raised here, in its place. On leaving, the thread ends after the item that it is at.
+    An error there is raised here, in its place. On leaving, the thread ends after the item that it is at, and
+    closes what makes them: that may have a thread of its own, which must not outlive the interpreter.
     """
     ready: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(depth)
     stop = threading.Event()
@@ -32,10 +33,11 @@ def ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[Iterator[T]]:
 
     def work() -> None:
         try:
-            for item in items:
-                put((True, item))
-                if stop.is_set():
-                    return
+            with closing(items):
+                for item in items:
+                    put((True, item))
+                    if stop.is_set():
+                        return
             put((False, None))
         except BaseException as error:  # noqa: BLE001  raised again by whoever takes it
             put((False, error))
@@ -51,9 +53,10 @@ def ahead(items: Iterable[T], depth: int = DEPTH) -> Iterator[Iterator[T]]:
                 raise item  # type: ignore[misc]
 
     thread = threading.Thread(target=work, name="ahead", daemon=True)
-    thread.start()
     try:
+        thread.start()
         yield taken()
     finally:
         stop.set()
-        thread.join()
+        if thread.is_alive():
+            thread.join()

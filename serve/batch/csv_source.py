@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,7 @@ class CsvSource:
         if not found:
             yield Cut(start, start, 0)
 
-    def read(self, start: int, stop: int, first_row: int, batch_rows: int) -> Iterator[Rows]:
+    def read(self, start: int, stop: int, first_row: int, batch_rows: int) -> Generator[Rows]:
         """See Source."""
         row = first_row
         with self._path.open("rb") as file:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class ParquetSource:
             n_rows += rows
         yield Cut(start, metadata.num_row_groups, n_rows)
 
-    def read(self, start: int, stop: int, first_row: int, batch_rows: int) -> Iterator[Rows]:
+    def read(self, start: int, stop: int, first_row: int, batch_rows: int) -> Generator[Rows]:
         """See Source."""
         groups = list(range(start, stop))
         expected = sum(self._file.metadata.row_group(group).num_rows for group in groups)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -59,7 +59,7 @@ class Source(Protocol):
             InputError: the file is damaged.
         """
 
-    def read(self, start: int, stop: int, first_row: int, batch_rows: int) -> Iterator[Rows]:
+    def read(self, start: int, stop: int, first_row: int, batch_rows: int) -> Generator[Rows]:
         """The rows of a stretch, at most `batch_rows` at a time.
 
         Raises:

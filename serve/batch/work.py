@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -53,7 +53,7 @@ class Crew(NamedTuple):
 
     each: Each
     """Does the runs of a graph."""
-    ahead: Callable[[Iterable[Any]], AbstractContextManager[Iterator[Any]]]
+    ahead: Callable[[Generator[Any]], AbstractContextManager[Iterator[Any]]]
     """Lets what makes some items work ahead of who takes them; see `serve.batch.ahead`."""
 
 
@@ -67,7 +67,7 @@ def new_crew(recommender: Recommender, threads: int) -> Iterator[Crew]:
     if recommender.device != "cpu":
         yield Crew(map, ahead)
     elif threads == 1:
-        yield Crew(map, lambda items: nullcontext(iter(items)))
+        yield Crew(map, closing)
     else:
         with ThreadPoolExecutor(threads, thread_name_prefix="run") as pool:
             yield Crew(pool.map, ahead)
@@ -111,7 +111,7 @@ def do_fragment(
     path = folder / plan.part_name(fragment)
     rows_in = rows_out = n_bad = 0
 
-    def answers() -> Iterator[Answer]:
+    def answers() -> Generator[Answer]:
         nonlocal rows_in
         stretch = source.read(fragment.start, fragment.stop, fragment.first_row, plan.job.rows_per_batch)
         with crew.ahead(stretch) as stretches:

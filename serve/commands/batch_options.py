@@ -121,7 +121,7 @@ def run_and_report(job: Job, options: dict[str, Any], as_json: bool) -> None:
             )
     except KeyboardInterrupt:
         click.echo("Interrupted. Finished parts are kept: run the same command with --resume.", err=True)
-        click.get_current_context().exit(EXIT_INTERRUPTED)
+        os._exit(EXIT_INTERRUPTED)  # as another Ctrl-C does
     _print(job, summary, time.monotonic() - started, show.rows, as_json)
     if summary.quarantined:
         click.get_current_context().exit(EXIT_QUARANTINED)

@@ -26,7 +26,7 @@ from machine import describe_machine
 
 from serve.device import available_cpus
 from serve.recommender import Recommender
-from serve.runs import PAIRS_PER_RUN, ROWS_PER_RUN
+from serve.runs import ROWS_PER_RUN, pairs_per_run
 
 RESULTS = Path(__file__).parent / "results" / "batch.md"
 ROWS_AT_ONCE = 1 << 20
@@ -175,7 +175,7 @@ def write_input(recommender: Recommender, task: str, n: int, folder: Path) -> tu
     writer.close()
     whole = {name: np.concatenate(parts)[:BARE_ROWS] for name, parts in kept.items()}
     # What suits the loop, whose threads share each run.
-    step = PAIRS_PER_RUN * available_cpus() if task == "score" else ROWS_PER_RUN
+    step = pairs_per_run(available_cpus()) if task == "score" else ROWS_PER_RUN
     np.savez(arrays, step=step, **whole)
     return path, arrays, min(n, BARE_ROWS)
 

@@ -23,9 +23,15 @@ Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
 # and of this many scores (64 MiB), so that memory stays bounded; throughput no longer grows beyond either.
 ROWS_PER_RUN = 256
 SCORES_PER_RUN = 16 << 20
-# For each thread. What lies between two nodes of the graph stays in the cache: with 2^17 pairs, each takes
-# twice the time.
-PAIRS_PER_RUN = 1 << 13
+
+
+def pairs_per_run(threads: int) -> int:
+    """Pairs that a run takes which that many threads share.
+
+    What lies between two nodes of the graph stays in the cache: with 2^17 pairs, each takes twice the time.
+    Threads that share a run wait for each other at each node; they take twice as many, and wait less often.
+    """
+    return 1 << 12 if threads == 1 else threads << 13
 
 
 def score_pairs(
@@ -41,7 +47,7 @@ def score_pairs(
         each: See `Each`.
     """
     scores = np.empty(len(user_index), np.float32)
-    step = PAIRS_PER_RUN * threads
+    step = pairs_per_run(threads)
 
     def score(start: int) -> None:
         part = slice(start, start + step)

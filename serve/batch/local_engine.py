@@ -204,7 +204,6 @@ class Helper:
                 stdout=subprocess.DEVNULL,  # whatever libraries have to say
                 pass_fds=(its,),
                 process_group=0,  # Ctrl-C is for us, who then stop it
-                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # others begin with a busy wait
             )
         except OSError:
             self._replies.close()

@@ -132,7 +132,7 @@ def test_large_batches_are_cut_and_give_the_same(
 ) -> None:
     whole = served.recommend(all_users(served), 10)
     monkeypatch.setattr(runs, "ROWS_PER_RUN", 7)
-    monkeypatch.setattr(runs, "PAIRS_PER_RUN", 11)
+    monkeypatch.setattr(runs, "pairs_per_run", lambda threads: 11)
     cut = served.recommend(all_users(served), 10)
     np.testing.assert_allclose(cut.scores, whole.scores, atol=TOLERANCE)
     assert cut.item_ids.shape == whole.item_ids.shape

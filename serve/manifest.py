@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from serve.errors import BundleError
+from serve.plain_file import read_plain
 
 FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -210,8 +211,7 @@ def read_raw(bundle: Path) -> bytes:
     """
     path = bundle / MANIFEST_NAME
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_MANIFEST_BYTES + 1)
+        raw = read_plain(path, MAX_MANIFEST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         what = "has no manifest.json" if bundle.is_dir() else "is not a folder"
         raise BundleError(f"{bundle} {what}: it is not a bundle. `recsys export` makes one.") from None

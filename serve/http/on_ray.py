@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import queue
+import secrets
 import signal
 import sys
 import threading
@@ -82,19 +83,20 @@ def run_on_ray(
     connect(address)
     # After Ray's, which sets handlers of its own.
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    code = secrets.token_hex(8)
     signal.signal(signal.SIGHUP, lambda received, frame: signals.put(received))
     for number in STOPPING:
         signal.signal(number, lambda received, frame: sys.exit())  # of a start that may take for ever
     try:
         ray_serve.start(http_options=HTTPOptions(host=host, port=port))
-        _deploy(settings, n_replicas, model)
+        _deploy(settings, n_replicas, model, code)
         for number in STOPPING:
             signal.signal(number, lambda received, frame: signals.put(received))
         say(f"Serving {settings.bundle} on http://{host}:{port}: version {model.version}, under Ray Serve.")
         while (received := signals.get()) == signal.SIGHUP:
             try:
                 model = _checked(settings)
-                _deploy(settings, n_replicas, model)
+                _deploy(settings, n_replicas, model, code)
                 say(f"Reloaded: version {model.version}.")
             except ServeError as error:
                 say(f"Not reloaded, nothing was changed: {error}")
@@ -131,8 +133,11 @@ def _checked(settings: Settings) -> Model:
     return load_model(resolve(settings.bundle), settings.device, settings.threads)
 
 
-def _deploy(settings: Settings, n_replicas: int, model: Model) -> None:
-    """Start the replicas, or have those that are there change over; returns when all have."""
+def _deploy(settings: Settings, n_replicas: int, model: Model, code: str) -> None:
+    """Start the replicas, or have those that are there change over; returns when all have.
+
+    Ray asks those of the same `code` to reconfigure, and replaces others.
+    """
     deployment: Any = ray_serve.deployment(
         Replica,
         name=APP_NAME,
@@ -145,5 +150,5 @@ def _deploy(settings: Settings, n_replicas: int, model: Model) -> None:
             "num_gpus": 1 if model.recommender.device == "cuda" else 0,
         },
         user_config={"bundle": str(model.path)},
-    )
+    ).options(version=code, _internal=True)  # in public, it takes another one every time
     ray_serve.run(deployment.bind(settings.to_dict()), name=APP_NAME, route_prefix="/")

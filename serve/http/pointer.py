@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from serve.errors import BundleError
+from serve.plain_file import read_plain
 
 MAX_POINTER_BYTES = 4096
 
@@ -22,8 +23,7 @@ def resolve(path: Path) -> Path:
         found = path.resolve(strict=True)
         if found.is_dir():
             return found
-        with found.open("rb") as file:
-            raw = file.read(MAX_POINTER_BYTES + 1)
+        raw = read_plain(found, MAX_POINTER_BYTES + 1)
         lines = raw.decode().split("\n")
     except UnicodeDecodeError:
         raise BundleError(f"{path} is neither a bundle nor a text file that names one.") from None

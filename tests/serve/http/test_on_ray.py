@@ -92,11 +92,13 @@ def test_two_replicas_answer_reload_and_stop(cluster: Cluster) -> None:
     assert cluster.client.get("/health/ready").json()["device"] == "cpu"
     response = cluster.client.post("/v1/recommend", json={"user_id": "x"})
     assert (response.status_code, response.json()["error"]["code"]) == (422, "invalid_request")
-    assert len(replicas(cluster.folder)) == 2
+    before = set(replicas(cluster.folder))
+    assert len(before) == 2
     cluster.point(DOT_BIAS)
     # Each replica changes over by itself; meanwhile every answer is right for the version it names.
     wait_until(lambda: cluster.answers_from(DOT_BIAS))
     assert "Reloaded" in cluster.service.line()
+    assert set(replicas(cluster.folder)) == before, "none was replaced"
     cluster.service.signal(signal.SIGTERM)
     assert cluster.service.wait() == 0
     assert replicas(cluster.folder) == []

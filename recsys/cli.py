@@ -6,10 +6,11 @@ commands start without torch. This is also the one place that turns exceptions i
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import click
 
@@ -83,7 +84,7 @@ class LazyGroup(click.Group):
         except BrokenPipeError:  # caught here, since click would make an exit code of 1 of it
             # What is still in the buffer goes nowhere, and does not fail when Python ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return None
+            return ctx.exit(ctx.meta.get("exit_code", 0))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands from the table above, importing none of them."""
@@ -132,7 +133,7 @@ def main(args: list[str] | None = None) -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.Abort:
-        _fail("interrupted", 130)
+        _leave_interrupted()
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -145,7 +146,7 @@ def main(args: list[str] | None = None) -> None:
         if debug:
             raise
         if _was_interrupted(error):
-            _fail("interrupted", 130)
+            _leave_interrupted()
         message = str(error) or type(error).__name__
         exit_code = getattr(error, "exit_code", None)
         if exit_code is None and isinstance(error, OSError) and error.strerror and error.filename:
@@ -160,6 +161,13 @@ def _was_interrupted(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
+
+
+def _leave_interrupted() -> NoReturn:
+    """End at once: what Python has noted of the interruption would make the signal the end of it, not 130."""
+    with contextlib.suppress(OSError):
+        click.echo("Error: interrupted", err=True)
+    os._exit(130)
 
 
 def _fail(message: str, exit_code: int) -> None:

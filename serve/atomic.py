@@ -102,9 +102,11 @@ def check_outside_bundles(path: Path) -> None:
     Raises:
         OutputError: it is in one.
     """
-    folder = path.absolute().parent
-    if all((folder / name).is_file() for name in (MANIFEST_NAME, CONFORMANCE_NAME)):
-        raise OutputError(f"{path} lies in the bundle {folder}, to which nothing is added. Write elsewhere.")
+    for folder in path.absolute().parents:
+        if all((folder / name).is_file() for name in (MANIFEST_NAME, CONFORMANCE_NAME)):
+            raise OutputError(
+                f"{path} lies in the bundle {folder}, to which nothing is added. Write elsewhere."
+            )
 
 
 def check_target(path: Path, overwrite: bool, marker: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,7 @@ def test_ctrl_c_while_a_library_is_loaded_is_no_error_of_ours(monkeypatch, capsy
             raise ImportError("initialization failed") from interrupt
 
     monkeypatch.setattr(cli.cli, "main", load)
+    monkeypatch.setattr(os, "_exit", sys.exit)
     with pytest.raises(SystemExit) as stop:
         cli.main(["inspect"])
     assert stop.value.code == 130

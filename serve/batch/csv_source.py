@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from serve.batch.records import boundaries, trimmed
-from serve.batch.source import BadRow, Cut, Rows
+from serve.batch.records import boundaries, goes_on_after_a_quote, trimmed
+from serve.batch.source import BadRow, Cut, Rows, as_text
 from serve.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,11 +70,20 @@ class CsvSource:
 
         wrong: list[BadRow] = []
         skipped: list[int] = []
+        if (record := goes_on_after_a_quote(block, self._delimiter.encode())) is not None:
+            raise InputError(
+                f"{self._path}, row {first_row + record}: a cell goes on after the quote that closes it. "
+                f"Quotes must surround whole cells, and are doubled within them."
+            )
+        # Arrow hands over a row with too many cells as text. What is not UTF-8 goes through it byte by byte.
+        if is_latin := not _is_utf8(block):
+            block = block.decode("latin-1").encode()
 
         def skip(found: InvalidRow) -> str:
+            text = found.text.encode("latin-1").decode(errors="backslashreplace") if is_latin else found.text
             skipped.append(found.number - 1)
             reason = f"{found.actual_columns} cells where the heading has {found.expected_columns}"
-            wrong.append(BadRow(str(self._path), first_row + found.number - 1, None, reason, found.text))
+            wrong.append(BadRow(str(self._path), first_row + found.number - 1, None, reason, text))
             return "skip"
 
         names = self.schema.names
@@ -104,23 +113,11 @@ class CsvSource:
                 f"in \\n or \\r\\n."
             )
         numbers = np.delete(np.arange(first_row, first_row + n_rows), skipped)
-        return self._decoded(table, numbers, wrong)
-
-    def _decoded(self, table: pa.Table, numbers: np.ndarray, wrong: list[BadRow]) -> Rows:
-        """The table as text, without the rows that have a cell which is not UTF-8."""
-        try:
+        if not is_latin:
             return Rows(table.cast(self.schema), numbers, wrong)
-        except pa.ArrowInvalid:
-            pass
-        good = np.ones(len(table), bool)
-        for name in self.schema.names:
-            for place, value in enumerate(table.column(name).to_pylist()):
-                if good[place] and not _is_utf8(value):
-                    good[place] = False
-                    shown = value.decode("utf-8", "backslashreplace")
-                    wrong.append(BadRow(str(self._path), int(numbers[place]), name, "not UTF-8", shown))
-        wrong.sort(key=lambda row: row.row)
-        return Rows(table.filter(pa.array(good)).cast(self.schema), numbers[good], wrong)
+        cells = [[cell.decode().encode("latin-1") for cell in column.to_pylist()] for column in table.columns]
+        table = pa.table([pa.array(column, pa.binary()) for column in cells], names)
+        return as_text(str(self._path), Rows(table, numbers, wrong), self.schema)
 
     def _heading(self) -> tuple[list[str], int]:
         """Column names, and the offset of the first row."""
@@ -128,8 +125,8 @@ class CsvSource:
             start = len(BOM) if file.read(len(BOM)) == BOM else 0
             file.seek(0)
             beginning = file.read(MAX_HEADING_BYTES)
-        end, _ = next(boundaries(self._path, start, len(beginning), 1), (0, 0))
         try:
+            end, _ = next(boundaries(self._path, start, len(beginning), 1), (0, 0))
             line = beginning[start:end].decode()
         except UnicodeDecodeError as error:
             raise InputError(f"{self._path}: its heading is not UTF-8 ({error.reason}).") from None

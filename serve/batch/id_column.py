@@ -60,9 +60,9 @@ def read_ids(column: pa.ChunkedArray, ids: IdIndex, is_text: bool) -> tuple[pa.A
     if not read.null_count:
         return read, []
     places = np.flatnonzero(read.is_null().to_numpy(zero_copy_only=False)).tolist()
-    values = array.take(pa.array(places)).to_pylist()
     wrong = []
-    for place, value in zip(places, values, strict=True):
+    for place in places:
+        value = array[place].as_py()
         reason = "no id" if value is None else f"not {ids.type_name}"
         wrong.append(Wrong(place, ids.name, reason, value))
     return read, wrong

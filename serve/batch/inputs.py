@@ -43,7 +43,8 @@ def find_files(asked: str) -> list[tuple[str, Path]]:
         root, paths = path.parent, [path]
     else:
         matches = glob.glob(asked, recursive=True)  # noqa: PTH207  an absolute pattern will do, too
-        root, paths = path.parent, [Path(match) for match in matches if Path(match).is_file()]
+        found_once = dict.fromkeys(map(Path, matches))  # two of "**" match some more than once
+        root, paths = path.parent, [match for match in found_once if match.is_file()]
         while glob.has_magic(str(root)):
             root = root.parent
     if not paths:
@@ -124,9 +125,9 @@ def _counts(path: Path, root: Path) -> bool:
 
 def _described(name: str, path: Path) -> InputFile:
     try:
+        status = path.stat()  # before it is read: what is written to it from now on is noticed
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        status = path.stat()
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}.") from None
     return InputFile(name, str(path.absolute()), status.st_size, status.st_mtime_ns, digest)

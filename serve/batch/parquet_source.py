@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from serve.batch.source import Cut, Rows
+from serve.batch.source import BYTES_OF, Cut, Rows, as_text
 from serve.errors import InputError
 
 BUFFER_BYTES = 1 << 20
@@ -40,6 +40,7 @@ class ParquetSource:
                 page_checksum_verification=True,
             )
             self.schema: pa.Schema = self._file.schema_arrow.remove_metadata()
+        self._has_text = any(field.type in BYTES_OF for field in self.schema)
 
     def cuts(self, part_rows: int) -> Iterator[Cut]:
         """See Source. `start` and `stop` count row groups."""
@@ -61,7 +62,8 @@ class ParquetSource:
         with self._explained():
             for batch in self._file.iter_batches(batch_rows, row_groups=groups, use_threads=False):
                 table = pa.Table.from_batches([batch]).replace_schema_metadata()
-                yield Rows(table, range(row, row + len(table)), [])
+                rows = Rows(table, range(row, row + len(table)), [])
+                yield as_text(str(self._path), rows, self.schema) if self._has_text else rows
                 row += len(table)
         if row - first_row != expected:
             raise InputError(
@@ -73,5 +75,5 @@ class ParquetSource:
         try:
             yield
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            message = str(error).splitlines()[0] if str(error) else type(error).__name__
+            message = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
             raise InputError(f"{self._path} can't be read as Parquet: {message}. Copy it again.") from None

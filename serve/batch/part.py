@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from serve.atomic import fsync, write_behind
-from serve.batch.records import count_records
+from serve.batch.records import count_lines, count_records
 from serve.errors import InputError, JobError
 
 Format = Literal["parquet", "csv", "jsonl"]
@@ -105,7 +105,7 @@ def count_rows(path: Path, format: Format) -> int:
         import pyarrow.parquet as pq
 
         return int(pq.read_metadata(path).num_rows)
-    return count_records(path) - (format == "csv")
+    return count_records(path) - 1 if format == "csv" else count_lines(path)
 
 
 class _Counted:

@@ -15,7 +15,7 @@ from serve.batch.source import Source
 from serve.batch.users_source import UsersSource
 from serve.recommender import Recommender
 
-PACKAGES = ("numpy", "pyarrow")
+PACKAGES = ("recsys-onnx", "numpy", "pyarrow")
 
 
 def make_plan(job: Job, recommender: Recommender) -> Plan:

@@ -12,6 +12,7 @@ room, and its fragment is done again: the same bytes, so nobody minds if the dea
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -214,7 +215,9 @@ def _connected(address: str | None) -> Iterator[Any]:
     if ours:
         connect(address)
     try:
-        yield ray
+        # Ray tells of dead workers on the standard output, which is for what the job says.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield ray
     finally:
         if ours:
             ray.shutdown()

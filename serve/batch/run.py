@@ -128,9 +128,16 @@ def _run(job: Job, resume: bool, overwrite: bool, work: Work, watcher: Watcher) 
         return finished_before
     check_target(output, overwrite, SUCCESS)
     folder = output.with_name(f".{output.name}.partial")
+    _check_ours(folder)
     with _explained(folder), _claimed(folder):
         # First of all: who still works for an earlier run is to leave the folder alone.
         (folder / LOCK).write_text(plan.run)
+        if output.exists() and not overwrite:  # another job has made it, while this one waited for the lock
+            if all(found.name == LOCK for found in folder.iterdir()):
+                _remove(folder)
+            if resume and (finished_before := _finished_before(output, plan, overwrite)):
+                return finished_before
+            check_target(output, overwrite, SUCCESS)
         if resume and (folder / SUCCESS).is_file():  # killed in its very last steps
             summary = _read_summary(folder)
             _check_same(summary.identity, plan, folder)
@@ -151,6 +158,21 @@ def _run(job: Job, resume: bool, overwrite: bool, work: Work, watcher: Watcher) 
         finally:
             _sweep(folder)
         return _finish(folder, plan, overwrite)
+
+
+def _check_ours(folder: Path) -> None:
+    """Refuse a folder that no job has begun in: it would be emptied.
+
+    Raises:
+        OutputError: so it is.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise OutputError(f"{folder} is in the way: the output is made there. Move it.")
+    known = {LOCK, PLAN, SUCCESS}
+    if folder.is_dir() and (there := {found.name for found in folder.iterdir()}) and not there & known:
+        raise OutputError(
+            f"{folder} is in the way: the output is made there, and it holds something else. Move it."
+        )
 
 
 def _prepare(folder: Path, plan: Plan, *, resume: bool, overwrite: bool) -> None:

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from serve.batch.answer import Answer, UnknownIds, unknown_ids, without
 from serve.batch.id_column import check_id_column, look_up, read_ids
-from serve.batch.source import Rows
+from serve.batch.source import Rows, kept
 from serve.errors import InputError
 from serve.ids import IdIndex
 from serve.parquet import arrow
@@ -57,7 +57,7 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
             table = table.set_column(place, field, column if is_text else table.column(place))
         stay, bad = without(rows, source, wrong)
         if bad:
-            table = table.filter(arrow(stay))
+            table = kept(table, stay)
         user_index, item_index = (index[stay] if bad else index for index in found.values())
         known = (user_index > 0) & (item_index > 0)
         scores = recommender.score_indices(user_index, item_index, each=each)

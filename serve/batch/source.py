@@ -9,6 +9,15 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from serve.parquet import arrow
+
+BYTES_OF = {
+    pa.string(): pa.binary(),
+    pa.large_string(): pa.large_binary(),
+    pa.string_view(): pa.binary_view(),
+}
+"""Kinds of text, and what they are when nobody looks at it."""
+
 
 class BadRow(msgspec.Struct, frozen=True):
     """A row that has no answer, as the quarantine file tells it."""
@@ -34,6 +43,55 @@ class Rows(NamedTuple):
     """int64 [n]: where each row stands in its file, from 1."""
     bad: list[BadRow]
     """Rows that are not in the table: what was there is no row."""
+
+
+def as_text(source: str, rows: Rows, schema: pa.Schema) -> Rows:
+    """The same rows, their text in UTF-8 as the schema says; a row that has other text is a bad one.
+
+    Args:
+        source: What bad rows name.
+        rows: Text may be bytes.
+        schema: What comes out.
+    """
+    table, bad = rows.table, list(rows.bad)
+    good = np.ones(len(table), bool)
+    for field in schema:
+        column = table.column(field.name)
+        if field.type not in BYTES_OF or _is_utf8(column):
+            continue
+        for place, value in enumerate(column.cast(BYTES_OF[field.type]).to_pylist()):
+            try:
+                (value or b"").decode()
+            except UnicodeDecodeError:
+                if good[place]:
+                    shown = value.decode(errors="backslashreplace")
+                    bad.append(BadRow(source, int(rows.numbers[place]), field.name, "not UTF-8", shown))
+                good[place] = False
+    if not good.all():
+        table = kept(table, good)
+        bad.sort(key=lambda row: row.row)
+    return Rows(table.cast(schema), np.asarray(rows.numbers)[good], bad)
+
+
+def kept(table: pa.Table, good: np.ndarray) -> pa.Table:
+    """The rows that are good (bool [n]), whatever their columns are: Arrow can't filter every kind."""
+    try:
+        return table.filter(arrow(good))
+    except pa.ArrowNotImplementedError:
+        edges = np.flatnonzero(np.diff(good, prepend=False, append=False))
+        runs = [table.slice(start, stop - start) for start, stop in edges.reshape(-1, 2).tolist()]
+        return pa.concat_tables([table.slice(0, 0), *runs])
+
+
+def _is_utf8(column: pa.ChunkedArray) -> bool:
+    try:
+        if column.type in BYTES_OF:
+            column.validate(full=True)
+        else:
+            column.cast(pa.string())
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 class Cut(NamedTuple):

@@ -84,8 +84,7 @@ def do_fragment(
     """Write a fragment's part into the job's folder, its bad rows beside it, and last a note that it is done.
 
     Doing it twice, or in two places at once, does no harm: the bytes are the same, and each file is renamed
-    into place whole. Reading, answering and writing overlap
-    where the crew has several threads.
+    into place whole. Reading, answering and writing overlap where the crew has several threads.
 
     Args:
         plan: What every worker has.
@@ -136,6 +135,8 @@ def do_fragment(
             raise InputError(
                 f"{name} gave {rows_in} rows where {fragment.n_rows} were counted. Copy it again."
             )
+        if plan.files:
+            check_unchanged([plan.files[fragment.file]])  # it may have been written to meanwhile
         check_still_ours(plan, folder)
     outcome = Outcome(fragment.number, rows_in, rows_out, n_bad, path.stat().st_size)
     (folder / DONE).mkdir(exist_ok=True)

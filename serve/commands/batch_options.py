@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -120,11 +120,14 @@ def run_and_report(job: Job, options: dict[str, Any], as_json: bool) -> None:
                 watcher=show.watcher,
             )
     except KeyboardInterrupt:
-        click.echo("Interrupted. Finished parts are kept: run the same command with --resume.", err=True)
+        with suppress(OSError):  # whoever reads it may have been interrupted, too
+            click.echo("Interrupted. Finished parts are kept: run the same command with --resume.", err=True)
         os._exit(EXIT_INTERRUPTED)  # as another Ctrl-C does
-    _print(job, summary, time.monotonic() - started, show.rows, as_json)
+    context = click.get_current_context()
     if summary.quarantined:
-        click.get_current_context().exit(EXIT_QUARANTINED)
+        context.meta["exit_code"] = EXIT_QUARANTINED  # also where nobody reads what is printed
+    _print(job, summary, time.monotonic() - started, show.rows, as_json)
+    context.exit(context.meta.get("exit_code", 0))
 
 
 @contextmanager

@@ -138,7 +138,8 @@ def _deploy(settings: Settings, n_replicas: int, model: Model, code: str) -> Non
 
     Ray asks those of the same `code` to reconfigure, and replaces others.
     """
-    deployment: Any = ray_serve.deployment(
+    deployment_of: Any = ray_serve.deployment
+    deployment = deployment_of(
         Replica,
         name=APP_NAME,
         num_replicas=n_replicas,

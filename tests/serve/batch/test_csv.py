@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +161,70 @@ def test_records_are_found_where_the_csv_module_finds_them(
         source = CsvSource(path)
         cuts = list(source.cuts(every))
         assert sum(cut.n_rows for cut in cuts) == len(rows)
+
+
+QUOTES = [
+    ('1,2,a\n10,1001,"open\n10,1001,x\n', "byte 27, a quote is never closed"),
+    ('10,"100"1,x\n', "row 1: a cell goes on after the quote"),
+    ('10,1001,x\n10,1001,"a"b"c"\n', "row 2: a cell goes on after the quote"),
+    ('10,1001,"x\n""y"""z\n', "row 1: a cell goes on after the quote"),
+]
+
+
+@pytest.mark.parametrize(("rows", "message"), QUOTES)
+def test_wrong_quotes_are_told_of_and_no_row_is_swallowed(
+    rows: str, message: str, tmp_path: Path, do: DoJob
+) -> None:
+    (tmp_path / "pairs.csv").write_text("user_id,item_id,note\n" + rows)
+    with pytest.raises(InputError, match=message):
+        do(Score(), tmp_path / "pairs.csv", on_bad_row="quarantine")
+
+
+def test_a_quote_in_the_heading_that_is_never_closed(tmp_path: Path, do: DoJob) -> None:
+    (tmp_path / "pairs.csv").write_text('user_id,item_id,"note\n10,1001,x\n10,1001,y\n')
+    with pytest.raises(InputError, match="never closed"):
+        do(Score(), tmp_path / "pairs.csv")
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl", "parquet"])
+def test_right_quotes_in_every_format(format: str, tmp_path: Path, do: DoJob) -> None:
+    notes = ['5" pipe', "a\nb", '"', '""', 'say "hi", twice: "hi"', "x,y", ""]
+    with (tmp_path / "pairs.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["user_id", "item_id", "note"])
+        writer.writerows(["10", "1001", note] for note in notes)
+    assert do(Score(), tmp_path / "pairs.csv", format=format).rows_out == len(notes)
+    part = tmp_path / "out" / f"part-00000.{format}"
+    found = {
+        "csv": lambda: rows_of(part),
+        "jsonl": lambda: [json.loads(line) for line in part.read_text().splitlines()],
+        "parquet": lambda: pq.read_table(part).to_pylist(),
+    }[format]()
+    assert [row["note"] for row in found] == notes
+
+
+def test_a_row_with_too_many_cells_that_are_no_text(tmp_path: Path, do: DoJob) -> None:
+    (tmp_path / "pairs.csv").write_bytes(
+        b"user_id,item_id,note\n10,1001,\xff,more\n10,1001,\xc3\xa9t\xc3\xa9\n10,1001,\xfe\n"
+    )
+    summary = do(Score(), tmp_path / "pairs.csv", on_bad_row="quarantine")
+    assert (summary.rows_out, summary.quarantined) == (1, 2)
+    assert read(tmp_path / "out")["note"].to_pylist() == ["été"]
+    (bad,) = (tmp_path / "out" / "_quarantine").iterdir()
+    found = [json.loads(line) for line in bad.read_text().splitlines()]
+    assert [(row["row"], row["reason"], row["value"]) for row in found] == [
+        (1, "4 cells where the heading has 3", "10,1001,\\xff,more"),
+        (3, "not UTF-8", "\\xfe"),
+    ]
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+def test_parquet_text_that_is_no_text_is_a_bad_row(kind: pa.DataType, tmp_path: Path, do: DoJob) -> None:
+    note = pa.array([b"a", b"\xff", None, b"c"]).view(pa.string()).cast(kind, safe=False)
+    table = pa.table({"user_id": [10] * 4, "item_id": [1001] * 4, "note": note})
+    pq.write_table(table, tmp_path / "pairs.parquet")
+    summary = do(Score(), tmp_path / "pairs.parquet", on_bad_row="quarantine", format="jsonl")
+    assert (summary.rows_out, summary.quarantined) == (3, 1)
+    (bad,) = (tmp_path / "out" / "_quarantine").iterdir()
+    found = json.loads(bad.read_text())
+    assert (found["row"], found["column"], found["value"]) == (2, "note", "\\xff")

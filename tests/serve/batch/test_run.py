@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fixture_bundles import FIXTURES
@@ -352,3 +353,86 @@ def test_what_is_done_counts_by_the_rule_of_the_resumption(tmp_path: Path, do: D
     with pytest.raises(BadRowError, match="more than 19 rows are bad"):
         do(Recommend(), path, on_bad_row="quarantine", max_bad_rows=19, **options)
     assert do(Recommend(), path, on_bad_row="quarantine", max_bad_rows=30, **options).quarantined == 30
+
+
+def test_an_input_that_is_written_to_while_it_is_read(pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    def write(plan: Any, fragments: Any, *rest: Any) -> None:
+        begun = False
+
+        def answered(n: int) -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                with pairs.open("r+b") as file:
+                    file.seek(-1, os.SEEK_END)
+                    file.write(b"1")
+
+        folder, recommender, _, on_outcome = rest
+        local_engine.run(plan, fragments, folder, recommender, answered, on_outcome)
+
+    with pytest.raises(InputError, match="was changed while it was read"):
+        do(Score(), pairs, part_rows=12_000, batch_rows=100, engine=engine_of(write))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_what_is_in_the_way_and_not_ours_is_left_alone(
+    is_link: bool, pairs: Path, tmp_path: Path, do: DoJob
+) -> None:
+    theirs = tmp_path / ("theirs" if is_link else ".out.partial")
+    theirs.mkdir()
+    (theirs / "data.txt").write_text("precious")
+    if is_link:
+        (tmp_path / ".out.partial").symlink_to(theirs)
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="is in the way"):
+            do(Score(), pairs, overwrite=overwrite)
+    assert (theirs / "data.txt").read_text() == "precious"
+
+
+def test_two_jobs_of_which_the_second_finds_all_done(pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    arguments = command("--input", pairs, "--output", tmp_path / "out", "--resume")
+    jobs = [subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+    said = [job.communicate()[1].decode() for job in jobs]
+    for job, errors in zip(jobs, said, strict=True):
+        assert job.returncode == 0 or "belongs to a job that is running" in errors
+    assert any(job.returncode == 0 for job in jobs)
+    assert {path.name for path in tmp_path.iterdir()} == {"pairs.parquet", "out"}
+
+
+def test_no_output_deep_inside_a_bundle(pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(BUNDLE, bundle)
+    with pytest.raises(OutputError, match="lies in the bundle"):
+        do(Score(), pairs, output=str(bundle / "deep" / "out"))
+    assert not (bundle / "deep").exists()
+
+
+def test_a_glob_that_matches_a_file_twice(pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    shutil.copy(pairs, tmp_path / "in" / "deep")
+    assert do(Score(), f"{tmp_path}/in/**/**/*.parquet").rows_out == 12_000
+
+
+def test_the_exit_code_does_not_depend_on_who_listens(pairs: Path, tmp_path: Path) -> None:
+    table = pq.read_table(pairs)
+    table = table.set_column(1, "user_id", pa.array([None, *table["user_id"].to_pylist()[1:]], pa.int64()))
+    pq.write_table(table, tmp_path / "bad.parquet")
+    output = tmp_path / "out"
+    arguments = command("--input", tmp_path / "bad.parquet", "--output", output, "--batch-rows", "5")
+    for option in ("--json", "--max-bad-rows=2"):
+        process = subprocess.Popen(
+            [*arguments, "--on-bad-row", "quarantine", "--overwrite", option], stdout=subprocess.PIPE
+        )
+        assert process.stdout
+        process.stdout.close()
+        assert process.wait() == 3
+    arguments = command("--input", pairs, "--output", tmp_path / "again", "--batch-rows", "5")
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE)
+    assert process.stderr
+    process.stderr.close()
+    partial = tmp_path / ".again.partial"
+    while process.poll() is None and not (partial / PLAN).exists():
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -123,6 +124,8 @@ def serve(
     from serve.device import available_cpus
     from serve.http.settings import Settings
 
+    if not math.isfinite(limits["drain_seconds"] or 0):
+        raise click.UsageError("--drain-seconds must be a number of seconds.")
     token = _read_token(token_file)
     if address is not None and engine != "ray":
         raise click.UsageError("--address is for --engine ray.")
@@ -163,10 +166,16 @@ def _listen(host: str, port: int) -> socket.socket:
 
     try:
         return bind(host, port)
-    except OSError as error:
-        raise click.UsageError(f"can't listen on {host}, port {port}: {error.strerror or error}") from None
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise click.UsageError(f"can't listen on {host}, port {port}: {reason}") from None
 
 
 def _say(line: str) -> None:
-    click.echo(line)
-    sys.stdout.flush()
+    # Whoever has read it may have gone. That is no reason for those who ask to be left without answers.
+    try:
+        click.echo(line)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, AttributeError):  # a full disk; no standard output at all
+        pass

@@ -110,9 +110,8 @@ class Edge:
         """
         kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
         if kind != b"application/json":
-            message = (
-                f"The body must be application/json, not {kind.decode('latin-1') or 'of no stated type'!r}."
-            )
+            given = f"is {kind.decode('latin-1')!r}" if kind else "is not given"
+            message = f"The body must be JSON: its content type must be application/json, and {given}."
             raise Problem(415, "unsupported_media_type", message, headers=CLOSE)
         limit = self.settings.max_body_bytes
         declared = headers.get(b"content-length", b"")

@@ -1,5 +1,6 @@
-"""HTTP/1.1 as uvicorn speaks it, but for two things: what there is no room for is turned away at its headers,
-and what is no HTTP is told so in our shape of errors.
+"""HTTP/1.1 as uvicorn speaks it, but for a few things: what there is no room for is turned away at its
+headers; what is no HTTP is told so in our shape of errors; headers come to an end; and whoever offers to
+change to another protocol (Java's client does, to HTTP/2) is answered in this one.
 
 A worker that is asked for several times what it can do would do little but turn away, if every request went
 through the app for that. Whatever is unusual still does, and is turned away there.
@@ -10,10 +11,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serve.http.problems import CLOSE, Problem
 from serve.http.room import Headers, Room
+
+# After the first read, of up to 256 KiB. Ours are some hundred bytes.
+MAX_HEAD_BYTES = 64 << 10
 
 NO_HTTP = "This is no HTTP/1.1 request, or its headers are too long."
 
@@ -25,6 +30,31 @@ class _Answered:
 
     def __init__(self) -> None:
         self.message_event = asyncio.Event()
+
+
+class _Body:
+    """Passes on what a parser finds; of the first request, its body only."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.on_body, self.on_message_complete = protocol.on_body, protocol.on_message_complete
+        self._protocol = protocol
+        self.has_head = False
+
+    def on_message_begin(self) -> None:
+        if self.has_head:
+            self._protocol.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if self.has_head:
+            self._protocol.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.has_head:
+            self._protocol.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self.has_head:
+            self._protocol.on_headers_complete()
 
 
 class Protocol(HttpToolsProtocol):
@@ -39,9 +69,64 @@ class Protocol(HttpToolsProtocol):
         super().__init__(**of_uvicorn)
         self.room = room
         self.answered = cast(RequestResponseCycle, _Answered())
+        self.at_work: RequestResponseCycle | None = None
+        self.head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """What the client has sent."""
+        self._unset_keepalive_if_required()
+        was_in_head = self._is_in_head()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("")
+        self.head_bytes = self.head_bytes + len(data) if was_in_head and self._is_in_head() else 0
+        if self.head_bytes > MAX_HEAD_BYTES:
+            self.send_400_response("")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone, and with it those requests of its own that wait for their turn."""
+        if self.at_work is not None:
+            self.at_work.disconnected = True
+            self.at_work.message_event.set()
+        self.pipeline.clear()
+        super().connection_lost(exc)
+
+    def on_message_complete(self) -> None:
+        """The parser calls this after the body; too early where it makes way for another protocol."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
+
+    def _should_upgrade(self) -> bool:
+        return False
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self.at_work = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _is_in_head(self) -> bool:
+        scope: dict[str, Any] | None = cast(Any, self.scope)  # None until the first byte
+        return scope is not None and "method" not in scope
+
+    def _go_on(self, rest: bytes) -> None:
+        """Read the body of a request that has offered another protocol, and what comes after it.
+
+        The parser ends at such a request's headers. Another one is told of its body's length, and goes on.
+        """
+        parser = _Body(self)
+        self.parser = httptools.HttpRequestParser(parser)
+        framing = (b"content-length", b"transfer-encoding")
+        head = [name + b": " + value for name, value in self.headers if name in framing]
+        self.parser.feed_data(b"\r\n".join([b"POST / HTTP/1.1", *head, b"", b""]))
+        parser.has_head = True
+        if rest:
+            self.data_received(rest)
 
     def on_headers_complete(self) -> None:
         """The parser calls this before the body has come."""
+        self.scope["method"] = ""  # the head is whole
         if (
             self.room is None
             or self.parser.get_method() != b"POST"

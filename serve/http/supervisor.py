@@ -39,6 +39,8 @@ class Worker:
     process: asyncio.subprocess.Process
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    serves: bool = False
+    """Whether it has ever had a bundle to answer from."""
 
     async def ask(self, order: Order) -> Reply:
         """Give an order and wait for the reply. A worker that dies meanwhile is a reply, too."""
@@ -48,18 +50,25 @@ class Worker:
         except ConnectionError:
             line = b""
         if not line:
-            return Reply(error="a worker process died", kind="BundleError")
-        return msgspec.json.decode(line, type=Reply)
+            return Reply(error="a worker process died. The log may say why.", kind="BundleError")
+        reply = msgspec.json.decode(line, type=Reply)
+        self.serves = self.serves or (order.do == "swap" and not reply.error)
+        return reply
 
 
 class Supervisor:
     """The workers of one service."""
+
+    # The same modules as ours, wherever those come from; never what lies in the folder where it is started.
+    CODE = "import sys; sys.path[:] = sys.argv[3:]; from serve.http.worker import main; main()"
 
     def __init__(self, settings: Settings, n_workers: int, listener: socket.socket, scratch: Path) -> None:
         self.settings, self.n_workers = settings, n_workers
         self.listener, self.scratch = listener, scratch
         self.bundle: Path | None = None
         """The folder that is served, every link resolved: a restarted worker serves it too."""
+        self.version: str | None = None
+        """What is in it, unless it was written to since."""
         self.workers: list[Worker] = []
         self._changing = asyncio.Lock()
         self._watchers: set[asyncio.Task[None]] = set()
@@ -75,6 +84,7 @@ class Supervisor:
             workers = await asyncio.gather(*(self._spawn(at_once=True) for _ in range(self.n_workers)))
             replies = await asyncio.gather(*(self._load_first(worker) for worker in workers))
             _raise_first(replies)
+            self.version = replies[0].version
             for worker in workers:
                 self._watch(worker)
             return replies[0]
@@ -86,18 +96,25 @@ class Supervisor:
             BundleError, DeviceError: nothing was changed, for this reason.
         """
         async with self._changing:
-            folder = resolve(self.settings.bundle)
-            workers = list(self.workers)
-            if not workers:
-                raise errors.BundleError("every worker has died, and others are being started. Try again.")
-            load = Order("load", str(folder))
-            replies = await asyncio.gather(*(worker.ask(load) for worker in workers))
-            if any(reply.error for reply in replies):
-                await asyncio.gather(*(worker.ask(Order("drop")) for worker in workers))
-                _raise_first(replies)
-            self.bundle = folder
-            await asyncio.gather(*(worker.ask(Order("swap")) for worker in workers))
-            return replies[0]
+            return await self._change(resolve(self.settings.bundle))
+
+    async def _change(self, folder: Path) -> Reply:
+        """Have every worker serve a folder, or go on as before; while nobody else changes anything.
+
+        Raises:
+            BundleError, DeviceError: nothing was changed, for this reason.
+        """
+        workers = list(self.workers)
+        if not workers:
+            raise errors.BundleError("every worker has died, and others are being started. Try again.")
+        load = Order("load", str(folder))
+        replies = await asyncio.gather(*(worker.ask(load) for worker in workers))
+        if any(reply.error for reply in replies):
+            await asyncio.gather(*(worker.ask(Order("drop")) for worker in workers))
+            _raise_first(replies)
+        self.bundle, self.version = folder, replies[0].version
+        await asyncio.gather(*(worker.ask(Order("swap")) for worker in workers))
+        return replies[0]
 
     async def stop(self, *, at_once: bool) -> None:
         """Have every worker finish what it has, and end; kill those that don't.
@@ -129,10 +146,12 @@ class Supervisor:
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-m",
-                "serve.http.worker",
+                "-P",
+                "-c",
+                self.CODE,
                 str(self.listener.fileno()),
                 str(theirs.fileno()),
+                *sys.path,
                 pass_fds=(self.listener.fileno(), theirs.fileno()),
                 env=os.environ | {FOLDER_VARIABLE: str(self.scratch)},
             )
@@ -161,13 +180,28 @@ class Supervisor:
         async with self._changing:
             # Beside others that are ready, it takes no connection that it would have to turn away.
             successor = await self._spawn(at_once=not self.workers)
-            reply = await self._load_first(successor)
+            reply = await self._replace(successor)
         self._watch(successor)
         if reply.error:
             logger.error("worker %d can't serve: %s", successor.process.pid, reply.error)
             await asyncio.sleep(RESTART_SECONDS)
-            with contextlib.suppress(ProcessLookupError):
-                successor.process.kill()
+            async with self._changing:
+                if not successor.serves:  # unless a reload has helped it meanwhile
+                    with contextlib.suppress(ProcessLookupError):
+                        successor.process.kill()
+
+    async def _replace(self, successor: Worker) -> Reply:
+        """Have it serve what the others do."""
+        reply = await successor.ask(Order("load", str(self.bundle)))
+        if reply.error:
+            return reply
+        if reply.version == self.version:
+            return await successor.ask(Order("swap"))
+        logger.warning("%s has been written to: every worker changes over to %s", self.bundle, reply.version)
+        try:
+            return await self._change(self.bundle or Path())
+        except errors.ServeError as error:
+            return Reply(error=str(error))
 
 
 def _raise_first(replies: list[Reply]) -> None:

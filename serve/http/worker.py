@@ -1,4 +1,4 @@
-"""One worker process: `python -m serve.http.worker LISTEN_FD CONTROL_FD`, started by the supervisor.
+"""One worker process, started by the supervisor with two sockets: where to listen, and where to take orders.
 
 The first ones answer HTTP from their first moment on: live at once, ready when the first model has been
 loaded. One that replaces a dead one beside others begins with its model. Models are loaded in a thread beside
@@ -127,7 +127,3 @@ def main() -> None:
     control.setblocking(False)
     with asyncio.Runner(loop_factory=worker.server.config.get_loop_factory()) as runner:
         runner.run(worker.run(listener, control))
-
-
-if __name__ == "__main__":
-    main()

@@ -264,3 +264,18 @@ def test_workers_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
         service.process.kill()
         service.wait()
         wait_until(lambda: not [pid for pid in workers if Path(f"/proc/{pid}").exists()])
+
+
+def test_who_asks_for_much_and_leaves_makes_no_noise(tmp_path: Path) -> None:
+    body = b'{"user_id": 10}'
+    head = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    request = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with running(tmp_path, BUNDLE) as service:
+        for _ in range(40):
+            with socket.create_connection(service.address) as client:
+                client.sendall(3 * request)
+        with service.client() as client:
+            wait_until(lambda: 'route="/v1/recommend"' in client.get("/metrics").text)
+        service.signal(signal.SIGTERM)
+        assert service.wait() == 0
+        assert "Traceback" not in service.log()

@@ -156,3 +156,54 @@ def test_what_is_no_http_is_told_so_in_the_shape_of_all_errors() -> None:
         assert await connection.reader.read() == b""
 
     run(talk)
+
+
+UPGRADE = (
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
+)
+CHUNKED = HEAD.rpartition(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        HEAD + UPGRADE + b"\r\n" + BODY,
+        CHUNKED + UPGRADE + b"\r\n" + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY),
+    ],
+    ids=["length", "chunked"],
+)
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_who_offers_another_protocol_is_answered_in_this_one(request_: bytes, step: int) -> None:
+    async def talk(connection: Connection) -> None:
+        for _ in range(2):
+            for at in range(0, len(request_) - 1, step):
+                connection.writer.write(request_[at : min(at + step, len(request_) - 1)])
+                await asyncio.sleep(0)
+            status, _, content = await connection.answer(request_[-1:])
+            assert (status, content["user_id"]) == (200, 10)
+        # And what comes after it, in the same breath.
+        status, _, content = await connection.answer(request_ + HEAD + b"\r\n" + BODY)
+        assert (status, content["user_id"]) == (200, 10)
+        status, _, content = await connection.answer(b"")
+        assert (status, content["user_id"]) == (200, 10)
+        get = b"GET /health/live HTTP/1.1\r\nHost: x\r\n" + UPGRADE + b"\r\n"
+        assert (await connection.answer(get))[0] == 200
+        assert len(connection.asked) == 5
+
+    run(talk)
+
+
+def test_headers_without_end() -> None:
+    async def talk(connection: Connection) -> None:
+        connection.writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n")
+        answered = asyncio.create_task(connection.answer(b""))
+        for _ in range(100):  # slowly, so that nothing is left unread when the connection is closed
+            if answered.done():
+                break
+            connection.writer.write(b"X-More: " + b"x" * 16_384 + b"\r\n")
+            await asyncio.sleep(0.01)
+        status, _, content = await answered
+        assert (status, content["error"]["code"]) == (400, "bad_request")
+        assert not connection.asked
+
+    run(talk)

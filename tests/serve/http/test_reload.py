@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -23,7 +24,7 @@ from fixture_bundles import FIXTURES
 from serve.http.admin import create_admin_app
 from serve.http.control import Reply
 from serve.http.service import _reload_when
-from serve.http.supervisor import Supervisor
+from serve.http.supervisor import RESTART_SECONDS, Supervisor
 from serve.recommender import Recommender
 
 from .conftest import Service, running, wait_until
@@ -303,3 +304,73 @@ def test_a_reload_that_fails_by_our_own_fault_is_not_the_last(caplog: pytest.Log
         heard.cancel()
 
     asyncio.run(asyncio.wait_for(ask(), 60))
+
+
+def test_a_worker_that_replaces_another_never_mixes_versions(tmp_path: Path) -> None:
+    """The folder was written anew in its place, as an export with --overwrite does."""
+    served = tmp_path / "served"
+    shutil.copytree(FIXTURES / "dot", served)
+    with running(tmp_path, served, "--workers", "2") as service:
+        first = service.children()
+        served.rename(tmp_path / "old")
+        shutil.copytree(FIXTURES / "dot-bias", served)
+        os.kill(first[0], signal.SIGKILL)
+        wait_until(lambda: "every worker changes over" in service.log())
+        wait_until(lambda: first[0] not in service.children() and len(service.children()) == 2)
+
+        def versions() -> set[str]:
+            found = set()
+            for _ in range(20):  # a connection each, so either worker
+                with suppress(httpx.TransportError), service.client() as client:
+                    found.add(ready_version(client))
+            return found
+
+        wait_until(lambda: versions() == {version_of("dot-bias")})
+
+
+def test_a_worker_that_a_reload_has_helped_is_left_alone(
+    tmp_path: Path, link: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(FIXTURES / "dot", bundle)
+    point(link, bundle)
+    with running(tmp_path, link, "--admin-port", "0") as service:
+        shutil.rmtree(bundle)
+        (only,) = service.children()
+        os.kill(only, signal.SIGKILL)
+        point(link, FIXTURES / "dot-bias")
+        wait_until(lambda: httpx.post(f"{service.admin_url}/admin/reload", timeout=60).status_code == 200)
+        helped = service.children()
+        time.sleep(2 * RESTART_SECONDS)
+        assert service.children() == helped
+        with service.client() as client:
+            assert ready_version(client) == version_of("dot-bias")
+
+
+def test_it_is_heard_though_nobody_listens_to_what_it_says(tmp_path: Path, link: Path) -> None:
+    with running(tmp_path, link) as service:
+        assert service.process.stdout
+        service.process.stdout.close()
+        with service.client() as client:
+            for bundle in ("dot-bias", "dot", "dot-bias"):
+                point(link, FIXTURES / bundle)
+                service.signal(signal.SIGHUP)
+                wait_until(lambda bundle=bundle: ready_version(client) == version_of(bundle))
+        service.signal(signal.SIGTERM)
+        assert service.wait() == 0
+        assert "Traceback" not in service.log()
+
+
+def test_a_manifest_that_is_a_pipe_holds_nobody_up(tmp_path: Path, link: Path) -> None:
+    hostile = tmp_path / "hostile"
+    shutil.copytree(FIXTURES / "dot-bias", hostile)
+    (hostile / "manifest.json").unlink()
+    os.mkfifo(hostile / "manifest.json")
+    with running(tmp_path, link, "--admin-port", "0") as service:
+        for target in (hostile, hostile / "manifest.json"):
+            point(link, target)
+            response = httpx.post(f"{service.admin_url}/admin/reload", timeout=60)
+            assert response.status_code == 409
+            assert "no plain file" in response.json()["error"]["message"]
+        point(link, FIXTURES / "dot-bias")
+        assert httpx.post(f"{service.admin_url}/admin/reload", timeout=60).status_code == 200

@@ -96,3 +96,23 @@ def test_a_token_from_a_file_and_ctrl_c(tmp_path: Path) -> None:
 def test_open_to_others_without_a_token_is_told(tmp_path: Path) -> None:
     with running(tmp_path, BUNDLE, "--host", "0.0.0.0") as service:
         assert "no token is set" in service.log()
+
+
+def test_files_of_the_folder_that_it_is_started_in_are_not_run(tmp_path: Path) -> None:
+    for name in ("serve.py", "secrets.py", "sitecustomize.py"):
+        (tmp_path / name).write_text("raise SystemExit('a file of the folder was run')")
+    command = Path(sys.executable).with_name("recsys")
+    started = subprocess.Popen(
+        [command, "serve", BUNDLE, "--port", "0"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    assert started.stdout
+    assert started.stdout.readline().startswith("Serving ")
+    started.terminate()
+    started.communicate()
+    assert started.returncode == 0
+
+
+def test_values_that_are_no_times_and_names_that_are_no_hosts() -> None:
+    for seconds in ("nan", "inf"):
+        refused(serve(str(BUNDLE), "--drain-seconds", seconds), 2, "a number of seconds")
+    refused(serve(str(BUNDLE), "--host", "x" * 70), 2, "can't listen on")

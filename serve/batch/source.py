@@ -67,10 +67,10 @@ def as_text(source: str, rows: Rows, schema: pa.Schema) -> Rows:
                     shown = value.decode(errors="backslashreplace")
                     bad.append(BadRow(source, int(rows.numbers[place]), field.name, "not UTF-8", shown))
                 good[place] = False
-    if not good.all():
-        table = kept(table, good)
-        bad.sort(key=lambda row: row.row)
-    return Rows(table.cast(schema), np.asarray(rows.numbers)[good], bad)
+    if good.all():
+        return Rows(table.cast(schema), rows.numbers, bad)
+    bad.sort(key=lambda row: row.row)
+    return Rows(kept(table, good).cast(schema), np.asarray(rows.numbers)[good], bad)
 
 
 def kept(table: pa.Table, good: np.ndarray) -> pa.Table:

@@ -232,7 +232,7 @@ class ErrorDetail(BaseModel):
 class ErrorBody(BaseModel):
     """What went wrong."""
 
-    id: str = Field(description="Names this very error in the server's log.")
+    id: str = Field(description="Names this very error; the log of the server repeats that of a 500.")
     code: str
     message: str
     details: list[ErrorDetail]

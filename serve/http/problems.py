@@ -1,4 +1,4 @@
-"""Every error of the service in one shape, with an id that the log repeats, and without internals."""
+"""Every error of the service in one shape: without internals, and with an id (the log has that of a 500)."""
 
 from __future__ import annotations
 

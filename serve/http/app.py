@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
+from starlette.routing import Route
 
 from serve.http import bodies, problems, routes
 from serve.http.edge import Edge
@@ -55,7 +57,14 @@ def create_app(settings: Settings, current: CurrentModel) -> FastAPI:
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     app.state.room = Room(settings, current, metrics)
-    app.add_middleware(Edge, settings=settings, current=current, metrics=metrics, room=app.state.room)
+    known = {
+        (method, route.path)
+        for route in (*app.routes, *routes.router.routes)
+        if isinstance(route, Route | APIRoute)
+        for method in route.methods or ()
+    }
+    edge = {"settings": settings, "current": current, "metrics": metrics, "room": app.state.room}
+    app.add_middleware(Edge, routes=known, **edge)
     if settings.token is not None:
         _document_token(app)
     return app

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Set
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,9 +34,18 @@ class Edge:
     """ASGI middleware; see the module."""
 
     def __init__(
-        self, app: ASGIApp, settings: Settings, current: CurrentModel, metrics: Metrics, room: Room
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        current: CurrentModel,
+        metrics: Metrics,
+        room: Room,
+        routes: Set[tuple[str, str]],
     ) -> None:
         self.app, self.settings, self.current, self.metrics, self.room = app, settings, current, metrics, room
+        self.routes = routes
+        """Methods and paths that there are."""
+        self.paths = {path for _, path in routes}
         self.n_bytes_held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,7 +86,7 @@ class Edge:
                 raise
             await internal_error()(scope, receive, send_marked)
         if status:
-            route = getattr(scope.get("route"), "path", "other")
+            route = scope["path"] if scope["path"] in self.paths else "other"
             method = scope["method"] if scope["method"] in METHODS else "other"
             self.metrics.answered(route, method, status, time.perf_counter() - start)
 
@@ -94,7 +104,7 @@ class Edge:
         if self.current.model is None:
             raise later("not_ready", "The model is still being loaded.", self.settings)
         self.room.check()
-        if scope["method"] in WITH_BODY:
+        if (scope["method"], path) in self.routes and scope["method"] in WITH_BODY:
             body = await self._body(headers, receive)
             if body is None:
                 return

@@ -255,3 +255,16 @@ def test_before_the_model_is_loaded() -> None:
         assert response.json()["error"]["code"] == "not_ready"
         assert response.headers["retry-after"] == "1"
         assert "x-model-version" not in response.headers
+
+
+def test_what_is_not_there_is_said_before_anything_about_its_body(client: httpx.Client) -> None:
+    problem(client.post("/v1/nosuch", content=b"x"), 404, "not_found")
+    problem(client.post("/v1/model", content=b"x"), 405, "method_not_allowed")
+
+
+def test_what_is_refused_before_its_route_counts_for_that_route(client: httpx.Client) -> None:
+    client.post("/v1/recommend", content=b"x")
+    assert re.search(
+        r'recsys_http_requests_total\{method="POST",route="/v1/recommend",status="415"\} [1-9]',
+        client.get("/metrics").text,
+    )

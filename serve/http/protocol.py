@@ -75,11 +75,10 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """What the client has sent."""
         self._unset_keepalive_if_required()
-        was_in_head = self._is_in_head()
+        was_in_head, left = self._is_in_head(), data
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._go_on(data[upgrade.args[0] :])
+            while left:
+                left = self._feed(left)
         except httptools.HttpParserError:
             self.send_400_response("")
         self.head_bytes = self.head_bytes + len(data) if was_in_head and self._is_in_head() else 0
@@ -110,19 +109,23 @@ class Protocol(HttpToolsProtocol):
         scope: dict[str, Any] | None = cast(Any, self.scope)  # None until the first byte
         return scope is not None and "method" not in scope
 
-    def _go_on(self, rest: bytes) -> None:
-        """Read the body of a request that has offered another protocol, and what comes after it.
+    def _feed(self, data: bytes) -> bytes:
+        """Give the parser what has come; what it leaves is for the one that takes its place.
 
-        The parser ends at such a request's headers. Another one is told of its body's length, and goes on.
+        A parser ends at the headers of a request that offers another protocol. The next one is told of that
+        request's body's length, and goes on.
         """
-        parser = _Body(self)
-        self.parser = httptools.HttpRequestParser(parser)
-        framing = (b"content-length", b"transfer-encoding")
-        head = [name + b": " + value for name, value in self.headers if name in framing]
-        self.parser.feed_data(b"\r\n".join([b"POST / HTTP/1.1", *head, b"", b""]))
-        parser.has_head = True
-        if rest:
-            self.data_received(rest)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            parser = _Body(self)
+            self.parser = httptools.HttpRequestParser(parser)
+            framing = (b"content-length", b"transfer-encoding")
+            head = [name + b": " + value for name, value in self.headers if name in framing]
+            self.parser.feed_data(b"\r\n".join([b"POST / HTTP/1.1", *head, b"", b""]))
+            parser.has_head = True
+            return data[upgrade.args[0] :]
+        return b""
 
     def on_headers_complete(self) -> None:
         """The parser calls this before the body has come."""

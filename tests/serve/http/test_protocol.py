@@ -193,6 +193,16 @@ def test_who_offers_another_protocol_is_answered_in_this_one(request_: bytes, st
     run(talk)
 
 
+def test_many_such_requests_in_one_breath() -> None:
+    async def talk(connection: Connection) -> None:
+        get = b"GET /health/live HTTP/1.1\r\nHost: x\r\n" + UPGRADE + b"\r\n"
+        connection.writer.write(1500 * get)
+        for _ in range(1500):
+            assert (await connection.answer(b""))[0] == 200
+
+    run(talk)
+
+
 def test_headers_without_end() -> None:
     async def talk(connection: Connection) -> None:
         connection.writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n")

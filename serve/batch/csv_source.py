@@ -35,7 +35,7 @@ class CsvSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        self._delimiter = b"\t" if path.suffix.lower() == ".tsv" else b","
         names, self._body = self._heading()
         self._stop = max(self._body, trimmed(path))
         self.schema = pa.schema([pa.field(name, pa.string()) for name in names])
@@ -43,7 +43,7 @@ class CsvSource:
     def cuts(self, part_rows: int) -> Iterator[Cut]:
         """See Source. `start` and `stop` are bytes."""
         start, found = self._body, False
-        for end, n_rows in boundaries(self._path, start, self._stop, part_rows):
+        for end, n_rows in boundaries(self._path, start, self._stop, part_rows, self._delimiter):
             yield Cut(start, end, n_rows)
             start, found = end, True
         if not found:
@@ -55,7 +55,7 @@ class CsvSource:
         with self._path.open("rb") as file:
             file.seek(start)
             offset = start
-            for end, n_rows in boundaries(self._path, start, stop, batch_rows):
+            for end, n_rows in boundaries(self._path, start, stop, batch_rows, self._delimiter):
                 if end - offset > MAX_BATCH_BYTES:
                     raise InputError(
                         f"{self._path}: {n_rows} records from row {row} take {end - offset:,} bytes. Lower "
@@ -70,7 +70,7 @@ class CsvSource:
 
         wrong: list[BadRow] = []
         skipped: list[int] = []
-        if (record := goes_on_after_a_quote(block, self._delimiter.encode())) is not None:
+        if (record := goes_on_after_a_quote(block, self._delimiter)) is not None:
             raise InputError(
                 f"{self._path}, row {first_row + record}: a cell goes on after the quote that closes it. "
                 f"Quotes must surround whole cells, and are doubled within them."
@@ -94,7 +94,7 @@ class CsvSource:
                     column_names=names, use_threads=False, block_size=len(block) + 1
                 ),
                 parse_options=pa_csv.ParseOptions(
-                    delimiter=self._delimiter,
+                    delimiter=self._delimiter.decode(),
                     newlines_in_values=True,
                     ignore_empty_lines=False,
                     invalid_row_handler=skip,
@@ -126,12 +126,12 @@ class CsvSource:
             file.seek(0)
             beginning = file.read(MAX_HEADING_BYTES)
         try:
-            end, _ = next(boundaries(self._path, start, len(beginning), 1), (0, 0))
+            end, _ = next(boundaries(self._path, start, len(beginning), 1, self._delimiter), (0, 0))
             line = beginning[start:end].decode()
         except UnicodeDecodeError as error:
             raise InputError(f"{self._path}: its heading is not UTF-8 ({error.reason}).") from None
         try:
-            names: list[Any] = next(csv.reader([line.rstrip("\r\n")], delimiter=self._delimiter), [])
+            names: list[Any] = next(csv.reader([line.rstrip("\r\n")], delimiter=self._delimiter.decode()), [])
         except csv.Error as error:
             raise InputError(
                 f"{self._path}: its heading can't be read ({error}). Lines must end in \\n or \\r\\n."

@@ -13,26 +13,75 @@ CHUNK_BYTES = 4 << 20
 QUOTE, NEWLINE = b'"', b"\n"
 
 
-def boundaries(path: Path, start: int, stop: int, every: int) -> Iterator[tuple[int, int]]:
+class Quotes:
+    """Which quotes open and close cells, one chunk after the other.
+
+    A quote opens a cell only where the cell begins. Inside an unquoted one (5" pipe) it is text like any other,
+    as for every reader of CSV.
+    """
+
+    def __init__(self, delimiter: bytes) -> None:
+        self.inside = False
+        """Whether the last chunk ended within quotes."""
+        self._begins_after = np.zeros(256, bool)
+        self._begins_after[list(delimiter + b"\r\n")] = True
+        self._begins, self._closed = True, False  # a cell begins here; a quote was closed right before
+
+    def find(self, chunk: bytes) -> np.ndarray:
+        """Offsets of the quotes that open or close, in turn: int64 [n]."""
+        was_inside = self.inside
+        if QUOTE in chunk:
+            found = self._that_count(np.frombuffer(chunk, np.uint8))
+        else:
+            found = np.empty(0, np.int64)
+        self.inside = bool((len(found) + was_inside) % 2)
+        if chunk:
+            self._closed = not self.inside and len(found) > 0 and int(found[-1]) == len(chunk) - 1
+            self._begins = bool(self._begins_after[chunk[-1]])
+        return found
+
+    def _that_count(self, characters: np.ndarray) -> np.ndarray:
+        quotes = np.flatnonzero(characters == QUOTE[0])
+        begins = self._begins_after[characters[quotes - 1]]
+        doubled = np.diff(quotes, prepend=-2) == 1
+        if quotes[0] == 0:
+            begins[0], doubled[0] = self._begins, self._closed
+        wrong = np.flatnonzero(~(begins | doubled)[int(self.inside) :: 2])
+        if not len(wrong):  # each opens or closes, as nearly always
+            return quotes
+        first = 2 * int(wrong[0]) + int(self.inside)
+        kept, inside, closed = quotes[:first].tolist(), False, -2
+        for place, is_beginning in zip(quotes[first:].tolist(), begins[first:].tolist(), strict=True):
+            if inside:
+                inside, closed = False, place
+            elif is_beginning or place == closed + 1:
+                inside = True
+            else:
+                continue
+            kept.append(place)
+        return np.array(kept, np.int64)
+
+
+def boundaries(path: Path, start: int, stop: int, every: int, delimiter: bytes) -> Iterator[tuple[int, int]]:
     """Give (end offset, number of records) of each stretch of `every` records in bytes start to stop.
 
-    The last stretch may be shorter, and its last record may lack a line break. A quote opens or closes
-    quoted text wherever it stands; that is not so for a stray one inside an unquoted cell (5" pipe), so
-    whoever parses the stretches counts again.
+    The last stretch may be shorter, and its last record may lack a line break.
 
     Raises:
         InputError: the last record ends within quotes.
     """
-    n_records, inside, ended = 0, False, start
+    n_records, ended, quotes = 0, start, Quotes(delimiter)
     with path.open("rb") as file:
         file.seek(start)
         offset = start
         while chunk := file.read(min(CHUNK_BYTES, stop - offset)):
-            if not inside and QUOTE not in chunk and n_records + (n := chunk.count(NEWLINE)) < every:
+            was_inside = quotes.inside
+            found = quotes.find(chunk)
+            if not was_inside and not len(found) and n_records + (n := chunk.count(NEWLINE)) < every:
                 n_records += n
                 ended = offset + chunk.rfind(NEWLINE) + 1 if n else ended
             else:
-                ends, inside = _ends(chunk, inside)
+                ends = _ends(chunk, found, was_inside)
                 place = 0
                 while n_records + len(ends) - place >= every:
                     place += every - n_records
@@ -42,10 +91,10 @@ def boundaries(path: Path, start: int, stop: int, every: int) -> Iterator[tuple[
                 n_records += len(ends) - place
                 ended = offset + int(ends[-1]) + 1 if len(ends) else ended
             offset += len(chunk)
-    if inside:
+    if quotes.inside:
         raise InputError(
-            f"{path}: in the record that begins at byte {ended:,}, a quote is never closed, or stands in a "
-            f"cell that has none around it. Quotes must surround whole cells."
+            f"{path}: in the record that begins at byte {ended:,}, a quote that opens a cell is never closed. "
+            f"Quotes must surround whole cells, and are doubled within them."
         )
     if ended < stop:
         n_records += 1
@@ -54,8 +103,8 @@ def boundaries(path: Path, start: int, stop: int, every: int) -> Iterator[tuple[
 
 
 def count_records(path: Path) -> int:
-    """Records of a whole CSV, its heading among them."""
-    return sum(n for _, n in boundaries(path, 0, path.stat().st_size, 1 << 40))
+    """Records of a whole CSV with commas, its heading among them."""
+    return sum(n for _, n in boundaries(path, 0, path.stat().st_size, 1 << 40, b","))
 
 
 def count_lines(path: Path) -> int:
@@ -71,19 +120,13 @@ def goes_on_after_a_quote(block: bytes, delimiter: bytes) -> int | None:
         block: Whole records.
         delimiter: What stands between cells.
     """
-    if QUOTE not in block:
-        return None
-    characters = np.frombuffer(block, np.uint8)
-    quotes = np.flatnonzero(characters == QUOTE[0])
-    opening, closing = quotes[0::2], quotes[1::2]
-    around = np.zeros(256, bool)
-    around[list(delimiter + QUOTE + b"\r\n")] = True
-    begins = (opening == 0) | around[characters[opening - 1]]
-    ends = (closing == len(block) - 1) | around[characters[np.minimum(closing + 1, len(block) - 1)]]
-    wrong = closing[begins[: len(closing)] & ~ends]
+    found = Quotes(delimiter).find(block)
+    closing = found[1::2]
+    followers = np.frombuffer(block, np.uint8)[np.minimum(closing + 1, len(block) - 1)]
+    wrong = closing[~np.isin(followers, list(delimiter + QUOTE + b"\r\n"))]
     if not len(wrong):
         return None
-    return int(np.searchsorted(_ends(block, inside=False)[0], wrong[0]))
+    return int(np.searchsorted(_ends(block, found, inside=False), wrong[0]))
 
 
 def trimmed(path: Path) -> int:
@@ -102,10 +145,8 @@ def trimmed(path: Path) -> int:
     return 0
 
 
-def _ends(chunk: bytes, inside: bool) -> tuple[np.ndarray, bool]:
-    """Offsets of the line breaks outside quotes: int64 [n], and whether the chunk ends inside quotes."""
-    characters = np.frombuffer(chunk, np.uint8)
-    newlines = np.flatnonzero(characters == NEWLINE[0])
-    quotes = np.flatnonzero(characters == QUOTE[0])
+def _ends(chunk: bytes, quotes: np.ndarray, inside: bool) -> np.ndarray:
+    """Offsets of the line breaks outside quotes: int64 [n]."""
+    newlines = np.flatnonzero(np.frombuffer(chunk, np.uint8) == NEWLINE[0])
     opened = np.searchsorted(quotes, newlines) + inside
-    return newlines[opened % 2 == 0], bool((len(quotes) + inside) % 2)
+    return newlines[opened % 2 == 0]

@@ -148,7 +148,7 @@ def test_records_are_found_where_the_csv_module_finds_them(
         if round_ % 3 == 0:
             path.write_bytes(path.read_bytes().rstrip(b"\r\n"))
         stop, every = trimmed(path), int(rng.integers(1, 9))
-        stretches = list(boundaries(path, 0, stop, every))
+        stretches = list(boundaries(path, 0, stop, every, b","))
         assert sum(n for _, n in stretches) == 1 + len(rows)
         start, found = 0, []
         for end, n in stretches:
@@ -163,8 +163,48 @@ def test_records_are_found_where_the_csv_module_finds_them(
         assert sum(cut.n_rows for cut in cuts) == len(rows)
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 3, 11, 1 << 20])
+def test_a_quote_inside_an_unquoted_cell_is_text(
+    chunk: int, tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the csv module reads it, wherever chunks, batches and parts end."""
+    monkeypatch.setattr("serve.batch.records.CHUNK_BYTES", chunk)
+    rng = np.random.default_rng(chunk)
+    pieces = [
+        '5" pipe',
+        'a"',
+        'a""',
+        'a""b"',
+        ' "x"',
+        "",
+        "a",
+        '"b,c"',
+        '"d""e"',
+        '"l\nm"',
+        '"\r\n"',
+        '""',
+        '""""',
+    ]
+    path = tmp_path / "pairs.csv"
+    for round_ in range(10):
+        rows = [f"{first},10,1001,{last}" for first, last in rng.choice(pieces, (20, 2)).tolist()]
+        path.write_bytes("\n".join(["first,user_id,item_id,last", *rows]).encode())
+        every = int(rng.integers(1, 30))
+        do(
+            Score(),
+            path,
+            part_rows=every,
+            batch_rows=int(rng.integers(1, 9)),
+            output=str(tmp_path / str(round_)),
+        )
+        found = read(tmp_path / str(round_)).select(["first", "last"]).to_pylist()
+        expected = rows_of(path)
+        assert len(expected) == 20
+        assert found == [{"first": row["first"], "last": row["last"]} for row in expected]
+
+
 QUOTES = [
-    ('1,2,a\n10,1001,"open\n10,1001,x\n', "byte 27, a quote is never closed"),
+    ('1,2,a\n10,1001,"open\n10,1001,x\n', "byte 27, a quote that opens a cell is never closed"),
     ('10,"100"1,x\n', "row 1: a cell goes on after the quote"),
     ('10,1001,x\n10,1001,"a"b"c"\n', "row 2: a cell goes on after the quote"),
     ('10,1001,"x\n""y"""z\n', "row 1: a cell goes on after the quote"),

@@ -169,7 +169,7 @@ def test_every_kind_of_string_is_an_id(kind: pa.DataType, tmp_path: Path, do: Do
         (b"user_id,item_id,score\n1,2,3\n", "has a column score, which would be added"),
         (b"\xff\xfeu\x00s\x00", "heading is not UTF-8"),
         (b"user_id,item_id\r10,1001\r", r"lines must end in|Lines must end in"),
-        (b'user_id,item_id\n10,"1001\n', "a quote is never closed"),
+        (b'user_id,item_id\n10,"1001\n', "never closed"),
     ],
 )
 def test_files_that_are_no_pairs(content: bytes, message: str, tmp_path: Path, do: DoJob) -> None:

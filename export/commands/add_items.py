@@ -63,9 +63,9 @@ def add_items(
       recsys add-items artifacts/mine --ratings new.csv --items titles.csv --output artifacts/mine-2
     """
     import msgspec
-    from rich.console import Console
 
     from export.add_items import add_items as add
+    from recsys.console import Console
     from recsys.data.item_file import read_items
     from serve.manifest import read_manifest
 

@@ -62,11 +62,10 @@ def export(
     \b
       recsys export runs/mine --output artifacts/mine
     """
-    from rich.console import Console
-
     from export.bundle import export_run
     from export.commands.report import print_files, print_parity
     from export.triton import check_repository_target, write_repository
+    from recsys.console import Console
     from serve.bundle import open_bundle
     from serve.manifest import encode_manifest
 

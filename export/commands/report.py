@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from recsys.console import Console
 from serve.manifest import File, Parity
 
 

@@ -26,14 +26,16 @@ def verify(bundle: Path, run: Path, as_json: bool) -> None:
       recsys verify artifacts/mine --run runs/mine
     """
     import msgspec
-    from rich.console import Console
 
     from export.bundle import describe_failures
     from export.commands.report import print_parity
     from export.errors import ParityError
     from export.verify import verify as verify_bundle
+    from recsys.console import Console
 
     parity = verify_bundle(bundle, run)
+    if not parity.passed:  # also where nobody reads what is printed
+        click.get_current_context().meta["exit_code"] = ParityError.exit_code
     if as_json:
         click.echo(msgspec.json.encode(parity).decode())
     else:

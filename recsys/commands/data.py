@@ -29,8 +29,7 @@ def download(name: str, from_file: Path | None) -> None:
     With --from-file, take a zip that you have downloaded yourself, if it is the published one. The cache
     is the system's folder for caches, or $RECSYS_CACHE.
     """
-    from rich.console import Console
-
+    from recsys.console import Console
     from recsys.data.download import fetch, keep
 
     known = KNOWN[name]

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from recsys.console import Console
 from recsys.data.describe import Summary, crosstab, rating_histogram, ratings_frame, summarize, with_titles
 from recsys.data.interactions import Interactions
 from recsys.terminal import printable

@@ -17,8 +17,7 @@ from recsys.errors import ConfigError, PeerError
 from recsys.terminal import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from recsys.console import Console
     from recsys.training.checkpoint import Run
     from recsys.training.pretrained import Pretrained, Start
     from recsys.training.run_info import MatchBy
@@ -130,8 +129,7 @@ def run_training(
     match_items: MatchBy = "id",
 ) -> None:
     """Do what `recsys train` does, from its options; `pretrained` is where to start."""
-    from rich.console import Console
-
+    from recsys.console import Console
     from recsys.training.distributed import leads
     from recsys.training.progress import show_training
     from recsys.training.run_info import is_run

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -17,6 +16,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from recsys.console import Console
 from recsys.training.run_info import Epoch, RunInfo
 from recsys.training.train import Reporter
 

@@ -16,8 +16,8 @@ QUOTE, NEWLINE = b'"', b"\n"
 class Quotes:
     """Which quotes open and close cells, one chunk after the other.
 
-    A quote opens a cell only where the cell begins. Inside an unquoted one (5" pipe) it is text like any other,
-    as for every reader of CSV.
+    A quote opens a cell only where the cell begins. Inside an unquoted one (5" pipe) it is text like any
+    other, as for every reader of CSV.
     """
 
     def __init__(self, delimiter: bytes) -> None:
@@ -93,8 +93,8 @@ def boundaries(path: Path, start: int, stop: int, every: int, delimiter: bytes) 
             offset += len(chunk)
     if quotes.inside:
         raise InputError(
-            f"{path}: in the record that begins at byte {ended:,}, a quote that opens a cell is never closed. "
-            f"Quotes must surround whole cells, and are doubled within them."
+            f"{path}: in the record that begins at byte {ended:,}, a quote that opens a cell is never "
+            f"closed. Quotes must surround whole cells, and are doubled within them."
         )
     if ended < stop:
         n_records += 1
@@ -147,6 +147,6 @@ def trimmed(path: Path) -> int:
 
 def _ends(chunk: bytes, quotes: np.ndarray, inside: bool) -> np.ndarray:
     """Offsets of the line breaks outside quotes: int64 [n]."""
-    newlines = np.flatnonzero(np.frombuffer(chunk, np.uint8) == NEWLINE[0])
+    newlines: np.ndarray = np.flatnonzero(np.frombuffer(chunk, np.uint8) == NEWLINE[0])
     opened = np.searchsorted(quotes, newlines) + inside
-    return newlines[opened % 2 == 0]
+    return np.compress(opened % 2 == 0, newlines)

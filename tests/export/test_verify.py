@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -154,3 +157,25 @@ def test_the_command_reports_and_fails(tiny_run, copy) -> None:
     assert isinstance(bad.exception, ParityError)
     assert "tables on file is off by 0.001" in str(bad.exception)
     assert json.loads(bad.stdout)["passed"] is False
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_the_exit_code_says_the_same_to_a_reader_that_has_left(tiny_run, copy, options: list[str]) -> None:
+    bundle, run = copy("dot-bias"), tiny_run("dot-bias")
+
+    def exit_code() -> int:
+        reads, writes = os.pipe()
+        os.close(reads)
+        command = [sys.executable, "-m", "recsys", "verify", str(bundle), "--run", str(run), *options]
+        done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(writes)
+        assert "Traceback" not in done.stderr
+        return done.returncode
+
+    assert exit_code() == 0
+
+    def change(array: np.ndarray) -> None:
+        array[1] += 1e-3
+
+    edit_table(bundle, "score", "user_biases", change)
+    assert exit_code() == 1

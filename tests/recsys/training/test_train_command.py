@@ -211,6 +211,17 @@ def test_only_one_training_writes_a_run(ratings: Path, tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
+def test_a_reader_that_has_left_does_not_end_the_training(ratings: Path, tmp_path: Path) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "recsys", "train", "--data", str(ratings), "--epochs", "2"]
+    command += ["--output", str(tmp_path / "run")]
+    done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert load_run(tmp_path / "run").info.epochs_done == 2
+
+
 def test_a_damaged_run_is_not_resumed(ratings: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
     run("--data", ratings, "--output", path, "--epochs", 1)

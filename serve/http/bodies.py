@@ -54,6 +54,13 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class ItemsQuery(Request):
+    """The query of `GET /v1/items`."""
+
+    query: str = Field(max_length=MAX_QUERY_LENGTH, description="Words of a title, or an id.")
+    limit: int = Field(20, ge=1, le=100)
+
+
 class RecommendRequest(Request):
     """Whom to recommend to."""
 

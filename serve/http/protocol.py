@@ -19,6 +19,8 @@ from serve.http.room import Headers, Room
 
 # After the first read, of up to 256 KiB. Ours are some hundred bytes.
 MAX_HEAD_BYTES = 64 << 10
+# Of the body of a request that has its response already, so that the client comes to read that.
+MAX_UNREAD_BYTES = 16 << 20
 
 NO_HTTP = "This is no HTTP/1.1 request, or its headers are too long."
 
@@ -70,7 +72,7 @@ class Protocol(HttpToolsProtocol):
         self.room = room
         self.answered = cast(RequestResponseCycle, _Answered())
         self.at_work: RequestResponseCycle | None = None
-        self.head_bytes = 0
+        self.head_bytes = self.unread_bytes = 0
 
     def data_received(self, data: bytes) -> None:
         """What the client has sent."""
@@ -92,6 +94,14 @@ class Protocol(HttpToolsProtocol):
             self.at_work.message_event.set()
         self.pipeline.clear()
         super().connection_lost(exc)
+
+    def on_body(self, body: bytes) -> None:
+        """The parser calls this for each part of a body."""
+        if self.cycle.response_complete:
+            self.unread_bytes += len(body)
+            if self.unread_bytes > MAX_UNREAD_BYTES:
+                self.transport.close()
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The parser calls this after the body; too early where it makes way for another protocol."""
@@ -130,6 +140,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The parser calls this before the body has come."""
         self.scope["method"] = ""  # the head is whole
+        self.unread_bytes = 0
         if (
             self.room is None
             or self.parser.get_method() != b"POST"

@@ -145,17 +145,13 @@ async def fold_in(request: Request, body: bodies.FoldInRequest) -> Response:
 
 
 @router.get("/items", response_model=bodies.ItemsResponse, responses=ERRORS)
-async def items(
-    request: Request,
-    query: Annotated[
-        str, Query(max_length=bodies.MAX_QUERY_LENGTH, description="Words of a title, or an id.")
-    ],
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-) -> Response:
+async def items(request: Request, asked: Annotated[bodies.ItemsQuery, Query()]) -> Response:
     """Items whose title has every word of `query`, those that begin with it first; an id comes before all."""
     model = model_of(request)
     catalogue = model.recommender.items
-    found = await model.compute_in_turn(lambda: [catalogue[i] for i in catalogue.search(query, limit)])
+    found = await model.compute_in_turn(
+        lambda: [catalogue[i] for i in catalogue.search(asked.query, asked.limit)]
+    )
     listed = [
         {"item_id": item.item_id, "title": item.title, "genres": item.genres, "year": item.year}
         for item in found

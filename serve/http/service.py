@@ -8,7 +8,8 @@ import logging
 import signal
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from serve.errors import ServeError
@@ -54,9 +55,10 @@ async def run_service(
             await asyncio.wait((starting, stopped), return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 _say_reply(say, f"Serving {settings.bundle} on {url(listener)}", starting.result())
-                tasks.append(loop.create_task(_reload_when(reload_wanted, supervisor, say)))
+                reload = partial(_reload, supervisor, say)
+                tasks.append(loop.create_task(_reload_when(reload_wanted, reload)))
                 if admin is not None:
-                    server = Server(create_admin_app(supervisor.reload, settings.token), grace_seconds=1)
+                    server = Server(create_admin_app(reload, settings.token), grace_seconds=1)
                     tasks.append(loop.create_task(server.serve([admin])))
                     say(f"POST {url(admin)}/admin/reload reloads.")
             received = await stopped
@@ -74,19 +76,32 @@ async def run_service(
                 await stopping
 
 
-async def _reload_when(wanted: asyncio.Event, supervisor: Supervisor, say: Say) -> None:
+async def _reload(supervisor: Supervisor, say: Say) -> Reply:
+    """Reload, and say how that went, whoever asked for it."""
+    try:
+        reply = await supervisor.reload()
+    except ServeError as error:
+        say(f"Not reloaded, nothing was changed: {error}")
+        raise
+    except Exception:
+        say("Not reloaded: the log says why.")
+        raise
+    _say_reply(say, "Reloaded", reply)
+    return reply
+
+
+async def _reload_when(wanted: asyncio.Event, reload: Callable[[], Awaitable[Reply]]) -> None:
     """One reload for every wish; wishes that come during one are one more."""
     while True:
         await wanted.wait()
         wanted.clear()
         try:
-            _say_reply(say, "Reloaded", await supervisor.reload())
-        except ServeError as error:
-            say(f"Not reloaded, nothing was changed: {error}")
+            await reload()
+        except ServeError:
+            pass  # it has been told
         except Exception:
             # Our own fault; but whoever repairs the bundle and asks again must be heard.
             logger.exception("the reload failed")
-            say("Not reloaded: the log says why.")
 
 
 def _say_reply(say: Say, what: str, reply: Reply) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from serve.http.app import create_app
 from serve.http.model import CurrentModel, load_model
+from serve.http.protocol import MAX_UNREAD_BYTES
 from serve.http.room import Room
 from serve.http.server import Server, bind
 from serve.http.settings import Settings
@@ -134,6 +136,28 @@ def test_health_and_strangers_go_to_the_app() -> None:
         right = f"Authorization: Bearer {TOKEN}\r\n".encode()
         assert (await connection.answer(HEAD + right + b"\r\n" + BODY))[0] == 503
         assert len(connection.asked) == 3
+
+    run(talk, token=TOKEN)
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 1000000000000", b"Transfer-Encoding: chunked"])
+def test_a_stranger_can_not_send_for_ever(framing: bytes) -> None:
+    """Of what is refused at its headers a part is read, so that the client comes to the answer."""
+
+    async def talk(connection: Connection) -> None:
+        head = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n\r\n"
+        assert (await connection.answer(head))[0] == 401
+        part = bytes(1 << 20) if b"Length" in framing else b"100000\r\n" + bytes(1 << 20) + b"\r\n"
+
+        async def send(n: float) -> None:
+            while n > 0:
+                connection.writer.write(part)
+                await connection.writer.drain()
+                n -= 1
+
+        await send(MAX_UNREAD_BYTES >> 20)
+        with pytest.raises(ConnectionError):
+            await send(math.inf)
 
     run(talk, token=TOKEN)
 

@@ -191,7 +191,7 @@ def test_routes_and_methods_that_do_not_exist(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["", "limit=5", "query=a&limit=0", "query=a&limit=101", f"query={'a' * 201}"]
+    "query", ["", "limit=5", "query=a&limit=0", "query=a&limit=101", "query=a&limt=5", f"query={'a' * 201}"]
 )
 def test_searches_that_are_wrong(client: httpx.Client, query: str) -> None:
     problem(client.get(f"/v1/items?{query}"), 422, "invalid_request")

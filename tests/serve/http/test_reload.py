@@ -11,7 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import cast
 
@@ -23,7 +23,7 @@ from fixture_bundles import FIXTURES
 
 from serve.http.admin import create_admin_app
 from serve.http.control import Reply
-from serve.http.service import _reload_when
+from serve.http.service import _reload, _reload_when
 from serve.http.supervisor import RESTART_SECONDS, Supervisor
 from serve.recommender import Recommender
 
@@ -207,6 +207,11 @@ def test_the_admin_listener_is_off_unless_asked_for_and_not_for_browsers(tmp_pat
             assert refused.json()["error"]["code"] == "method_not_allowed"
             assert admin.post("/admin/reload", headers={"origin": "http://evil.example"}).status_code == 403
             assert admin.post("/v1/recommend", json={"user_id": 10}).json()["error"]["code"] == "not_found"
+            assert admin.post("/admin/reload").status_code == 200
+            assert service.line().startswith("Reloaded: version ")
+            point(link, tmp_path / "nothing")
+            assert admin.post("/admin/reload").status_code == 409
+            assert service.line().startswith("Not reloaded, nothing was changed: ")
         with service.client() as client:
             assert client.post("/admin/reload").status_code == 404
 
@@ -290,15 +295,17 @@ def test_a_reload_that_fails_by_our_own_fault_is_not_the_last(caplog: pytest.Log
 
     async def ask() -> None:
         supervisor, wanted, said = Failing(), asyncio.Event(), asyncio.Queue[str]()
-        heard = asyncio.create_task(_reload_when(wanted, cast(Supervisor, supervisor), said.put_nowait))
+        reload = partial(_reload, cast(Supervisor, supervisor), said.put_nowait)
+        heard = asyncio.create_task(_reload_when(wanted, reload))
         wanted.set()
         assert "the log says why" in await said.get()
-        transport = httpx.ASGITransport(create_admin_app(supervisor.reload, None))
+        transport = httpx.ASGITransport(create_admin_app(reload, None))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             failed = await client.post("/admin/reload")
         assert (failed.status_code, failed.json()["error"]["code"]) == (500, "internal")
         assert "secret" not in failed.text
         assert caplog.text.count("RuntimeError: a secret of ours") == 2
+        assert "the log says why" in await said.get()
         wanted.set()
         assert "the new one" in await said.get()
         heard.cancel()

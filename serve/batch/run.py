@@ -168,8 +168,10 @@ def _check_ours(folder: Path) -> None:
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise OutputError(f"{folder} is in the way: the output is made there. Move it.")
-    known = {LOCK, PLAN, SUCCESS}
-    if folder.is_dir() and (there := {found.name for found in folder.iterdir()}) and not there & known:
+    there: set[str] = set()
+    with suppress(FileNotFoundError):  # nothing is there, or another job has just removed it
+        there = {found.name for found in folder.iterdir()}
+    if there and not there & {LOCK, PLAN, SUCCESS}:
         raise OutputError(
             f"{folder} is in the way: the output is made there, and it holds something else. Move it."
         )
@@ -314,8 +316,7 @@ def _claimed(folder: Path) -> Iterator[None]:
 
 
 def _lock(folder: Path) -> int:
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    lock = _open_lock(folder)
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
@@ -330,6 +331,16 @@ def _lock(folder: Path) -> int:
                 f"{folder} belongs to a job that is running. Wait for it, or stop it."
             ) from None
         return lock
+
+
+def _open_lock(folder: Path, tries: int = 100) -> int:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except FileNotFoundError:  # another job has just removed the folder
+        if not tries:
+            raise
+        return _open_lock(folder, tries - 1)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

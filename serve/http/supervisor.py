@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 # Between two starts of a worker that keeps dying.
 RESTART_SECONDS = 1.0
 # Over the grace time, before a worker that has not stopped is killed.
-KILL_SECONDS = 2.0
+KILL_SECONDS = 10.0
 
 
 @dataclass(eq=False)
@@ -143,22 +143,27 @@ class Supervisor:
 
     async def _spawn(self, *, at_once: bool) -> Worker:
         ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-c",
-                self.CODE,
-                str(self.listener.fileno()),
-                str(theirs.fileno()),
-                *sys.path,
-                pass_fds=(self.listener.fileno(), theirs.fileno()),
-                env=os.environ | {FOLDER_VARIABLE: str(self.scratch)},
-            )
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-P",
+                    "-c",
+                    self.CODE,
+                    str(self.listener.fileno()),
+                    str(theirs.fileno()),
+                    *sys.path,
+                    pass_fds=(self.listener.fileno(), theirs.fileno()),
+                    env=os.environ | {FOLDER_VARIABLE: str(self.scratch)},
+                )
+        except BaseException:
+            ours.close()
+            raise
         reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_LINE_BYTES)
         settings = replace(self.settings, bundle=self.bundle or Path()).to_dict()
-        await say(writer, Start(settings, accept_at_once=at_once))
         worker = Worker(process, reader, writer)
+        with contextlib.suppress(ConnectionError):  # dead already; the first order will tell
+            await say(writer, Start(settings, accept_at_once=at_once))
         self.workers.append(worker)
         return worker
 
@@ -177,9 +182,10 @@ class Supervisor:
         worker.writer.close()
         mark_process_dead(worker.process.pid, str(self.scratch))  # type: ignore[no-untyped-call]
         logger.error("worker %d ended with %d; starting another", worker.process.pid, code)
+        if not worker.serves:
+            await asyncio.sleep(RESTART_SECONDS)
         async with self._changing:
-            # Beside others that are ready, it takes no connection that it would have to turn away.
-            successor = await self._spawn(at_once=not self.workers)
+            successor = await self._successor()
             reply = await self._replace(successor)
         self._watch(successor)
         if reply.error:
@@ -189,6 +195,16 @@ class Supervisor:
                 if not successor.serves:  # unless a reload has helped it meanwhile
                     with contextlib.suppress(ProcessLookupError):
                         successor.process.kill()
+
+    async def _successor(self) -> Worker:
+        """Another worker, as soon as there can be one."""
+        while True:
+            try:
+                # Beside others that are ready, it takes no connection that it would have to turn away.
+                return await self._spawn(at_once=not self.workers)
+            except OSError as error:  # no memory, or no process more
+                logger.error("no worker can be started: %s", error)
+                await asyncio.sleep(RESTART_SECONDS)
 
     async def _replace(self, successor: Worker) -> Reply:
         """Have it serve what the others do."""

@@ -22,7 +22,7 @@ from fixture_bundles import FIXTURES
 
 from serve.batch import local_engine, run
 from serve.batch.recommend import Recommend
-from serve.batch.run import LOCK, PLAN, SUCCESS, _claimed
+from serve.batch.run import LOCK, PLAN, SUCCESS, _check_ours, _claimed
 from serve.batch.score import Score
 from serve.errors import BadRowError, InputError, JobError, OutputError
 
@@ -388,6 +388,23 @@ def test_what_is_in_the_way_and_not_ours_is_left_alone(
         with pytest.raises(OutputError, match="is in the way"):
             do(Score(), pairs, overwrite=overwrite)
     assert (theirs / "data.txt").read_text() == "precious"
+
+
+def test_a_folder_that_another_job_removes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ".out.partial"
+    mkdir, removed = Path.mkdir, []
+
+    def make_and_lose(path: Path, *args: Any, **options: Any) -> None:
+        mkdir(path, *args, **options)
+        if len(removed) < 3:
+            path.rmdir()
+            removed.append(path)
+
+    monkeypatch.setattr(Path, "mkdir", make_and_lose)
+    _check_ours(folder)
+    with _claimed(folder):
+        assert (folder / LOCK).is_file()
+    assert len(removed) == 3
 
 
 def test_two_jobs_of_which_the_second_finds_all_done(pairs: Path, tmp_path: Path, do: DoJob) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fixture_bundles import FIXTURES
 
+from serve.http.metrics import FOLDER_VARIABLE, Metrics
 from serve.http.model import load_model
 from serve.recommender import Ranking, Recommender
 
@@ -235,6 +236,14 @@ def test_health_says_device_and_version(service: Service) -> None:
     assert [(head.status_code, head.content) for head in heads] == [(200, b"")] * 2
     assert ready.status_code == 200
     assert ready.json() == {"status": "ready", "model_version": card["model_version"], "device": "cpu"}
+
+
+def test_metrics_of_a_worker_that_has_just_made_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    (tmp_path / "counter_1.db").touch()
+    assert Metrics().text() == b""
 
 
 def test_metrics_count_routes_and_statuses(service: Service) -> None:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import httpx
 import msgspec
@@ -21,9 +21,12 @@ import numpy as np
 import pytest
 from fixture_bundles import FIXTURES
 
+from serve.http import supervisor as supervising
 from serve.http.admin import create_admin_app
 from serve.http.control import Reply
+from serve.http.server import bind
 from serve.http.service import _reload, _reload_when
+from serve.http.settings import Settings
 from serve.http.supervisor import RESTART_SECONDS, Supervisor
 from serve.recommender import Recommender
 
@@ -311,6 +314,50 @@ def test_a_reload_that_fails_by_our_own_fault_is_not_the_last(caplog: pytest.Log
         heard.cancel()
 
     asyncio.run(asyncio.wait_for(ask(), 60))
+
+
+def test_workers_that_die_at_once_and_forks_that_fail_are_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervising, "RESTART_SECONDS", 0.01)
+    spawn, say, forks = asyncio.create_subprocess_exec, supervising.say, []
+
+    async def failing_spawn(*args: Any, **options: Any) -> Any:
+        forks.append(len(args))
+        if len(forks) in (2, 3):
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return await spawn(*args, **options)
+
+    async def late_say(writer: asyncio.StreamWriter, order: Any) -> None:
+        if supervisor.CODE == "raise SystemExit(7)":
+            await asyncio.sleep(0.3)  # it is dead by then
+        await say(writer, order)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", failing_spawn)
+    monkeypatch.setattr(supervising, "say", late_say)
+
+    async def die_and_live() -> None:
+        (first,) = supervisor.workers
+        supervisor.CODE = "raise SystemExit(7)"  # type: ignore[misc]
+        first.process.kill()
+        while caplog.text.count("ended with 7") < 2:
+            await asyncio.sleep(0.01)
+        del supervisor.CODE
+        while not (supervisor.workers and supervisor.workers[0].serves):
+            await asyncio.sleep(0.01)
+
+    async def main() -> None:
+        await supervisor.start()
+        try:
+            await die_and_live()
+        finally:
+            await supervisor.stop(at_once=True)
+
+    with bind("127.0.0.1", 0) as listener:
+        settings = Settings(bundle=FIXTURES / "dot", device="cpu", threads=1)
+        supervisor = Supervisor(settings, 1, listener, tmp_path)
+        asyncio.run(asyncio.wait_for(main(), 60))
+    assert caplog.text.count("no worker can be started") == 2
 
 
 def test_a_worker_that_replaces_another_never_mixes_versions(tmp_path: Path) -> None:

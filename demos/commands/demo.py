@@ -33,20 +33,19 @@ def demo(bundle: Path, host: str, port: int, device: str) -> None:
     from serve.recommender import Recommender
 
     recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
-    from demos.gradio_app.app import build_app, free_port, start
+    from demos.gradio_app.app import Served, bind, build_app
 
-    app = build_app(recommender)
     try:
-        # Gradio itself says of every address it can't have that the port is taken.
-        url = start(app, host, free_port(host, port))
+        listener = bind(host, port)
     except OSError as error:
         is_elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
         elsewhere = "it is no address of this machine; 127.0.0.1 is, and 0.0.0.0 stands for all of them"
         why = elsewhere if is_elsewhere else error.strerror or error
         raise click.UsageError(f"can't listen on {host}, port {port}: {why}") from None
+    page = Served(build_app(recommender), listener)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    click.echo(f"{url} (Ctrl-C stops)")
+    click.echo(f"{page.url} (Ctrl-C stops)")
     stop.wait()
-    app.close(verbose=False)
+    page.close()

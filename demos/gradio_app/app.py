@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+import threading
 from typing import Any
 
 # Read by gradio as it is imported, and later by its client: nothing is told to anybody.
@@ -11,6 +13,8 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
+import uvicorn
+from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -86,45 +90,72 @@ def build_app(recommender: Recommender) -> gr.Blocks:
     return app
 
 
-def free_port(host: str, port: int = 0) -> int:
-    """The port if nobody listens on it now; for 0 one that nobody listens on.
+def bind(host: str, port: int = 0) -> socket.socket:
+    """A socket that listens; port 0 takes a free one.
 
     Raises:
         OSError: the host is no address of this machine, or the port is not to be had.
     """
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
-        return int(probe.getsockname()[1])
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return socket.create_server(address[:2], family=family)
 
 
-def start(app: gr.Blocks, host: str, port: int) -> str:
-    """Serve the page from a thread of its own; returns its address.
+class Served:
+    """A page that is served from a thread of its own, until `close`.
+
+    By uvicorn itself: gradio's own start gives up after five seconds, looks for its port anew, and asks
+    itself whether it can be reached.
+
+    Args:
+        page: What `build_app` gave.
+        listener: What `bind` gave.
 
     Raises:
-        OSError: nobody can listen there.
+        RuntimeError: the server ended while it started; it has told why.
     """
-    _, url, _ = app.launch(
-        # Gradio writes it into addresses as it is, and takes the brackets off to listen.
-        server_name=f"[{host}]" if ":" in host else host,
+
+    def __init__(self, page: gr.Blocks, listener: socket.socket) -> None:
+        host, port = listener.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        config = uvicorn.Config(
+            _mounted(page, host, port), log_level="warning", ws="none", timeout_graceful_shutdown=1
+        )
+        self._server, self._listener = uvicorn.Server(config), listener
+        self._thread = threading.Thread(target=self._server.run, args=[[listener]], daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            self._thread.join(0.01)
+            if not self._thread.is_alive():
+                raise RuntimeError("the server did not start; the lines above may say why.")
+
+    def close(self) -> None:
+        """Answer what is being answered, and end."""
+        # Every open page keeps a request open, which is cut off: no news.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        self._server.should_exit = True
+        self._thread.join(5)
+        self._listener.close()
+
+
+def _mounted(page: gr.Blocks, host: str, port: int) -> ASGIApp:
+    app: ASGIApp = gr.mount_gradio_app(
+        FastAPI(openapi_url=None),
+        page,
+        path="/",
+        server_name=host,
         server_port=port,
-        share=False,
-        quiet=True,
         show_error=False,
         run_history=False,
         enable_monitoring=False,
         ssr_mode=False,
         mcp_server=False,
-        inbrowser=False,
-        prevent_thread_lock=True,
         footer_links=["api"],
         max_file_size=0,
         theme=theme(),
         head=style(),
         app_kwargs={"middleware": [Middleware(OwnHostOnly)]},
     )
-    return str(url)
+    return app
 
 
 def _banner(recommender: Recommender) -> Any:

@@ -10,10 +10,11 @@ which a killed process lets go.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import shutil
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -39,6 +40,9 @@ from recsys.training.run_info import (
     describe_file,
     is_run,
 )
+
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
 
 
 class RunFolder:
@@ -144,14 +148,13 @@ class RunFolder:
         return info
 
     def _move_into_place(self) -> None:
-        replaced = self.path.with_name(f".{self.path.name}.replaced")
-        shutil.rmtree(replaced, ignore_errors=True)
         if self.path.exists():
-            self.path.rename(replaced)
-        self._folder.rename(self.path)
+            _exchange(self._folder, self.path)
+        else:
+            self._folder.rename(self.path)
+        staging, self._folder = self._folder, self.path
         _fsync(self.path.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
-        self._folder = self.path
+        shutil.rmtree(staging, ignore_errors=True)  # what was replaced
 
 
 def check_free(path: Path, overwrite: bool) -> None:
@@ -195,15 +198,34 @@ def _lock(folder: Path, path: Path, kind: int) -> int:
     Raises:
         ConfigError: another process holds one.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        if folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):
-            return descriptor
-    except BlockingIOError:
-        pass
-    os.close(descriptor)
+    with suppress(FileNotFoundError):  # the other one has moved it just now
+        descriptor = os.open(folder, os.O_RDONLY)
+        with suppress(BlockingIOError, FileNotFoundError):
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                return descriptor
+        os.close(descriptor)
     raise ConfigError(f"another training writes {path}: wait for it, stop it, or choose another --output.")
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Exchange two folders: in one step where the system can; else `old` is away for a moment."""
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+        if renameat2(AT_FDCWD, os.fsencode(new), AT_FDCWD, os.fsencode(old), RENAME_EXCHANGE) == 0:
+            return
+    except (OSError, AttributeError, TypeError):  # another system
+        pass
+    aside = old.with_name(f".{old.name}.replaced")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        old.rename(aside)
+        new.rename(old)
+        aside.rename(new)
+    except BaseException:
+        if not old.exists():
+            aside.rename(old)
+        raise
 
 
 def _table(frame: pd.DataFrame) -> pa.Table:

@@ -156,11 +156,11 @@ def test_sixty_thousand_titles_are_searched_in_a_blink(tmp_path: Path) -> None:
     write_items(tmp_path / "items.parquet", range(len(titles)), titles=titles)
     items = Catalogue(tmp_path / "items.parquet", len(titles))
     items.search("warm up")
-    start = time.perf_counter()
+    start = time.process_time()
     assert items.label(items.nearest("Retrun of the Mountan (1855)")[0]) == "Return of the Mountain (1855)"
     assert len(items.search("return 1855")) == 19
-    # About 0.2 s on an idle core; the bound leaves room for a busy one.
-    assert time.perf_counter() - start < 2
+    # About 0.2 s; of the processor, so that another program's turn does not count.
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(

@@ -153,10 +153,10 @@ def test_absurd_nesting_is_refused_without_recursion() -> None:
 
 
 def test_a_million_fields_are_refused_soon() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(BundleError, match="fields"):
         read_tensors(block(7, b"\x10\x01" * (2 * MAX_FIELDS)), "x")
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 @settings(max_examples=150, deadline=None)

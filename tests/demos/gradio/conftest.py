@@ -20,19 +20,23 @@ from playwright.sync_api import Browser, expect
 from serve.ids import write_items, write_users
 from serve.recommender import Recommender
 
-START_SECONDS = 90
+START_SECONDS = 300
 COMMAND = [sys.executable, "-c", "from recsys.cli import main; main()"]
 # Several pages in one process: gradio takes most of the time of a start.
 SERVE_SEVERAL = """
 import signal, sys, threading
-from demos.gradio_app.app import build_app, free_port, start
+from demos.gradio_app.app import Served, bind, build_app
 from serve.recommender import Recommender
 
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
+pages = []
 for path in sys.argv[1:]:
-    print(start(build_app(Recommender.load(path, "cpu")), "127.0.0.1", free_port("127.0.0.1")), flush=True)
+    pages.append(Served(build_app(Recommender.load(path, "cpu")), bind("127.0.0.1")))
+    print(pages[-1].url, flush=True)
 stop.wait()
+for page in pages:
+    page.close()
 """
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 
@@ -119,7 +123,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Served
         yield found
         for process in running:
             process.terminate()
-        assert [process.wait(30) for process in running] == [0, 0]
+        assert [process.wait(120) for process in running] == [0, 0]
     finally:
         for process in running:
             process.kill()
@@ -151,7 +155,7 @@ def open_page(chromium: Browser, pages: dict[str, Served]) -> Iterator[Callable[
 
         context.route("**/*", route)
         tab.goto(served.url + "/")
-        expect(tab.locator("#picks .items li").first).to_be_visible(timeout=30_000)
+        expect(tab.locator("#picks .items li").first).to_be_visible()
         return tab
 
     yield get

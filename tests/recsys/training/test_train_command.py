@@ -21,6 +21,7 @@ from recsys.data.splits import Kind, SplitRecipe
 from recsys.errors import CheckpointError, ConfigError
 from recsys.models import KINDS as MODELS
 from recsys.models import MlpConfig
+from recsys.training import run_folder
 from recsys.training.checkpoint import load_run
 from recsys.training.config import TrainingConfig
 from recsys.training.run_folder import RunFolder
@@ -209,6 +210,37 @@ def test_only_one_training_writes_a_run(ratings: Path, tmp_path: Path) -> None:
     assert weights(path) == before
     assert run(*options, "--overwrite").exit_code == 0
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("n_renames", [0, 1, 2])
+def test_an_interruption_while_a_run_is_replaced_loses_neither(
+    n_renames: int, ratings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where folders can't be exchanged in one step; interrupted after so many of the steps that it takes."""
+    path = tmp_path / "run"
+    run("--data", ratings, "--output", path, "--epochs", 1)
+    before = weights(path)
+    rename, done = Path.rename, []
+
+    def rename_or_stop(source: Path, target: Path) -> Path:
+        if len(done) == n_renames:
+            done.append(target)  # what is undone after it is let through
+            raise KeyboardInterrupt
+        done.append(target)
+        return rename(source, target)
+
+    def no_library(*args: object, **options: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(run_folder.ctypes, "CDLL", no_library)
+    monkeypatch.setattr(Path, "rename", rename_or_stop)
+    run("--data", ratings, "--output", path, "--epochs", 2, "--overwrite")
+    assert len(done) > n_renames
+    found = load_run(path)  # every checksum is right
+    if n_renames < 2:
+        assert weights(path) == before
+    else:
+        assert found.info.epochs_done == 1
 
 
 def test_a_reader_that_has_left_does_not_end_the_training(ratings: Path, tmp_path: Path) -> None:

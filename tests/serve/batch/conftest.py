@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import shutil
+import subprocess
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ from fixture_bundles import FIXTURES
 
 from serve.batch.job import Job
 from serve.batch.recommend import Recommend
-from serve.batch.run import Engine, Summary, Work, run_job
+from serve.batch.run import SUCCESS, Engine, Summary, Work, run_job
 from serve.batch.score import Score
 from serve.recommender import Recommender
 
@@ -43,6 +47,44 @@ def make_pairs(bundle: Path, n: int, seed: int = 0) -> pa.Table:
             "note": [f"n{i}" if i % 3 else None for i in range(n)],
         }
     )
+
+
+@dataclass
+class Hit:
+    """A job in a process of its own, after something was done to it."""
+
+    returncode: int
+    said: str
+    found: Any
+    """What was seen or done."""
+
+
+def hit_at_work(
+    line: list[str],
+    output: Path,
+    ready: Callable[[int], object],
+    act: Callable[[subprocess.Popen[str]], Any],
+    env: dict[str, str] | None = None,
+) -> Hit:
+    """Start a job, and once it is ready (a function of its process id) act on it while it is at work.
+
+    Once more where it had done its work before that: this process, too, may be held up.
+    """
+    for _ in range(20):
+        found = None
+        with subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True, env=env
+        ) as process:
+            while process.poll() is None and not ready(process.pid):
+                time.sleep(0.005)
+            if process.poll() is None:
+                found = act(process)
+            _, said = process.communicate()
+        if not output.exists():
+            return Hit(process.returncode, said, found)
+        assert (output / SUCCESS).is_file(), "an output is whole or absent"
+        shutil.rmtree(output)
+    raise AssertionError("it was always done too soon")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Generator
 
 import pytest
+from patience import PATIENCE
 
 from serve.batch.ahead import DEPTH, ahead
 
@@ -31,7 +32,7 @@ def test_it_is_no_further_ahead_than_its_bound() -> None:
     with ahead(numbers()) as items:
         next(items)
         for _ in range(DEPTH + 2):  # the one taken, those that are ready, and the one in hand
-            assert made.acquire(timeout=5)
+            assert made.acquire(timeout=PATIENCE)
         assert not made.acquire(timeout=0.3)
 
 

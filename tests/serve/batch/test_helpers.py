@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 from fixture_bundles import FIXTURES
+from patience import PATIENCE, wait_until
 
 from serve.batch import local_engine, run
 from serve.batch.job import Fragment, Job, Plan
@@ -28,7 +30,7 @@ from serve.batch.score import Score
 from serve.batch.work import do_fragment, load, new_crew
 from serve.errors import BadRowError, BundleError, JobError, OutputError
 
-from .conftest import DoJob, contents, engine_of, make_pairs, read
+from .conftest import DoJob, contents, engine_of, hit_at_work, make_pairs, read
 
 TWO = local_engine.local_engine(2)
 PARTS = 12
@@ -56,13 +58,6 @@ def all_gone(processes: list[int]) -> bool:
     return not any(Path(f"/proc/{process}").exists() for process in processes)
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 @contextmanager
 def first_waits(monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], object]) -> Iterator[None]:
     """This process is held up at its first fragment, until `act` of the job's folder has returned."""
@@ -87,7 +82,7 @@ def test_a_helper_does_what_is_left(
 ) -> None:
     options = {"part_rows": 100, "batch_rows": 30, "on_bad_row": "quarantine"}
     alone = do(task, pairs, **options)
-    with first_waits(monkeypatch, lambda folder: wait_for(lambda: n_parts(folder) == PARTS - 1)):
+    with first_waits(monkeypatch, lambda folder: wait_until(lambda: n_parts(folder) == PARTS - 1)):
         together = do(task, pairs, output=str(tmp_path / "two"), engine=TWO, **options)
     assert together == alone
     assert contents(tmp_path / "two") == contents(tmp_path / "out")
@@ -103,23 +98,20 @@ def test_what_a_killed_helper_was_at_is_done_by_others(
 ) -> None:
     do(Score(), pairs, part_rows=100, batch_rows=1)
 
-    def kill(folder: Path) -> None:
-        wait_for(lambda: n_parts(folder))
-        for helper in helpers_of(os.getpid()):
-            os.kill(helper, signal.SIGKILL)
-
     rows: list[int] = []
-    with first_waits(monkeypatch, kill):
-        watcher = Watcher(on_rows=rows.append)
-        do(
-            Score(),
-            pairs,
-            part_rows=100,
-            batch_rows=1,
-            output=str(tmp_path / "two"),
-            engine=TWO,
-            watcher=watcher,
-        )
+    killed = threading.Event()
+
+    def on_rows(n: int) -> None:
+        """Of the thread that gives the helper its work: none is given meanwhile."""
+        rows.append(n)
+        if not killed.is_set() and n_parts(tmp_path / ".two.partial"):
+            for helper in helpers_of(os.getpid()):
+                os.kill(helper, signal.SIGKILL)
+            killed.set()
+
+    options: dict[str, Any] = {"part_rows": 100, "batch_rows": 1, "output": str(tmp_path / "two")}
+    with first_waits(monkeypatch, lambda _: wait_until(killed.is_set)):
+        do(Score(), pairs, engine=TWO, watcher=Watcher(on_rows=on_rows), **options)
     assert sum(rows) == 100 * PARTS
     assert contents(tmp_path / "two") == contents(tmp_path / "out")
     assert caplog.messages == ["a helper has died (status -9); others do its work"]
@@ -127,7 +119,7 @@ def test_what_a_killed_helper_was_at_is_done_by_others(
 
 def test_rows_are_told_as_they_are_answered(pairs: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
-    with first_waits(monkeypatch, lambda folder: wait_for(lambda: n_parts(folder) == PARTS - 1)):
+    with first_waits(monkeypatch, lambda folder: wait_until(lambda: n_parts(folder) == PARTS - 1)):
         do(Score(), pairs, part_rows=100, batch_rows=30, engine=TWO, watcher=Watcher(on_rows=rows.append))
     assert sum(rows) == 100 * PARTS
     assert len(rows) > PARTS
@@ -140,7 +132,7 @@ def test_errors_of_a_helper_are_those_of_this_process(
     path.write_text("user_id\n" + "10\n" * 50 + "x\n" + "20\n" * 50)
 
     def wait(folder: Path) -> None:
-        wait_for(lambda: n_parts(folder))  # before the helper comes to the bad row
+        wait_until(lambda: n_parts(folder))  # before the helper comes to the bad row
         time.sleep(0.5)
 
     with (
@@ -164,9 +156,9 @@ def test_a_helper_that_can_not_load_the_bundle_says_so(
             yield lambda plan, *others: work(elsewhere(plan), *others)
 
     def wait(folder: Path) -> None:
-        wait_for(lambda: helpers_of(os.getpid()))
-        wait_for(lambda: not helpers_of(os.getpid()))
+        wait_until(lambda: not helpers_of(os.getpid()))
 
+    # This process has the bundle already: only the helper can miss it.
     with first_waits(monkeypatch, wait), pytest.raises(BundleError, match="/nowhere"):
         do(Score(), pairs, part_rows=100, engine=engine)
 
@@ -183,15 +175,19 @@ def test_helpers_end_with_the_job_and_it_is_resumed(
 ) -> None:
     do(Score(), pairs, part_rows=100, batch_rows=1)
     output, partial_output = tmp_path / "stopped", tmp_path / ".stopped.partial"
-    with subprocess.Popen(command(pairs, output), stderr=subprocess.PIPE, text=True) as process:
-        wait_for(lambda: n_parts(partial_output) and helpers_of(process.pid))
+
+    def act(process: subprocess.Popen[str]) -> list[int]:
         helpers = helpers_of(process.pid)
         process.send_signal(stop)
-        _, said = process.communicate()
-        assert process.returncode == (130 if stop == signal.SIGINT else -stop), said
-        assert "Traceback" not in said
-    wait_for(lambda: all_gone(helpers))
-    assert not output.exists()
+        return helpers
+
+    def ready(process: int) -> bool:
+        return bool(n_parts(partial_output) and helpers_of(process))
+
+    hit = hit_at_work(command(pairs, output), output, ready, act)
+    assert hit.returncode == (130 if stop == signal.SIGINT else -stop), hit.said
+    assert "Traceback" not in hit.said
+    wait_until(lambda: all_gone(hit.found))
     if stop == signal.SIGINT:
         assert not list(partial_output.rglob(".*.tmp"))
     done = subprocess.run([*command(pairs, output), "--resume"], capture_output=True, text=True)
@@ -203,7 +199,7 @@ def test_a_helper_has_its_share_of_the_lock(pairs: Path, do: DoJob, monkeypatch:
     def look(folder: Path) -> None:
         (helper,) = helpers_of(os.getpid())
         lock = (folder / "_lock").stat().st_ino
-        wait_for(lambda: re.search(rf"FLOCK .* READ +{helper} .*:{lock} ", Path("/proc/locks").read_text()))
+        wait_until(lambda: re.search(rf"FLOCK .* READ +{helper} .*:{lock} ", Path("/proc/locks").read_text()))
 
     with first_waits(monkeypatch, look):
         do(Score(), pairs, part_rows=100, engine=TWO)
@@ -215,35 +211,38 @@ def test_no_other_job_begins_while_somebody_has_a_share(
     folder = tmp_path / ".out.partial"
     with _claimed(folder):
         code = "import fcntl, sys, time; lock = open(sys.argv[1]); fcntl.flock(lock, fcntl.LOCK_SH);"
-        code += "print(flush=True); time.sleep(0.4)"
-        helper = subprocess.Popen([sys.executable, "-c", code, str(folder / "_lock")], stdout=subprocess.PIPE)
+        code += "print(flush=True); sys.stdin.read()"
+        line = [sys.executable, "-c", code, str(folder / "_lock")]
+        helper = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert helper.stdin
         assert helper.stdout
         helper.stdout.readline()
     with monkeypatch.context() as impatient:
         impatient.setattr(run, "PATIENCE", 0)
         with pytest.raises(OutputError, match="belongs to a job that is running"), _claimed(folder):
             pass
-    monkeypatch.setattr(run, "PATIENCE", 10)
+    monkeypatch.setattr(run, "PATIENCE", PATIENCE)
+    threading.Timer(0.2, helper.stdin.close).start()
     with _claimed(folder):  # once it has ended
-        assert helper.wait(1) == 0
+        assert helper.wait(PATIENCE) == 0
     helper.stdout.close()
 
 
 def test_ctrl_c_is_for_the_job_and_not_for_its_helpers(pairs: Path, tmp_path: Path) -> None:
     for attempt in range(4):
-        line = command(pairs, tmp_path / f"out-{attempt}")
-        with subprocess.Popen(
-            line, stderr=subprocess.PIPE, text=True, start_new_session=True, stdin=subprocess.DEVNULL
-        ) as process:
-            wait_for(lambda: helpers_of(process.pid))
+        output = tmp_path / f"out-{attempt}"
+
+        def act(process: subprocess.Popen[str], pause: float = 0.05 * attempt) -> list[int]:
             helpers = helpers_of(process.pid)
-            time.sleep(0.05 * attempt)
+            time.sleep(pause)
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-            _, said = process.communicate()
-        assert process.returncode == 130, said
-        assert "Traceback" not in said
-        assert "has died" not in said
-        wait_for(partial(all_gone, helpers))
+            return helpers
+
+        hit = hit_at_work(command(pairs, output), output, helpers_of, act)
+        assert hit.returncode == 130, hit.said
+        assert "Traceback" not in hit.said
+        assert "has died" not in hit.said
+        wait_until(partial(all_gone, hit.found))
 
 
 def test_what_killed_processes_were_writing_is_swept_up(
@@ -286,7 +285,7 @@ job = Job(task=Score(), bundle={str(FIXTURES / "dot-bias")!r}, input={str(pairs)
           output={str(tmp_path / "out")!r}, device="cpu")
 run.run_job(job, engine=local_engine.local_engine(2))
 """
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, timeout=60)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, timeout=PATIENCE)
     assert min(read(tmp_path / "out")["score"].to_pylist()) > 100
 
 
@@ -294,7 +293,7 @@ def test_what_libraries_print_is_no_reply(pairs: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("print('hello')")
     line = command(pairs, tmp_path / "out")
     done = subprocess.run(
-        line, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=60
+        line, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     assert not done.stderr

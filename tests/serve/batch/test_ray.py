@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,17 +17,20 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from fixture_bundles import FIXTURES
+from patience import PATIENCE, wait_until
 
 from serve.batch.ray_engine import ray_engine, shares
 from serve.batch.recommend import Recommend
 from serve.batch.score import Score
 from serve.errors import BadRowError, JobError
 
-from .conftest import DoJob, contents, engine_of, make_pairs
+from .conftest import DoJob, contents, engine_of, hit_at_work, make_pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of its sockets and of releases to come
 
 OBJECT_STORE = 80_000_000
+SLOWLY = {"part_rows": 400, "batch_rows": 1}
+"""So that workers are at work when something is done to them."""
 BUSY = "ray::RayWorker.do"
 """The title of a worker that is at a fragment."""
 
@@ -47,11 +49,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    # Ray's patience with a silent node, a minute by default, is most of such a test.
+    # How often Ray asks a node for its health is most of such a test. A dead one refuses at once; a slow one
+    # is to have its time.
     impatient = {
         "health_check_initial_delay_ms": 0,
         "health_check_period_ms": 500,
-        "health_check_timeout_ms": 1000,
+        "health_check_timeout_ms": 20_000,
     }
     head = {
         "num_cpus": 0,
@@ -59,9 +62,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         "include_dashboard": False,
         "_system_config": impatient | {"health_check_failure_threshold": 3},
     }
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    for _ in range(2):
-        cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+
+    def started(attempts: int = 3) -> Any:
+        cluster = Cluster()
+        try:
+            cluster.add_node(**head)
+            for _ in range(2):
+                cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
+        except Exception:  # Ray gives a node half a minute to start, which a busy machine may need
+            cluster.shutdown()
+            if attempts == 1:
+                raise
+            return started(attempts - 1)
+        return cluster
+
+    cluster = started()
     ray.init(address=cluster.address, log_to_driver=False)
     yield cluster
     ray.shutdown()
@@ -99,13 +114,6 @@ def actors(node: Any) -> dict[int, str]:
     return {pid: title for pid, title in found.items() if title.startswith("ray::RayWorker")}
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_the_bytes_of_the_local_engine(cluster: Any, pairs: Path, tmp_path: Path, do: DoJob) -> None:
     for name, task, source in (("score", Score(), pairs), ("recommend", Recommend(), None)):
         options = {"part_rows": 400 if source else 10, "batch_rows": 150}
@@ -118,7 +126,7 @@ def test_the_bytes_of_the_local_engine(cluster: Any, pairs: Path, tmp_path: Path
 
 
 def test_a_killed_worker_is_replaced(cluster: Any, pairs: Path, tmp_path: Path, do: DoJob) -> None:
-    do(Score(), pairs, part_rows=400)
+    do(Score(), pairs, **SLOWLY)
 
     def kill() -> bool:
         busy = [pid for node in cluster.worker_nodes for pid, title in actors(node).items() if title == BUSY]
@@ -126,22 +134,22 @@ def test_a_killed_worker_is_replaced(cluster: Any, pairs: Path, tmp_path: Path, 
             os.kill(pid, signal.SIGKILL)
         return bool(busy)
 
-    do(Score(), pairs, part_rows=400, output=str(tmp_path / "ray"), engine=between(kill))
+    do(Score(), pairs, output=str(tmp_path / "ray"), engine=between(kill), **SLOWLY)
     assert contents(tmp_path / "ray") == contents(tmp_path / "out")
 
 
 def test_a_killed_node_is_done_without(cluster: Any, pairs: Path, tmp_path: Path, do: DoJob) -> None:
-    do(Score(), pairs, part_rows=400)
+    do(Score(), pairs, **SLOWLY)
     extra = cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
 
     def kill() -> bool:
-        wait_for(lambda: actors(extra))  # the other nodes would else be done before it begins
+        wait_until(lambda: actors(extra))  # the other nodes would else be done before it begins
         if BUSY not in actors(extra).values():
             return False
         cluster.remove_node(extra, allow_graceful=False)
         return True
 
-    do(Score(), pairs, part_rows=400, output=str(tmp_path / "ray"), engine=between(kill, workers=3))
+    do(Score(), pairs, output=str(tmp_path / "ray"), engine=between(kill, workers=3), **SLOWLY)
     assert contents(tmp_path / "ray") == contents(tmp_path / "out")
 
 
@@ -161,11 +169,11 @@ def test_workers_that_die_again_and_again_stop_the_job(
     killer.start()
     try:
         with pytest.raises(JobError, match=r"4 workers have died, .* --resume"):
-            do(Score(), pairs, part_rows=12_000, engine=ray_engine(None, 1, 0))
+            do(Score(), pairs, part_rows=12_000, batch_rows=1, engine=ray_engine(None, 1, 0))
     finally:
         over.set()
         killer.join()
-    do(Score(), pairs, part_rows=12_000, resume=True, engine=ray_engine(None, 1, 0))
+    do(Score(), pairs, part_rows=12_000, batch_rows=1, resume=True, engine=ray_engine(None, 1, 0))
 
 
 def test_errors_are_those_of_the_local_engine(cluster: Any, tmp_path: Path, do: DoJob) -> None:
@@ -237,7 +245,7 @@ def test_gpus_for_a_job_on_the_cpu_are_refused(cluster: Any, tmp_path: Path, do:
 def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
     arguments = ["-m", "recsys", "recommend", str(FIXTURES / "dot-bias"), "--all-users"]
     arguments += ["--output", str(tmp_path / "out"), "--engine", "ray", "--address", "127.0.0.1:1"]
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1
     assert "no Ray cluster at 127.0.0.1:1" in done.stderr
     assert not list(tmp_path.iterdir()), "nothing has begun"
@@ -246,7 +254,7 @@ def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.slow  # starting and stopping Ray by its own command; CI runs it
 def test_a_killed_driver_is_resumed_on_separate_ray_processes(pairs: Path, tmp_path: Path, do: DoJob) -> None:
     """Nodes started by hand (`ray start`), the command as the driver, killed without warning."""
-    do(Score(), pairs, part_rows=400)
+    do(Score(), pairs, **SLOWLY)
     # As on machines of one's own: a cluster has a token, and who knows it belongs to it.
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     environment = os.environ | token | {"RAY_USAGE_STATS_ENABLED": "0"}
@@ -255,26 +263,27 @@ def test_a_killed_driver_is_resumed_on_separate_ray_processes(pairs: Path, tmp_p
 
     port = 26379
     with node(environment, "--head", f"--port={port}", "--include-dashboard=false") as head:
-        wait_for(lambda: accepts(port))
+        wait_until(lambda: accepts(port))
         with node(environment, f"--address=127.0.0.1:{port}") as other:
             for process in (head, other):
                 assert any("Ray runtime started" in line for line in process.stdout or ())
             output = tmp_path / "ray"
             arguments = [
                 *(sys.executable, "-m", "recsys", "score", str(FIXTURES / "dot-bias"), "--input", str(pairs)),
-                *("--output", str(output), "--part-rows", "400", "--device", "cpu"),
+                *("--output", str(output), "--part-rows", "400", "--batch-rows", "1", "--device", "cpu"),
                 *("--engine", "ray", "--address", f"127.0.0.1:{port}", "--workers", "2"),
             ]
             environment.pop("RAY_AUTH_MODE")  # which a token is taken to mean
-            with subprocess.Popen(
-                arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            ) as driver:
-                wait_for(lambda: driver.poll() is not None or list(tmp_path.glob(".ray.partial/part-*")))
-                assert driver.poll() is None, driver.communicate()
-                driver.kill()
-            assert not output.exists()
+            hit = hit_at_work(
+                arguments,
+                output,
+                lambda _: list(tmp_path.glob(".ray.partial/part-*")),
+                lambda driver: driver.kill(),
+                env=environment,
+            )
+            assert hit.returncode == -signal.SIGKILL, hit.said
             done = subprocess.run(
-                [*arguments, "--resume"], env=environment, capture_output=True, text=True, timeout=120
+                [*arguments, "--resume"], env=environment, capture_output=True, text=True, timeout=PATIENCE
             )
             assert done.returncode == 0, done.stderr
             assert contents(output) == contents(tmp_path / "out")
@@ -298,7 +307,8 @@ def node(environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Po
         finally:
             process.terminate()
             try:
-                process.wait(30)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(30)
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)

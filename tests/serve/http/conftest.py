@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -19,13 +18,11 @@ from typing import IO, Any
 import httpx
 import pytest
 from fixture_bundles import FIXTURES
+from patience import PATIENCE
 
 from serve.http.app import create_app
 from serve.http.model import CurrentModel, Model, load_model
 from serve.http.settings import Settings
-
-# Nothing here takes as long; it only keeps a hang from being one for ever.
-PATIENCE = 60.0
 
 
 @dataclass
@@ -49,7 +46,8 @@ class Service:
     def line(self) -> str:
         """The next line that it says."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline()
+        with killed_at_last(self.process):
+            return self.process.stdout.readline()
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -69,6 +67,17 @@ class Service:
 
 
 @contextmanager
+def killed_at_last(process: subprocess.Popen[str]) -> Iterator[None]:
+    """What it says is waited for; a process that says nothing for ever is killed, and so says its last."""
+    watchdog = threading.Timer(PATIENCE, process.kill)
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
+
+
+@contextmanager
 def running(
     folder: Path, bundle: Path, *options: str, token: str | None = None, port: str = "0"
 ) -> Iterator[Service]:
@@ -79,27 +88,26 @@ def running(
     command = [sys.executable, "-m", "recsys", "serve", str(bundle), "--port", port, *options]
     with (folder / "stderr.txt").open("w+") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=env)
-        watchdog = threading.Timer(4 * PATIENCE, process.kill)
-        watchdog.start()
         try:
             assert process.stdout is not None
             said = []
-            for line in process.stdout:
-                said.append(line)
-                if line.startswith("Serving "):
-                    break
+            with killed_at_last(process):
+                for line in process.stdout:
+                    said.append(line)
+                    if line.startswith("Serving "):
+                        break
             found = re.search(r"http://\S+:\d+", said[-1]) if said else None
             if found is None:
                 errors.seek(0)
                 pytest.fail(f"recsys serve did not start: {said} {errors.read()}")
             admin_url = None
             if "--admin-port" in options:
-                admin = re.search(r"http://\S+:\d+", process.stdout.readline())
+                with killed_at_last(process):
+                    admin = re.search(r"http://\S+:\d+", process.stdout.readline())
                 assert admin is not None
                 admin_url = admin.group()
             yield Service(process, errors, found.group(), admin_url)
         finally:
-            watchdog.cancel()
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
             try:
@@ -115,15 +123,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One that many tests share: they may ask, and neither reload nor stop it."""
     with running(tmp_path_factory.mktemp("service"), FIXTURES / "dot-bias") as started:
         yield started
-
-
-def wait_until(condition: Callable[[], Any]) -> Any:
-    """The first true value of `condition`, asked again and again."""
-    end = time.monotonic() + PATIENCE
-    while not (value := condition()):
-        assert time.monotonic() < end, "this never came true"
-        time.sleep(0.01)
-    return value
 
 
 @cache

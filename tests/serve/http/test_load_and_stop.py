@@ -17,13 +17,14 @@ import httpx
 import msgspec
 import pytest
 from fixture_bundles import FIXTURES
+from patience import PATIENCE, wait_until
 
 from serve.http.control import Order
 from serve.http.server import bind
 from serve.http.settings import Settings
 from serve.http.worker import Worker
 
-from .conftest import PATIENCE, Service, app_client, running, wait_until
+from .conftest import Service, app_client, running
 
 BUNDLE = FIXTURES / "dot-bias"
 BODY = b'{"user_id": 10}'
@@ -150,14 +151,14 @@ def half_a_request(service: Service) -> socket.socket:
         f"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(BODY)}\r\n\r\n"
     )
-    connection = socket.create_connection(service.address, timeout=60)
+    connection = socket.create_connection(service.address, timeout=PATIENCE)
     connection.sendall(head.encode() + BODY[:5])
     return connection
 
 
 def refuses(service: Service) -> bool:
     try:
-        with socket.create_connection(service.address, timeout=60):
+        with socket.create_connection(service.address, timeout=PATIENCE):
             return False
     except ConnectionRefusedError:
         return True
@@ -166,22 +167,33 @@ def refuses(service: Service) -> bool:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_sigterm_first_says_not_ready_then_finishes_what_is_at_work(tmp_path: Path, workers: int) -> None:
-    options = ["--workers", str(workers), "--drain-seconds", "4"]
+def test_after_sigterm_it_says_not_ready_and_goes_on_while_load_balancers_notice(
+    tmp_path: Path, workers: int
+) -> None:
+    options = ["--workers", str(workers), "--drain-seconds", "600"]
+    with running(tmp_path, BUNDLE, *options) as service, service.client() as client:
+        service.signal(signal.SIGTERM)
+
+        def draining() -> bool:
+            ready = client.get("/health/ready")
+            assert client.post("/v1/recommend", json={"user_id": 10}).status_code == 200
+            return ready.status_code == 503 and ready.json()["status"] == "draining"
+
+        wait_until(draining)
+        with service.client() as another:
+            wait_until(lambda: another.get("/health/ready").status_code == 503)
+        service.signal(signal.SIGINT)  # who presses Ctrl-C then does not want to wait
+        assert service.wait() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_at_work_at_the_end_is_finished(tmp_path: Path, workers: int) -> None:
+    options = ["--workers", str(workers), "--drain-seconds", "0", "--grace-seconds", "600"]
     with running(tmp_path, BUNDLE, *options) as service, half_a_request(service) as connection:
         workers_then = service.children()
         with service.client() as client:
             assert client.get("/health/ready").status_code == 200
         service.signal(signal.SIGTERM)
-
-        def draining() -> bool:
-            with service.client() as client:
-                ready = client.get("/health/ready")
-                answer = client.post("/v1/recommend", json={"user_id": 10})
-                assert answer.status_code == 200, "still answered while load balancers notice"
-                return ready.status_code == 503 and ready.json()["status"] == "draining"
-
-        wait_until(draining)
         wait_until(lambda: refuses(service))
         assert service.process.poll() is None
         connection.sendall(BODY[5:])
@@ -243,15 +255,17 @@ def test_clients_that_heed_readiness_see_no_failure(tmp_path: Path) -> None:
         except BaseException as error:  # noqa: BLE001  told below
             failures.append(error)
 
-    with running(tmp_path, BUNDLE, "--drain-seconds", "4") as service:
+    with running(tmp_path, BUNDLE, "--drain-seconds", "600") as service:
         threads = [threading.Thread(target=ask, args=[service]) for _ in range(4)]
         for thread in threads:
             thread.start()
         wait_until(lambda: len(statuses) > 20)
         service.signal(signal.SIGTERM)
-        assert service.wait() == 0
         for thread in threads:
             thread.join()
+        assert service.process.poll() is None
+        service.signal(signal.SIGINT)
+        assert service.wait() == 0
     assert failures == []
     assert set(statuses) == {200}
 

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import httpx
 import numpy as np
 import pytest
 from fixture_bundles import FIXTURES
+from patience import wait_until
 
 from serve.recommender import Recommender
 
-from .conftest import Service, running, wait_until
+from .conftest import Service, running
 
 pytest.importorskip("ray", reason="needs the extra `ray`")
 
@@ -73,16 +75,22 @@ class Cluster:
         return version is not None and self.models[version].bundle.path == bundle
 
 
+def free_port() -> str:
+    """None of those that the system gives to whoever asks for any, as Ray's processes do."""
+    for port in range(20000, 30000):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return str(port)
+    raise AssertionError("no port is free")
+
+
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     monkeypatch.setenv("RECSYS_TEST_MARK", str(tmp_path))
     loaded = [Recommender.load(path, "cpu") for path in (DOT, DOT_BIAS)]
     link = tmp_path / "current"
     link.symlink_to(DOT)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
     options = ["--engine", "ray", "--workers", "2", "--threads", "1"]
-    with running(tmp_path, link, *options, port=port) as service, service.client() as client:
+    with running(tmp_path, link, *options, port=free_port()) as service, service.client() as client:
         models = {model.bundle.version: model for model in loaded}
         yield Cluster(service, client, link, tmp_path, models)
 
@@ -101,7 +109,7 @@ def test_two_replicas_answer_reload_and_stop(cluster: Cluster) -> None:
     assert set(replicas(cluster.folder)) == before, "none was replaced"
     cluster.service.signal(signal.SIGTERM)
     assert cluster.service.wait() == 0
-    assert replicas(cluster.folder) == []
+    wait_until(lambda: replicas(cluster.folder) == [])
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from typing import Any
 
 import hypothesis
 import schemathesis
+from patience import PATIENCE
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -38,7 +39,7 @@ schema = schemathesis.openapi.from_dict(APP.openapi())
 @schema.parametrize()
 @hypothesis.settings(max_examples=60, deadline=None, derandomize=True, database=None)
 def test_whatever_is_sent_the_service_keeps_its_word(case: Any, service: Service) -> None:
-    case.call_and_validate(checks=CHECKS, base_url=service.url)
+    case.call_and_validate(checks=CHECKS, base_url=service.url, timeout=PATIENCE)
 
 
 def test_every_route_has_examples_and_words(service: Service) -> None:

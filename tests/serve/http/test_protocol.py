@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from fixture_bundles import FIXTURES
+from patience import PATIENCE
 from starlette.types import Receive, Scope, Send
 
 from serve.http.app import create_app
@@ -75,7 +76,7 @@ async def connected(**settings: Any) -> AsyncIterator[Connection]:
 
 def run(talk: Callable[[Connection], Awaitable[None]], **settings: Any) -> None:
     async def main() -> None:
-        async with asyncio.timeout(60), connected(**settings) as connection:
+        async with asyncio.timeout(PATIENCE), connected(**settings) as connection:
             await talk(connection)
 
     asyncio.run(main())

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from fixture_bundles import FIXTURES
+from patience import PATIENCE
 
 from serve.http.settings import Settings
 
@@ -158,7 +159,7 @@ def test_a_large_body_that_asks_first_is_refused_at_once(service: Service) -> No
         b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
         b"Content-Length: 9999999999\r\nExpect: 100-continue\r\n\r\n"
     )
-    with socket.create_connection(service.address, timeout=30) as connection:
+    with socket.create_connection(service.address, timeout=PATIENCE) as connection:
         connection.sendall(head)
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
 
@@ -173,7 +174,7 @@ def test_a_body_that_never_ends() -> None:
     async def endless() -> Any:
         async def parts() -> Any:
             yield b'{"user_id"'
-            await asyncio.sleep(60)
+            await asyncio.sleep(PATIENCE)
 
         async with app_client(FIXTURES / "dot-bias", body_seconds=0.05) as client:
             return await client.post("/v1/recommend", content=parts(), headers=JSON)

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 import pytest
 from fixture_bundles import FIXTURES
+from patience import PATIENCE, wait_until
 
 from serve.http import supervisor as supervising
 from serve.http.admin import create_admin_app
@@ -30,7 +31,7 @@ from serve.http.settings import Settings
 from serve.http.supervisor import RESTART_SECONDS, Supervisor
 from serve.recommender import Recommender
 
-from .conftest import Service, running, wait_until
+from .conftest import Service, running
 
 N_SWAPS = 100
 USERS = [10, 50, 120, 300]
@@ -112,7 +113,7 @@ def test_a_hundred_swaps_under_load(tmp_path: Path, link: Path) -> None:
         for load in loads:
             load.start()
         try:
-            with httpx.Client(base_url=service.admin_url, timeout=60) as admin:
+            with httpx.Client(base_url=service.admin_url, timeout=PATIENCE) as admin:
                 for number in range(N_SWAPS):
                     bundle = ("dot-bias", "dot")[number % 2]
                     point(link, FIXTURES / bundle)
@@ -168,7 +169,7 @@ def test_a_bad_bundle_changes_nothing(tmp_path: Path, link: Path) -> None:
         running(tmp_path, link, "--workers", "2", "--admin-port", "0") as service,
         service.client() as client,
     ):
-        with httpx.Client(base_url=service.admin_url, timeout=60) as admin:
+        with httpx.Client(base_url=service.admin_url, timeout=PATIENCE) as admin:
             for target, reason in bad.items():
                 point(link, target)
                 response = admin.post("/admin/reload")
@@ -204,7 +205,7 @@ def lying(folder: Path) -> Path:
 
 def test_the_admin_listener_is_off_unless_asked_for_and_not_for_browsers(tmp_path: Path, link: Path) -> None:
     with running(tmp_path, link, "--admin-port", "0") as service:
-        with httpx.Client(base_url=service.admin_url, timeout=60) as admin:
+        with httpx.Client(base_url=service.admin_url, timeout=PATIENCE) as admin:
             refused = admin.get("/admin/reload")
             assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
             assert refused.json()["error"]["code"] == "method_not_allowed"
@@ -268,7 +269,7 @@ def test_reloads_while_no_worker_is_left_change_nothing(tmp_path: Path, link: Pa
         (only,) = service.children()
         os.kill(only, signal.SIGSTOP)  # so that all of them wait for its answer
         reload = f"{service.admin_url}/admin/reload"
-        asked = [pool.submit(httpx.post, reload, timeout=60) for _ in range(8)]
+        asked = [pool.submit(httpx.post, reload, timeout=PATIENCE) for _ in range(8)]
         time.sleep(0.5)
         os.kill(only, signal.SIGKILL)
         assert {response.result().status_code for response in asked} == {409}
@@ -313,7 +314,7 @@ def test_a_reload_that_fails_by_our_own_fault_is_not_the_last(caplog: pytest.Log
         assert "the new one" in await said.get()
         heard.cancel()
 
-    asyncio.run(asyncio.wait_for(ask(), 60))
+    asyncio.run(asyncio.wait_for(ask(), PATIENCE))
 
 
 def test_workers_that_die_at_once_and_forks_that_fail_are_tried_again(
@@ -356,7 +357,7 @@ def test_workers_that_die_at_once_and_forks_that_fail_are_tried_again(
     with bind("127.0.0.1", 0) as listener:
         settings = Settings(bundle=FIXTURES / "dot", device="cpu", threads=1)
         supervisor = Supervisor(settings, 1, listener, tmp_path)
-        asyncio.run(asyncio.wait_for(main(), 60))
+        asyncio.run(asyncio.wait_for(main(), PATIENCE))
     assert caplog.text.count("no worker can be started") == 2
 
 
@@ -393,7 +394,9 @@ def test_a_worker_that_a_reload_has_helped_is_left_alone(
         (only,) = service.children()
         os.kill(only, signal.SIGKILL)
         point(link, FIXTURES / "dot-bias")
-        wait_until(lambda: httpx.post(f"{service.admin_url}/admin/reload", timeout=60).status_code == 200)
+        wait_until(
+            lambda: httpx.post(f"{service.admin_url}/admin/reload", timeout=PATIENCE).status_code == 200
+        )
         helped = service.children()
         time.sleep(2 * RESTART_SECONDS)
         assert service.children() == helped
@@ -423,8 +426,8 @@ def test_a_manifest_that_is_a_pipe_holds_nobody_up(tmp_path: Path, link: Path) -
     with running(tmp_path, link, "--admin-port", "0") as service:
         for target in (hostile, hostile / "manifest.json"):
             point(link, target)
-            response = httpx.post(f"{service.admin_url}/admin/reload", timeout=60)
+            response = httpx.post(f"{service.admin_url}/admin/reload", timeout=PATIENCE)
             assert response.status_code == 409
             assert "no plain file" in response.json()["error"]["message"]
         point(link, FIXTURES / "dot-bias")
-        assert httpx.post(f"{service.admin_url}/admin/reload", timeout=60).status_code == 200
+        assert httpx.post(f"{service.admin_url}/admin/reload", timeout=PATIENCE).status_code == 200

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from fixture_bundles import FIXTURES
+from patience import PATIENCE
 
 from .conftest import running
 
@@ -23,7 +24,7 @@ def serve(*arguments: str, token: str | None = None) -> subprocess.CompletedProc
     if token is not None:
         env["RECSYS_TOKEN"] = token
     command = [sys.executable, "-m", "recsys", "serve", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=PATIENCE)
 
 
 def refused(done: subprocess.CompletedProcess[str], exit_code: int, message: str) -> None:

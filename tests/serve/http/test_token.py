@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from fixture_bundles import FIXTURES
+from patience import PATIENCE
 
 from .conftest import Service, app_client, running
 
@@ -84,7 +85,7 @@ def test_health_asks_nobody(guarded: Service) -> None:
 
 
 def test_the_admin_listener_asks_too(guarded: Service) -> None:
-    with httpx.Client(base_url=guarded.admin_url, timeout=60) as client:
+    with httpx.Client(base_url=guarded.admin_url, timeout=PATIENCE) as client:
         assert ask(client, "POST", "/admin/reload", None, None).status_code == 401
         assert ask(client, "POST", "/admin/reload", None, "Bearer wrong").status_code == 401
         assert ask(client, "POST", "/admin/reload", None, f"Bearer {TOKEN}").status_code == 200

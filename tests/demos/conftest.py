@@ -11,7 +11,8 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Playwright, sync_playwright
+from patience import PATIENCE
+from playwright.sync_api import Browser, Playwright, expect, sync_playwright
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = (
@@ -26,6 +27,18 @@ QUIET = (
 SOFTWARE_WEBGPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
 
 
+expect.set_options(timeout=1000 * PATIENCE)
+
+
+def launch(playwright: Playwright, *options: str) -> Browser:
+    """A browser whose pages may take their time."""
+    browser = playwright.chromium.launch(
+        executable_path=CHROMIUM, args=[*QUIET, *options], timeout=1000 * PATIENCE
+    )
+    browser.on("context", lambda context: context.set_default_timeout(1000 * PATIENCE))
+    return browser
+
+
 @pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
     if CHROMIUM is None:
@@ -36,13 +49,13 @@ def playwright() -> Iterator[Playwright]:
 
 @pytest.fixture(scope="module")
 def chromium(playwright: Playwright) -> Iterator[Browser]:
-    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, "--disable-gpu"])
+    browser = launch(playwright, "--disable-gpu")
     yield browser
     browser.close()
 
 
 @pytest.fixture(scope="module")
 def chromium_with_webgpu(playwright: Playwright) -> Iterator[Browser]:
-    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *SOFTWARE_WEBGPU])
+    browser = launch(playwright, *SOFTWARE_WEBGPU)
     yield browser
     browser.close()

@@ -13,6 +13,7 @@ import onnxruntime as ort
 import pytest
 import runtimes_table
 from google.protobuf import text_format
+from patience import PATIENCE
 
 from export.bundle import export_run
 from export.triton import DATA_TYPES, write_repository
@@ -137,7 +138,7 @@ def test_the_command_writes_both_or_refuses_before_the_work(tiny_run, tmp_path) 
             [sys.executable, "-c", code, *map(str, [*line, *more])],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE,
         )
 
     (tmp_path / "models").write_text("a file", encoding="utf-8")

@@ -33,7 +33,7 @@ def verdicts(request, page_of):
         tab = browser.new_page()
         query = f"runtime={request.param}&graphs={','.join(graphs)}"
         tab.goto(f"{page_of(model).url}/conformance.html?{query}")
-        tab.wait_for_selector("pre[aria-busy=false]", timeout=60_000)
+        tab.wait_for_selector("pre[aria-busy=false]")
         told = json.loads(tab.locator("pre").inner_text())
         tab.close()
         assert told.get("runtime") == {"wasm": "WebAssembly", "webgpu": "WebGPU"}[request.param], told

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from playwright.sync_api import expect
 from runtimes_table import BUNDLES
+from tabs import wait_for_list
 
 from demos.browser.build import build
 from serve.errors import OutputError, UnsupportedError
@@ -46,7 +46,7 @@ def open_page(chromium):
 
         tab.route("**/*", route)
         tab.goto(page.url)
-        tab.wait_for_selector("main[aria-busy=false]", timeout=60_000)
+        tab.wait_for_selector("main[aria-busy=false]")
         if ready:
             expect(tab.locator("#error")).to_be_hidden()
         return tab
@@ -55,13 +55,6 @@ def open_page(chromium):
     for tab in tabs:
         assert not tab.problems
         tab.close()
-
-
-def listed(tab: Any) -> list[tuple[str, float]]:
-    rows = tab.locator("#list li")
-    return [
-        (row.locator(".title").inner_text(), float(row.locator(".score").inner_text())) for row in rows.all()
-    ]
 
 
 def rate(tab: Any, title: str, stars: int) -> None:
@@ -79,10 +72,7 @@ def expected(served: Recommender, ranking: Any) -> list[tuple[str, float]]:
 
 def check_list(tab: Any, wanted: list[tuple[str, float]]) -> None:
     """The page shows this list; made-up weights have no near ties, so the order is strict."""
-    expect(tab.locator("#list .title").first).to_have_text(wanted[0][0])
-    found = listed(tab)
-    assert [title for title, _ in found] == [title for title, _ in wanted]
-    np.testing.assert_allclose([score for _, score in found], [score for _, score in wanted], atol=0.0051)
+    wait_for_list(tab, tab.locator("#list li"), ".title", ".score", wanted)
 
 
 @pytest.mark.parametrize("model", ["dot", "dot-bias", "dot-bias, string ids"])
@@ -224,7 +214,7 @@ def test_where_webgpu_fails_webassembly_answers_and_says_why(
     if not spoil:
         tab.route("**/ort.webgpu.min.mjs", lambda call: call.abort())
     tab.goto(page_of("dot").url)
-    tab.wait_for_selector("main[aria-busy=false]", timeout=60_000)
+    tab.wait_for_selector("main[aria-busy=false]")
     expect(tab.locator("#error")).to_be_hidden()
     expect(tab.locator("#runtime")).to_contain_text("ONNX Runtime Web (WebAssembly), after it answered")
     expect(tab.locator("#runtime")).to_have_text(
@@ -252,11 +242,11 @@ def test_where_webgpu_fails_later_webassembly_goes_on(chromium_with_webgpu, page
         }
     """)
     tab.goto(page_of("dot").url)
-    tab.wait_for_selector("main[aria-busy=false]", timeout=60_000)
+    tab.wait_for_selector("main[aria-busy=false]")
     expect(tab.locator("#runtime")).to_contain_text("ONNX Runtime Web (WebGPU)")
     tab.evaluate(spoil)
     tab.locator("#suggestions button").first.click()
-    expect(tab.locator("#runtime")).to_contain_text("ONNX Runtime Web (WebAssembly)", timeout=30_000)
+    expect(tab.locator("#runtime")).to_contain_text("ONNX Runtime Web (WebAssembly)")
     expect(tab.locator("#runtime")).to_contain_text("WebGPU is not used")
     expect(tab.locator("#runtime")).to_contain_text(why)
     expect(tab.locator("#error")).to_be_hidden()
@@ -270,7 +260,7 @@ def test_where_webgpu_fails_later_webassembly_goes_on(chromium_with_webgpu, page
 def test_webgpu_answers_where_there_is_one(chromium_with_webgpu, page_of) -> None:
     tab = chromium_with_webgpu.new_page()
     tab.goto(page_of("dot").url)
-    tab.wait_for_selector("main[aria-busy=false]", timeout=60_000)
+    tab.wait_for_selector("main[aria-busy=false]")
     expect(tab.locator("#runtime")).to_contain_text("ONNX Runtime Web (WebGPU), after it answered")
     expect(tab.locator("#runtime")).not_to_contain_text("not used")
     tab.close()

@@ -15,12 +15,12 @@ from typing import Any
 import msgspec
 import pytest
 from fixture_bundles import FIXTURES
+from patience import PATIENCE
 from playwright.sync_api import Browser, expect
 
 from serve.ids import write_items, write_users
 from serve.recommender import Recommender
 
-START_SECONDS = 300
 COMMAND = [sys.executable, "-c", "from recsys.cli import main; main()"]
 # Several pages in one process: gradio takes most of the time of a start.
 SERVE_SEVERAL = """
@@ -46,7 +46,7 @@ def next_line(process: subprocess.Popen[bytes]) -> str:
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        assert selector.select(START_SECONDS), f"the process said nothing for {START_SECONDS} s"
+        assert selector.select(PATIENCE), f"the process said nothing for {PATIENCE:g} s"
     return process.stdout.readline().decode().strip()
 
 
@@ -123,7 +123,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Served
         yield found
         for process in running:
             process.terminate()
-        assert [process.wait(120) for process in running] == [0, 0]
+        assert [process.wait(PATIENCE) for process in running] == [0, 0]
     finally:
         for process in running:
             process.kill()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import sys
 import urllib.request
 
 import msgspec
@@ -12,15 +11,20 @@ import pytest
 from fixture_bundles import FIXTURES
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from patience import PATIENCE
 
 from serve.profiles import Profiles
 
-COMMAND = [sys.executable, "-c", "from recsys.cli import main; main()"]
+from .conftest import COMMAND, next_line
+
+
+def client_of(url: str) -> Client:
+    return Client(url, verbose=False, analytics_enabled=False, httpx_kwargs={"timeout": PATIENCE})
 
 
 @pytest.fixture(scope="module")
 def client(pages):
-    client = Client(pages["dot-bias"].url, verbose=False, analytics_enabled=False)
+    client = client_of(pages["dot-bias"].url)
     yield client
     client.close()
 
@@ -145,14 +149,14 @@ def has_ipv6() -> bool:
 
 def test_it_listens_on_ipv6_too() -> None:
     arguments = ["demo", str(FIXTURES / "dot"), "--host", "::1", "--port", "0"]
-    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, bufsize=0) as running:
         if not has_ipv6():
-            assert running.wait(90) == 2
+            assert running.wait(PATIENCE) == 2
             return
         try:
-            url = running.stdout.readline().removesuffix(" (Ctrl-C stops)\n")
+            url = next_line(running).removesuffix(" (Ctrl-C stops)")
             assert url.startswith("http://[::1]:")
-            client = Client(url, verbose=False, analytics_enabled=False)
+            client = client_of(url)
             assert client.predict("250", api_name="/recommend")["known"]
             client.close()
         finally:
@@ -169,7 +173,7 @@ def test_what_cannot_be_shown_is_said_in_one_line(tmp_path, place) -> None:
             [*COMMAND, "demo", str(bundle), "--host", host, "--port", port],
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=PATIENCE,
         )
     why = "Address already in use" if place == "port" else "it is no address of this machine"
     said = "is not a bundle" if place == "no bundle" else f"can't listen on {host}, port {port}: {why}"

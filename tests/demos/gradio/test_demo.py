@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from playwright.sync_api import expect
+from tabs import read_list, wait_for_list, wait_in_tab
 
 from serve.profiles import Profiles
 
@@ -27,11 +28,7 @@ def go(tab: Any, name: str) -> None:
 
 
 def listed(tab: Any, where: str) -> list[tuple[str, float]]:
-    rows = tab.locator(f"{where} .items li")
-    return [
-        (row.locator(".title").inner_text(), float(row.locator(".measure b").inner_text()))
-        for row in rows.all()
-    ]
+    return read_list(tab.locator(f"{where} .items li"), ".title", ".measure b")
 
 
 def named(served: Any, index: int) -> str:
@@ -43,10 +40,9 @@ def named(served: Any, index: int) -> str:
 
 def check(tab: Any, where: str, served: Any, ranking: Any, n: int = 10) -> None:
     """The list is this ranking; made-up weights have no near ties, so the order is strict."""
-    wanted = [named(served, index) for index in ranking.item_indices[:n]]
-    expect(tab.locator(f"{where} .items .title")).to_have_text(wanted)
-    found = [score for _, score in listed(tab, where)]
-    np.testing.assert_allclose(found, ranking.scores[:n], atol=0.0051)
+    titles = [named(served, index) for index in ranking.item_indices[:n]]
+    wanted = list(zip(titles, ranking.scores[:n].tolist(), strict=True))
+    wait_for_list(tab, tab.locator(f"{where} .items li"), ".title", ".measure b", wanted)
 
 
 def search(tab: Any, query: str, text: str) -> None:
@@ -92,8 +88,10 @@ def test_pick_a_user(open_page, pages) -> None:
     expect(tab.locator("#history .title").first).to_have_text(
         named(served, history.item_indices[int(history.ratings.argmax())])
     )
-    stars = [rating for _, rating in listed(tab, "#history")]
-    assert stars == sorted(history.ratings.tolist(), reverse=True)
+    best_first = sorted(history.ratings.tolist(), reverse=True)
+    wait_in_tab(
+        tab, lambda: [stars for _, stars in listed(tab, "#history")], lambda found: found == best_first
+    )
 
     for given, n in (("99999", 50), ("-3", 1), ("", 10)):
         tab.locator("#k input[type=number]").fill(given)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import runtimes_table
+from patience import PATIENCE
 from runtimes_table import BUNDLES, GRAPHS
 
 from serve.recommender import Recommender
@@ -28,7 +29,7 @@ pytestmark = [
 
 def node(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["node", DEMO / script, *map(str, arguments)], capture_output=True, text=True, timeout=60
+        ["node", DEMO / script, *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE
     )
 
 
@@ -137,7 +138,7 @@ def test_nothing_is_collected_for_anybody(script, tmp_path) -> None:
     environment = os.environ | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     environment.pop("ORT_DISABLE_TELEMETRY", None)
     line = ["node", DEMO / script, BUNDLES["dot"], *(["40"] if script == "recommend.mjs" else [])]
-    subprocess.run(line, env=environment, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    subprocess.run(line, env=environment, check=True, timeout=PATIENCE, stdout=subprocess.DEVNULL)
     assert not list(tmp_path.iterdir())
 
 

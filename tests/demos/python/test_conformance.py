@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import runtimes_table
+from patience import PATIENCE
 from runtimes_table import BUNDLES, GRAPHS
 
 from demos.python.conformance import check
@@ -70,7 +71,7 @@ def test_a_wrong_answer_is_noticed(graph, name) -> None:
 
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "demos.python.conformance", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=60)
+    return subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def test_the_command_tells_and_exits_with_1_where_an_answer_is_wrong(tmp_path) -> None:

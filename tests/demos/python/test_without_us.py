@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import runtimes_table
+from patience import PATIENCE
 from runtimes_table import BUNDLES
 
 from serve.recommender import Recommender
@@ -38,7 +39,11 @@ def bare_python(tmp_path_factory) -> Path:
 
 def run(python: Path, *arguments: str | Path) -> str:
     done = subprocess.run(
-        [python, "-I", *map(str, arguments)], capture_output=True, text=True, timeout=60, cwd=python.parent
+        [python, "-I", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        cwd=python.parent,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -90,7 +95,7 @@ def test_recommends_by_id(bare_python, name) -> None:
 def test_what_was_wrong_is_told_in_one_line(tmp_path, script, model, argument, said) -> None:
     bundle = BUNDLES[model] if model else tmp_path / "nothing"
     line = [sys.executable, DEMOS / script, bundle, *([argument] if argument else [])]
-    ended = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == 1
     assert ended.stdout == ""
     pattern = re.escape(said).replace(r"\.\*", ".*")
@@ -99,7 +104,7 @@ def test_what_was_wrong_is_told_in_one_line(tmp_path, script, model, argument, s
 
 def test_somebody_unknown_is_told_whose_list_it_is() -> None:
     line = [sys.executable, DEMOS / "recommend_by_id.py", BUNDLES["dot"], "7"]
-    ended = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE)
     assert ended.returncode == 0
     assert "User 7 is not in this bundle" in ended.stderr
     assert len(ended.stdout.splitlines()) == 50

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from held_training import PROGRAM, held
+from patience import PATIENCE, wait_until
 
 from recsys.errors import ConfigError
 from recsys.models import DotConfig
@@ -41,21 +43,41 @@ def arguments(ratings: Path, output: Path, *more: str) -> list[str]:
     return ["-m", "recsys", "train", "--data", str(ratings), "--output", str(output), *SETTINGS, *more]
 
 
-def start_ranks(ratings: Path, output: Path, *more: str) -> list[subprocess.Popen[str]]:
-    """Two processes with the variables that a launcher sets, and nobody who ends one with the other."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    return [
+def free_port() -> str:
+    """None of those that the system gives to whoever asks for any: it is taken only seconds later."""
+    for port in range(15000, 20000):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return str(port)
+    raise AssertionError("no port is free")
+
+
+@contextmanager
+def two_ranks(
+    ratings: Path, output: Path, *more: str, hold_epoch: int = 1000
+) -> Iterator[list[subprocess.Popen[str]]]:
+    """Two processes with the variables that a launcher sets, and nobody who ends one with the other.
+
+    After `hold_epoch` epochs they go on only once `go_on` is there beside the run.
+    """
+    team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    command = [sys.executable, "-c", PROGRAM, *arguments(ratings, output, *more)[2:]]
+    environment = held(hold_epoch, output.with_name("go_on")) | team
+    ranks = [
         subprocess.Popen(
-            [sys.executable, *arguments(ratings, output, *more)],
-            env=os.environ | team | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            command,
+            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         for rank in range(2)
     ]
+    try:
+        yield ranks
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +86,7 @@ def two(ratings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     output = tmp_path_factory.mktemp("runs") / "two"
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*launcher, *arguments(ratings, output)], capture_output=True, text=True, timeout=120, check=True
+        [*launcher, *arguments(ratings, output)], capture_output=True, text=True, timeout=PATIENCE, check=True
     )
     return output, done.stdout
 
@@ -72,7 +94,9 @@ def two(ratings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 def test_two_processes_train_as_one_does(ratings: Path, two: tuple[Path, str], tmp_path: Path) -> None:
     path, printed = two
     one = tmp_path / "one"
-    subprocess.run([sys.executable, *arguments(ratings, one)], capture_output=True, timeout=120, check=True)
+    subprocess.run(
+        [sys.executable, *arguments(ratings, one)], capture_output=True, timeout=PATIENCE, check=True
+    )
     first, second = load_run(one), load_run(path)
     # The same steps but for the order of sums; Adam's square roots carry that into the last digits.
     assert second.info.metrics["rmse"] == pytest.approx(first.info.metrics["rmse"], abs=1e-3)
@@ -88,25 +112,23 @@ def test_a_killed_process_stops_the_team_and_the_run_resumes(
     ratings: Path, two: tuple[Path, str], tmp_path: Path
 ) -> None:
     output = tmp_path / "run"
-    leader, other = start_ranks(ratings, output)
-    deadline = time.monotonic() + 100
-    while not (output / "run.json").exists():
+    with two_ranks(ratings, output, hold_epoch=20) as (leader, other):
+        wait_until(lambda: (output / "run.json").exists() or leader.poll() is not None)
         assert leader.poll() is None, leader.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    other.kill()
-    other.communicate()
-    _, errors = leader.communicate(timeout=60)
-    assert leader.returncode == 1
+        other.kill()
+        other.communicate()
+        output.with_name("go_on").touch()
+        _, errors = leader.communicate(timeout=PATIENCE)
+        assert leader.returncode == 1
     assert "another process of this training has stopped" in errors
     assert "Traceback" not in errors
     assert "third_party" not in errors
     stopped_at = load_run(output).info.epochs_done
     assert 1 <= stopped_at < 30
 
-    ranks = start_ranks(ratings, output, "--resume")
-    said = [rank.communicate(timeout=100) for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], said
+    with two_ranks(ratings, output, "--resume") as ranks:
+        said = [rank.communicate(timeout=PATIENCE) for rank in ranks]
+        assert [rank.returncode for rank in ranks] == [0, 0], said
     assert said[1][0] == ""
     resumed, unbroken = load_run(output), load_run(two[0])
     assert resumed.info.epochs_done == 30
@@ -118,11 +140,10 @@ def test_a_killed_process_stops_the_team_and_the_run_resumes(
 def test_what_is_measured_is_what_is_written(ratings: Path, tmp_path: Path) -> None:
     """Batch norm's averages follow a rank's own rows, and each rank measures a share."""
     output = tmp_path / "run"
-    ranks = start_ranks(
-        ratings, output, "--model", "mlp", "--batch-norm", "--dropout", "0.1", "--epochs", "2"
-    )
-    said = [rank.communicate(timeout=100) for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], said
+    more = ["--model", "mlp", "--batch-norm", "--dropout", "0.1", "--epochs", "2"]
+    with two_ranks(ratings, output, *more) as ranks:
+        said = [rank.communicate(timeout=PATIENCE) for rank in ranks]
+        assert [rank.returncode for rank in ranks] == [0, 0], said
     run = load_run(output)
     data, valid = run.interactions(), run.split().valid
     scores = score_pairs(

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import get_args
 import click
 import pytest
 from click.testing import CliRunner, Result
+from held_training import PROGRAM, held
+from patience import PATIENCE, wait_until
 
 from recsys.cli import cli
 from recsys.commands.train import DEFAULT_DATA, KINDS, SPLITS, train
@@ -262,33 +263,39 @@ def test_a_damaged_run_is_not_resumed(ratings: Path, tmp_path: Path) -> None:
     assert isinstance(result.exception, CheckpointError)
 
 
-EPOCHS = 40
+EPOCHS, HELD_EPOCH = 40, 30
 
 
 def start(path: Path) -> subprocess.Popen[str]:
-    """Train in a process of its own, for long enough to be hit in the middle; or continue."""
-    command = [sys.executable, "-m", "recsys", "train", "--device", "cpu", "--output", str(path)]
+    """Train in a process of its own, or continue; it ends only once `go_on` is there beside the run."""
+    command = [sys.executable, "-c", PROGRAM, "train", "--device", "cpu", "--output", str(path)]
     settings = ["--epochs", str(EPOCHS), "--factors", "4", "--batch-size", "2000"]
     command += ["--resume"] if path.exists() else settings
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = held(HELD_EPOCH, path.with_name("go_on"))
     return subprocess.Popen(
         command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
     )
 
 
 def wait_for_epochs(path: Path, process: subprocess.Popen[str], n: int) -> None:
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if (path / "run.json").is_file() and len(json.loads((path / "run.json").read_text())["history"]) >= n:
-            return
-        time.sleep(0.005)
-    pytest.fail(f"no {n} epochs: {process.communicate()}")
+    def has_them() -> bool:
+        assert process.poll() is None, process.communicate()
+        return (path / "run.json").is_file() and len(
+            json.loads((path / "run.json").read_text())["history"]
+        ) >= n
+
+    try:
+        wait_until(has_them)
+    except BaseException:
+        process.kill()
+        raise
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("unbroken") / "run"
-    _, errors = (process := start(path)).communicate(timeout=300)
+    path.with_name("go_on").touch()
+    _, errors = (process := start(path)).communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     return path
 
@@ -301,10 +308,11 @@ def test_killed_runs_are_whole_and_end_the_same(unbroken: Path, tmp_path: Path) 
         process.send_signal(signal.SIGKILL)
         process.communicate()
         epochs_done = load_run(path).info.epochs_done  # every checksum is right
-        assert n <= epochs_done < EPOCHS
+        assert n <= epochs_done <= HELD_EPOCH
         load_run(path).model()
+    path.with_name("go_on").touch()
     process = start(path)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     assert weights(path) == weights(unbroken)
 
@@ -314,9 +322,9 @@ def test_ctrl_c_leaves_the_last_epoch_and_says_how_to_go_on(unbroken: Path, tmp_
     process = start(path)
     wait_for_epochs(path, process, 3)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert f"recsys train --output {path} --resume" in errors
     assert "Traceback" not in errors
-    assert 3 <= load_run(path).info.epochs_done < EPOCHS
+    assert 3 <= load_run(path).info.epochs_done <= HELD_EPOCH
     assert [item.name for item in tmp_path.iterdir()] == ["run"]

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
+import shutil
 import signal
 import socket
 import sys
@@ -21,6 +23,7 @@ import msgspec
 from serve.errors import ServeError
 from serve.http.app import create_app
 from serve.http.control import MAX_LINE_BYTES, Order, Reply, Start, say
+from serve.http.metrics import FOLDER_VARIABLE
 from serve.http.model import CurrentModel, Model, load_model
 from serve.http.server import Server, listeners
 from serve.http.settings import Settings
@@ -73,9 +76,12 @@ class Worker:
             else:
                 # In a task, so that `stop` is heard while a large bundle is being read.
                 work = asyncio.create_task(self._obey(order, writer))
+        # The supervisor was killed: nobody else is left to stop this process, and to clear up.
         if work is not None:
             work.cancel()
         self.stop(at_once=True)
+        if scratch := os.environ.get(FOLDER_VARIABLE):
+            shutil.rmtree(scratch, ignore_errors=True)
 
     async def _obey(self, order: Order, writer: asyncio.StreamWriter) -> None:
         try:

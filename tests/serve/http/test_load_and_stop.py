@@ -20,6 +20,7 @@ from fixture_bundles import FIXTURES
 from patience import PATIENCE, wait_until
 
 from serve.http.control import Order
+from serve.http.metrics import FOLDER_VARIABLE
 from serve.http.server import bind
 from serve.http.settings import Settings
 from serve.http.worker import Worker
@@ -273,9 +274,15 @@ def test_clients_that_heed_readiness_see_no_failure(tmp_path: Path) -> None:
 def test_workers_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
     with running(tmp_path, BUNDLE, "--workers", "2") as service:
         workers = service.children()
+        environment = Path(f"/proc/{workers[0]}/environ").read_bytes().split(b"\0")
+        (scratch,) = (
+            entry.partition(b"=")[2] for entry in environment if entry.startswith(FOLDER_VARIABLE.encode())
+        )
+        assert Path(scratch.decode()).is_dir()
         service.process.kill()
         service.wait()
         wait_until(lambda: not [pid for pid in workers if Path(f"/proc/{pid}").exists()])
+        assert not Path(scratch.decode()).exists()
 
 
 def test_who_asks_for_much_and_leaves_makes_no_noise(tmp_path: Path) -> None:

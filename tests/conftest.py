@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import hypothesis
@@ -11,6 +12,10 @@ import pytest
 
 # Whatever a test imports first; see serve/__init__.py.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+# Who starts the tests in the background of a script has them ignore Ctrl-C, and what they start does, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A slow machine is no failure.
 hypothesis.settings.register_profile("any machine", deadline=None)

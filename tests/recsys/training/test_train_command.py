@@ -291,11 +291,21 @@ def wait_for_epochs(path: Path, process: subprocess.Popen[str], n: int) -> None:
         raise
 
 
+def last_words(process: subprocess.Popen[str]) -> str:
+    """What it has said on stderr when it has ended."""
+    try:
+        return process.communicate(timeout=PATIENCE)[1]
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+
+
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("unbroken") / "run"
     path.with_name("go_on").touch()
-    _, errors = (process := start(path)).communicate(timeout=PATIENCE)
+    errors = last_words(process := start(path))
     assert process.returncode == 0, errors
     return path
 
@@ -312,7 +322,7 @@ def test_killed_runs_are_whole_and_end_the_same(unbroken: Path, tmp_path: Path) 
         load_run(path).model()
     path.with_name("go_on").touch()
     process = start(path)
-    _, errors = process.communicate(timeout=PATIENCE)
+    errors = last_words(process)
     assert process.returncode == 0, errors
     assert weights(path) == weights(unbroken)
 
@@ -322,7 +332,7 @@ def test_ctrl_c_leaves_the_last_epoch_and_says_how_to_go_on(unbroken: Path, tmp_
     process = start(path)
     wait_for_epochs(path, process, 3)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=PATIENCE)
+    errors = last_words(process)
     assert process.returncode == 130
     assert f"recsys train --output {path} --resume" in errors
     assert "Traceback" not in errors

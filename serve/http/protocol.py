@@ -17,9 +17,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from serve.http.problems import CLOSE, Problem
 from serve.http.room import Headers, Room
 
-# After the first read, of up to 256 KiB. Ours are some hundred bytes.
+# In a row, without the end of a head, a piece of a body or the end of a request: heads, trailers and chunks'
+# extensions have an end. What comes in one read (of up to 256 KiB) may be longer. Our heads take some hundred.
 MAX_HEAD_BYTES = 64 << 10
-# Of the body of a request that has its response already, so that the client comes to read that.
+# Of one request, and not for the app: what comes after the response is read so far that the client comes to
+# read that.
 MAX_UNREAD_BYTES = 16 << 20
 
 NO_HTTP = "This is no HTTP/1.1 request, or its headers are too long."
@@ -73,19 +75,25 @@ class Protocol(HttpToolsProtocol):
         self.answered = cast(RequestResponseCycle, _Answered())
         self.at_work: RequestResponseCycle | None = None
         self.head_bytes = self.unread_bytes = 0
+        self.found = False
+        """Whether this read has brought a request any further."""
 
     def data_received(self, data: bytes) -> None:
         """What the client has sent."""
         self._unset_keepalive_if_required()
-        was_in_head, left = self._is_in_head(), data
+        self.found, left = False, data
         try:
             while left:
                 left = self._feed(left)
         except httptools.HttpParserError:
             self.send_400_response("")
-        self.head_bytes = self.head_bytes + len(data) if was_in_head and self._is_in_head() else 0
+            return
+        self.head_bytes = 0 if self.found else self.head_bytes + len(data)
+        self.unread_bytes += len(data)
         if self.head_bytes > MAX_HEAD_BYTES:
             self.send_400_response("")
+        elif self.unread_bytes > MAX_UNREAD_BYTES:
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone, and with it those requests of its own that wait for their turn."""
@@ -95,17 +103,23 @@ class Protocol(HttpToolsProtocol):
         self.pipeline.clear()
         super().connection_lost(exc)
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """The parser calls this for each header, and for each trailer: those are nothing to us."""
+        if "method" not in self.scope:
+            super().on_header(name, value)
+
     def on_body(self, body: bytes) -> None:
         """The parser calls this for each part of a body."""
-        if self.cycle.response_complete:
-            self.unread_bytes += len(body)
-            if self.unread_bytes > MAX_UNREAD_BYTES:
-                self.transport.close()
+        self.found = True
+        if not self.cycle.response_complete:
+            self.unread_bytes -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The parser calls this after the body; too early where it makes way for another protocol."""
+        self.found = True
         if not self.parser.should_upgrade():
+            self.unread_bytes = 0
             super().on_message_complete()
 
     def _should_upgrade(self) -> bool:
@@ -114,10 +128,6 @@ class Protocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self.at_work = cycle
         super()._start_asgi_task(cycle, app)
-
-    def _is_in_head(self) -> bool:
-        scope: dict[str, Any] | None = cast(Any, self.scope)  # None until the first byte
-        return scope is not None and "method" not in scope
 
     def _feed(self, data: bytes) -> bytes:
         """Give the parser what has come; what it leaves is for the one that takes its place.
@@ -140,7 +150,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The parser calls this before the body has come."""
         self.scope["method"] = ""  # the head is whole
-        self.unread_bytes = 0
+        self.found, self.unread_bytes = True, 0
         if (
             self.room is None
             or self.parser.get_method() != b"POST"

@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,10 @@ HEAD = (
     f"Content-Length: {len(BODY)}\r\n"
 ).encode()
 TOKEN = "a-token-of-some-length"
+UPGRADE = (
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
+)
+CHUNKED = HEAD.rpartition(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n"
 
 
 @dataclass
@@ -141,6 +145,22 @@ def test_health_and_strangers_go_to_the_app() -> None:
     run(talk, token=TOKEN)
 
 
+def chunk(data: bytes, extension: bytes = b"") -> bytes:
+    return b"%x%b\r\n%b\r\n" % (len(data), extension, data)
+
+
+async def send_for_ever(connection: Connection, part: bytes, patience: float = math.inf) -> None:
+    """Send a part again and again; returns when the connection is closed."""
+    sent = 0
+    with suppress(ConnectionError):
+        while sent < patience:
+            connection.writer.write(part)
+            await connection.writer.drain()
+            sent += len(part)
+            await asyncio.sleep(0)
+        pytest.fail(f"{sent} bytes were read")
+
+
 @pytest.mark.parametrize("framing", [b"Content-Length: 1000000000000", b"Transfer-Encoding: chunked"])
 def test_a_stranger_can_not_send_for_ever(framing: bytes) -> None:
     """Of what is refused at its headers a part is read, so that the client comes to the answer."""
@@ -148,19 +168,63 @@ def test_a_stranger_can_not_send_for_ever(framing: bytes) -> None:
     async def talk(connection: Connection) -> None:
         head = b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n\r\n"
         assert (await connection.answer(head))[0] == 401
-        part = bytes(1 << 20) if b"Length" in framing else b"100000\r\n" + bytes(1 << 20) + b"\r\n"
-
-        async def send(n: float) -> None:
-            while n > 0:
-                connection.writer.write(part)
-                await connection.writer.drain()
-                n -= 1
-
-        await send(MAX_UNREAD_BYTES >> 20)
-        with pytest.raises(ConnectionError):
-            await send(math.inf)
+        part = bytes(1 << 16) if b"Length" in framing else chunk(bytes(1 << 16))
+        for _ in range((MAX_UNREAD_BYTES >> 16) - 8):  # less than a read
+            connection.writer.write(part)
+            await connection.writer.drain()
+        await send_for_ever(connection, part)
 
     run(talk, token=TOKEN)
+
+
+@pytest.mark.parametrize("is_answered", [True, False], ids=["answered", "at work"])
+@pytest.mark.parametrize("offer", [b"", UPGRADE], ids=["plain", "upgrade"])
+@pytest.mark.parametrize(
+    ("beginning", "part"),
+    [
+        (b"", chunk(b"x", b";" + 1000 * b"x")),
+        (b"1;", 1000 * b"x"),
+        (b"0\r\n", b"X-More: 1\r\n"),
+        (b"0\r\nX-More: ", 1000 * b"x"),
+    ],
+    ids=["extensions", "one extension", "trailers", "one trailer"],
+)
+def test_nor_what_is_no_body(is_answered: bool, offer: bytes, beginning: bytes, part: bytes) -> None:
+    async def talk(connection: Connection) -> None:
+        head = CHUNKED + offer
+        if is_answered:
+            assert (await connection.answer(head + b"\r\n"))[0] == 401
+            connection.writer.write(beginning)
+        else:
+            right = f"Authorization: Bearer {TOKEN}\r\n".encode()
+            connection.writer.write(head + right + b"\r\n" + beginning)
+        await send_for_ever(connection, part, 4 * MAX_UNREAD_BYTES)
+
+    run(talk, token=TOKEN)
+
+
+def test_a_trailer_is_no_header() -> None:
+    async def talk(connection: Connection) -> None:
+        trailer = f"0\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()
+        for offer in (b"", UPGRADE):
+            request = CHUNKED + offer + b"\r\n" + chunk(BODY) + trailer
+            assert (await connection.answer(request))[0] == 401
+        right = f"Authorization: Bearer {TOKEN}\r\n".encode()
+        assert (await connection.answer(HEAD + right + b"\r\n" + BODY))[0] == 200
+
+    run(talk, token=TOKEN)
+
+
+def test_many_requests_in_one_breath() -> None:
+    """More than a head may take, and cut at any place."""
+
+    async def talk(connection: Connection) -> None:
+        get = b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Padding: " + 999 * b"x" + b"\r\n\r\n"
+        connection.writer.write(1000 * get)
+        for _ in range(1000):
+            assert (await connection.answer(b""))[0] == 200
+
+    run(talk)
 
 
 def test_a_client_that_wants_to_close_is_left() -> None:
@@ -181,12 +245,6 @@ def test_what_is_no_http_is_told_so_in_the_shape_of_all_errors() -> None:
         assert await connection.reader.read() == b""
 
     run(talk)
-
-
-UPGRADE = (
-    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
-)
-CHUNKED = HEAD.rpartition(b"Content-Length")[0] + b"Transfer-Encoding: chunked\r\n"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
-from recsys.terminal import printable
+from recsys.terminal import mute, printable, warn
 
 
 class Entry(NamedTuple):
@@ -83,7 +83,7 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:  # caught here, since click would make an exit code of 1 of it
             # What is still in the buffer goes nowhere, and does not fail when Python ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            mute(sys.stdout)
             return ctx.exit(ctx.meta.get("exit_code", 0))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -135,7 +135,8 @@ def main(args: list[str] | None = None) -> None:
     except click.Abort:
         _leave_interrupted()
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         if debug or (error.name or "") not in EXTRAS:
@@ -165,11 +166,10 @@ def _was_interrupted(error: BaseException | None) -> bool:
 
 def _leave_interrupted() -> NoReturn:
     """End at once: what Python has noted of the interruption would make the signal the end of it, not 130."""
-    with contextlib.suppress(OSError):
-        click.echo("Error: interrupted", err=True)
+    warn("Error: interrupted")
     os._exit(130)
 
 
 def _fail(message: str, exit_code: int) -> None:
-    click.echo(f"Error: {printable(message)}", err=True)
+    warn(f"Error: {printable(message)}")
     sys.exit(exit_code)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import os
+from typing import TextIO, cast
 
 import rich.console
+
+from recsys.terminal import mute
 
 
 class Console(rich.console.Console):
@@ -13,4 +15,4 @@ class Console(rich.console.Console):
     def on_broken_pipe(self) -> None:
         """See rich, which would end the process with exit code 1."""
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+        mute(cast(TextIO, self.file))

@@ -117,6 +117,16 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize("arguments", [["inspect", "no-such-place"], ["inspec"], ["data", "show"]])
+def test_the_exit_code_is_the_same_when_nobody_reads_the_error(arguments) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    code = "from recsys.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, *arguments], stderr=writes, check=False)
+    os.close(writes)
+    assert done.returncode == recsys(*arguments).returncode == 2
+
+
 def test_ctrl_c_while_a_library_is_loaded_is_no_error_of_ours(monkeypatch, capsys) -> None:
     def load(**options: object) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import socket
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from serve.commands.console import say
 from serve.commands.options import bundle_argument, device_option
 
 
@@ -37,15 +39,16 @@ def demo(bundle: Path, host: str, port: int, device: str) -> None:
 
     try:
         listener = bind(host, port)
-    except OSError as error:
-        is_elsewhere = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
-        elsewhere = "it is no address of this machine; 127.0.0.1 is, and 0.0.0.0 stands for all of them"
-        why = elsewhere if is_elsewhere else error.strerror or error
+    except (OSError, UnicodeError) as error:
+        number = None if isinstance(error, socket.gaierror) else getattr(error, "errno", None)
+        why = "it is no address of this machine; 127.0.0.1 is, and 0.0.0.0 stands for all of them"
+        if number not in (None, errno.EADDRNOTAVAIL):
+            why = os.strerror(number)
         raise click.UsageError(f"can't listen on {host}, port {port}: {why}") from None
     page = Served(build_app(recommender), listener)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    click.echo(f"{page.url} (Ctrl-C stops)")
+    say(f"{page.url} (Ctrl-C stops)")
     stop.wait()
     page.close()

@@ -95,9 +95,10 @@ def bind(host: str, port: int = 0) -> socket.socket:
 
     Raises:
         OSError: the host is no address of this machine, or the port is not to be had.
+        UnicodeError: the host can't be a name.
     """
     family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    return socket.create_server(address[:2], family=family)
+    return socket.create_server(address, family=family)
 
 
 class Served:
@@ -118,7 +119,12 @@ class Served:
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         config = uvicorn.Config(
-            _mounted(page, host, port), log_level="warning", ws="none", timeout_graceful_shutdown=1
+            _mounted(page, host, port),
+            log_config=None,  # its own needs a standard output
+            log_level="warning",
+            access_log=False,
+            ws="none",
+            timeout_graceful_shutdown=1,
         )
         self._server, self._listener = uvicorn.Server(config), listener
         self._thread = threading.Thread(target=self._server.run, args=[[listener]], daemon=True)

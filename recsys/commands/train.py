@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from click.core import ParameterSource
 
 from recsys.commands.data_options import data_options, load_from_options
 from recsys.errors import ConfigError, PeerError
-from recsys.terminal import printable
+from recsys.terminal import printable, warn
 
 if TYPE_CHECKING:
     from recsys.console import Console
@@ -148,7 +149,7 @@ def run_training(
             else:
                 run = _train(output, overwrite, options, machine, reporter, console, pretrained, match_items)
     except KeyboardInterrupt:
-        click.echo(_interrupted(output), err=True)
+        warn(_interrupted(output))
         ctx.exit(130)
     except PeerError:
         # Gloo's threads, cut off in the middle, can abort the process while Python takes itself apart.
@@ -190,8 +191,9 @@ def _train(
 
 
 def _leave(exit_code: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # nobody may be left who reads it
+            stream.flush()
     os._exit(exit_code)
 
 

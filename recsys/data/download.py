@@ -131,7 +131,7 @@ class _Bar:
     """A progress bar with the four methods that pooch wants of one."""
 
     def __init__(self, known: DataSet) -> None:
-        from rich.console import Console
+        from recsys.console import Console
 
         columns = (
             TextColumn(known.name),

@@ -61,6 +61,7 @@ class RunFolder:
             ConfigError: something is there, and `overwrite` was not asked for, or it is not a run; or another
                 training writes there.
         """
+        _restore(path)
         check_free(path, overwrite)
         staging = _staging(path)
         staging.mkdir(parents=True, exist_ok=True)
@@ -68,8 +69,11 @@ class RunFolder:
             run_folder = undo.enter_context(cls(path, staging=staging))
             if path.exists():  # to be replaced: nobody may go on with it meanwhile
                 run_folder._locks.append(_lock(path, path, fcntl.LOCK_EX))
-            for left in staging.iterdir():  # by a killed run
-                left.unlink()
+            for left in (*staging.iterdir(), _aside(path)):  # by a killed run
+                if left.is_dir() and not left.is_symlink():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink(missing_ok=True)
             undo.pop_all()
         return run_folder
 
@@ -191,6 +195,24 @@ def _staging(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
+def _aside(path: Path) -> Path:
+    path = path.absolute()
+    return path.with_name(f".{path.name}.replaced")
+
+
+def _restore(path: Path) -> None:
+    """Bring back a run that was away for a moment, in which the training that was to replace it was killed.
+
+    Raises:
+        ConfigError: that training is alive.
+    """
+    aside = _aside(path)
+    if is_run(aside) and not path.exists():
+        lock = _lock(aside, path, fcntl.LOCK_EX)
+        aside.rename(path)
+        os.close(lock)
+
+
 def _lock(folder: Path, path: Path, kind: int) -> int:
     """A descriptor that holds a lock on a folder of the run at `path`, wherever the folder is moved, until it
     is closed or its process ends.
@@ -216,7 +238,7 @@ def _exchange(new: Path, old: Path) -> None:
             return
     except (OSError, AttributeError, TypeError):  # another system
         pass
-    aside = old.with_name(f".{old.name}.replaced")
+    aside = _aside(old)
     shutil.rmtree(aside, ignore_errors=True)
     try:
         old.rename(aside)

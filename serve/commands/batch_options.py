@@ -6,12 +6,13 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from serve.commands.console import warn
 from serve.commands.options import print_json
 
 if TYPE_CHECKING:
@@ -120,8 +121,7 @@ def run_and_report(job: Job, options: dict[str, Any], as_json: bool) -> None:
                 watcher=show.watcher,
             )
     except KeyboardInterrupt:
-        with suppress(OSError):  # whoever reads it may have been interrupted, too
-            click.echo("Interrupted. Finished parts are kept: run the same command with --resume.", err=True)
+        warn("Interrupted. Finished parts are kept: run the same command with --resume.")
         os._exit(EXIT_INTERRUPTED)  # as another Ctrl-C does
     context = click.get_current_context()
     if summary.quarantined:

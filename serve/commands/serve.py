@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from serve.commands.console import say, warn
 from serve.commands.options import bundle_argument, device_option
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def serve(
     if address is not None and engine != "ray":
         raise click.UsageError("--address is for --engine ray.")
     if host not in LOOPBACK and token is None:
-        click.echo(f"Warning: {host} is reached from elsewhere, and no token is set.", err=True)
+        warn(f"Warning: {host} is reached from elsewhere, and no token is set.")
     settings = Settings(
         bundle=bundle.absolute(),
         device=device,  # type: ignore[arg-type]
@@ -150,7 +151,7 @@ def serve(
             _listen(host, port).close()  # or Ray would say in its own words that it is taken
         from serve.http.on_ray import run_on_ray
 
-        run_on_ray(settings, host=host, port=port, n_replicas=workers, address=address, say=_say)
+        run_on_ray(settings, host=host, port=port, n_replicas=workers, address=address, say=say)
         return
     import asyncio
 
@@ -158,7 +159,7 @@ def serve(
 
     listener = _listen(host, port)
     admin = None if admin_port is None else _listen(LOOPBACK[0], admin_port)
-    asyncio.run(run_service(settings, listener, n_workers=workers, admin=admin, say=_say))
+    asyncio.run(run_service(settings, listener, n_workers=workers, admin=admin, say=say))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -169,13 +170,3 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise click.UsageError(f"can't listen on {host}, port {port}: {reason}") from None
-
-
-def _say(line: str) -> None:
-    # Whoever has read it may have gone. That is no reason for those who ask to be left without answers.
-    try:
-        click.echo(line)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, AttributeError):  # a full disk; no standard output at all
-        pass

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import urllib.request
+from contextlib import suppress
+from functools import partial
+from urllib.error import URLError
 
 import msgspec
 import pytest
 from fixture_bundles import FIXTURES
 from gradio_client import Client
 from gradio_client.exceptions import AppError
-from patience import PATIENCE
+from patience import PATIENCE, wait_until
+from ports import free_port
 
 from serve.profiles import Profiles
 
@@ -163,11 +169,37 @@ def test_it_listens_on_ipv6_too() -> None:
             running.terminate()
 
 
-@pytest.mark.parametrize("place", ["no bundle", "port", "host", "name"])
+@pytest.mark.parametrize("stdout", ["left", "none"])
+def test_it_is_shown_though_nobody_reads_where(stdout) -> None:
+    port = free_port()
+    reads, writes = os.pipe()
+    os.close(reads)
+    before = partial(os.close, 1) if stdout == "none" else None
+    arguments = ["demo", str(FIXTURES / "dot"), "--port", str(port)]
+    with subprocess.Popen([*COMMAND, *arguments], stdout=writes, preexec_fn=before) as running:
+        os.close(writes)
+
+        def answers() -> bool:
+            assert running.poll() is None
+            with suppress(URLError):
+                return urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=PATIENCE).status == 200
+            return False
+
+        try:
+            wait_until(answers)
+            running.send_signal(signal.SIGINT)
+            assert running.wait(PATIENCE) == 0
+        finally:
+            running.kill()
+
+
+@pytest.mark.parametrize("place", ["no bundle", "port", "host", "name", "no name"])
 def test_what_cannot_be_shown_is_said_in_one_line(tmp_path, place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bundle = tmp_path if place == "no bundle" else FIXTURES / "dot"
-        host = {"host": "192.0.2.1", "name": "no.such.host.invalid"}.get(place, "127.0.0.1")
+        host = {"host": "192.0.2.1", "name": "no.such.host.invalid", "no name": "a..b"}.get(
+            place, "127.0.0.1"
+        )
         port = str(taken.getsockname()[1])
         ended = subprocess.run(
             [*COMMAND, "demo", str(bundle), "--host", host, "--port", port],

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 import torch
 from held_training import PROGRAM, held
 from patience import PATIENCE, wait_until
+from ports import free_port
 
 from recsys.errors import ConfigError
 from recsys.models import DotConfig
@@ -43,14 +43,6 @@ def arguments(ratings: Path, output: Path, *more: str) -> list[str]:
     return ["-m", "recsys", "train", "--data", str(ratings), "--output", str(output), *SETTINGS, *more]
 
 
-def free_port() -> str:
-    """None of those that the system gives to whoever asks for any: it is taken only seconds later."""
-    for port in range(15000, 20000):
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return str(port)
-    raise AssertionError("no port is free")
-
-
 @contextmanager
 def two_ranks(
     ratings: Path, output: Path, *more: str, hold_epoch: int = 1000
@@ -59,7 +51,7 @@ def two_ranks(
 
     After `hold_epoch` epochs they go on only once `go_on` is there beside the run.
     """
-    team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     command = [sys.executable, "-c", PROGRAM, *arguments(ratings, output, *more)[2:]]
     environment = held(hold_epoch, output.with_name("go_on")) | team
     ranks = [

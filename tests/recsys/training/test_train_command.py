@@ -213,11 +213,22 @@ def test_only_one_training_writes_a_run(ratings: Path, tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.fixture
+def no_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders can't be exchanged in one step."""
+
+    def no_library(*args: object, **options: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(run_folder.ctypes, "CDLL", no_library)
+
+
+@pytest.mark.usefixtures("no_exchange")
 @pytest.mark.parametrize("n_renames", [0, 1, 2])
 def test_an_interruption_while_a_run_is_replaced_loses_neither(
     n_renames: int, ratings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where folders can't be exchanged in one step; interrupted after so many of the steps that it takes."""
+    """Interrupted after so many of the steps that it takes."""
     path = tmp_path / "run"
     run("--data", ratings, "--output", path, "--epochs", 1)
     before = weights(path)
@@ -230,10 +241,6 @@ def test_an_interruption_while_a_run_is_replaced_loses_neither(
         done.append(target)
         return rename(source, target)
 
-    def no_library(*args: object, **options: object) -> None:
-        raise OSError
-
-    monkeypatch.setattr(run_folder.ctypes, "CDLL", no_library)
     monkeypatch.setattr(Path, "rename", rename_or_stop)
     run("--data", ratings, "--output", path, "--epochs", 2, "--overwrite")
     assert len(done) > n_renames
@@ -242,6 +249,48 @@ def test_an_interruption_while_a_run_is_replaced_loses_neither(
         assert weights(path) == before
     else:
         assert found.info.epochs_done == 1
+
+
+@pytest.mark.usefixtures("no_exchange")
+@pytest.mark.parametrize("n_renames", [1, 2])
+def test_a_kill_while_a_run_is_replaced_loses_neither(n_renames: int, ratings: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    options = ["--data", ratings, "--output", path, "--epochs", 1]
+    run(*options)
+    before = weights(path)
+    killed = f"""
+import os, sys
+from pathlib import Path
+from recsys.training import run_folder
+run_folder.ctypes.CDLL = None
+rename, done = Path.rename, []
+def rename_or_die(source, target):
+    if len(done) == {n_renames}:
+        os.kill(os.getpid(), 9)
+    done.append(target)
+    return rename(source, target)
+Path.rename = rename_or_die
+from recsys.cli import main
+main()
+"""
+    words = ["train", "--device", "cpu", *map(str, options), "--seed", "7", "--overwrite"]
+    ended = subprocess.run([sys.executable, "-c", killed, *words], capture_output=True, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert path.exists() == (n_renames == 2)
+    refused = run(*options)
+    assert "holds a run" in str(refused.exception)
+    assert (weights(path) == before) == (n_renames == 1)
+    assert run(*options, "--overwrite").exit_code == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+def test_leftovers_of_any_kind_make_room(ratings: Path, tmp_path: Path) -> None:
+    left = tmp_path / ".run.partial"
+    (left / "folder").mkdir(parents=True)
+    (left / "folder" / "file").touch()
+    (left / "link").symlink_to(tmp_path)
+    assert run("--data", ratings, "--output", tmp_path / "run", "--epochs", 1).exit_code == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_reader_that_has_left_does_not_end_the_training(ratings: Path, tmp_path: Path) -> None:
@@ -338,3 +387,14 @@ def test_ctrl_c_leaves_the_last_epoch_and_says_how_to_go_on(unbroken: Path, tmp_
     assert "Traceback" not in errors
     assert 3 <= load_run(path).info.epochs_done <= HELD_EPOCH
     assert [item.name for item in tmp_path.iterdir()] == ["run"]
+
+
+def test_ctrl_c_is_130_though_nobody_reads_how_to_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with start(path) as process:
+        assert process.stderr
+        wait_for_epochs(path, process, 1)
+        process.stderr.close()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+    assert load_run(path).info.epochs_done >= 1

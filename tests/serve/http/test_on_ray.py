@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import numpy as np
 import pytest
 from fixture_bundles import FIXTURES
 from patience import wait_until
+from ports import free_port
 
 from serve.recommender import Recommender
 
@@ -75,14 +74,6 @@ class Cluster:
         return version is not None and self.models[version].bundle.path == bundle
 
 
-def free_port() -> str:
-    """None of those that the system gives to whoever asks for any, as Ray's processes do."""
-    for port in range(20000, 30000):
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return str(port)
-    raise AssertionError("no port is free")
-
-
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     monkeypatch.setenv("RECSYS_TEST_MARK", str(tmp_path))
@@ -90,7 +81,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
     link = tmp_path / "current"
     link.symlink_to(DOT)
     options = ["--engine", "ray", "--workers", "2", "--threads", "1"]
-    with running(tmp_path, link, *options, port=free_port()) as service, service.client() as client:
+    with running(tmp_path, link, *options, port=str(free_port())) as service, service.client() as client:
         models = {model.bundle.version: model for model in loaded}
         yield Cluster(service, client, link, tmp_path, models)
 

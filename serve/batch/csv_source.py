@@ -128,6 +128,10 @@ class CsvSource:
         try:
             end, _ = next(boundaries(self._path, start, len(beginning), 1, self._delimiter), (0, 0))
             line = beginning[start:end].decode()
+            if goes_on_after_a_quote(beginning[start:end], self._delimiter) is not None:
+                raise InputError(
+                    f"{self._path}: its heading can't be read: a name goes on after the quote that closes it."
+                )
         except UnicodeDecodeError as error:
             raise InputError(f"{self._path}: its heading is not UTF-8 ({error.reason}).") from None
         try:

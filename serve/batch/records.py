@@ -25,7 +25,10 @@ class Quotes:
         """Whether the last chunk ended within quotes."""
         self._begins_after = np.zeros(256, bool)
         self._begins_after[list(delimiter + b"\r\n")] = True
-        self._begins, self._closed = True, False  # a cell begins here; a quote was closed right before
+        self._begins = True
+        """Whether a cell begins where the next chunk does."""
+        self._closed = False
+        """Whether the last chunk ended with a quote that closes."""
 
     def find(self, chunk: bytes) -> np.ndarray:
         """Offsets of the quotes that open or close, in turn: int64 [n]."""

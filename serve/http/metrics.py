@@ -85,6 +85,13 @@ class _OfAllWorkers(MultiProcessCollector):
 
     def collect(self) -> Iterable[Metric]:
         """See Prometheus' own."""
-        files = [str(path) for path in Path(self._path).glob("*.db") if path.stat().st_size]
+        files = [str(path) for path in Path(self._path).glob("*.db") if _size(path)]
         metrics: Iterable[Metric] = self.merge(files)  # type: ignore[no-untyped-call]
         return metrics
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # of a worker that has just been found dead
+        return 0

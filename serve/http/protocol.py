@@ -18,7 +18,7 @@ from serve.http.problems import CLOSE, Problem
 from serve.http.room import Headers, Room
 
 # In a row, without the end of a head, a piece of a body or the end of a request: heads, trailers and chunks'
-# extensions have an end. What comes in one read (of up to 256 KiB) may be longer. Our heads take some hundred.
+# extensions have an end. What comes in one read (of up to 256 KiB) may be longer. Ours take some hundred.
 MAX_HEAD_BYTES = 64 << 10
 # Of one request, and not for the app: what comes after the response is read so far that the client comes to
 # read that.

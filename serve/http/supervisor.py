@@ -184,9 +184,7 @@ class Supervisor:
         logger.error("worker %d ended with %d; starting another", worker.process.pid, code)
         if not worker.serves:
             await asyncio.sleep(RESTART_SECONDS)
-        async with self._changing:
-            successor = await self._successor()
-            reply = await self._replace(successor)
+        successor, reply = await self._successor()
         self._watch(successor)
         if reply.error:
             logger.error("worker %d can't serve: %s", successor.process.pid, reply.error)
@@ -196,15 +194,18 @@ class Supervisor:
                     with contextlib.suppress(ProcessLookupError):
                         successor.process.kill()
 
-    async def _successor(self) -> Worker:
-        """Another worker, as soon as there can be one."""
+    async def _successor(self) -> tuple[Worker, Reply]:
+        """Another worker, as soon as there can be one, and whether it serves."""
         while True:
-            try:
-                # Beside others that are ready, it takes no connection that it would have to turn away.
-                return await self._spawn(at_once=not self.workers)
-            except OSError as error:  # no memory, or no process more
-                logger.error("no worker can be started: %s", error)
-                await asyncio.sleep(RESTART_SECONDS)
+            async with self._changing:
+                try:
+                    # Beside others that are ready, it takes no connection that it would have to turn away.
+                    successor = await self._spawn(at_once=not self.workers)
+                except OSError as error:  # no memory, or no process more
+                    logger.error("no worker can be started: %s", error)
+                else:
+                    return successor, await self._replace(successor)
+            await asyncio.sleep(RESTART_SECONDS)  # reloads are answered meanwhile
 
     async def _replace(self, successor: Worker) -> Reply:
         """Have it serve what the others do."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
+import tempfile
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fixture_bundles import FIXTURES
+from patience import PATIENCE, wait_until
 
 from serve.batch.job import Job
 from serve.batch.recommend import Recommend
@@ -72,14 +73,21 @@ def hit_at_work(
     """
     for _ in range(20):
         found = None
-        with subprocess.Popen(
-            line, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True, env=env
-        ) as process:
-            while process.poll() is None and not ready(process.pid):
-                time.sleep(0.005)
-            if process.poll() is None:
-                found = act(process)
-            _, said = process.communicate()
+        with (
+            tempfile.TemporaryFile("w+") as stderr,  # a pipe would have to be read meanwhile
+            subprocess.Popen(
+                line, stdin=subprocess.DEVNULL, stderr=stderr, text=True, start_new_session=True, env=env
+            ) as process,
+        ):
+            try:
+                wait_until(lambda process=process: process.poll() is not None or ready(process.pid))
+                if process.poll() is None:
+                    found = act(process)
+                process.wait(PATIENCE)
+            finally:
+                process.kill()
+            stderr.seek(0)
+            said = stderr.read()
         if not output.exists():
             return Hit(process.returncode, said, found)
         assert (output / SUCCESS).is_file(), "an output is whole or absent"

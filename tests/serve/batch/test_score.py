@@ -170,6 +170,7 @@ def test_every_kind_of_string_is_an_id(kind: pa.DataType, tmp_path: Path, do: Do
         (b"\xff\xfeu\x00s\x00", "heading is not UTF-8"),
         (b"user_id,item_id\r10,1001\r", r"lines must end in|Lines must end in"),
         (b'user_id,item_id\n10,"1001\n', "never closed"),
+        (b'"user"_id,item_id\n10,1001\n', "heading can't be read: a name goes on after the quote"),
     ],
 )
 def test_files_that_are_no_pairs(content: bytes, message: str, tmp_path: Path, do: DoJob) -> None:

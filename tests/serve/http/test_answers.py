@@ -238,11 +238,12 @@ def test_health_says_device_and_version(service: Service) -> None:
     assert ready.json() == {"status": "ready", "model_version": card["model_version"], "device": "cpu"}
 
 
-def test_metrics_of_a_worker_that_has_just_made_its_file(
+def test_metrics_of_workers_that_have_just_come_or_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
     (tmp_path / "counter_1.db").touch()
+    (tmp_path / "gauge_livemax_2.db").symlink_to("gone")
     assert Metrics().text() == b""
 
 

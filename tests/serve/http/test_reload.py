@@ -22,6 +22,7 @@ import pytest
 from fixture_bundles import FIXTURES
 from patience import PATIENCE, wait_until
 
+from serve.errors import BundleError
 from serve.http import supervisor as supervising
 from serve.http.admin import create_admin_app
 from serve.http.control import Reply
@@ -360,6 +361,42 @@ def test_workers_that_die_at_once_and_forks_that_fail_are_tried_again(
         supervisor = Supervisor(settings, 1, listener, tmp_path)
         asyncio.run(asyncio.wait_for(main(), PATIENCE))
     assert caplog.text.count("no worker can be started") == 2
+
+
+def test_reloads_are_answered_while_no_worker_can_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervising, "RESTART_SECONDS", 0.01)
+    spawn, can_fork = asyncio.create_subprocess_exec, True
+
+    async def spawn_or_fail(*args: Any, **options: Any) -> Any:
+        if not can_fork:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        return await spawn(*args, **options)
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", spawn_or_fail)
+
+    async def main() -> None:
+        nonlocal can_fork
+        await supervisor.start()
+        try:
+            can_fork = False
+            supervisor.workers[0].process.kill()
+            while "no worker can be started" not in caplog.text:
+                await asyncio.sleep(0.01)
+            with pytest.raises(BundleError, match="Try again"):
+                await supervisor.reload()
+            can_fork = True
+            while not (supervisor.workers and supervisor.workers[0].serves):
+                await asyncio.sleep(0.01)
+            assert (await supervisor.reload()).version
+        finally:
+            await supervisor.stop(at_once=True)
+
+    with bind("127.0.0.1", 0) as listener:
+        settings = Settings(bundle=FIXTURES / "dot", device="cpu", threads=1)
+        supervisor = Supervisor(settings, 1, listener, tmp_path)
+        asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 
 def test_a_worker_that_replaces_another_never_mixes_versions(tmp_path: Path) -> None:

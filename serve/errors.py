@@ -57,3 +57,11 @@ class ClusterError(ServeError, ConnectionError):
 
 class JobError(ServeError, RuntimeError):
     """A batch job stopped before its end; what it has finished is kept for `--resume`."""
+
+
+def of_kind(kind: str | None, message: str, otherwise: type[ServeError] = ServeError) -> ServeError:
+    """The error that another process has raised, from the name of its class."""
+    found = globals().get(kind or "")
+    if isinstance(found, type) and issubclass(found, ServeError):
+        return found(message)
+    return otherwise(message)

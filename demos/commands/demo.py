@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import signal
-import socket
 import threading
 from pathlib import Path
 
 import click
 
 from serve.commands.console import say
+from serve.commands.listen import listen
 from serve.commands.options import bundle_argument, device_option
 
 
@@ -35,16 +33,9 @@ def demo(bundle: Path, host: str, port: int, device: str) -> None:
     from serve.recommender import Recommender
 
     recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
-    from demos.gradio_app.app import Served, bind, build_app
+    from demos.gradio_app.app import Served, build_app
 
-    try:
-        listener = bind(host, port)
-    except (OSError, UnicodeError) as error:
-        number = None if isinstance(error, socket.gaierror) else getattr(error, "errno", None)
-        why = "it is no address of this machine; 127.0.0.1 is, and 0.0.0.0 stands for all of them"
-        if number not in (None, errno.EADDRNOTAVAIL):
-            why = os.strerror(number)
-        raise click.UsageError(f"can't listen on {host}, port {port}: {why}") from None
+    listener = listen(host, port)
     page = Served(build_app(recommender), listener)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

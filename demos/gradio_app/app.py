@@ -28,6 +28,7 @@ from demos.gradio_app.tabs.similar import similar_tab
 from demos.gradio_app.tabs.user import user_tab
 from demos.report.markup import element, join
 from demos.report.page import check_figures
+from serve.listener import url
 from serve.recommender import Recommender
 
 # Browsers that keep to it ask this server alone. Gradio's own page needs inline scripts and eval.
@@ -90,17 +91,6 @@ def build_app(recommender: Recommender) -> gr.Blocks:
     return app
 
 
-def bind(host: str, port: int = 0) -> socket.socket:
-    """A socket that listens; port 0 takes a free one.
-
-    Raises:
-        OSError: the host is no address of this machine, or the port is not to be had.
-        UnicodeError: the host can't be a name.
-    """
-    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    return socket.create_server(address, family=family)
-
-
 class Served:
     """A page that is served from a thread of its own, until `close`.
 
@@ -109,7 +99,7 @@ class Served:
 
     Args:
         page: What `build_app` gave.
-        listener: What `bind` gave.
+        listener: Where; see `serve.listener`.
 
     Raises:
         RuntimeError: the server ended while it started; it has told why.
@@ -117,7 +107,7 @@ class Served:
 
     def __init__(self, page: gr.Blocks, listener: socket.socket) -> None:
         host, port = listener.getsockname()[:2]
-        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self.url = url(listener)
         config = uvicorn.Config(
             _mounted(page, host, port),
             log_config=None,  # its own needs a standard output
@@ -136,7 +126,7 @@ class Served:
 
     def close(self) -> None:
         """Answer what is being answered, and end."""
-        # Every open page keeps a request open, which is cut off: no news.
+        # Every open page holds a request, which is cut off here; uvicorn would log each.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         self._server.should_exit = True
         self._thread.join(5)

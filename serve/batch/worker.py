@@ -12,10 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from serve import errors
 from serve.batch.job import Plan
 from serve.batch.work import do_fragment, load, new_crew
-from serve.errors import ServeError
+from serve.errors import ServeError, of_kind
 
 Reply = tuple[str, str]
 """The kind of an error and its message; or "" and what was asked for."""
@@ -57,6 +56,5 @@ def checked(reply: Reply) -> str:
     """
     kind, answer = reply
     if kind:
-        error: ServeError = getattr(errors, kind)(answer)
-        raise error
+        raise of_kind(kind, answer)
     return answer

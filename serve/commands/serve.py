@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from serve.commands.console import say, warn
+from serve.commands.listen import listen
 from serve.commands.options import bundle_argument, device_option
 
 if TYPE_CHECKING:
-    import socket
+    pass
 
 TOKEN_VARIABLE = "RECSYS_TOKEN"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -126,7 +127,7 @@ def serve(
     from serve.http.settings import Settings
 
     if not math.isfinite(limits["drain_seconds"] or 0):
-        raise click.UsageError("--drain-seconds must be a number of seconds.")
+        raise click.UsageError(f"--drain-seconds must be a finite number, got {limits['drain_seconds']}.")
     token = _read_token(token_file)
     if address is not None and engine != "ray":
         raise click.UsageError("--address is for --engine ray.")
@@ -141,14 +142,18 @@ def serve(
         **{name: value for name, value in limits.items() if value is not None},  # type: ignore[arg-type]
     )
     if engine == "ray":
-        without = {"--admin-port": admin_port, "--drain-seconds": limits["drain_seconds"]}
+        without = {
+            "--admin-port": admin_port,
+            "--drain-seconds": limits["drain_seconds"],
+            "--share-tables": share_tables,
+        }
         for name, value in without.items():
             if value is not None:
                 raise click.UsageError(f"{name} has no effect with --engine ray.")
         if port == 0:
             raise click.UsageError("--port 0: Ray's proxies need a port that is known. Choose one.")
         if address is None:
-            _listen(host, port).close()  # or Ray would say in its own words that it is taken
+            listen(host, port).close()  # or Ray would say in its own words that it is taken
         from serve.http.on_ray import run_on_ray
 
         run_on_ray(settings, host=host, port=port, n_replicas=workers, address=address, say=say)
@@ -157,16 +162,6 @@ def serve(
 
     from serve.http.service import run_service
 
-    listener = _listen(host, port)
-    admin = None if admin_port is None else _listen(LOOPBACK[0], admin_port)
+    listener = listen(host, port)
+    admin = None if admin_port is None else listen(LOOPBACK[0], admin_port)
     asyncio.run(run_service(settings, listener, n_workers=workers, admin=admin, say=say))
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    from serve.http.server import bind
-
-    try:
-        return bind(host, port)
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise click.UsageError(f"can't listen on {host}, port {port}: {reason}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -14,7 +15,7 @@ from starlette.routing import Route
 from serve.errors import ServeError
 from serve.http.bearer import authorize, digest
 from serve.http.control import Reply
-from serve.http.problems import Problem, internal_error, no_route
+from serve.http.problems import CLOSE, Problem, internal_error, no_route
 
 Reload = Callable[[], Awaitable[Reply]]
 
@@ -40,6 +41,8 @@ def create_admin_app(reload: Reload, token: str | None) -> Starlette:
             return problem.response()
         except ServeError as error:
             return Problem(409, "reload_failed", f"Nothing was changed. {error}").response()
+        except asyncio.CancelledError:  # by a stop
+            return Problem(503, "stopping", "The service stops.", headers=CLOSE).response()
         except Exception:  # noqa: BLE001  told in the log
             return internal_error()
         content = {"status": "reloaded", "model_version": reply.version, "device": reply.device}

@@ -7,18 +7,18 @@ a batch to fill: it holds whoever has arrived while the one before was computed,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from serve import requests
 from serve.recommender import Recommender
 
-if TYPE_CHECKING:
-    from serve.http.model import Model
+Compute = Callable[[Callable[[], list["Top"]]], Awaitable[list["Top"]]]
+"""Does something that may take a while: on the event loop, or beside it."""
 
 # A larger batch is hardly cheaper for each of its users, and all of them wait for its end.
 MAX_USERS = 32
@@ -49,8 +49,9 @@ class Top:
 class Batcher:
     """Gathers what is asked of one model. Belongs to one event loop."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(self, recommender: Recommender, compute: Compute) -> None:
+        # Not the model, which has this batcher: it is to go as soon as nobody asks it any more.
+        self._recommender, self._compute = recommender, compute
         self._waiting: list[tuple[Ask, asyncio.Future[Top]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -69,7 +70,7 @@ class Batcher:
             batch, self._waiting = self._waiting[:MAX_USERS], self._waiting[MAX_USERS:]
             asks = [ask for ask, _ in batch]
             try:
-                tops = await self._model.compute(partial(answer, self._model.recommender, asks))
+                tops = await self._compute(partial(answer, self._recommender, asks))
             except Exception as error:  # noqa: BLE001  each who waits gets it
                 for _, future in batch:
                     if not future.done():

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import msgspec
 
 MAX_LINE_BYTES = 1 << 20
+MAX_ERROR_CHARACTERS = 4000
+"""What is wrong with a bundle may quote what stands in it."""
 
 
 class Start(msgspec.Struct, frozen=True, tag=True):

@@ -74,9 +74,11 @@ class Edge:
             await send({"type": "http.response.body", "body": body})
             return
         except asyncio.CancelledError:
-            if status or not self.current.draining:
+            if not self.current.draining:
                 raise
             # The time that a stop leaves to what is at work is over.
+            if status:  # its client does not read
+                return
             stopping = Problem(503, "stopping", "The service stops. Ask again.", headers=CLOSE)
             await stopping.response()(scope, receive, send_marked)
         except Problem as problem:
@@ -109,8 +111,16 @@ class Edge:
             if body is None:
                 return
             receive = _once(body, receive)
-        with self.room.taken():
-            await self.app(scope, receive, send)
+        leave = self.room.take()
+
+        async def leave_and_send(message: Message) -> None:
+            leave()  # it has been answered, however long its client takes to read that
+            await send(message)
+
+        try:
+            await self.app(scope, receive, leave_and_send)
+        finally:
+            leave()
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
         """The whole body; None where the client has gone.

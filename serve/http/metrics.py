@@ -35,7 +35,7 @@ class Metrics:
             buckets=SECONDS,
             registry=self._registry,
         )
-        self._seconds.labels("other")  # opens its file: later, all descriptors may be taken
+        self._seconds.labels("other")  # opens its file now: later the process may have no descriptor left
         self._shed = Counter(
             "recsys_http_shed", "Requests answered 503 for overload.", registry=self._registry
         )
@@ -60,9 +60,9 @@ class Metrics:
         found[0].inc()
         found[1].observe(seconds)
 
-    def shed(self) -> None:
-        """Count one request that was turned away."""
-        self._shed.inc()
+    def shed(self, n: int) -> None:
+        """Count requests that were turned away."""
+        self._shed.inc(n)
 
     def model_swapped(self, model: Model) -> None:
         """State which model answers from now on."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from serve.device import Device
 from serve.golden import check_golden_rows
@@ -15,6 +15,14 @@ from serve.http.batcher import Batcher
 from serve.recommender import Recommender
 
 T = TypeVar("T")
+
+
+class Compute(Protocol):
+    """Gives the result of `work`, done on the event loop or beside it."""
+
+    async def __call__(self, work: Callable[[], T], /) -> T:
+        """See the class."""
+
 
 # A recommendation over this many items takes about a millisecond. Up to here it is computed on the event
 # loop: a hop to a thread and back would cost more than it frees. Beyond, others should not have to wait.
@@ -37,24 +45,29 @@ class Model:
         """The bundle's own folder."""
         return self.recommender.bundle.path
 
-    @cached_property
+    @property
     def is_quick(self) -> bool:
         """Whether answers are computed on the event loop rather than in a thread."""
         return self.recommender.device == "cpu" and len(self.titles) <= INLINE_ITEMS
 
     @cached_property
+    def compute(self) -> Compute:
+        """Does work that takes no longer than one recommendation does."""
+        return _at_once if self.is_quick else asyncio.to_thread
+
+    @cached_property
     def batcher(self) -> Batcher:
         """Where recommendations that wait are gathered."""
-        return Batcher(self)
-
-    async def compute(self, work: Callable[[], T]) -> T:
-        """The result of `work`; it should take no longer than one recommendation does."""
-        return work() if self.is_quick else await asyncio.to_thread(work)
+        return Batcher(self.recommender, self.compute)
 
     async def compute_in_turn(self, work: Callable[[], T]) -> T:
         """The same, after every request that has arrived by now has been counted."""
         await asyncio.sleep(0)
         return await self.compute(work)
+
+
+async def _at_once(work: Callable[[], T]) -> T:
+    return work()
 
 
 def load_model(

@@ -26,11 +26,13 @@ from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
 from starlette.types import ASGIApp
 
-from serve.errors import ServeError
+from serve.errors import BundleError, ServeError
 from serve.http.app import create_app
 from serve.http.model import CurrentModel, Model, load_model
 from serve.http.pointer import resolve
 from serve.http.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 APP_NAME = "recsys"
 # The app itself sheds what is too much, in its own words; Ray must let it through to be told.
@@ -53,9 +55,13 @@ class Replica:
 
     async def reconfigure(self, config: dict[str, str]) -> None:
         """Ray calls this at the start, and with every new bundle; requests go on meanwhile."""
+        if self.current.model is not None and self.current.model.version == config["version"]:
+            return
         folder, settings = Path(config["bundle"]), self.settings
-        if self.current.model is None or self.current.model.path != folder:
-            self.current.swap(await asyncio.to_thread(load_model, folder, settings.device, settings.threads))
+        model = await asyncio.to_thread(load_model, folder, settings.device, settings.threads)
+        if model.version != config["version"]:  # it was written to since, or this node has another one
+            raise BundleError(f"{folder} is version {model.version} here, not {config['version']}.")
+        self.current.swap(model)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return create_app(self.settings, self.current)
@@ -94,17 +100,33 @@ def run_on_ray(
             signal.signal(number, lambda received, frame: signals.put(received))
         say(f"Serving {settings.bundle} on http://{host}:{port}: version {model.version}, under Ray Serve.")
         while (received := signals.get()) == signal.SIGHUP:
-            try:
-                model = _checked(settings)
-                _deploy(settings, n_replicas, model, code)
-                say(f"Reloaded: version {model.version}.")
-            except ServeError as error:
-                say(f"Not reloaded, nothing was changed: {error}")
+            model = _reloaded(settings, n_replicas, model, code, say)
         say(f"Stopping ({signal.Signals(received).name}).")
     except SystemExit:
-        say("Stopping before it has quite begun.")
+        say("Stopping: the service had not finished starting.")
     finally:
         _stop(settings.grace_seconds + STOP_SECONDS, say)
+
+
+def _reloaded(settings: Settings, n_replicas: int, model: Model, code: str, say: Say) -> Model:
+    """The model that the replicas have after a reload: the new one, or, where that is bad, the old one."""
+    try:
+        new = _checked(settings)
+    except ServeError as error:
+        say(f"Not reloaded, nothing was changed: {error}")
+        return model
+    try:
+        _deploy(settings, n_replicas, new, code)
+    except RuntimeError:  # some replica can't load what could be loaded here
+        logger.exception("the replicas did not take %s", new.path)
+        say(f"Not reloaded: a replica could not load {new.path}; the log says why. Going back.")
+        try:
+            _deploy(settings, n_replicas, model, code)
+        except RuntimeError:  # its folder has gone, say; those that have it in memory still answer from it
+            logger.exception("the replicas did not go back to %s", model.path)
+        return model
+    say(f"Reloaded: version {new.version}.")
+    return new
 
 
 def _stop(seconds: float, say: Say) -> None:
@@ -150,6 +172,8 @@ def _deploy(settings: Settings, n_replicas: int, model: Model, code: str) -> Non
             "num_cpus": settings.threads or 1,
             "num_gpus": 1 if model.recommender.device == "cuda" else 0,
         },
-        user_config={"bundle": str(model.path)},
-    ).options(version=code, _internal=True)  # in public, it takes another one every time
+        user_config={"bundle": str(model.path), "version": model.version},
+    ).options(
+        version=code, _internal=True
+    )  # the public API takes a new version each time, which replaces replicas
     ray_serve.run(deployment.bind(settings.to_dict()), name=APP_NAME, route_prefix="/")

@@ -1,28 +1,32 @@
-"""HTTP/1.1 as uvicorn speaks it, but for a few things: what there is no room for is turned away at its
-headers; what is no HTTP is told so in our shape of errors; headers come to an end; and whoever offers to
-change to another protocol (Java's client does, to HTTP/2) is answered in this one.
+"""HTTP/1.1 by uvicorn, with four changes: what there is no room for is refused at its headers; what is no
+HTTP gets an error in our shape; headers and trailers have an end; and an offer to change to another protocol
+(Java's client makes one, to HTTP/2) is passed over, and the request answered in this one.
 
-A worker that is asked for several times what it can do would do little but turn away, if every request went
-through the app for that. Whatever is unusual still does, and is turned away there.
+A worker that is asked for several times what it can do would do little but refuse, if every request went
+through the app for that. Whatever is unusual still does, and is refused there.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Any, cast
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serve.http.problems import CLOSE, Problem
-from serve.http.room import Headers, Room
+from serve.http.room import Headers, Room, marks
 
-# In a row, without the end of a head, a piece of a body or the end of a request: heads, trailers and chunks'
-# extensions have an end. What comes in one read (of up to 256 KiB) may be longer. Ours take some hundred.
+# Bytes that bring no request further (no end of its headers, no part of its body, no end of it): this bounds
+# headers, trailers and chunk extensions. Looked at after each read, which may bring 256 KiB by itself.
 MAX_HEAD_BYTES = 64 << 10
-# Of one request, and not for the app: what comes after the response is read so far that the client comes to
-# read that.
+# Bytes of one request that the app does not read. After an early response some are read and thrown away, so
+# that the client comes to read the response.
 MAX_UNREAD_BYTES = 16 << 20
+# A client that reads nothing for so long is left.
+UNREAD_SECONDS = 75.0
 
 NO_HTTP = "This is no HTTP/1.1 request, or its headers are too long."
 
@@ -34,6 +38,21 @@ class _Answered:
 
     def __init__(self) -> None:
         self.message_event = asyncio.Event()
+
+
+class _Flow(FlowControl):
+    """Reads on only when all that was read is at work or answered: uvicorn does so after each response, and a
+    client that sends on and on would fill the memory with requests that wait for their turn.
+    """
+
+    def __init__(self, transport: asyncio.Transport, waiting: Collection[Any]) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Unless requests wait: then the one at work has all of its body, and needs no more."""
+        if not self._waiting:
+            super().resume_reading()
 
 
 class _Body:
@@ -74,9 +93,26 @@ class Protocol(HttpToolsProtocol):
         self.room = room
         self.answered = cast(RequestResponseCycle, _Answered())
         self.at_work: RequestResponseCycle | None = None
+        self.unread: asyncio.TimerHandle | None = None
         self.head_bytes = self.unread_bytes = 0
         self.found = False
         """Whether this read has brought a request any further."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self.flow = _Flow(self.transport, self.pipeline)
+
+    def pause_writing(self) -> None:
+        """The client does not read what it is told."""
+        super().pause_writing()
+        self.unread = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has read on."""
+        super().resume_writing()
+        if self.unread is not None:
+            self.unread.cancel()
 
     def data_received(self, data: bytes) -> None:
         """What the client has sent."""
@@ -88,6 +124,10 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.send_400_response("")
             return
+        if self.timeout_keep_alive_task is None and self._is_idle():  # a body that came after its response
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
         self.head_bytes = 0 if self.found else self.head_bytes + len(data)
         self.unread_bytes += len(data)
         if self.head_bytes > MAX_HEAD_BYTES:
@@ -97,6 +137,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone, and with it those requests of its own that wait for their turn."""
+        if self.unread is not None:
+            self.unread.cancel()
         if self.at_work is not None:
             self.at_work.disconnected = True
             self.at_work.message_event.set()
@@ -122,12 +164,13 @@ class Protocol(HttpToolsProtocol):
             self.unread_bytes = 0
             super().on_message_complete()
 
-    def _should_upgrade(self) -> bool:
-        return False
-
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self.at_work = cycle
         super()._start_asgi_task(cycle, app)
+
+    def _is_idle(self) -> bool:
+        is_answered: bool = getattr(self.cycle, "response_complete", False)
+        return is_answered and not self.transport.is_closing()
 
     def _feed(self, data: bytes) -> bytes:
         """Give the parser what has come; what it leaves is for the one that takes its place.
@@ -140,6 +183,7 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             parser = _Body(self)
             self.parser = httptools.HttpRequestParser(parser)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
             framing = (b"content-length", b"transfer-encoding")
             head = [name + b": " + value for name, value in self.headers if name in framing]
             self.parser.feed_data(b"\r\n".join([b"POST / HTTP/1.1", *head, b"", b""]))
@@ -158,6 +202,7 @@ class Protocol(HttpToolsProtocol):
             or self.parser.should_upgrade()
             or self.expect_100_continue
             or not getattr(self.cycle, "response_complete", True)  # the one before is still at work
+            or self.flow.write_paused  # the client does not read, and what it is told would pile up
             or not self.room.turns_away(self.url.decode("latin-1"), self.headers)
         ):
             super().on_headers_complete()
@@ -173,7 +218,8 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """The parser can't read on: the connection ends with this."""
         response = Problem(400, "bad_request", NO_HTTP, headers=CLOSE).response()
-        self._write(b"400 Bad Request", response.raw_headers, bytes(response.body))
+        more = marks(self.room.current) if self.room else []
+        self._write(b"400 Bad Request", [*response.raw_headers, *more], bytes(response.body))
         self.transport.close()
 
     def _write(self, status: bytes, headers: Headers, body: bytes) -> None:

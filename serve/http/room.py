@@ -4,8 +4,8 @@ all that can be done quickly when there is too much to do.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
+import asyncio
+from collections.abc import Callable, Iterable
 
 from serve.http.bearer import authorize, digest
 from serve.http.metrics import Metrics
@@ -31,6 +31,11 @@ class Room:
         self.current, self.metrics = current, metrics
         self.limit = settings.max_concurrency
         self.n_at_work = 0
+        self._n_let_in = 0
+        """In this turn of the event loop, which may bring hundreds; they are at work from the next one on."""
+        self._n_turned_away = 0
+        """In this turn; a counter that several processes share is too slow for each."""
+        self._looks_back = False
         self.token_digest = None if settings.token is None else digest(settings.token.encode())
         refusal = later("overloaded", f"{self.limit} requests wait already.", settings).response(ERROR_ID)
         self._headers, self._body = refusal.raw_headers, bytes(refusal.body)
@@ -44,19 +49,22 @@ class Room:
         if self.n_at_work >= self.limit:
             raise Overloaded
 
-    @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
-        """Room for one request, for as long as it is at work.
+    def take(self) -> Callable[[], None]:
+        """Room for one request; what this gives is to be called when it needs that no longer, once or more.
 
         Raises:
             Overloaded: there is none.
         """
         self.check()
         self.n_at_work += 1
-        try:
-            yield
-        finally:
-            self.n_at_work -= 1
+        is_taken = True
+
+        def leave() -> None:
+            nonlocal is_taken
+            self.n_at_work -= is_taken
+            is_taken = False
+
+        return leave
 
     def turns_away(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         """Whether a request is turned away for want of room, and for no other reason.
@@ -65,8 +73,15 @@ class Room:
             path: The request's.
             headers: Names in lower case, and values.
         """
-        if self.n_at_work < self.limit or not path.startswith(PREFIX) or self.current.model is None:
+        if self.current.model is None or not path.startswith(PREFIX) or not self._knows(headers):
             return False
+        if self.n_at_work + self._n_let_in >= self.limit:
+            return True
+        self._n_let_in += 1
+        self._look_back_soon()
+        return False
+
+    def _knows(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         if self.token_digest is None:
             return True
         given = next((value for name, value in headers if name == b"authorization"), b"")
@@ -76,9 +91,20 @@ class Room:
             return False
         return True
 
+    def _look_back_soon(self) -> None:
+        if not self._looks_back:
+            self._looks_back = True
+            asyncio.get_running_loop().call_soon(self._look_back)
+
+    def _look_back(self) -> None:
+        self.metrics.shed(self._n_turned_away)
+        self._n_let_in = self._n_turned_away = 0
+        self._looks_back = False
+
     def refusal(self) -> tuple[Headers, bytes]:
         """Headers and body of the answer to one that is turned away; its status is 503. Counts it."""
-        self.metrics.shed()
+        self._n_turned_away += 1
+        self._look_back_soon()
         body = self._body.replace(ERROR_ID.encode(), new_id().encode())
         return [*self._headers, *marks(self.current)], body
 

@@ -13,7 +13,6 @@ from starlette.types import ASGIApp
 from serve.http.protocol import Protocol
 from serve.http.room import Room
 
-BACKLOG = 2048
 # The event loop accepts one connection a turn from a socket, and a turn under load takes milliseconds: who
 # opens a connection for each request would wait for seconds, and never be turned away. So there are several.
 LISTENERS = 8
@@ -38,7 +37,6 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=grace_seconds,
             )
@@ -53,27 +51,3 @@ class Server(uvicorn.Server):
 def listeners(one: socket.socket) -> list[socket.socket]:
     """Several sockets that listen as `one` does, itself among them."""
     return [one, *(one.dup() for _ in range(LISTENERS - 1))]
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
-
-    Raises:
-        OSError: the address is taken, or not one of this machine.
-    """
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def url(listener: socket.socket) -> str:
-    """Where a socket listens."""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -15,9 +15,10 @@ from pathlib import Path
 from serve.errors import ServeError
 from serve.http.admin import create_admin_app
 from serve.http.control import Reply
-from serve.http.server import Server, url
+from serve.http.server import Server
 from serve.http.settings import Settings
 from serve.http.supervisor import Supervisor
+from serve.listener import url
 
 logger = logging.getLogger(__name__)
 
@@ -68,12 +69,17 @@ async def run_service(
             say("Stopping.")
             stopping = loop.create_task(supervisor.stop(at_once=received == signal.SIGINT))
             # Whoever presses Ctrl-C twice does not want to wait.
-            impatient = loop.create_task(stop_signals.get())
+            impatient = loop.create_task(_interrupted(stop_signals))
             await asyncio.wait((stopping, impatient), return_when=asyncio.FIRST_COMPLETED)
             for task in (stopping, impatient):
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await stopping
+
+
+async def _interrupted(stop_signals: asyncio.Queue[signal.Signals]) -> None:
+    while await stop_signals.get() != signal.SIGINT:  # service managers may say SIGTERM twice
+        pass
 
 
 async def _reload(supervisor: Supervisor, say: Say) -> Reply:

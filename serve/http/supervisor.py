@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # Between two starts of a worker that keeps dying.
 RESTART_SECONDS = 1.0
+# For a large bundle from a slow disk; a worker that takes longer hangs, and would let nobody else be helped.
+ORDER_SECONDS = 600.0
 # Over the grace time, before a worker that has not stopped is killed.
 KILL_SECONDS = 10.0
 
@@ -45,15 +47,22 @@ class Worker:
     async def ask(self, order: Order) -> Reply:
         """Give an order and wait for the reply. A worker that dies meanwhile is a reply, too."""
         try:
-            await say(self.writer, order)
-            line = await self.reader.readline()
-        except ConnectionError:
-            line = b""
-        if not line:
+            async with asyncio.timeout(ORDER_SECONDS):
+                await say(self.writer, order)
+                reply = msgspec.json.decode(await self.reader.readline(), type=Reply)
+        except (ConnectionError, msgspec.DecodeError, ValueError):
+            self.kill()  # if it is not dead already: what it says next would be taken for the next reply
             return Reply(error="a worker process died. The log may say why.", kind="BundleError")
-        reply = msgspec.json.decode(line, type=Reply)
+        except TimeoutError:
+            self.kill()
+            return Reply(error=f"a worker did not answer within {ORDER_SECONDS:g} s.", kind="BundleError")
         self.serves = self.serves or (order.do == "swap" and not reply.error)
         return reply
+
+    def kill(self) -> None:
+        """End it, if it has not ended by itself."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
 
 
 class Supervisor:
@@ -142,6 +151,7 @@ class Supervisor:
                 worker.writer.close()
 
     async def _spawn(self, *, at_once: bool) -> Worker:
+        self.scratch.mkdir(exist_ok=True)  # who tidies up /tmp may have removed it
         ours, theirs = socket.socketpair()
         try:
             with theirs:
@@ -180,7 +190,7 @@ class Supervisor:
         code = await worker.process.wait()
         self.workers.remove(worker)
         worker.writer.close()
-        mark_process_dead(worker.process.pid, str(self.scratch))  # type: ignore[no-untyped-call]
+        self._forget(worker)
         logger.error("worker %d ended with %d; starting another", worker.process.pid, code)
         if not worker.serves:
             await asyncio.sleep(RESTART_SECONDS)
@@ -191,8 +201,15 @@ class Supervisor:
             await asyncio.sleep(RESTART_SECONDS)
             async with self._changing:
                 if not successor.serves:  # unless a reload has helped it meanwhile
-                    with contextlib.suppress(ProcessLookupError):
-                        successor.process.kill()
+                    successor.kill()
+
+    def _forget(self, worker: Worker) -> None:
+        """Remove what it counted as its own; of one that never served, everything."""
+        pid = worker.process.pid
+        mark_process_dead(pid, str(self.scratch))  # type: ignore[no-untyped-call]
+        if not worker.serves:
+            for path in self.scratch.glob(f"*_{pid}.db"):
+                path.unlink(missing_ok=True)
 
     async def _successor(self) -> tuple[Worker, Reply]:
         """Another worker, as soon as there can be one, and whether it serves."""
@@ -225,7 +242,4 @@ def _raise_first(replies: list[Reply]) -> None:
     """Raise what a worker found, as the error that it was."""
     for reply in replies:
         if reply.error:
-            kind = getattr(errors, reply.kind or "", None)
-            if isinstance(kind, type) and issubclass(kind, errors.ServeError):
-                raise kind(reply.error)
-            raise errors.BundleError(reply.error)
+            raise errors.of_kind(reply.kind, reply.error, errors.BundleError)

@@ -25,7 +25,8 @@ COMMAND = [sys.executable, "-c", "from recsys.cli import main; main()"]
 # Several pages in one process: gradio takes most of the time of a start.
 SERVE_SEVERAL = """
 import signal, sys, threading
-from demos.gradio_app.app import Served, bind, build_app
+from demos.gradio_app.app import Served, build_app
+from serve.listener import bind
 from serve.recommender import Recommender
 
 stop = threading.Event()

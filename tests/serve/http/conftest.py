@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +23,7 @@ from patience import PATIENCE
 from serve.http.app import create_app
 from serve.http.model import CurrentModel, Model, load_model
 from serve.http.settings import Settings
+from serve.recommender import Recommender
 
 
 @dataclass
@@ -79,13 +80,18 @@ def killed_at_last(process: subprocess.Popen[str]) -> Iterator[None]:
 
 @contextmanager
 def running(
-    folder: Path, bundle: Path, *options: str, token: str | None = None, port: str = "0"
+    folder: Path,
+    bundle: Path,
+    *options: str,
+    token: str | None = None,
+    port: str = "0",
+    program: Sequence[str] = ("-m", "recsys"),
 ) -> Iterator[Service]:
     """A service on a free port, with what it needs in `folder`; stopped at the end, whatever happened."""
     env = {name: value for name, value in os.environ.items() if name != "RECSYS_TOKEN"}
     if token is not None:
         env["RECSYS_TOKEN"] = token
-    command = [sys.executable, "-m", "recsys", "serve", str(bundle), "--port", port, *options]
+    command = [sys.executable, *program, "serve", str(bundle), "--port", port, *options]
     with (folder / "stderr.txt").open("w+") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=env)
         try:
@@ -140,3 +146,27 @@ def app_client(
     client = httpx.AsyncClient(transport=transport, base_url="http://test")
     client.current = current  # type: ignore[attr-defined]
     return client
+
+
+def point(link: Path, target: Path) -> None:
+    """Move a link in one step."""
+    new = link.with_name("new-link")
+    new.symlink_to(target)
+    new.replace(link)
+
+
+@pytest.fixture
+def link(tmp_path: Path) -> Path:
+    path = tmp_path / "current"
+    path.symlink_to(FIXTURES / "dot")
+    return path
+
+
+@cache
+def version_of(bundle: str) -> str:
+    return Recommender.load(FIXTURES / bundle, "cpu").bundle.version
+
+
+def ready_version(client: httpx.Client) -> str:
+    version: str = client.get("/health/ready").json()["model_version"]
+    return version

@@ -21,9 +21,9 @@ from patience import PATIENCE, wait_until
 
 from serve.http.control import Order
 from serve.http.metrics import FOLDER_VARIABLE
-from serve.http.server import bind
 from serve.http.settings import Settings
 from serve.http.worker import Worker
+from serve.listener import bind
 
 from .conftest import Service, app_client, running
 
@@ -134,7 +134,10 @@ def test_overload_over_real_sockets(tmp_path: Path) -> None:
     with running(tmp_path, BUNDLE, "--max-concurrency", "2") as service:
         counts = asyncio.run(hammer(service.address))
         with service.client() as client:
-            assert client.post("/v1/recommend", content=BODY, headers={"content-type": "application/json"})
+            response = client.post(
+                "/v1/recommend", content=BODY, headers={"content-type": "application/json"}
+            )
+            assert response.status_code == 200
             assert client.get("/health/ready").status_code == 200
             shed = next(
                 line
@@ -203,6 +206,20 @@ def test_what_is_at_work_at_the_end_is_finished(tmp_path: Path, workers: int) ->
         assert b'"items":[' in answer
         assert service.wait() == 0
         assert not [pid for pid in workers_then if Path(f"/proc/{pid}").exists()]
+
+
+def test_sigterm_twice_is_once(tmp_path: Path) -> None:
+    """`timeout` and service managers may signal a process, and then its whole group."""
+    options = ["--drain-seconds", "0", "--grace-seconds", "600"]
+    with running(tmp_path, BUNDLE, *options) as service, half_a_request(service) as connection:
+        with service.client() as client:
+            assert client.get("/health/ready").status_code == 200
+        for _ in range(2):
+            service.signal(signal.SIGTERM)
+            wait_until(lambda: refuses(service))
+        connection.sendall(BODY[5:])
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        assert service.wait() == 0
 
 
 def test_a_client_that_never_finishes_does_not_hold_it_up(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -118,6 +119,56 @@ def test_a_bad_bundle_and_a_killed_replica(cluster: Cluster) -> None:
     wait_until(replaced)
     wait_until(lambda: cluster.client.get("/health/ready").status_code == 200)
     assert cluster.answers_from(DOT)
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_written_anew_is_loaded_anew(cluster: Cluster) -> None:
+    served = cluster.folder / "served"
+    for bundle in (DOT_BIAS, DOT):  # as an export with --overwrite does
+        shutil.rmtree(served, ignore_errors=True)
+        shutil.copytree(bundle, served)
+        cluster.point(served)
+        assert "Reloaded" in cluster.service.line()
+        assert cluster.answers_from(bundle)
+
+
+DAMAGING = """
+import sys
+from serve.http import on_ray
+checked, n_checked = on_ray._checked, 0
+def check_and_damage(settings):
+    global n_checked
+    model, n_checked = checked(settings), n_checked + 1
+    if n_checked == 2:
+        (model.path / "score.onnx").write_bytes(b"")
+    return model
+on_ray._checked = check_and_damage
+from recsys.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_a_bundle_that_only_the_replicas_can_not_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where it has not come to every node yet: here it is damaged after the command itself has read it."""
+    monkeypatch.setenv("RECSYS_TEST_MARK", str(tmp_path))
+    damaged, link = tmp_path / "damaged", tmp_path / "current"
+    shutil.copytree(DOT_BIAS, damaged)
+    link.symlink_to(DOT)
+    options = ["--engine", "ray", "--workers", "2", "--threads", "1"]
+    port, program = str(free_port()), ["-c", DAMAGING]
+    with running(tmp_path, link, *options, port=port, program=program) as service, service.client() as client:
+        dot = Recommender.load(DOT, "cpu")
+        cluster = Cluster(service, client, link, tmp_path, {dot.bundle.version: dot})
+        cluster.point(damaged)
+        assert "a replica could not load" in service.line()
+        assert cluster.answers_from(DOT)
+        damaged.rename(tmp_path / "moved")
+        cluster.point(DOT)
+        assert "Reloaded" in service.line()
+        assert cluster.answers_from(DOT)
 
 
 @pytest.mark.slow

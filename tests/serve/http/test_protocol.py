@@ -7,20 +7,23 @@ import json
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import pytest
 from fixture_bundles import FIXTURES
 from patience import PATIENCE
 from starlette.types import Receive, Scope, Send
 
+from serve.http import protocol as protocol_module
+from serve.http import server as server_module
 from serve.http.app import create_app
 from serve.http.model import CurrentModel, load_model
-from serve.http.protocol import MAX_UNREAD_BYTES
+from serve.http.protocol import MAX_UNREAD_BYTES, Protocol
 from serve.http.room import Room
-from serve.http.server import Server, bind
+from serve.http.server import Server
 from serve.http.settings import Settings
+from serve.listener import bind
 
 BUNDLE = FIXTURES / "dot-bias"
 BODY = b'{"user_id": 10}'
@@ -43,6 +46,21 @@ class Connection:
     writer: asyncio.StreamWriter
     room: Room
     asked: list[str]
+    server: Server
+    others: list[Connection] = field(default_factory=list)
+
+    async def other(self) -> Connection:
+        """Another one, to the same worker."""
+        address = self.writer.get_extra_info("peername")
+        reader, writer = await asyncio.open_connection(*address)
+        self.others.append(replace(self, reader=reader, writer=writer, others=[]))
+        return self.others[-1]
+
+    def protocol(self) -> Protocol:
+        """The server's end of it."""
+        ours = self.writer.get_extra_info("sockname")
+        (found,) = (p for p in self.server.server_state.connections if cast(Protocol, p).client == ours)
+        return cast(Protocol, found)
 
     def fill(self) -> None:
         self.room.n_at_work = self.room.limit
@@ -72,8 +90,10 @@ async def connected(**settings: Any) -> AsyncIterator[Connection]:
     server, listener = Server(watched, 1, app.state.room), bind("127.0.0.1", 0)
     serving = asyncio.create_task(server.serve([listener]))
     reader, writer = await asyncio.open_connection(*listener.getsockname())
-    yield Connection(reader, writer, app.state.room, asked)
-    writer.close()
+    connection = Connection(reader, writer, app.state.room, asked, server)
+    yield connection
+    for client in (connection, *connection.others):
+        client.writer.transport.abort()
     server.should_exit = True
     await serving
 
@@ -108,6 +128,23 @@ def test_a_full_worker_turns_away_at_the_headers() -> None:
         assert (status, content["user_id"]) == (200, 10)
 
     run(talk)
+
+
+def test_what_comes_in_one_turn_of_the_loop_is_counted_at_once() -> None:
+    """Twenty at the same time where three have room: the app is asked for three, not for all of them."""
+
+    async def talk(connection: Connection) -> None:
+        others = [await connection.other() for _ in range(20)]
+        live = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+        for other in others:
+            assert (await other.answer(live))[0] == 200
+        connection.asked.clear()
+        for _ in range(2):  # and room is given back
+            found = await asyncio.gather(*(other.answer(HEAD + b"\r\n" + BODY) for other in others))
+            assert sorted(status for status, _, _ in found) == 3 * [200] + 17 * [503]
+        assert connection.asked == 6 * ["/v1/recommend"]
+
+    run(talk, max_concurrency=3)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +262,102 @@ def test_many_requests_in_one_breath() -> None:
             assert (await connection.answer(b""))[0] == 200
 
     run(talk)
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/v1/recommend"])
+def test_requests_without_end_wait_outside(path: str) -> None:
+    """A client that sends on and on, and reads: no more of them are held than come in one read."""
+    padding = b"X-Padding: " + 900 * b"x" + b"\r\n\r\n"
+    if path == "/health/live":
+        request = b"GET /health/live HTTP/1.1\r\nHost: x\r\n" + padding
+    else:
+        request = HEAD + padding + BODY
+    n, in_one_read = 4000, (256 << 10) // len(request) + 2
+
+    async def talk(connection: Connection) -> None:
+        assert (await connection.answer(request))[0] == 200
+        protocol, most = connection.protocol(), 0
+
+        async def send() -> None:
+            for _ in range(n // 100):
+                connection.writer.write(100 * request)
+                await connection.writer.drain()
+
+        sending = asyncio.create_task(send())
+        for _ in range(n):
+            assert (await connection.answer(b""))[0] == 200
+            most = max(most, len(protocol.pipeline))
+        await sending
+        assert 1 < most < 2 * in_one_read
+
+    run(talk)
+
+
+SCORES = json.dumps({"user_id": 10, "item_ids": 1000 * [1001]}).encode()
+SCORE = (
+    f"POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    f"Content-Length: {len(SCORES)}\r\n\r\n"
+).encode() + SCORES
+
+
+async def stop_reading(connection: Connection) -> Connection:
+    """A client that asks for much and reads nothing, so that its answers pile up."""
+    deaf = await connection.other()
+    assert (await deaf.answer(HEAD + b"\r\n" + BODY))[0] == 200
+    deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    protocol = deaf.protocol()
+    while not protocol.flow.write_paused:
+        deaf.writer.write(10 * SCORE)
+        await asyncio.sleep(0)
+    return deaf
+
+
+def test_a_client_that_does_not_read_keeps_nobody_out_and_is_left_at_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def talk(connection: Connection) -> None:
+        assert (await connection.answer(HEAD + b"\r\n" + BODY))[0] == 200
+        deaf = await stop_reading(connection)
+        assert connection.room.n_at_work == 0
+        assert (await connection.answer(HEAD + b"\r\n" + BODY))[0] == 200
+        deaf.writer.transport.abort()
+        monkeypatch.setattr(protocol_module, "UNREAD_SECONDS", 0.1)
+        protocol = (await stop_reading(connection)).protocol()
+        while protocol in connection.server.server_state.connections:
+            await asyncio.sleep(0.01)
+
+    run(talk, max_concurrency=1)
+
+
+def test_what_is_turned_away_does_not_pile_up_either() -> None:
+    async def talk(connection: Connection) -> None:
+        deaf = await connection.other()
+        assert (await deaf.answer(HEAD + b"\r\n" + BODY))[0] == 200
+        protocol = deaf.protocol()
+        deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        connection.fill()
+        request = b"POST /v1/x HTTP/1.1\r\n\r\n"
+        while not protocol.flow.write_paused:
+            deaf.writer.write(1000 * request)
+            await asyncio.sleep(0)
+        for _ in range(100):
+            deaf.writer.write(1000 * request)
+            await asyncio.sleep(0)
+        assert protocol.transport.get_write_buffer_size() < 1 << 20
+        assert len(protocol.pipeline) < (512 << 10) // len(request)
+
+    run(talk)
+
+
+def test_a_connection_that_is_idle_after_a_refused_body_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "KEEP_ALIVE_SECONDS", 0.2)
+
+    async def talk(connection: Connection) -> None:
+        assert (await connection.answer(HEAD + b"\r\n"))[0] == 401
+        connection.writer.write(BODY)
+        assert await connection.reader.read() == b""
+
+    run(talk, token=TOKEN)
 
 
 def test_a_client_that_wants_to_close_is_left() -> None:

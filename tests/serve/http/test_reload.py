@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
+import json
 import os
 import shutil
 import signal
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import cache, partial
+import weakref
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import httpx
 import msgspec
@@ -22,46 +22,19 @@ import pytest
 from fixture_bundles import FIXTURES
 from patience import PATIENCE, wait_until
 
-from serve.errors import BundleError
-from serve.http import supervisor as supervising
 from serve.http.admin import create_admin_app
 from serve.http.control import Reply
-from serve.http.server import bind
+from serve.http.model import Model, load_model
 from serve.http.service import _reload, _reload_when
-from serve.http.settings import Settings
-from serve.http.supervisor import RESTART_SECONDS, Supervisor
+from serve.http.supervisor import Supervisor
 from serve.recommender import Recommender
 
-from .conftest import Service, running
+from .conftest import Service, app_client, point, ready_version, running, version_of
 
 N_SWAPS = 100
 USERS = [10, 50, 120, 300]
 ITEMS = [1001, 1010, 1033]
 TOLERANCE = 1e-5
-
-
-def point(link: Path, target: Path) -> None:
-    """Move a link in one step."""
-    new = link.with_name("new-link")
-    new.symlink_to(target)
-    new.replace(link)
-
-
-@pytest.fixture
-def link(tmp_path: Path) -> Path:
-    path = tmp_path / "current"
-    path.symlink_to(FIXTURES / "dot")
-    return path
-
-
-@cache
-def version_of(bundle: str) -> str:
-    return Recommender.load(FIXTURES / bundle, "cpu").bundle.version
-
-
-def ready_version(client: httpx.Client) -> str:
-    version: str = client.get("/health/ready").json()["model_version"]
-    return version
 
 
 class Load(threading.Thread):
@@ -222,71 +195,6 @@ def test_the_admin_listener_is_off_unless_asked_for_and_not_for_browsers(tmp_pat
             assert client.post("/admin/reload").status_code == 404
 
 
-def test_a_worker_that_dies_is_replaced_with_what_was_served(tmp_path: Path, link: Path) -> None:
-    with running(tmp_path, link, "--workers", "2") as service:
-        # The link has moved on, but nobody has said so: the new worker serves what the other does.
-        point(link, FIXTURES / "dot-bias")
-        first = service.children()
-        assert len(first) == 2
-        os.kill(first[0], signal.SIGKILL)
-        wait_until(lambda: first[0] not in service.children() and len(service.children()) == 2)
-        new = next(pid for pid in service.children() if pid not in first)
-        os.kill(first[1], signal.SIGKILL)
-
-        def answered_by_the_new() -> bool:
-            try:
-                with service.client() as client:
-                    return client.get("/health/ready").status_code == 200
-            except httpx.TransportError:
-                return False
-
-        wait_until(answered_by_the_new)
-        wait_until(lambda: len(service.children()) == 2)
-        assert new in service.children()
-        with service.client() as client:
-            assert ready_version(client) == version_of("dot")
-        assert "starting another" in service.log()
-
-
-def test_a_worker_that_replaces_another_turns_nobody_away(tmp_path: Path, link: Path) -> None:
-    with running(tmp_path, link, "--workers", "2") as service:
-        first = service.children()
-        os.kill(first[0], signal.SIGKILL)
-        statuses: set[int] = set()
-        end = None
-        while end is None or time.monotonic() < end:
-            try:
-                statuses.add(httpx.get(f"{service.url}/v1/model").status_code)
-            except httpx.TransportError:  # it was the dead one's
-                continue
-            if end is None and len(set(service.children()) - {first[0]}) == 2:
-                end = time.monotonic() + 2.0
-        assert statuses == {200}
-
-
-def test_reloads_while_no_worker_is_left_change_nothing(tmp_path: Path, link: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with running(tmp_path, link, "--admin-port", "0") as service, ThreadPoolExecutor(8) as pool:
-        point(link, tmp_path / "empty")
-        (only,) = service.children()
-        os.kill(only, signal.SIGSTOP)  # so that all of them wait for its answer
-        reload = f"{service.admin_url}/admin/reload"
-        asked = [pool.submit(httpx.post, reload, timeout=PATIENCE) for _ in range(8)]
-        time.sleep(0.5)
-        os.kill(only, signal.SIGKILL)
-        assert {response.result().status_code for response in asked} == {409}
-
-        def ready() -> bool:
-            try:
-                with service.client() as client:
-                    return ready_version(client) == version_of("dot")
-            except (httpx.TransportError, AssertionError, KeyError):
-                return False
-
-        wait_until(ready)
-        assert "Traceback" not in service.log()
-
-
 def test_a_reload_that_fails_by_our_own_fault_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
     """Through the signal as through the listener: told, logged, and the next one is heard."""
 
@@ -319,129 +227,6 @@ def test_a_reload_that_fails_by_our_own_fault_is_not_the_last(caplog: pytest.Log
     asyncio.run(asyncio.wait_for(ask(), PATIENCE))
 
 
-def test_workers_that_die_at_once_and_forks_that_fail_are_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(supervising, "RESTART_SECONDS", 0.01)
-    spawn, say, forks = asyncio.create_subprocess_exec, supervising.say, []
-
-    async def failing_spawn(*args: Any, **options: Any) -> Any:
-        forks.append(len(args))
-        if len(forks) in (2, 3):
-            raise BlockingIOError(11, "Resource temporarily unavailable")
-        return await spawn(*args, **options)
-
-    async def late_say(writer: asyncio.StreamWriter, order: Any) -> None:
-        if supervisor.CODE == "raise SystemExit(7)":
-            await asyncio.sleep(0.3)  # it is dead by then
-        await say(writer, order)
-
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", failing_spawn)
-    monkeypatch.setattr(supervising, "say", late_say)
-
-    async def die_and_live() -> None:
-        (first,) = supervisor.workers
-        supervisor.CODE = "raise SystemExit(7)"  # type: ignore[misc]
-        first.process.kill()
-        while caplog.text.count("ended with 7") < 2:
-            await asyncio.sleep(0.01)
-        del supervisor.CODE
-        while not (supervisor.workers and supervisor.workers[0].serves):
-            await asyncio.sleep(0.01)
-
-    async def main() -> None:
-        await supervisor.start()
-        try:
-            await die_and_live()
-        finally:
-            await supervisor.stop(at_once=True)
-
-    with bind("127.0.0.1", 0) as listener:
-        settings = Settings(bundle=FIXTURES / "dot", device="cpu", threads=1)
-        supervisor = Supervisor(settings, 1, listener, tmp_path)
-        asyncio.run(asyncio.wait_for(main(), PATIENCE))
-    assert caplog.text.count("no worker can be started") == 2
-
-
-def test_reloads_are_answered_while_no_worker_can_be_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(supervising, "RESTART_SECONDS", 0.01)
-    spawn, can_fork = asyncio.create_subprocess_exec, True
-
-    async def spawn_or_fail(*args: Any, **options: Any) -> Any:
-        if not can_fork:
-            raise BlockingIOError(11, "Resource temporarily unavailable")
-        return await spawn(*args, **options)
-
-    monkeypatch.setattr(asyncio, "create_subprocess_exec", spawn_or_fail)
-
-    async def main() -> None:
-        nonlocal can_fork
-        await supervisor.start()
-        try:
-            can_fork = False
-            supervisor.workers[0].process.kill()
-            while "no worker can be started" not in caplog.text:
-                await asyncio.sleep(0.01)
-            with pytest.raises(BundleError, match="Try again"):
-                await supervisor.reload()
-            can_fork = True
-            while not (supervisor.workers and supervisor.workers[0].serves):
-                await asyncio.sleep(0.01)
-            assert (await supervisor.reload()).version
-        finally:
-            await supervisor.stop(at_once=True)
-
-    with bind("127.0.0.1", 0) as listener:
-        settings = Settings(bundle=FIXTURES / "dot", device="cpu", threads=1)
-        supervisor = Supervisor(settings, 1, listener, tmp_path)
-        asyncio.run(asyncio.wait_for(main(), PATIENCE))
-
-
-def test_a_worker_that_replaces_another_never_mixes_versions(tmp_path: Path) -> None:
-    """The folder was written anew in its place, as an export with --overwrite does."""
-    served = tmp_path / "served"
-    shutil.copytree(FIXTURES / "dot", served)
-    with running(tmp_path, served, "--workers", "2") as service:
-        first = service.children()
-        served.rename(tmp_path / "old")
-        shutil.copytree(FIXTURES / "dot-bias", served)
-        os.kill(first[0], signal.SIGKILL)
-        wait_until(lambda: "every worker changes over" in service.log())
-        wait_until(lambda: first[0] not in service.children() and len(service.children()) == 2)
-
-        def versions() -> set[str]:
-            found = set()
-            for _ in range(20):  # a connection each, so either worker
-                with suppress(httpx.TransportError), service.client() as client:
-                    found.add(ready_version(client))
-            return found
-
-        wait_until(lambda: versions() == {version_of("dot-bias")})
-
-
-def test_a_worker_that_a_reload_has_helped_is_left_alone(
-    tmp_path: Path, link: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bundle = tmp_path / "bundle"
-    shutil.copytree(FIXTURES / "dot", bundle)
-    point(link, bundle)
-    with running(tmp_path, link, "--admin-port", "0") as service:
-        shutil.rmtree(bundle)
-        (only,) = service.children()
-        os.kill(only, signal.SIGKILL)
-        point(link, FIXTURES / "dot-bias")
-        wait_until(
-            lambda: httpx.post(f"{service.admin_url}/admin/reload", timeout=PATIENCE).status_code == 200
-        )
-        helped = service.children()
-        time.sleep(2 * RESTART_SECONDS)
-        assert service.children() == helped
-        with service.client() as client:
-            assert ready_version(client) == version_of("dot-bias")
-
-
 def test_it_is_heard_though_nobody_listens_to_what_it_says(tmp_path: Path, link: Path) -> None:
     with running(tmp_path, link) as service:
         assert service.process.stdout
@@ -466,6 +251,51 @@ def test_a_manifest_that_is_a_pipe_holds_nobody_up(tmp_path: Path, link: Path) -
             point(link, target)
             response = httpx.post(f"{service.admin_url}/admin/reload", timeout=PATIENCE)
             assert response.status_code == 409
-            assert "no plain file" in response.json()["error"]["message"]
+            assert "not a regular file" in response.json()["error"]["message"]
         point(link, FIXTURES / "dot-bias")
         assert httpx.post(f"{service.admin_url}/admin/reload", timeout=PATIENCE).status_code == 200
+
+
+def test_a_model_that_answers_no_more_is_gone_at_once() -> None:
+    """By itself, not when the collector looks for cycles: a service that is idle hardly ever does."""
+    first = load_model(FIXTURES / "dot", "cpu", 1)
+    gone = weakref.ref(first)
+
+    async def ask_and_swap(model: Model) -> None:
+        async with app_client(FIXTURES / "dot", model=model) as client:
+            for route, body in (
+                ("recommend", {"user_id": 10}),
+                ("score", {"user_id": 10, "item_ids": [1001]}),
+                ("fold-in", {"ratings": [{"item_id": 1001, "rating": 5}]}),
+            ):
+                assert (await client.post(f"/v1/{route}", json=body)).status_code == 200
+            client.current.swap(load_model(FIXTURES / "dot-bias", "cpu", 1))  # type: ignore[attr-defined]
+
+    gc.disable()
+    try:
+        asyncio.run(ask_and_swap(first))
+        del first
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_an_error_of_any_length_is_the_reply_to_its_own_order(tmp_path: Path, link: Path) -> None:
+    bad = tmp_path / "bad"
+    shutil.copytree(FIXTURES / "dot", bad)
+    manifest = json.loads((bad / "manifest.json").read_bytes())
+    manifest["files"]["x/" + 3_000_000 * "y"] = {"sha256": 64 * "0", "bytes": 1}
+    (bad / "manifest.json").write_text(json.dumps(manifest))
+    with running(tmp_path, link, "--admin-port", "0") as service, service.client() as client:
+
+        def reload(target: Path) -> tuple[int, str]:
+            point(link, target)
+            response = httpx.post(f"{service.admin_url}/admin/reload", timeout=PATIENCE)
+            assert len(response.content) < 10_000
+            return response.status_code, ready_version(client)
+
+        for _ in range(2):
+            assert reload(bad) == (409, version_of("dot"))
+        assert reload(FIXTURES / "dot-bias") == (200, version_of("dot-bias"))
+        assert reload(tmp_path) == (409, version_of("dot-bias"))
+        assert reload(FIXTURES / "dot") == (200, version_of("dot"))

@@ -115,5 +115,5 @@ def test_files_of_the_folder_that_it_is_started_in_are_not_run(tmp_path: Path) -
 
 def test_values_that_are_no_times_and_names_that_are_no_hosts() -> None:
     for seconds in ("nan", "inf"):
-        refused(serve(str(BUNDLE), "--drain-seconds", seconds), 2, "a number of seconds")
+        refused(serve(str(BUNDLE), "--drain-seconds", seconds), 2, "must be a finite number")
     refused(serve(str(BUNDLE), "--host", "x" * 70), 2, "can't listen on")

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 
 from starlette.types import Receive, Scope, Send
 
-from serve.http.server import LISTENERS, Server, bind, listeners
+from serve.http.server import LISTENERS, Server, listeners
+from serve.listener import bind
 
 
 async def nothing(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,0 +1,27 @@
+"""Where a command that serves listens."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+import click
+
+from serve.listener import bind
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises:
+        click.UsageError: it can't be had there.
+    """
+    try:
+        return bind(host, port)
+    except (OSError, UnicodeError) as error:
+        number = None if isinstance(error, socket.gaierror) else getattr(error, "errno", None)
+        why = "it is no address of this machine; 127.0.0.1 is, and 0.0.0.0 stands for all of them"
+        if number not in (None, errno.EADDRNOTAVAIL):
+            why = os.strerror(number)
+        raise click.UsageError(f"can't listen on {host}, port {port}: {why}") from None

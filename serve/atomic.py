@@ -124,6 +124,10 @@ def check_target(path: Path, overwrite: bool, marker: str) -> None:
         return
     if not path.is_dir():
         raise OutputError(f"{path} is a file, not a folder. Choose another output.")
+    if path.is_mount():
+        raise OutputError(
+            f"{path} is a mount point, which no folder can take the place of. Choose an output inside it."
+        )
     if not overwrite:
         raise OutputError(f"{path} is already there. Choose another output, or add --overwrite.")
     if not (path / marker).exists() and any(path.iterdir()):
@@ -167,7 +171,7 @@ def _fsync_tree(folder: Path) -> None:
 def write_behind(file: BinaryIO, start: int) -> None:
     """Have the system begin to write what a file holds from `start` on, so that there is less to wait for.
 
-    It does so before it drops pages; those that it is writing it keeps.
+    POSIX_FADV_DONTNEED starts the writing of changed pages; those that are being written stay in the cache.
     """
     if hasattr(os, "posix_fadvise"):  # Linux
         file.flush()

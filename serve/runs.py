@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,13 +23,15 @@ Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
 # and of this many scores (64 MiB), so that memory stays bounded; throughput no longer grows beyond either.
 ROWS_PER_RUN = 256
 SCORES_PER_RUN = 16 << 20
+# Items to leave out, padded (64 MiB): users who have seen nearly everything share a run with few others.
+EXCLUDED_PER_RUN = 8 << 20
 
 
 def pairs_per_run(threads: int) -> int:
-    """Pairs that a run takes which that many threads share.
+    """Pairs to score in one run that `threads` threads share.
 
     What lies between two nodes of the graph stays in the cache: with 2^17 pairs, each takes twice the time.
-    Threads that share a run wait for each other at each node; they take twice as many, and wait less often.
+    Threads that share a run wait for each other at each node: with twice as many each, they do so less often.
     """
     return 1 << 12 if threads == 1 else threads << 13
 
@@ -104,14 +106,30 @@ def rank_users(
     scores = np.empty((len(user_index), top_k), np.float32)
 
     def rank_some(start: int) -> None:
-        rows = order[start : start + ROWS_PER_RUN]
+        rows = order[start : stops[start]]
         rated = lists.padded(place[rows])
         both = rated if exclude is None else np.concatenate([rated, exclude[rows]], axis=1)
         best, values = rank(user_index[rows], both)
         top[rows], scores[rows] = best[:, :top_k], values[:, :top_k]
 
-    _do(each(rank_some, range(0, len(order), ROWS_PER_RUN)))
+    more = 0 if exclude is None else exclude.shape[1]
+    stops = dict(_stretches(lists.lengths[place][order] + more))
+    _do(each(rank_some, stops))
     return top, scores
+
+
+def _stretches(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
+    """First and one past the last of each run over lists of rising length (int64 [n]).
+
+    A run has `ROWS_PER_RUN` rows, or as many as fit `EXCLUDED_PER_RUN` padded to the longest; at least one.
+    """
+    start = 0
+    while start < len(lengths):
+        stop = min(start + ROWS_PER_RUN, len(lengths))
+        while stop - start > 1 and (stop - start) * lengths[stop - 1] > EXCLUDED_PER_RUN:
+            stop = start + max(1, EXCLUDED_PER_RUN // int(lengths[stop - 1]))
+        yield start, stop
+        start = stop
 
 
 def _do(results: Iterable[None]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from serve.batch.records import boundaries, goes_on_after_a_quote, trimmed
-from serve.batch.source import BadRow, Cut, Rows, as_text
+from serve.batch.source import BadRow, Cut, Rows, as_text, only
 from serve.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,23 +37,27 @@ class CsvSource:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._delimiter = b"\t" if path.suffix.lower() == ".tsv" else b","
-        names, self._body = self._heading()
-        self._stop = max(self._body, trimmed(path))
+        with self._explained():
+            names, self._body = self._heading()
+            self._stop = max(self._body, trimmed(path))
         self.schema = pa.schema([pa.field(name, pa.string()) for name in names])
 
     def cuts(self, part_rows: int) -> Iterator[Cut]:
         """See Source. `start` and `stop` are bytes."""
         start, found = self._body, False
-        for end, n_rows in boundaries(self._path, start, self._stop, part_rows, self._delimiter):
-            yield Cut(start, end, n_rows)
-            start, found = end, True
+        with self._explained():
+            for end, n_rows in boundaries(self._path, start, self._stop, part_rows, self._delimiter):
+                yield Cut(start, end, n_rows)
+                start, found = end, True
         if not found:
             yield Cut(start, start, 0)
 
-    def read(self, start: int, stop: int, first_row: int, batch_rows: int) -> Generator[Rows]:
+    def read(
+        self, start: int, stop: int, first_row: int, batch_rows: int, columns: Sequence[str] | None = None
+    ) -> Generator[Rows]:
         """See Source."""
         row = first_row
-        with self._path.open("rb") as file:
+        with self._explained(), self._path.open("rb") as file:
             file.seek(start)
             offset = start
             for end, n_rows in boundaries(self._path, start, stop, batch_rows, self._delimiter):
@@ -61,11 +66,11 @@ class CsvSource:
                         f"{self._path}: {n_rows} records from row {row} take {end - offset:,} bytes. Lower "
                         f"--batch-rows, or look for a quote that is never closed."
                     )
-                yield self._parse(file.read(end - offset), row, n_rows)
+                yield self._parse(file.read(end - offset), row, n_rows, only(self.schema, columns))
                 offset, row = end, row + n_rows
 
-    def _parse(self, block: bytes, first_row: int, n_rows: int) -> Rows:
-        """One block of whole records."""
+    def _parse(self, block: bytes, first_row: int, n_rows: int, schema: pa.Schema) -> Rows:
+        """One block of whole records; the columns of `schema`."""
         import pyarrow.csv as pa_csv
 
         wrong: list[BadRow] = []
@@ -75,12 +80,16 @@ class CsvSource:
                 f"{self._path}, row {first_row + record}: a cell goes on after the quote that closes it. "
                 f"Quotes must surround whole cells, and are doubled within them."
             )
-        # Arrow hands over a row with too many cells as text. What is not UTF-8 goes through it byte by byte.
-        if is_latin := not _is_utf8(block):
+        # Arrow hands a row with too many cells to `skip` as text, which fails where that is not UTF-8. Such a
+        # block is parsed as Latin-1, a character for each byte, and turned back below.
+        if as_latin := not _is_utf8(block):
             block = block.decode("latin-1").encode()
 
+        elif block.startswith(BOM):  # in the middle of a file, where it is text; Arrow would leave it out
+            block = BOM + block
+
         def skip(found: InvalidRow) -> str:
-            text = found.text.encode("latin-1").decode(errors="backslashreplace") if is_latin else found.text
+            text = found.text.encode("latin-1").decode(errors="backslashreplace") if as_latin else found.text
             skipped.append(found.number - 1)
             reason = f"{found.actual_columns} cells where the heading has {found.expected_columns}"
             wrong.append(BadRow(str(self._path), first_row + found.number - 1, None, reason, text))
@@ -101,7 +110,9 @@ class CsvSource:
                 ),
                 # Bytes at first: a cell that isn't UTF-8 is one bad row, not the end of the job.
                 convert_options=pa_csv.ConvertOptions(
-                    column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False
+                    column_types=dict.fromkeys(names, pa.binary()),
+                    include_columns=schema.names,
+                    strings_can_be_null=False,
                 ),
             )
         except pa.ArrowInvalid as error:
@@ -113,11 +124,18 @@ class CsvSource:
                 f"in \\n or \\r\\n."
             )
         numbers = np.delete(np.arange(first_row, first_row + n_rows), skipped)
-        if not is_latin:
-            return Rows(table.cast(self.schema), numbers, wrong)
+        if not as_latin:
+            return Rows(table.cast(schema), numbers, wrong)
         cells = [[cell.decode().encode("latin-1") for cell in column.to_pylist()] for column in table.columns]
-        table = pa.table([pa.array(column, pa.binary()) for column in cells], names)
-        return as_text(str(self._path), Rows(table, numbers, wrong), self.schema)
+        table = pa.table([pa.array(column, pa.binary()) for column in cells], schema.names)
+        return as_text(str(self._path), Rows(table, numbers, wrong), schema)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"{self._path} can't be read: {error.strerror or error}.") from None
 
     def _heading(self) -> tuple[list[str], int]:
         """Column names, and the offset of the first row."""

@@ -1,8 +1,8 @@
-"""A process that does fragments for the local engine, which starts it (`local_engine.Helper`).
+"""A process that does fragments for the local engine, which starts it (`helper_process.Helper`).
 
 On its standard input come, a line each: the folder to write to and the threads to use; the plan; and then
-numbers of fragments. It replies as JSON: ["rows", "5"] while it works, and at last what `Worker` says. It
-ends with its input.
+the numbers of fragments to do. It replies as JSON: ["rows", "5"] while it works, and at last what `Worker`
+says. It exits when its input is closed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 import onnxruntime  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 
-from serve.batch.work import LOCK
+from serve.batch.job_folder import LOCK
 from serve.batch.worker import OK, Worker
 
 TELL_EVERY = 0.1

@@ -36,8 +36,6 @@ def check_id_column(source: str, schema: pa.Schema, ids: IdIndex, is_text: bool)
     if ids.name not in schema.names:
         raise InputError(f"{source} has no column {ids.name}. It has: {', '.join(schema.names)}.")
     kind = schema.field(ids.name).type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
     if is_text or (_is_string(kind) if ids.is_string else pa.types.is_integer(kind)):
         return
     raise InputError(f"{source}: {ids.name} is {kind}, and the bundle's ids are {ids.type_name}. Convert it.")
@@ -46,8 +44,6 @@ def check_id_column(source: str, schema: pa.Schema, ids: IdIndex, is_text: bool)
 def read_ids(column: pa.ChunkedArray, ids: IdIndex, is_text: bool) -> tuple[pa.Array, list[Wrong]]:
     """One column: the ids as int64 or string [n], null where there is none; and what is wrong with those."""
     array = joined(column)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
     target = pa.string() if ids.is_string else pa.int64()
     if is_text:
         array = pc.if_else(pc.equal(array, ""), pa.scalar(None, array.type), array)

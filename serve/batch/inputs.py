@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import pyarrow as pa
 
@@ -24,12 +26,15 @@ KINDS: dict[str, type[CsvSource] | type[ParquetSource]] = {
     ".tsv": CsvSource,
 }
 
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip")
+HIDDEN = ("_", ".")
+
 
 def find_files(asked: str) -> list[tuple[str, Path]]:
     """The files that a path or a glob means, in order: names, relative to what was asked for, and paths.
 
-    A folder stands for all Parquet, CSV and TSV files in it and below. Names that begin with "_" or "." are
-    left out there, as every reader of such folders does.
+    A folder, also one that a glob matches, stands for all Parquet, CSV and TSV files in it and below. Names
+    that begin with "_" or "." are left out there, as every reader of such folders does.
 
     Raises:
         InputError: nothing is there, or a file is of another kind.
@@ -38,13 +43,16 @@ def find_files(asked: str) -> list[tuple[str, Path]]:
         raise InputError("the input's path is empty. Give a file, a folder or a glob.")
     path = Path(asked)
     if path.is_dir():
-        root, paths = path, [found for found in path.rglob("*") if found.is_file() and _counts(found, path)]
-    elif path.exists():
+        root, paths = path, _within(path)
+    elif path.is_file():
         root, paths = path.parent, [path]
+    elif path.exists():
+        raise InputError(f"{asked} is neither a file nor a folder.")
     else:
         matches = glob.glob(asked, recursive=True)  # noqa: PTH207  an absolute pattern will do, too
-        found_once = dict.fromkeys(map(Path, matches))  # two of "**" match some more than once
-        root, paths = path.parent, [match for match in found_once if match.is_file()]
+        files = [file for match in map(Path, matches) for file in _matched(match)]
+        paths = list(dict.fromkeys(files))  # two of "**" match some more than once
+        root = path.parent
         while glob.has_magic(str(root)):
             root = root.parent
     if not paths:
@@ -91,25 +99,22 @@ def check_unchanged(files: Sequence[InputFile]) -> None:
         try:
             status = Path(file.path).stat()
         except OSError as error:
-            raise InputError(f"{file.path} has gone while it was read: {error.strerror}.") from None
+            raise InputError(f"{file.path} disappeared while it was read: {error.strerror}.") from None
         if (status.st_size, status.st_mtime_ns) != (file.bytes, file.modified_ns):
             raise InputError(f"{file.path} was changed while it was read. Run again with --overwrite.")
 
 
-def common_schema(files: Sequence[InputFile], sources: Sequence[Source]) -> pa.Schema:
-    """The schema that all sources have.
+def check_alike(file: InputFile, source: Source, first_file: InputFile, first: Source) -> None:
+    """Refuse a file whose columns are not those of the first one.
 
     Raises:
-        InputError: two differ.
+        InputError: they differ.
     """
-    first = sources[0].schema
-    for file, source in zip(files, sources, strict=True):
-        if not source.schema.equals(first):
-            raise InputError(
-                f"{file.path} has the columns ({_columns(source.schema)}), {files[0].path} has "
-                f"({_columns(first)}). All files of an input must be alike."
-            )
-    return first
+    if not source.schema.equals(first.schema):
+        raise InputError(
+            f"{file.path} has the columns ({_columns(source.schema)}), {first_file.path} has "
+            f"({_columns(first.schema)}). All files of an input must be alike."
+        )
 
 
 def _columns(schema: pa.Schema) -> str:
@@ -118,9 +123,36 @@ def _columns(schema: pa.Schema) -> str:
     )
 
 
-def _counts(path: Path, root: Path) -> bool:
-    hidden = any(part.startswith(("_", ".")) for part in path.relative_to(root).parts)
-    return path.suffix.lower() in KINDS and not hidden
+def _matched(match: Path) -> list[Path]:
+    """The files that a match of a glob stands for: itself, or those of a folder."""
+    if match.is_dir():
+        return [] if match.name.startswith(HIDDEN) else _within(match)
+    return [match] if match.is_file() else []
+
+
+def _within(folder: Path) -> list[Path]:
+    """The files in a folder and below it, also behind links.
+
+    Raises:
+        InputError: a folder can't be read, or a file is compressed.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise InputError(f"{error.filename} can't be read: {error.strerror}.") from None
+
+    files = []
+    for where, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        root = Path(where)
+        if root.is_symlink() and root.resolve() in map(Path.resolve, root.parents):
+            folders.clear()  # it leads back to where we come from
+            continue
+        folders[:] = [name for name in folders if not name.startswith(HIDDEN)]
+        for found in (root / name for name in names if not name.startswith(HIDDEN)):
+            if found.suffix.lower() in COMPRESSED and Path(found.stem).suffix.lower() in KINDS:
+                raise InputError(f"{found} is compressed. Unpack it, or move it elsewhere.")
+            if found.suffix.lower() in KINDS and found.is_file():
+                files.append(found)
+    return files
 
 
 def _described(name: str, path: Path) -> InputFile:

@@ -22,9 +22,9 @@ BATCH_ROWS = {Score: 1 << 16, Recommend: 1 << 13}
 """Rows in memory at once; some eight batches are on their way. Larger ones are no faster: with 2^17 pairs,
 columns take a mebibyte, which goes back to the system and comes from it again with each batch."""
 WORKER_BYTES: dict[type, int] = {Score: 16 << 20}
-"""Of the input, that are worth a process of their own: some tenths of a second of work, as is its start.
-Lists are not: a graph takes nearly all of their time, and its runs go side by side in one process, with one
-copy of the tables."""
+"""Of the input, for another process: they take a few tenths of a second, about as long as its start. Not for
+`Recommend`: nearly all of its time is in the graph, whose runs go side by side in threads, with one copy of
+the tables."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,8 +114,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     fragments: list[Fragment]
     versions: dict[str, str]
     """Packages whose release may change a byte of the output."""
-    run: str
-    """A word of this run's own: what the lock on the folder says while it lasts."""
+    run_id: str
+    """Random. It is written into the lock, so that a worker can tell whether the folder is still its own."""
 
     @property
     def identity(self) -> dict[str, object]:

@@ -72,8 +72,6 @@ def new_part(path: Path, format: Format, schema: pa.Schema) -> Iterator[Writer]:
         temporary.replace(path)
         fsync(path.parent)
     except OSError as error:
-        if isinstance(error, InputError | JobError):
-            raise
         reason = error.strerror or str(error)
         raise JobError(f"{path} can't be written: {reason}. What is finished is kept.") from error
     finally:
@@ -251,14 +249,13 @@ def _check_times(name: str, column: pa.ChunkedArray) -> None:
     if len(wrong):
         value = wrong[0].as_py().removeprefix(NO_TIME).strip(": >")
         raise InputError(
-            f"CSV can't hold {name} {value}, a {column.type} of no calendar. Write parquet, or correct it."
+            f"CSV can't hold {name} {value}, a {column.type} outside the years that text can express. Write "
+            f"parquet, or correct it."
         )
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
     """What a column is written to CSV as: text as text, whatever Arrow holds it in."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
     is_text = pa.types.is_string_view(kind) or pa.types.is_large_string(kind)
     return pa.string() if is_text else kind
 
@@ -267,6 +264,8 @@ def _fits_csv(kind: pa.DataType) -> bool:
     import pyarrow.csv as pa_csv
 
     kind = _plain(kind)
+    if not _knows_zone(kind):
+        return False
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         return False  # written as if it were text, and not escaped
     schema = pa.schema([pa.field("column", kind)])
@@ -282,9 +281,23 @@ def _fits_json(kind: pa.DataType) -> bool:
     """Whether Python has such a value: it has no nanoseconds."""
     types = pa.types
     if types.is_timestamp(kind) or types.is_time64(kind) or types.is_duration(kind):
-        return bool(kind.unit != "ns")
+        return bool(kind.unit != "ns") and _knows_zone(kind)
     if types.is_dictionary(kind):
         return _fits_json(kind.value_type)
     if types.is_nested(kind):
-        return all(_fits_json(kind.field(place).type) for place in range(kind.num_fields))
+        fields = [kind.field(place) for place in range(kind.num_fields)]
+        names = {field.name for field in fields}
+        return len(names) == len(fields) and all(_fits_json(field.type) for field in fields)
     return not isinstance(kind, pa.BaseExtensionType) and not types.is_interval(kind)
+
+
+def _knows_zone(kind: pa.DataType) -> bool:
+    """Whether a time's zone, if it has one, is known here: what can be written depends on it."""
+    if not pa.types.is_timestamp(kind) or kind.tz is None:
+        return True
+    try:
+        pa.scalar(0, kind).cast(pa.string())
+        pa.scalar(0, pa.timestamp("s", kind.tz)).as_py()
+    except (pa.ArrowInvalid, LookupError, ValueError):
+        return False
+    return True

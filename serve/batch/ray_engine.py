@@ -169,10 +169,10 @@ class _Pool:
                     number, worker = running.pop(reference)
                     try:
                         reply = self._ray.get(reference, timeout=LOOK_EVERY)
-                    except (
-                        self._ray.exceptions.RayActorError,
-                        self._ray.exceptions.GetTimeoutError,
-                    ) as error:
+                    except self._ray.exceptions.RayTaskError as error:
+                        last = str(error).strip().splitlines()[-1]
+                        raise JobError(f"a worker failed: {last}") from error
+                    except self._ray.exceptions.RayError as error:  # dead, alone or with its node, or killed
                         deaths += 1
                         if deaths > MAX_DEATHS * len(self._workers):
                             last = str(error).splitlines()[0]

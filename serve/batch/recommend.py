@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import msgspec
 import numpy as np
 import pyarrow as pa
@@ -25,6 +28,9 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
     exclude_seen: bool = True
     explode: bool = False
     unknown: UnknownIds = "average"
+
+    reads: ClassVar[Sequence[str] | None] = ("user_id",)
+    """The columns of the input that it needs."""
 
     def schema(self, source: str, given: pa.Schema, is_text: bool, recommender: Recommender) -> pa.Schema:
         """The columns of the output; of an input, only `user_id` is read.

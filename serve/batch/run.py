@@ -1,23 +1,13 @@
 """A whole job: planned, done by an engine, and given its name when it is whole.
 
-While it runs, everything lies in `.NAME.partial` beside the output:
-
-    _plan.json              what the job is; only a job with the same identity may go on with the rest
-    _lock                   held by the processes that run the job; says which run that is
-    part-00000.parquet      finished parts, each renamed into place whole
-    _done/00000.json        written after the part that it tells of
-    _quarantine/part-….jsonl  bad rows, where they are set aside
-
-At its end `_SUCCESS.json` is written, what only the running job needs goes, and the folder takes the output's
-name; with `overwrite`, the folder that was there is swapped out in the same step.
+While it runs, everything lies in a folder beside the output (`serve.batch.job_folder`). At its end
+`_SUCCESS.json` is written, what only the running job needs goes, and the folder takes the output's name; with
+`overwrite`, the folder that was there is swapped out in the same step.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,16 +18,23 @@ import msgspec
 
 from serve.atomic import check_target, move_into_place, write_file
 from serve.batch.job import Job, Plan
+from serve.batch.job_folder import (
+    DONE,
+    LOCK,
+    PLAN,
+    QUARANTINE,
+    SUCCESS,
+    check_ours,
+    claimed,
+    empty,
+    remove,
+    sweep,
+)
 from serve.batch.local_engine import local_engine
 from serve.batch.plan import make_plan
-from serve.batch.work import DONE, LOCK, QUARANTINE, Outcome, check_bad_rows, finished, load
+from serve.batch.work import Outcome, check_bad_rows, finished, load
 from serve.errors import JobError, OutputError, ServeError
 from serve.recommender import Recommender
-
-SUCCESS = "_SUCCESS.json"
-PLAN = "_plan.json"
-PATIENCE = 0.5
-"""Seconds that the helpers of a killed job have to end."""
 
 
 class Work(Protocol):
@@ -127,22 +124,25 @@ def _run(job: Job, resume: bool, overwrite: bool, work: Work, watcher: Watcher) 
     if resume and (finished_before := _finished_before(output, plan, overwrite)):
         return finished_before
     check_target(output, overwrite, SUCCESS)
+    _check_apart(plan)
     folder = output.with_name(f".{output.name}.partial")
-    _check_ours(folder)
-    with _explained(folder), _claimed(folder):
+    check_ours(folder)
+    with _explained(folder), claimed(folder):
         # First of all: who still works for an earlier run is to leave the folder alone.
-        (folder / LOCK).write_text(plan.run)
+        (folder / LOCK).write_text(plan.run_id)
         if output.exists() and not overwrite:  # another job has made it, while this one waited for the lock
             if all(found.name == LOCK for found in folder.iterdir()):
-                _remove(folder)
+                remove(folder)
             if resume and (finished_before := _finished_before(output, plan, overwrite)):
                 return finished_before
             check_target(output, overwrite, SUCCESS)
         if resume and (folder / SUCCESS).is_file():  # killed in its very last steps
             summary = _read_summary(folder)
             _check_same(summary.identity, plan, folder)
-            _put_in_place(folder, plan, summary, overwrite)
-            return summary
+            if not _lost_part(folder, summary):
+                _put_in_place(folder, plan, summary, overwrite)
+                return summary
+            empty(folder)
         _prepare(folder, plan, resume=resume, overwrite=overwrite)
         tally = _Tally(plan)
         for outcome in finished(plan, folder).values():
@@ -153,28 +153,23 @@ def _run(job: Job, resume: bool, overwrite: bool, work: Work, watcher: Watcher) 
             work(plan, left, folder, recommender, watcher.on_rows, tally.add)
         except ServeError:
             if not finished(plan, folder):
-                _remove(folder)
+                remove(folder)
             raise
         finally:
-            _sweep(folder)
+            sweep(folder)
         return _finish(folder, plan, overwrite)
 
 
-def _check_ours(folder: Path) -> None:
-    """Refuse a folder that no job has begun in: it would be emptied.
+def _check_apart(plan: Plan) -> None:
+    """Refuse an output that would replace what the job reads.
 
     Raises:
-        OutputError: so it is.
+        OutputError: so it would.
     """
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise OutputError(f"{folder} is in the way: the output is made there. Move it.")
-    there: set[str] = set()
-    with suppress(FileNotFoundError):  # nothing is there, or another job has just removed it
-        there = {found.name for found in folder.iterdir()}
-    if there and not there & {LOCK, PLAN, SUCCESS}:
-        raise OutputError(
-            f"{folder} is in the way: the output is made there, and it holds something else. Move it."
-        )
+    output = plan.output.resolve()
+    for path in (plan.job.bundle, *(file.path for file in plan.files)):
+        if Path(path).resolve().is_relative_to(output):
+            raise OutputError(f"{path} lies in {plan.output}, which would be replaced. Write elsewhere.")
 
 
 def _prepare(folder: Path, plan: Plan, *, resume: bool, overwrite: bool) -> None:
@@ -186,14 +181,14 @@ def _prepare(folder: Path, plan: Plan, *, resume: bool, overwrite: bool) -> None
         except msgspec.DecodeError as error:
             raise OutputError(f"{path} is damaged ({error}). Start again with --overwrite.") from None
         _check_same(before, plan, folder)
-        _sweep(folder)
+        sweep(folder)
         return
     if (path.is_file() or (folder / SUCCESS).is_file()) and not overwrite:
         raise OutputError(
             f"{folder} holds an unfinished job for {plan.output}. Finish it with --resume, or start again "
             f"with --overwrite."
         )
-    _empty(folder)
+    empty(folder)
     write_file(path, msgspec.json.encode(plan.identity))
 
 
@@ -215,17 +210,25 @@ def _finished_before(output: Path, plan: Plan, overwrite: bool) -> Summary | Non
         if not overwrite:
             _check_same(summary.identity, plan, output)
         return None
-    for part in summary.parts:
-        path = output / part["name"]
-        if not path.is_file() or path.stat().st_size != part["bytes"]:
-            if overwrite:
-                return None
-            raise OutputError(
-                f"{output} was whole, but {part['name']} has gone or changed since. Make it again with "
-                f"--overwrite."
-            )
-    (output / LOCK).unlink(missing_ok=True)  # of a job that was killed in its very last step
+    if lost := _lost_part(output, summary):
+        if overwrite:
+            return None
+        raise OutputError(
+            f"{output} was whole, but {lost} has gone or changed since. Make it again with --overwrite."
+        )
+    if (output / LOCK).exists():  # of a job that was killed in its very last step
+        (output / LOCK).unlink()
     return summary
+
+
+def _lost_part(folder: Path, summary: Summary) -> str | None:
+    """The name of the first part that is not there as it was written; None where all are."""
+    for part in summary.parts:
+        name: str = part["name"]
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != part["bytes"]:
+            return name
+    return None
 
 
 def _read_summary(folder: Path) -> Summary:
@@ -271,83 +274,8 @@ def _put_in_place(folder: Path, plan: Plan, summary: Summary, overwrite: bool) -
     move_into_place(folder, plan.output, overwrite=overwrite, marker=SUCCESS)
     (plan.output / LOCK).unlink(missing_ok=True)
     if folder.exists():  # what was swapped out
-        with suppress(OutputError, OSError), _claimed(folder):  # by now another job may have claimed it
-            _remove(folder)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what somebody was writing who has been killed."""
-    for place in (folder, folder / DONE, folder / QUARANTINE):
-        for temporary in place.glob(".*.tmp"):
-            temporary.unlink(missing_ok=True)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder that we hold, unless another job begins in it meanwhile."""
-    _empty(folder)
-    with suppress(OSError):
-        (folder / LOCK).unlink()
-        folder.rmdir()
-
-
-def _empty(folder: Path) -> None:
-    """Remove all but the lock: while it is there, nobody else begins in the folder."""
-    for found in folder.iterdir():
-        if found.name != LOCK:
-            shutil.rmtree(found) if found.is_dir() else found.unlink()
-
-
-@contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Be the only process that runs the job in a folder; a killed one lets go.
-
-    Raises:
-        OutputError: another one does.
-    """
-    lock = _lock(folder)
-    # The job that held it may have given the folder its name in between: then this is no lock of ours.
-    while not _is_at(lock, folder / LOCK):
-        os.close(lock)
-        lock = _lock(folder)
-    try:
-        yield
-    finally:
-        os.close(lock)
-
-
-def _lock(folder: Path) -> int:
-    lock = _open_lock(folder)
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # helpers take their share
-        except BlockingIOError:
-            if time.monotonic() < deadline:
-                time.sleep(0.02)
-                continue
-            os.close(lock)
-            raise OutputError(
-                f"{folder} belongs to a job that is running. Wait for it, or stop it."
-            ) from None
-        return lock
-
-
-def _open_lock(folder: Path, tries: int = 100) -> int:
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except FileNotFoundError:  # another job has just removed the folder
-        if not tries:
-            raise
-        return _open_lock(folder, tries - 1)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+        with suppress(OutputError, OSError), claimed(folder):  # by now another job may have claimed it
+            remove(folder)
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import msgspec
 import pyarrow as pa
 
@@ -19,6 +22,9 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
     """Add `score` (float32, ratings) and `known` (whether both ids are in the bundle) to every row."""
 
     unknown: UnknownIds = "average"
+
+    reads: ClassVar[Sequence[str] | None] = None
+    """The columns of the input that it needs: all."""
 
     def schema(self, source: str, given: pa.Schema, is_text: bool, recommender: Recommender) -> pa.Schema:
         """The columns of the output for an input's: all of it, then what is added.

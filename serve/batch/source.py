@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -16,7 +16,7 @@ BYTES_OF = {
     pa.large_string(): pa.large_binary(),
     pa.string_view(): pa.binary_view(),
 }
-"""Kinds of text, and what they are when nobody looks at it."""
+"""Arrow's types of text, and the types of bytes that each is read as until its UTF-8 is checked."""
 
 
 class BadRow(msgspec.Struct, frozen=True):
@@ -54,23 +54,26 @@ def as_text(source: str, rows: Rows, schema: pa.Schema) -> Rows:
         schema: What comes out.
     """
     table, bad = rows.table, list(rows.bad)
+    wrong = [
+        name
+        for name, kind in zip(schema.names, schema.types, strict=True)
+        if _has_text(kind) and not _is_utf8(table.column(name))
+    ]
+    if not wrong:
+        return rows if table.schema.equals(schema) else Rows(table.cast(schema), rows.numbers, bad)
     good = np.ones(len(table), bool)
-    for field in schema:
-        column = table.column(field.name)
-        if field.type not in BYTES_OF or _is_utf8(column):
-            continue
-        for place, value in enumerate(column.cast(BYTES_OF[field.type]).to_pylist()):
-            try:
-                (value or b"").decode()
-            except UnicodeDecodeError:
-                if good[place]:
-                    shown = value.decode(errors="backslashreplace")
-                    bad.append(BadRow(source, int(rows.numbers[place]), field.name, "not UTF-8", shown))
-                good[place] = False
-    if good.all():
-        return Rows(table.cast(schema), rows.numbers, bad)
+    for name in wrong:
+        for place, shown in _not_utf8(table.column(name)):
+            if good[place]:
+                bad.append(BadRow(source, int(rows.numbers[place]), name, "not UTF-8", shown))
+            good[place] = False
     bad.sort(key=lambda row: row.row)
     return Rows(kept(table, good).cast(schema), np.asarray(rows.numbers)[good], bad)
+
+
+def only(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
+    """Those columns of a schema; None: all."""
+    return schema if columns is None else pa.schema([schema.field(name) for name in columns])
 
 
 def kept(table: pa.Table, good: np.ndarray) -> pa.Table:
@@ -83,15 +86,37 @@ def kept(table: pa.Table, good: np.ndarray) -> pa.Table:
         return pa.concat_tables([table.slice(0, 0), *runs])
 
 
+def _has_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _has_text(kind.value_type)
+    if pa.types.is_nested(kind):
+        return any(_has_text(kind.field(place).type) for place in range(kind.num_fields))
+    return kind in BYTES_OF
+
+
 def _is_utf8(column: pa.ChunkedArray) -> bool:
     try:
-        if column.type in BYTES_OF:
+        if _has_text(column.type):
             column.validate(full=True)
         else:
             column.cast(pa.string())
     except pa.ArrowInvalid:
         return False
     return True
+
+
+def _not_utf8(column: pa.ChunkedArray) -> Iterator[tuple[int, str | None]]:
+    """Where text is not UTF-8, and what to show of it; None where it lies within a list or the like."""
+    if pa.types.is_nested(column.type):
+        for place in range(len(column)):
+            if not _is_utf8(column.take(pa.array([place]))):
+                yield place, None
+        return
+    for place, value in enumerate(column.cast(BYTES_OF.get(column.type, column.type)).to_pylist()):
+        try:
+            (value or b"").decode()
+        except UnicodeDecodeError:
+            yield place, value.decode(errors="backslashreplace")
 
 
 class Cut(NamedTuple):
@@ -117,8 +142,10 @@ class Source(Protocol):
             InputError: the file is damaged.
         """
 
-    def read(self, start: int, stop: int, first_row: int, batch_rows: int) -> Generator[Rows]:
-        """The rows of a stretch, at most `batch_rows` at a time.
+    def read(
+        self, start: int, stop: int, first_row: int, batch_rows: int, columns: Sequence[str] | None = None
+    ) -> Generator[Rows]:
+        """The rows of a stretch, at most `batch_rows` at a time; of these columns, or (None) of all.
 
         Raises:
             InputError: the file is damaged.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +26,9 @@ class UsersSource:
             stop = min(start + part_rows, len(self._users) + 1)
             yield Cut(start, stop, stop - start)
 
-    def read(self, start: int, stop: int, first_row: int, batch_rows: int) -> Generator[Rows]:
+    def read(
+        self, start: int, stop: int, first_row: int, batch_rows: int, columns: Sequence[str] | None = None
+    ) -> Generator[Rows]:
         """See Source."""
         for low in range(start, stop, batch_rows):
             index = np.arange(low, min(low + batch_rows, stop))

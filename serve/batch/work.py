@@ -11,22 +11,18 @@ from typing import Any, BinaryIO, NamedTuple
 import msgspec
 
 from serve.atomic import new_file, write_file
-from serve.batch.ahead import ahead
 from serve.batch.answer import Answer
 from serve.batch.inputs import check_unchanged, open_source
 from serve.batch.job import Fragment, Plan
+from serve.batch.job_folder import DONE, LOCK, QUARANTINE
 from serve.batch.part import new_part
+from serve.batch.prefetch import prefetched
 from serve.batch.source import BadRow, Source
 from serve.batch.users_source import UsersSource
 from serve.device import Device
 from serve.errors import BadRowError, InputError, JobError
 from serve.recommender import Recommender
 from serve.runs import Each
-
-LOCK = "_lock"
-"""Held by all processes of a job; it says which run that is."""
-DONE = "_done"
-QUARANTINE = "_quarantine"
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -53,8 +49,8 @@ class Crew(NamedTuple):
 
     each: Each
     """Does the runs of a graph."""
-    ahead: Callable[[Generator[Any]], AbstractContextManager[Iterator[Any]]]
-    """Lets what makes some items work ahead of who takes them; see `serve.batch.ahead`."""
+    prefetched: Callable[[Generator[Any]], AbstractContextManager[Iterator[Any]]]
+    """The items of a generator, made before they are asked for; see `serve.batch.prefetch`."""
 
 
 @contextmanager
@@ -65,12 +61,12 @@ def new_crew(recommender: Recommender, threads: int) -> Iterator[Crew]:
     cache: the system reads ahead and writes behind by itself, and other workers fill the gaps.
     """
     if recommender.device != "cpu":
-        yield Crew(map, ahead)
+        yield Crew(map, prefetched)
     elif threads == 1:
         yield Crew(map, closing)
     else:
         with ThreadPoolExecutor(threads, thread_name_prefix="run") as pool:
-            yield Crew(pool.map, ahead)
+            yield Crew(pool.map, prefetched)
 
 
 def do_fragment(
@@ -112,19 +108,21 @@ def do_fragment(
 
     def answers() -> Generator[Answer]:
         nonlocal rows_in
-        stretch = source.read(fragment.start, fragment.stop, fragment.first_row, plan.job.rows_per_batch)
-        with crew.ahead(stretch) as stretches:
-            for rows in stretches:
-                yield task.answer(rows, name, source.is_text, recommender, crew.each)
-                rows_in += (n := len(rows.table) + len(rows.bad))
+        batches = source.read(
+            fragment.start, fragment.stop, fragment.first_row, plan.job.rows_per_batch, task.reads
+        )
+        with crew.prefetched(batches) as ready:
+            for batch in ready:
+                yield task.answer(batch, name, source.is_text, recommender, crew.each)
+                rows_in += (n := len(batch.table) + len(batch.bad))
                 on_rows(n)
 
     with (
         _quarantine(folder, fragment.number) as set_aside,
         new_part(path, plan.job.format, schema) as part,
-        crew.ahead(answers()) as ready,
+        crew.prefetched(answers()) as answered,
     ):
-        for table, wrong in ready:
+        for table, wrong in answered:
             if wrong:
                 n_bad += len(wrong)
                 check_bad_rows(plan, n_bad, wrong)
@@ -179,7 +177,7 @@ def check_still_ours(plan: Plan, folder: Path) -> None:
     Raises:
         JobError: it is not.
     """
-    if (folder / LOCK).read_text() != plan.run:
+    if (folder / LOCK).read_text() != plan.run_id:
         raise JobError(f"another job has begun in {folder}. This one ends here.")
 
 

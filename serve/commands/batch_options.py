@@ -23,6 +23,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 EXIT_QUARANTINED = 3
 EXIT_INTERRUPTED = 130
+MAX_ROWS = 1 << 31
 
 BATCH_ONLY = (
     "output",
@@ -64,10 +65,10 @@ OPTIONS = (
         "--max-bad-rows", type=click.IntRange(min=0), help="Stop when more than so many are set aside."
     ),
     click.option(
-        "--part-rows", type=click.IntRange(min=1), help="Rows of the input for one part of the output."
+        "--part-rows", type=click.IntRange(1, MAX_ROWS), help="Rows of the input for one part of the output."
     ),
     click.option(
-        "--batch-rows", type=click.IntRange(min=1), help="Rows in memory at once, times about eight."
+        "--batch-rows", type=click.IntRange(1, MAX_ROWS), help="Rows in memory at once, times about eight."
     ),
     click.option(
         "--engine",
@@ -80,7 +81,8 @@ OPTIONS = (
     click.option(
         "--workers",
         type=click.IntRange(min=1),
-        help="Processes that do the work. [default: as many as are worth their start]",
+        help="Processes that do the work. [default: for score, one and one more for every 16 MiB of input, "
+        "up to the CPUs; for recommend, one, or one for each node of a cluster]",
     ),
     click.option(
         "--gpus-per-worker",

@@ -17,8 +17,9 @@ from fixture_bundles import FIXTURES
 from patience import PATIENCE, wait_until
 
 from serve.batch.job import Job
+from serve.batch.job_folder import SUCCESS
 from serve.batch.recommend import Recommend
-from serve.batch.run import SUCCESS, Engine, Summary, Work, run_job
+from serve.batch.run import Engine, Summary, Work, run_job
 from serve.batch.score import Score
 from serve.recommender import Recommender
 

@@ -70,6 +70,9 @@ def test_formulas_are_disarmed_in_every_kind_of_text(kind: pa.DataType, tmp_path
         ("csv", pa.array([b"=1"])),
         ("jsonl", pa.array([1], pa.timestamp("ns"))),
         ("jsonl", pa.array([[1]], pa.list_(pa.time64("ns")))),
+        ("csv", pa.array([1], pa.timestamp("s", "No/Where"))),
+        ("jsonl", pa.array([1], pa.timestamp("s", "No/Where"))),
+        ("jsonl", pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], ["twice", "twice"])),
     ],
 )
 def test_columns_that_a_format_can_not_hold(format: str, column: pa.Array, tmp_path: Path, do: DoJob) -> None:

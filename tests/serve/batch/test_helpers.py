@@ -22,10 +22,11 @@ import pytest
 from fixture_bundles import FIXTURES
 from patience import PATIENCE, wait_until
 
-from serve.batch import local_engine, run
+from serve.batch import helper_process, job_folder, local_engine
 from serve.batch.job import Fragment, Job, Plan
+from serve.batch.job_folder import PLAN, claimed
 from serve.batch.recommend import Recommend
-from serve.batch.run import PLAN, Watcher, _claimed
+from serve.batch.run import Watcher
 from serve.batch.score import Score
 from serve.batch.work import do_fragment, load, new_crew
 from serve.errors import BadRowError, BundleError, JobError, OutputError
@@ -131,12 +132,15 @@ def test_errors_of_a_helper_are_those_of_this_process(
     path = tmp_path / "users.csv"
     path.write_text("user_id\n" + "10\n" * 50 + "x\n" + "20\n" * 50)
 
-    def wait(folder: Path) -> None:
-        wait_until(lambda: n_parts(folder))  # before the helper comes to the bad row
-        time.sleep(0.5)
+    told, ended = threading.Event(), helper_process.Board.ended
 
+    def tell(board: helper_process.Board, *what: Any) -> None:
+        ended(board, *what)
+        told.set()
+
+    monkeypatch.setattr(helper_process.Board, "ended", tell)
     with (
-        first_waits(monkeypatch, wait),
+        first_waits(monkeypatch, lambda folder: wait_until(told.is_set)),  # the helper comes to the bad row
         pytest.raises(BadRowError, match=r"users\.csv, row 51: user_id 'x'"),
     ):
         do(Recommend(), path, part_rows=20, engine=TWO)
@@ -209,7 +213,7 @@ def test_no_other_job_begins_while_somebody_has_a_share(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / ".out.partial"
-    with _claimed(folder):
+    with claimed(folder):
         code = "import fcntl, sys, time; lock = open(sys.argv[1]); fcntl.flock(lock, fcntl.LOCK_SH);"
         code += "print(flush=True); sys.stdin.read()"
         line = [sys.executable, "-c", code, str(folder / "_lock")]
@@ -218,12 +222,12 @@ def test_no_other_job_begins_while_somebody_has_a_share(
         assert helper.stdout
         helper.stdout.readline()
     with monkeypatch.context() as impatient:
-        impatient.setattr(run, "PATIENCE", 0)
-        with pytest.raises(OutputError, match="belongs to a job that is running"), _claimed(folder):
+        impatient.setattr(job_folder, "PATIENCE", 0)
+        with pytest.raises(OutputError, match="belongs to a job that is running"), claimed(folder):
             pass
-    monkeypatch.setattr(run, "PATIENCE", PATIENCE)
+    monkeypatch.setattr(job_folder, "PATIENCE", PATIENCE)
     threading.Timer(0.2, helper.stdin.close).start()
-    with _claimed(folder):  # once it has ended
+    with claimed(folder):  # once it has ended
         assert helper.wait(PATIENCE) == 0
     helper.stdout.close()
 

@@ -14,10 +14,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 from fixture_bundles import FIXTURES
 from patience import PATIENCE, wait_until
+from ports import free_port
 
 from serve.batch.ray_engine import ray_engine, shares
 from serve.batch.recommend import Recommend
@@ -188,6 +190,17 @@ def test_errors_are_those_of_the_local_engine(cluster: Any, tmp_path: Path, do: 
     assert contents(tmp_path / "out") == contents(tmp_path / "local")
 
 
+def test_an_error_of_ours_in_a_worker_is_one_line(cluster: Any, pairs: Path, do: DoJob) -> None:
+    """It would come again and again, so no worker is replaced."""
+
+    def engine(plan: Any, fragments: Any, *others: Any) -> None:
+        with ray_engine(None, 2, 0)(plan.job) as work:
+            work(plan, [msgspec.structs.replace(fragments[0], number=10**6)], *others)
+
+    with pytest.raises(JobError, match=r"^a worker failed: IndexError: list index out of range$"):
+        do(Score(), pairs, engine=engine_of(engine))
+
+
 @pytest.mark.parametrize(
     ("nodes", "n_parts", "workers", "expected"),
     [
@@ -261,7 +274,7 @@ def test_a_killed_driver_is_resumed_on_separate_ray_processes(pairs: Path, tmp_p
     for name in ("RAY_ADDRESS", "RAY_JOB_ID"):
         environment.pop(name, None)
 
-    port = 26379
+    port = free_port()
     with node(environment, "--head", f"--port={port}", "--include-dashboard=false") as head:
         wait_until(lambda: accepts(port))
         with node(environment, f"--address=127.0.0.1:{port}") as other:
@@ -287,6 +300,25 @@ def test_a_killed_driver_is_resumed_on_separate_ray_processes(pairs: Path, tmp_p
             )
             assert done.returncode == 0, done.stderr
             assert contents(output) == contents(tmp_path / "out")
+
+
+@pytest.mark.slow  # Ray is started for it, with another idea of how much memory there is
+def test_workers_that_ray_kills_for_want_of_memory_have_died(pairs: Path, tmp_path: Path) -> None:
+    scarce = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "50"}
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "recsys", "score", str(FIXTURES / "dot-bias"), "--input", str(pairs)),
+            *("--output", str(tmp_path / "ray"), "--part-rows", "400", "--batch-rows", "1"),
+            *("--device", "cpu", "--engine", "ray", "--workers", "1"),
+        ],
+        env=os.environ | scarce,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "4 workers have died" in done.stderr
+    assert "go on with --resume" in done.stderr
 
 
 @contextmanager

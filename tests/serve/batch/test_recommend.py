@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fixture_bundles import FIXTURES
 
+from serve import runs
 from serve.batch.recommend import Recommend
 from serve.errors import BadRowError, InputError, RequestError
 from serve.recommender import Recommender
@@ -118,3 +119,26 @@ def test_what_can_not_be_asked(tmp_path: Path, do: DoJob) -> None:
     (tmp_path / "users.csv").write_text("id\n1\n")
     with pytest.raises(InputError, match="has no column user_id"):
         do(Recommend(), tmp_path / "users.csv")
+
+
+def test_users_who_have_seen_much_share_a_run_with_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a run leaves out is padded to its longest list, so those are what its memory depends on."""
+    rng = np.random.default_rng(0)
+    lengths = np.sort(np.concatenate([rng.integers(0, 20, 900), rng.integers(0, 5000, 50), [9000, 9000]]))
+    monkeypatch.setattr(runs, "ROWS_PER_RUN", 100)
+    monkeypatch.setattr(runs, "EXCLUDED_PER_RUN", 8000)
+    found = list(runs._stretches(lengths))
+    assert [start for start, _ in found] == [0, *(stop for _, stop in found[:-1])]
+    assert found[-1][1] == len(lengths)
+    sizes = [(stop - start, (stop - start) * lengths[stop - 1]) for start, stop in found]
+    assert all(rows <= 100 and (rows == 1 or cells <= 8000) for rows, cells in sizes)
+    assert sizes[0][0] == 100
+    assert [rows for rows, _ in sizes[-2:]] == [1, 1]
+    # The lists are those of each user alone.
+    monkeypatch.setattr(runs, "EXCLUDED_PER_RUN", 30)
+    recommender = Recommender.load(FIXTURES / "dot-bias", "cpu")
+    users = np.arange(len(recommender.users) + 1)
+    top, scores = recommender.recommend_many(users, 5)
+    alone = [recommender.recommend_many(users[i : i + 1], 5) for i in users]
+    assert (top == np.concatenate([one for one, _ in alone])).all()
+    np.testing.assert_allclose(scores, np.concatenate([one for _, one in alone]), atol=1e-5)

@@ -21,8 +21,8 @@ import pytest
 from fixture_bundles import FIXTURES
 
 from serve.batch import local_engine, run
+from serve.batch.job_folder import PLAN, SUCCESS
 from serve.batch.recommend import Recommend
-from serve.batch.run import LOCK, PLAN, SUCCESS, _check_ours, _claimed
 from serve.batch.score import Score
 from serve.errors import BadRowError, InputError, JobError, OutputError
 
@@ -207,63 +207,62 @@ def test_killed_in_its_last_steps_only_the_move_is_left(pairs: Path, tmp_path: P
     assert contents(tmp_path / "out") == whole
 
 
-def test_two_jobs_never_write_the_same_output(pairs: Path, tmp_path: Path, do: DoJob) -> None:
-    with (
-        _claimed(tmp_path / ".out.partial"),
-        pytest.raises(OutputError, match="belongs to a job that is running"),
-    ):
-        do(Score(), pairs)
-    do(Score(), pairs)
-
-
-def test_a_second_job_in_the_last_moment_takes_nothing(
-    pairs: Path, tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("by", ["kill", "interrupt"])
+def test_what_is_left_of_an_output_that_was_being_removed_is_not_taken_for_one(
+    by: str, pairs: Path, tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    do(Score(), pairs, part_rows=400)
-    whole, real, refused = contents(tmp_path / "out"), run.move_into_place, []
+    """After it was swapped out, stopped at each file in turn; the older job, run again, starts anew."""
+    do(Score(), pairs, part_rows=4000, output=str(tmp_path / "whole"))
+    whole, remove, unlink = contents(tmp_path / "whole"), run.remove, os.unlink
+    for n_removed in range(len(whole) + 2):
+        do(Score(), pairs, part_rows=4000)
+        left = n_removed
 
-    def move(*arguments: Any, **options: Any) -> None:
-        monkeypatch.setattr(run, "move_into_place", real)
-        with pytest.raises(OutputError, match="belongs to a job that is running"):
-            do(Score(unknown="null"), pairs, part_rows=400, overwrite=True)
-        refused.append(True)
-        real(*arguments, **options)
+        def unlink_some(path: Any, **options: Any) -> None:
+            nonlocal left
+            if not left:
+                raise KeyboardInterrupt
+            left -= 1
+            unlink(path, **options)
 
-    monkeypatch.setattr(run, "move_into_place", move)
-    do(Score(), pairs, part_rows=400, overwrite=True)
-    assert refused
-    assert contents(tmp_path / "out") == whole
-    assert {path.name for path in tmp_path.iterdir()} == {"pairs.parquet", "out"}
+        def remove_some(folder: Path) -> None:
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "unlink", unlink_some)
+                remove(folder)
 
-
-def test_no_job_begins_in_a_folder_that_is_being_removed(
-    pairs: Path, tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    do(Score(), pairs, part_rows=400)
-    folder, real, begun = tmp_path / ".out.partial", os.unlink, []
-
-    def unlink(path: Any, **options: Any) -> None:
-        real(path, **options)
-        left = {found.name for found in folder.iterdir()} - {LOCK}
-        with suppress(OutputError):
-            if left and Path(path).parent != tmp_path / "out":
-                with _claimed(folder):
-                    begun.append(left)
-
-    monkeypatch.setattr(os, "unlink", unlink)
-    monkeypatch.setattr(run, "PATIENCE", 0)
-    do(Score(), pairs, part_rows=400, overwrite=True)
-    assert not begun
-    assert not folder.exists()
+        monkeypatch.setattr(run, "remove", remove_some)
+        with suppress(KeyboardInterrupt):
+            do(Score(unknown="null"), pairs, part_rows=4000, overwrite=True)
+        monkeypatch.setattr(run, "remove", remove)
+        if by == "kill":  # nothing was tidied up after it, and somebody takes the new one away
+            shutil.rmtree(tmp_path / "out")
+        do(Score(), pairs, part_rows=4000, resume=True, overwrite=by == "interrupt")
+        assert contents(tmp_path / "out") == whole
+        shutil.rmtree(tmp_path / "out")
 
 
-def test_a_claim_follows_the_folder_not_its_name(tmp_path: Path) -> None:
-    with _claimed(tmp_path / ".out.partial"):
-        (tmp_path / ".out.partial").rename(tmp_path / "out")
-        with _claimed(tmp_path / ".out.partial"):
-            pass
-        with pytest.raises(OutputError), _claimed(tmp_path / "out"):
-            pass
+def test_an_output_never_replaces_what_is_read(pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    do(Score(), pairs, part_rows=4000)
+    before = contents(tmp_path / "out")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    for source in (tmp_path / "out", tmp_path / "link", f"{tmp_path}/out/part-*.parquet"):
+        with pytest.raises(OutputError, match=r"part-00000\.parquet lies in .*out, which would be replaced"):
+            do(Recommend(), source, overwrite=True)
+    assert contents(tmp_path / "out") == before
+
+
+def test_places_that_are_mounted(pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    disk = tmp_path / "disk"
+    with small_disk(disk, 10_000_000):
+        if not disk.is_mount():  # only root may
+            return
+        with pytest.raises(OutputError, match="is a mount point"):
+            do(Score(), pairs, output=str(disk), overwrite=True)
+        options = {"output": str(disk / "out"), "part_rows": 4000}
+        do(Score(), pairs, **options)
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        summary = do(Score(), pairs, resume=True, **options)  # it stays as it is
+        assert summary.rows_out == 12_000
 
 
 def test_a_finished_output_that_has_lost_a_part_is_not_called_finished(
@@ -377,48 +376,6 @@ def test_an_input_that_is_written_to_while_it_is_read(pairs: Path, tmp_path: Pat
     with pytest.raises(InputError, match="was changed while it was read"):
         do(Score(), pairs, part_rows=12_000, batch_rows=100, engine=engine_of(write))
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("is_link", [False, True])
-def test_what_is_in_the_way_and_not_ours_is_left_alone(
-    is_link: bool, pairs: Path, tmp_path: Path, do: DoJob
-) -> None:
-    theirs = tmp_path / ("theirs" if is_link else ".out.partial")
-    theirs.mkdir()
-    (theirs / "data.txt").write_text("precious")
-    if is_link:
-        (tmp_path / ".out.partial").symlink_to(theirs)
-    for overwrite in (False, True):
-        with pytest.raises(OutputError, match="is in the way"):
-            do(Score(), pairs, overwrite=overwrite)
-    assert (theirs / "data.txt").read_text() == "precious"
-
-
-def test_a_folder_that_another_job_removes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / ".out.partial"
-    mkdir, removed = Path.mkdir, []
-
-    def make_and_lose(path: Path, *args: Any, **options: Any) -> None:
-        mkdir(path, *args, **options)
-        if len(removed) < 3:
-            path.rmdir()
-            removed.append(path)
-
-    monkeypatch.setattr(Path, "mkdir", make_and_lose)
-    _check_ours(folder)
-    with _claimed(folder):
-        assert (folder / LOCK).is_file()
-    assert len(removed) == 3
-
-
-def test_two_jobs_of_which_the_second_finds_all_done(pairs: Path, tmp_path: Path, do: DoJob) -> None:
-    arguments = command("--input", pairs, "--output", tmp_path / "out", "--resume")
-    jobs = [subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
-    said = [job.communicate()[1].decode() for job in jobs]
-    for job, errors in zip(jobs, said, strict=True):
-        assert job.returncode == 0 or "belongs to a job that is running" in errors
-    assert any(job.returncode == 0 for job in jobs)
-    assert {path.name for path in tmp_path.iterdir()} == {"pairs.parquet", "out"}
 
 
 def test_no_output_deep_inside_a_bundle(pairs: Path, tmp_path: Path, do: DoJob) -> None:

@@ -1,0 +1,132 @@
+"""The folder that a job is made in: one job at a time, and nothing of anybody else's is touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from fixture_bundles import FIXTURES
+
+from serve.batch import job_folder, run
+from serve.batch.job_folder import LOCK, check_ours, claimed
+from serve.batch.score import Score
+from serve.errors import OutputError
+
+from .conftest import DoJob, contents, make_pairs
+
+BUNDLE = FIXTURES / "dot-bias"
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.parquet"
+    pq.write_table(make_pairs(BUNDLE, 12_000), path, row_group_size=400)
+    return path
+
+
+def test_two_jobs_never_write_the_same_output(pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    with (
+        claimed(tmp_path / ".out.partial"),
+        pytest.raises(OutputError, match="belongs to a job that is running"),
+    ):
+        do(Score(), pairs)
+    do(Score(), pairs)
+
+
+def test_a_second_job_in_the_last_moment_takes_nothing(
+    pairs: Path, tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(Score(), pairs, part_rows=400)
+    whole, real, refused = contents(tmp_path / "out"), run.move_into_place, []
+
+    def move(*arguments: Any, **options: Any) -> None:
+        monkeypatch.setattr(run, "move_into_place", real)
+        with pytest.raises(OutputError, match="belongs to a job that is running"):
+            do(Score(unknown="null"), pairs, part_rows=400, overwrite=True)
+        refused.append(True)
+        real(*arguments, **options)
+
+    monkeypatch.setattr(run, "move_into_place", move)
+    do(Score(), pairs, part_rows=400, overwrite=True)
+    assert refused
+    assert contents(tmp_path / "out") == whole
+    assert {path.name for path in tmp_path.iterdir()} == {"pairs.parquet", "out"}
+
+
+def test_no_job_begins_in_a_folder_that_is_being_removed(
+    pairs: Path, tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(Score(), pairs, part_rows=400)
+    folder, real, begun = tmp_path / ".out.partial", os.unlink, []
+
+    def unlink(path: Any, **options: Any) -> None:
+        real(path, **options)
+        left = {found.name for found in folder.iterdir()} - {LOCK}
+        with suppress(OutputError):
+            if left and Path(path).parent != tmp_path / "out":
+                with claimed(folder):
+                    begun.append(left)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    monkeypatch.setattr(job_folder, "PATIENCE", 0)
+    do(Score(), pairs, part_rows=400, overwrite=True)
+    assert not begun
+    assert not folder.exists()
+
+
+def test_a_claim_follows_the_folder_not_its_name(tmp_path: Path) -> None:
+    with claimed(tmp_path / ".out.partial"):
+        (tmp_path / ".out.partial").rename(tmp_path / "out")
+        with claimed(tmp_path / ".out.partial"):
+            pass
+        with pytest.raises(OutputError), claimed(tmp_path / "out"):
+            pass
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_what_is_in_the_way_and_not_ours_is_left_alone(
+    is_link: bool, pairs: Path, tmp_path: Path, do: DoJob
+) -> None:
+    theirs = tmp_path / ("theirs" if is_link else ".out.partial")
+    theirs.mkdir()
+    (theirs / "data.txt").write_text("precious")
+    if is_link:
+        (tmp_path / ".out.partial").symlink_to(theirs)
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="was not made by a batch job"):
+            do(Score(), pairs, overwrite=overwrite)
+    assert (theirs / "data.txt").read_text() == "precious"
+
+
+def test_a_folder_that_another_job_removes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ".out.partial"
+    mkdir, removed = Path.mkdir, []
+
+    def make_and_lose(path: Path, *args: Any, **options: Any) -> None:
+        mkdir(path, *args, **options)
+        if len(removed) < 3:
+            path.rmdir()
+            removed.append(path)
+
+    monkeypatch.setattr(Path, "mkdir", make_and_lose)
+    check_ours(folder)
+    with claimed(folder):
+        assert (folder / LOCK).is_file()
+    assert len(removed) == 3
+
+
+def test_two_jobs_of_which_the_second_finds_all_done(pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    arguments = [sys.executable, "-m", "recsys", "score", str(BUNDLE), "--device", "cpu", "--resume"]
+    arguments += ["--input", str(pairs), "--output", str(tmp_path / "out")]
+    jobs = [subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+    said = [job.communicate()[1].decode() for job in jobs]
+    for job, errors in zip(jobs, said, strict=True):
+        assert job.returncode == 0 or "belongs to a job that is running" in errors
+    assert any(job.returncode == 0 for job in jobs)
+    assert {path.name for path in tmp_path.iterdir()} == {"pairs.parquet", "out"}

@@ -1,7 +1,8 @@
 """The `recsys` command: one lazy group; each subcommand lives beside the work that it starts.
 
 A subcommand is named here by module path and imported only when it is called, so that answering
-commands start without torch. This is also the one place that turns exceptions into exit codes.
+commands start without torch. This is also the one place that turns exceptions into exit codes; what
+is interrupted in its middle says what is kept, and leaves with 130 by itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
-from recsys.terminal import mute, printable, warn
+from recsys.terminal import has_no_reader, mute, printable, warn
 
 
 class Entry(NamedTuple):
@@ -81,7 +82,9 @@ class LazyGroup(click.Group):
         """Run the subcommand; quietly to its end where the reader of its output (head, less) has left."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # caught here, since click would make an exit code of 1 of it
+        except BrokenPipeError as error:  # caught here, since click would silently end with 1
+            if not has_no_reader(sys.stdout):
+                raise ConnectionError(str(error)) from error
             # What is still in the buffer goes nowhere, and does not fail when Python ends.
             mute(sys.stdout)
             return ctx.exit(ctx.meta.get("exit_code", 0))
@@ -118,7 +121,8 @@ def cli(debug: bool) -> None:
       recsys export runs/mine --output artifacts/mine
       recsys recommend artifacts/mine --user-id 42
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 finished but rows were quarantined.
+    Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 finished but rows were quarantined,
+    130 interrupted.
     """
 
 
@@ -165,7 +169,7 @@ def _was_interrupted(error: BaseException | None) -> bool:
 
 
 def _leave_interrupted() -> NoReturn:
-    """End at once: what Python has noted of the interruption would make the signal the end of it, not 130."""
+    """Exit with 130 at once: Python would otherwise end the process by the signal itself."""
     warn("Error: interrupted")
     os._exit(130)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 from typing import TextIO
 
 import click
@@ -23,6 +24,15 @@ def warn(line: str) -> None:
     """Print a line on stderr, if anybody reads it: the exit code tells as much."""
     with contextlib.suppress(OSError):
         click.echo(line, err=True)
+
+
+def has_no_reader(stream: TextIO) -> bool:
+    """Whether it is a pipe or a socket whose other end is closed. (True also where a system can't say.)"""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(stream.fileno(), 0)  # such ends are told of unasked
+    return bool(poll.poll(0))
 
 
 def mute(stream: TextIO) -> None:

@@ -18,8 +18,8 @@ HEAD = """# Commands
 
 Every command and flag, as `--help` tells them. This page is written by `python tests/command_reference.py`.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 finished but rows were quarantined. `--debug`,
-anywhere on the line, shows the traceback of an error.
+Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 finished but rows were quarantined, 130 interrupted
+(Ctrl-C). `--debug`, anywhere on the line, shows the traceback of an error.
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -115,6 +116,17 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     process.stdout.close()
     _, errors = process.communicate()
     assert "Traceback" not in errors
+
+
+def test_another_broken_pipe_is_an_error(monkeypatch, capfd) -> None:
+    def broken(*args: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(click.Group, "invoke", broken)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["inspect", "."])
+    assert stop.value.code == 1
+    assert "Broken pipe" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["inspect", "no-such-place"], ["inspec"], ["data", "show"]])

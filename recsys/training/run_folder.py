@@ -41,6 +41,7 @@ from recsys.training.run_info import (
     is_run,
 )
 
+# As in serve/atomic.py, which this package may not import.
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 

@@ -365,7 +365,7 @@ were busy, and what the generator itself was more than 5 ms late for.
 
 Turning a request away costs some tens of microseconds, of parsing it and of the sockets. Where an answer
 costs a few hundred, as over a small catalogue, this is a good part of it, and at several times its capacity
-a worker answers fewer, later. Bundle: {small}.
+a worker answers fewer, somewhat later. Bundle: {small}.
 
 {overload}
 
@@ -377,6 +377,7 @@ sent at most {latency_bound} times that at 1. Bundle: {large}.
 ## A connection for each request
 
 Clients that don't keep theirs, over the small catalogue; requests a second, latency since a request was due.
+Where that is more than can be answered, they wait in the system's queue of connections, not in the service.
 
 | offered | answered | shed | left out: late | p50 ms of those answered | p99 ms of all |
 | --- | --- | --- | --- | --- | --- |

@@ -1,11 +1,13 @@
-"""The folder that a job is assembled in, `.NAME.partial` beside the output, until it is whole:
+"""The folder that a job is assembled in: `.NAME.partial` beside the output, until it is whole.
 
-_plan.json              what the job is; only a job with the same identity may go on with the rest
-_lock                   held by the processes that run the job; says which run that is
-part-00000.parquet      finished parts, each renamed into place whole
-_done/00000.json        written after the part that it tells of
-_quarantine/part-….jsonl  bad rows, where they are set aside
-_SUCCESS.json           written last; then the folder takes the output's name
+What lies there:
+
+    _plan.json              what the job is; only a job with the same identity may go on with the rest
+    _lock                   held by the processes that run the job; says which run that is
+    part-00000.parquet      finished parts, each renamed into place whole
+    _done/00000.json        written after the part that it tells of
+    _quarantine/part-….jsonl  bad rows, where they are set aside
+    _SUCCESS.json           written last; then the folder takes the output's name
 """
 
 from __future__ import annotations

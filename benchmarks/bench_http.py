@@ -365,7 +365,7 @@ were busy, and what the generator itself was more than 5 ms late for.
 
 Turning a request away costs some tens of microseconds, of parsing it and of the sockets. Where an answer
 costs a few hundred, as over a small catalogue, this is a good part of it, and at several times its capacity
-a worker answers fewer, somewhat later. Bundle: {small}.
+a worker answers fewer, later. Bundle: {small}.
 
 {overload}
 

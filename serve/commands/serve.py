@@ -6,16 +6,12 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from serve.commands.console import say, warn
 from serve.commands.listen import listen
 from serve.commands.options import bundle_argument, device_option
-
-if TYPE_CHECKING:
-    pass
 
 TOKEN_VARIABLE = "RECSYS_TOKEN"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")

@@ -56,13 +56,13 @@ def create_app(settings: Settings, current: CurrentModel) -> FastAPI:
         """Counts and latencies in Prometheus' text format."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    app.state.room = Room(settings, current, metrics)
     known = {
         (method, route.path)
         for route in (*app.routes, *routes.router.routes)
         if isinstance(route, Route | APIRoute)
         for method in route.methods or ()
     }
+    app.state.room = Room(settings, current, metrics, known)
     edge = {"settings": settings, "current": current, "metrics": metrics, "room": app.state.room}
     app.add_middleware(Edge, routes=known, **edge)
     if settings.token is not None:

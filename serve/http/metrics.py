@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -85,9 +86,11 @@ class _OfAllWorkers(MultiProcessCollector):
 
     def collect(self) -> Iterable[Metric]:
         """See Prometheus' own."""
-        files = [str(path) for path in Path(self._path).glob("*.db") if _size(path)]
-        metrics: Iterable[Metric] = self.merge(files)  # type: ignore[no-untyped-call]
-        return metrics
+        while True:
+            files = [str(path) for path in Path(self._path).glob("*.db") if _size(path)]
+            with contextlib.suppress(FileNotFoundError):  # one has gone since, with its worker
+                metrics: Iterable[Metric] = self.merge(files)  # type: ignore[no-untyped-call]
+                return metrics
 
 
 def _size(path: Path) -> int:

@@ -55,12 +55,16 @@ class Replica:
 
     async def reconfigure(self, config: dict[str, str]) -> None:
         """Ray calls this at the start, and with every new bundle; requests go on meanwhile."""
-        if self.current.model is not None and self.current.model.version == config["version"]:
+        before = self.current.model
+        if before is not None and before.version == config["version"]:
             return
         folder, settings = Path(config["bundle"]), self.settings
         model = await asyncio.to_thread(load_model, folder, settings.device, settings.threads)
         if model.version != config["version"]:  # it was written to since, or this node has another one
-            raise BundleError(f"{folder} is version {model.version} here, not {config['version']}.")
+            wrong = f"{folder} is version {model.version} here, not {config['version']}"
+            if before is not None:
+                raise BundleError(f"{wrong}.")
+            logger.warning("%s: this replica answers from it all the same", wrong)
         self.current.swap(model)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:

@@ -27,6 +27,11 @@ MAX_HEAD_BYTES = 64 << 10
 MAX_UNREAD_BYTES = 16 << 20
 # A client that reads nothing for so long is left.
 UNREAD_SECONDS = 75.0
+# Of one connection, that were sent without waiting for answers: a client that sends more is left. (A read may
+# bring thousands, each of which takes two kilobytes here.)
+MAX_WAITING = 256
+# Of a read, that are looked at before those that wait are counted.
+PIECE_BYTES = 16 << 10
 
 NO_HTTP = "This is no HTTP/1.1 request, or its headers are too long."
 
@@ -97,43 +102,53 @@ class Protocol(HttpToolsProtocol):
         self.head_bytes = self.unread_bytes = 0
         self.found = False
         """Whether this read has brought a request any further."""
+        self.takes_room = False
+        """Whether the request that is coming will, once it has come."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self.flow = _Flow(self.transport, self.pipeline)
+        self._wait_for_more()
 
     def pause_writing(self) -> None:
         """The client does not read what it is told."""
         super().pause_writing()
-        self.unread = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+        self._wait_for_reader()
 
     def resume_writing(self) -> None:
         """It has read on."""
         super().resume_writing()
         if self.unread is not None:
             self.unread.cancel()
+            self.unread = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing has come for a while."""
+        self._close()
 
     def data_received(self, data: bytes) -> None:
         """What the client has sent."""
         self._unset_keepalive_if_required()
-        self.found, left = False, data
+        self.found = False
         try:
-            while left:
-                left = self._feed(left)
+            for start in range(0, len(data), PIECE_BYTES):
+                left = data[start : start + PIECE_BYTES]
+                while left:
+                    left = self._feed(left)
+                if len(self.pipeline) > MAX_WAITING:
+                    self.transport.abort()
+                    return
         except httptools.HttpParserError:
             self.send_400_response("")
             return
-        if self.timeout_keep_alive_task is None and self._is_idle():  # a body that came after its response
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+        self._wait_for_more()
         self.head_bytes = 0 if self.found else self.head_bytes + len(data)
         self.unread_bytes += len(data)
         if self.head_bytes > MAX_HEAD_BYTES:
             self.send_400_response("")
         elif self.unread_bytes > MAX_UNREAD_BYTES:
-            self.transport.close()
+            self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has gone, and with it those requests of its own that wait for their turn."""
@@ -163,14 +178,36 @@ class Protocol(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             self.unread_bytes = 0
             super().on_message_complete()
+        if self.takes_room and self.room is not None:
+            self.room.let_in()
+            self.takes_room = False
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self.at_work = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _is_idle(self) -> bool:
-        is_answered: bool = getattr(self.cycle, "response_complete", False)
-        return is_answered and not self.transport.is_closing()
+    def on_response_complete(self) -> None:
+        """The app has answered."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._wait_for_reader()
+
+    def _wait_for_more(self) -> None:
+        """Close the connection after a while, unless something comes, or is being answered."""
+        is_idle = getattr(self.cycle, "response_complete", True) and not self.transport.is_closing()
+        if is_idle and self.timeout_keep_alive_task is None:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def _wait_for_reader(self) -> None:
+        """Leave the client after a while, unless it reads what it was told."""
+        if self.unread is None and self.transport.get_write_buffer_size():
+            self.unread = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._wait_for_reader()
 
     def _feed(self, data: bytes) -> bytes:
         """Give the parser what has come; what it leaves is for the one that takes its place.
@@ -195,32 +232,38 @@ class Protocol(HttpToolsProtocol):
         """The parser calls this before the body has come."""
         self.scope["method"] = ""  # the head is whole
         self.found, self.unread_bytes = True, 0
-        if (
-            self.room is None
-            or self.parser.get_method() != b"POST"
-            or self.parser.get_http_version() != "1.1"
-            or self.parser.should_upgrade()
-            or self.expect_100_continue
-            or not getattr(self.cycle, "response_complete", True)  # the one before is still at work
-            or self.flow.write_paused  # the client does not read, and what it is told would pile up
-            or not self.room.turns_away(self.url.decode("latin-1"), self.headers)
-        ):
+        room = self.room
+        self.takes_room = (
+            room is not None
+            and self.parser.get_http_version() == "1.1"
+            and not self.parser.should_upgrade()
+            and not self.expect_100_continue
+            and getattr(self.cycle, "response_complete", True)  # else the one before is still at work
+            and not self.flow.write_paused  # else its client does not read, and what it is told would pile up
+            and room.is_asked_by(
+                self.parser.get_method().decode("latin-1"),
+                self.url.partition(b"?")[0].decode("latin-1"),
+                self.headers,
+            )
+        )
+        if room is None or not self.takes_room or not room.is_full():
             super().on_headers_complete()
             return
-        headers, body = self.room.refusal()
+        self.takes_room = False
+        headers, body = room.refusal()
         self.cycle = self.answered
         self._write(b"503 Service Unavailable", headers, body)
         if self.parser.should_keep_alive() and (b"connection", b"close") not in headers:
             self.on_response_complete()
         else:
-            self.transport.close()
+            self._close()
 
     def send_400_response(self, msg: str) -> None:
         """The parser can't read on: the connection ends with this."""
         response = Problem(400, "bad_request", NO_HTTP, headers=CLOSE).response()
         more = marks(self.room.current) if self.room else []
         self._write(b"400 Bad Request", [*response.raw_headers, *more], bytes(response.body))
-        self.transport.close()
+        self._close()
 
     def _write(self, status: bytes, headers: Headers, body: bytes) -> None:
         headers = [*self.server_state.default_headers, *headers]

@@ -5,7 +5,7 @@ all that can be done quickly when there is too much to do.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 from serve.http.bearer import authorize, digest
 from serve.http.metrics import Metrics
@@ -27,8 +27,10 @@ class Overloaded(Exception):  # noqa: N818  as Problem
 class Room:
     """The room of one worker. Belongs to one event loop."""
 
-    def __init__(self, settings: Settings, current: CurrentModel, metrics: Metrics) -> None:
-        self.current, self.metrics = current, metrics
+    def __init__(
+        self, settings: Settings, current: CurrentModel, metrics: Metrics, routes: Set[tuple[str, str]]
+    ) -> None:
+        self.current, self.metrics, self.routes = current, metrics, routes
         self.limit = settings.max_concurrency
         self.n_at_work = 0
         self._n_let_in = 0
@@ -66,22 +68,16 @@ class Room:
 
         return leave
 
-    def turns_away(self, path: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Whether a request is turned away for want of room, and for no other reason.
+    def is_asked_by(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether a request will take room when it has come, and whoever sends it may.
 
         Args:
-            path: The request's.
+            method: The request's.
+            path: Without a query.
             headers: Names in lower case, and values.
         """
-        if self.current.model is None or not path.startswith(PREFIX) or not self._knows(headers):
+        if self.current.model is None or not path.startswith(PREFIX) or (method, path) not in self.routes:
             return False
-        if self.n_at_work + self._n_let_in >= self.limit:
-            return True
-        self._n_let_in += 1
-        self._look_back_soon()
-        return False
-
-    def _knows(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
         if self.token_digest is None:
             return True
         given = next((value for name, value in headers if name == b"authorization"), b"")
@@ -91,15 +87,24 @@ class Room:
             return False
         return True
 
+    def is_full(self) -> bool:
+        """Whether there is none for one more, besides those that are about to begin."""
+        return self.n_at_work + self._n_let_in >= self.limit
+
+    def let_in(self) -> None:
+        """Count a request that has come whole, and begins in the next turn of the event loop."""
+        self._n_let_in += 1
+        self._look_back_soon()
+
     def _look_back_soon(self) -> None:
         if not self._looks_back:
             self._looks_back = True
             asyncio.get_running_loop().call_soon(self._look_back)
 
     def _look_back(self) -> None:
-        self.metrics.shed(self._n_turned_away)
-        self._n_let_in = self._n_turned_away = 0
-        self._looks_back = False
+        n_turned_away, self._n_turned_away = self._n_turned_away, 0
+        self._n_let_in, self._looks_back = 0, False
+        self.metrics.shed(n_turned_away)
 
     def refusal(self) -> tuple[Headers, bytes]:
         """Headers and body of the answer to one that is turned away; its status is 503. Counts it."""

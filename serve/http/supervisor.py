@@ -50,7 +50,7 @@ class Worker:
             async with asyncio.timeout(ORDER_SECONDS):
                 await say(self.writer, order)
                 reply = msgspec.json.decode(await self.reader.readline(), type=Reply)
-        except (ConnectionError, msgspec.DecodeError, ValueError):
+        except (ConnectionError, ValueError):
             self.kill()  # if it is not dead already: what it says next would be taken for the next reply
             return Reply(error="a worker process died. The log may say why.", kind="BundleError")
         except TimeoutError:
@@ -151,7 +151,7 @@ class Supervisor:
                 worker.writer.close()
 
     async def _spawn(self, *, at_once: bool) -> Worker:
-        self.scratch.mkdir(exist_ok=True)  # who tidies up /tmp may have removed it
+        self.scratch.mkdir(mode=0o700, exist_ok=True)  # who tidies up /tmp may have removed it
         ours, theirs = socket.socketpair()
         try:
             with theirs:

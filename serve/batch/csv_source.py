@@ -84,7 +84,6 @@ class CsvSource:
         # block is parsed as Latin-1, a character for each byte, and turned back below.
         if as_latin := not _is_utf8(block):
             block = block.decode("latin-1").encode()
-
         elif block.startswith(BOM):  # in the middle of a file, where it is text; Arrow would leave it out
             block = BOM + block
 

@@ -34,7 +34,7 @@ def find_files(asked: str) -> list[tuple[str, Path]]:
     """The files that a path or a glob means, in order: names, relative to what was asked for, and paths.
 
     A folder, also one that a glob matches, stands for all Parquet, CSV and TSV files in it and below. Names
-    that begin with "_" or "." are left out there, as every reader of such folders does.
+    that begin with "_" or "." are left out, as every reader of such folders does, unless a glob spells them.
 
     Raises:
         InputError: nothing is there, or a file is of another kind.
@@ -49,12 +49,10 @@ def find_files(asked: str) -> list[tuple[str, Path]]:
     elif path.exists():
         raise InputError(f"{asked} is neither a file nor a folder.")
     else:
-        matches = glob.glob(asked, recursive=True)  # noqa: PTH207  an absolute pattern will do, too
-        files = [file for match in map(Path, matches) for file in _matched(match)]
-        paths = list(dict.fromkeys(files))  # two of "**" match some more than once
-        root = path.parent
+        root = path
         while glob.has_magic(str(root)):
             root = root.parent
+        paths = [file for match in _matches(root, path) for file in _matched(match)] if root != path else []
     if not paths:
         kinds = ", ".join(KINDS)
         raise InputError(
@@ -63,7 +61,7 @@ def find_files(asked: str) -> list[tuple[str, Path]]:
     for found in paths:
         if found.suffix.lower() not in KINDS:
             raise InputError(f"{found}: its name must end in {', '.join(KINDS)}, to say what it is.")
-    return sorted((found.relative_to(root).as_posix(), found) for found in paths)
+    return _each_once(sorted((found.relative_to(root).as_posix(), found) for found in paths))
 
 
 def describe(named: Sequence[tuple[str, Path]]) -> list[InputFile]:
@@ -123,34 +121,65 @@ def _columns(schema: pa.Schema) -> str:
     )
 
 
+def _each_once(named: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    """What is there twice, by a link or by two matches of a pattern, is read once: where it lies itself."""
+    first: dict[Path, tuple[str, Path]] = {}
+    for name, path in sorted(named, key=lambda entry: entry[1].resolve() != entry[1].absolute()):
+        first.setdefault(path.resolve(), (name, path))
+    return sorted(first.values())
+
+
+def _matches(root: Path, pattern: Path) -> list[Path]:
+    """What a pattern matches below a folder; "**" goes into no links, which may lead back, as in a shell."""
+    spelled = pattern.relative_to(root)
+    try:
+        found = sorted(root.glob(str(spelled)))
+    except ValueError as error:
+        raise InputError(f"{pattern}: {error}.") from None
+    allowed = {part[0] for part in spelled.parts}
+    return [
+        match
+        for match in found
+        if not any(part[0] in HIDDEN and part[0] not in allowed for part in match.relative_to(root).parts)
+    ]
+
+
 def _matched(match: Path) -> list[Path]:
-    """The files that a match of a glob stands for: itself, or those of a folder."""
+    """The files that a match stands for: itself, or those of a folder."""
     if match.is_dir():
-        return [] if match.name.startswith(HIDDEN) else _within(match)
-    return [match] if match.is_file() else []
+        return _within(match)
+    return [match] if _is_there(match) else []
+
+
+def _is_there(path: Path) -> bool:
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"{path} is a link to nothing. Remove it, or put back what it led to.")
+    return path.is_file()
 
 
 def _within(folder: Path) -> list[Path]:
-    """The files in a folder and below it, also behind links.
+    """The files in a folder and below it, also behind links; each folder is looked into once.
 
     Raises:
-        InputError: a folder can't be read, or a file is compressed.
+        InputError: a folder can't be read, a link leads nowhere, or a file is compressed.
     """
 
     def refuse(error: OSError) -> NoReturn:
         raise InputError(f"{error.filename} can't be read: {error.strerror}.") from None
 
-    files = []
+    files, visited = [], set()
     for where, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         root = Path(where)
-        if root.is_symlink() and root.resolve() in map(Path.resolve, root.parents):
-            folders.clear()  # it leads back to where we come from
+        real = root.resolve()
+        if real in visited or (root.is_symlink() and root.parent.resolve().is_relative_to(real)):
+            folders.clear()  # it leads back to where it lies itself
             continue
-        folders[:] = [name for name in folders if not name.startswith(HIDDEN)]
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
         for found in (root / name for name in names if not name.startswith(HIDDEN)):
             if found.suffix.lower() in COMPRESSED and Path(found.stem).suffix.lower() in KINDS:
                 raise InputError(f"{found} is compressed. Unpack it, or move it elsewhere.")
-            if found.suffix.lower() in KINDS and found.is_file():
+            if found.suffix.lower() in KINDS and _is_there(found):
                 files.append(found)
     return files
 

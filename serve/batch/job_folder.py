@@ -90,7 +90,7 @@ def empty(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     for found in folder.iterdir():
         if found.name != LOCK:
-            shutil.rmtree(found) if found.is_dir() else found.unlink()
+            shutil.rmtree(found) if _is_folder(found) else found.unlink()
 
 
 def _lock(folder: Path) -> int:

@@ -124,8 +124,8 @@ def _run(job: Job, resume: bool, overwrite: bool, work: Work, watcher: Watcher) 
     if resume and (finished_before := _finished_before(output, plan, overwrite)):
         return finished_before
     check_target(output, overwrite, SUCCESS)
-    _check_apart(plan)
     folder = output.with_name(f".{output.name}.partial")
+    _check_apart(plan, folder)
     check_ours(folder)
     with _explained(folder), claimed(folder):
         # First of all: who still works for an earlier run is to leave the folder alone.
@@ -160,16 +160,16 @@ def _run(job: Job, resume: bool, overwrite: bool, work: Work, watcher: Watcher) 
         return _finish(folder, plan, overwrite)
 
 
-def _check_apart(plan: Plan) -> None:
-    """Refuse an output that would replace what the job reads.
+def _check_apart(plan: Plan, folder: Path) -> None:
+    """Refuse an output, and a folder to make it in, that hold what the job reads.
 
     Raises:
-        OutputError: so it would.
+        OutputError: so it is.
     """
-    output = plan.output.resolve()
     for path in (plan.job.bundle, *(file.path for file in plan.files)):
-        if Path(path).resolve().is_relative_to(output):
-            raise OutputError(f"{path} lies in {plan.output}, which would be replaced. Write elsewhere.")
+        for place in (plan.output, folder):
+            if Path(path).resolve().is_relative_to(place.resolve()):
+                raise OutputError(f"{path} lies in {place}, which would be replaced. Write elsewhere.")
 
 
 def _prepare(folder: Path, plan: Plan, *, resume: bool, overwrite: bool) -> None:
@@ -217,7 +217,7 @@ def _finished_before(output: Path, plan: Plan, overwrite: bool) -> Summary | Non
             f"{output} was whole, but {lost} has gone or changed since. Make it again with --overwrite."
         )
     if (output / LOCK).exists():  # of a job that was killed in its very last step
-        (output / LOCK).unlink()
+        (output / LOCK).unlink(missing_ok=True)
     return summary
 
 

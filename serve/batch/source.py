@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from serve.parquet import arrow
 
@@ -68,7 +69,8 @@ def as_text(source: str, rows: Rows, schema: pa.Schema) -> Rows:
                 bad.append(BadRow(source, int(rows.numbers[place]), name, "not UTF-8", shown))
             good[place] = False
     bad.sort(key=lambda row: row.row)
-    return Rows(kept(table, good).cast(schema), np.asarray(rows.numbers)[good], bad)
+    table = table if good.all() else kept(table, good)
+    return Rows(table.cast(schema), np.asarray(rows.numbers)[good], bad)
 
 
 def only(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Schema:
@@ -105,18 +107,18 @@ def _is_utf8(column: pa.ChunkedArray) -> bool:
     return True
 
 
-def _not_utf8(column: pa.ChunkedArray) -> Iterator[tuple[int, str | None]]:
-    """Where text is not UTF-8, and what to show of it; None where it lies within a list or the like."""
-    if pa.types.is_nested(column.type):
-        for place in range(len(column)):
-            if not _is_utf8(column.take(pa.array([place]))):
-                yield place, None
-        return
-    for place, value in enumerate(column.cast(BYTES_OF.get(column.type, column.type)).to_pylist()):
+def _not_utf8(column: pa.ChunkedArray) -> Iterator[tuple[int, str]]:
+    """Where text is not UTF-8, and what it is."""
+    if not _has_text(column.type):
+        anything = pc.CastOptions(pa.string(), allow_invalid_utf8=True)
+        column = column.cast(options=anything)
+    for place in range(len(column)):
         try:
-            (value or b"").decode()
-        except UnicodeDecodeError:
-            yield place, value.decode(errors="backslashreplace")
+            column.slice(place, 1).to_pylist()
+        except UnicodeDecodeError as error:
+            yield place, error.object.decode(errors="backslashreplace")
+        except (ValueError, OverflowError):
+            continue  # something else that Python has no value for
 
 
 class Cut(NamedTuple):

@@ -45,6 +45,8 @@ class Worker:
             outcome = do_fragment(self._plan, fragment, Path(folder), self._recommender, self._crew, on_rows)
         except ServeError as error:
             return type(error).__name__, str(error)
+        except OSError as error:
+            return "JobError", f"{error.filename or folder} can't be written: {error.strerror or error}."
         return "", msgspec.json.encode(outcome).decode()
 
 

@@ -54,10 +54,28 @@ def test_a_folder_is_all_that_is_below_it_also_behind_links(tree: Path) -> None:
     assert names(tree / "a.csv") == ["a.csv"]
 
 
+def test_each_file_is_read_once_however_it_is_spelled(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "a-link-first.csv").symlink_to(tree / "a.csv")
+    (tree / "latest").symlink_to(tree / "b")
+    (tree / "b" / "up").symlink_to("..")
+    below = names(tree)
+    assert below == ["a.csv", "b/c.csv", "b/d/e.parquet", "b/l/f.csv"]
+    assert names(f"{tree}/**") == names(f"{tree}/*") == below
+    assert names(f"{tree}/**/*.csv") == ["a.csv", "b/c.csv"], "as in a shell, it goes into no links"
+    assert names(f"{tree}/_old/*") == ["g.csv"], "asked for by name"
+    monkeypatch.chdir(tree)
+    assert names(".") == names("*") == below
+
+
 def test_what_would_be_left_out_unasked_is_refused(tree: Path) -> None:
     (tree / "b" / "more.csv.gz").touch()
     for asked in (str(tree), f"{tree}/*"):
         with pytest.raises(InputError, match=r"more\.csv\.gz is compressed"):
+            find_files(asked)
+    (tree / "b" / "more.csv.gz").unlink()
+    (tree / "gone.csv").symlink_to(tree / "nowhere")
+    for asked in (str(tree), f"{tree}/gone*"):
+        with pytest.raises(InputError, match=r"gone\.csv is a link to nothing"):
             find_files(asked)
     os.mkfifo(tree / "pipe.csv")
     with pytest.raises(InputError, match=r"pipe\.csv is neither a file nor a folder"):
@@ -105,14 +123,24 @@ def test_a_dictionary_is_its_values(tmp_path: Path, do: DoJob) -> None:
 NOT_UTF8 = pa.array([b"a", b"\xff", None, b"c"]).view(pa.string())
 
 
+CODED = pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 0], pa.int32()), NOT_UTF8[:2])
+
+
 @pytest.mark.parametrize(
     "note",
     [
-        pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 0], pa.int32()), NOT_UTF8[:2]),
+        NOT_UTF8,
+        CODED,
         pa.ListArray.from_arrays([0, 1, 2, 3, 4], NOT_UTF8),
+        pa.ListArray.from_arrays([0, 1, 2, 3, 4], CODED),
+        pa.ListViewArray.from_arrays([0, 1, 2, 3], [1, 1, 1, 1], NOT_UTF8),
         pa.StructArray.from_arrays([NOT_UTF8], ["text"]),
+        # A time after midnight is nothing to be quarantined for.
+        pa.StructArray.from_arrays(
+            [NOT_UTF8, pa.array([1, 2, 3, 1 << 50], pa.time64("us"))], ["text", "time"]
+        ),
     ],
-    ids=["dictionary", "list", "struct"],
+    ids=["text", "dictionary", "list", "list of codes", "list view", "struct", "struct and time"],
 )
 @pytest.mark.parametrize("format", ["parquet", "jsonl"])
 def test_text_that_is_none_is_found_wherever_it_lies(
@@ -120,7 +148,7 @@ def test_text_that_is_none_is_found_wherever_it_lies(
 ) -> None:
     table = pa.table({"user_id": [10] * 4, "item_id": [1001] * 4, "note": note})
     pq.write_table(table, tmp_path / "pairs.parquet")
-    with pytest.raises(BadRowError, match=r"row 2: note .*not UTF-8"):
+    with pytest.raises(BadRowError, match=r"row 2: note .*xff.*: not UTF-8"):
         do(Score(), tmp_path / "pairs.parquet", format=format)
     summary = do(Score(), tmp_path / "pairs.parquet", on_bad_row="quarantine", format=format, overwrite=True)
     assert (summary.rows_out, summary.quarantined) == (3, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -15,6 +16,7 @@ from fixture_bundles import FIXTURES
 
 from serve.batch import job_folder, run
 from serve.batch.job_folder import LOCK, check_ours, claimed
+from serve.batch.recommend import Recommend
 from serve.batch.score import Score
 from serve.errors import OutputError
 
@@ -130,3 +132,82 @@ def test_two_jobs_of_which_the_second_finds_all_done(pairs: Path, tmp_path: Path
         assert job.returncode == 0 or "belongs to a job that is running" in errors
     assert any(job.returncode == 0 for job in jobs)
     assert {path.name for path in tmp_path.iterdir()} == {"pairs.parquet", "out"}
+
+
+@pytest.mark.parametrize("by", ["kill", "interrupt"])
+@pytest.mark.parametrize("last", ["_SUCCESS.json", "_quarantine", "part-00000.parquet"])
+def test_what_is_left_of_an_output_that_was_being_removed_is_not_taken_for_one(
+    by: str, last: str, tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After it was swapped out, stopped at each file in turn; the older job, run again, starts anew."""
+    source = tmp_path / "users.csv"
+    source.write_text("user_id\n10\nx\n20\n30\n")
+    options = {"part_rows": 2, "on_bad_row": "quarantine"}
+    do(Recommend(), source, output=str(tmp_path / "whole"), **options)
+    whole, remove, unlink, iterdir = contents(tmp_path / "whole"), run.remove, os.unlink, Path.iterdir
+    for n_removed in range(len(whole) + 2):
+        do(Recommend(), source, **options)
+        left = n_removed
+
+        def unlink_some(path: Any, **options: Any) -> None:
+            nonlocal left
+            if not left:
+                raise KeyboardInterrupt
+            left -= 1
+            unlink(path, **options)
+
+        def remove_some(folder: Path) -> None:
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "unlink", unlink_some)
+                # In whatever order the file system lists them.
+                ordered = lambda path: sorted(iterdir(path), key=lambda found: found.name == last)  # noqa: E731
+                patched.setattr(Path, "iterdir", ordered)
+                remove(folder)
+
+        monkeypatch.setattr(run, "remove", remove_some)
+        with suppress(KeyboardInterrupt):
+            do(Recommend(top_k=3), source, overwrite=True, **options)
+        monkeypatch.setattr(run, "remove", remove)
+        if by == "kill":  # nothing was tidied up after it, and somebody takes the new one away
+            shutil.rmtree(tmp_path / "out")
+        do(Recommend(), source, resume=True, overwrite=by == "interrupt", **options)
+        assert contents(tmp_path / "out") == whole
+        shutil.rmtree(tmp_path / "out")
+
+
+def test_a_job_that_was_killed_in_its_last_steps_and_has_lost_a_part_starts_anew(
+    pairs: Path, tmp_path: Path, do: DoJob
+) -> None:
+    do(Score(), pairs, part_rows=4000)
+    whole = contents(tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / ".out.partial")
+    (tmp_path / ".out.partial" / "part-00001.parquet").unlink()
+    do(Score(), pairs, part_rows=4000, resume=True)
+    assert contents(tmp_path / "out") == whole
+
+
+def test_a_link_in_an_old_output_leads_nobody_to_remove_what_it_leads_to(
+    pairs: Path, tmp_path: Path, do: DoJob
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "data.txt").write_text("precious")
+    for _ in range(2):
+        do(Score(), pairs, part_rows=4000, overwrite=True)
+        (tmp_path / "out" / "link").symlink_to(tmp_path / "theirs")
+    do(Score(), pairs, part_rows=4000, overwrite=True)
+    assert (tmp_path / "theirs" / "data.txt").read_text() == "precious"
+    assert not (tmp_path / ".out.partial").exists()
+
+
+def test_an_output_never_replaces_what_is_read(pairs: Path, tmp_path: Path, do: DoJob) -> None:
+    do(Score(), pairs, part_rows=4000)
+    before = contents(tmp_path / "out")
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    for source in (tmp_path / "out", tmp_path / "link", f"{tmp_path}/out/part-*.parquet"):
+        with pytest.raises(OutputError, match=r"part-00000\.parquet lies in .*out, which would be replaced"):
+            do(Recommend(), source, overwrite=True)
+    assert contents(tmp_path / "out") == before
+    (tmp_path / "out").rename(tmp_path / ".new.partial")  # nor the parts of a job that was killed
+    with pytest.raises(OutputError, match=r"lies in .*\.new\.partial"):
+        do(Recommend(), tmp_path / ".new.partial", output=str(tmp_path / "new"), overwrite=True)
+    assert contents(tmp_path / ".new.partial") == before

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ import click
 from serve.commands.console import say
 from serve.commands.listen import listen
 from serve.commands.options import bundle_argument, device_option
+from serve.signals import Signals
 
 
 @click.command()
@@ -37,9 +37,7 @@ def demo(bundle: Path, host: str, port: int, device: str) -> None:
 
     listener = listen(host, port)
     page = Served(build_app(recommender), listener)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    signals = Signals(signal.SIGINT, signal.SIGTERM)
     say(f"{page.url} (Ctrl-C stops)")
-    stop.wait()
+    signals.next()
     page.close()

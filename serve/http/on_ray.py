@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import queue
 import secrets
 import signal
 import sys
@@ -31,6 +30,7 @@ from serve.http.app import create_app
 from serve.http.model import CurrentModel, Model, load_model
 from serve.http.pointer import resolve
 from serve.http.settings import Settings
+from serve.signals import Signals
 
 logger = logging.getLogger(__name__)
 
@@ -92,20 +92,18 @@ def run_on_ray(
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     connect(address)
     # After Ray's, which sets handlers of its own.
-    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    signals = Signals(signal.SIGHUP)
     code = secrets.token_hex(8)
-    signal.signal(signal.SIGHUP, lambda received, frame: signals.put(received))
     for number in STOPPING:
         signal.signal(number, lambda received, frame: sys.exit())  # of a start that may take for ever
     try:
         ray_serve.start(http_options=HTTPOptions(host=host, port=port))
         _deploy(settings, n_replicas, model, code)
-        for number in STOPPING:
-            signal.signal(number, lambda received, frame: signals.put(received))
+        signals.take(*STOPPING)
         say(f"Serving {settings.bundle} on http://{host}:{port}: version {model.version}, under Ray Serve.")
-        while (received := signals.get()) == signal.SIGHUP:
+        while (received := signals.next()) == signal.SIGHUP:
             model = _reloaded(settings, n_replicas, model, code, say)
-        say(f"Stopping ({signal.Signals(received).name}).")
+        say(f"Stopping ({received.name}).")
     except SystemExit:
         say("Stopping: the service had not finished starting.")
     finally:

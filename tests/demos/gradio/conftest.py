@@ -24,18 +24,18 @@ from serve.recommender import Recommender
 COMMAND = [sys.executable, "-c", "from recsys.cli import main; main()"]
 # Several pages in one process: gradio takes most of the time of a start.
 SERVE_SEVERAL = """
-import signal, sys, threading
+import signal, sys
 from demos.gradio_app.app import Served, build_app
 from serve.listener import bind
 from serve.recommender import Recommender
+from serve.signals import Signals
 
-stop = threading.Event()
-signal.signal(signal.SIGTERM, lambda *_: stop.set())
+signals = Signals(signal.SIGTERM)
 pages = []
 for path in sys.argv[1:]:
     pages.append(Served(build_app(Recommender.load(path, "cpu")), bind("127.0.0.1")))
     print(pages[-1].url, flush=True)
-stop.wait()
+signals.next()
 for page in pages:
     page.close()
 """

@@ -54,8 +54,13 @@ class Service:
         self.process.send_signal(number)
 
     def wait(self) -> int:
-        """Its exit code."""
-        return self.process.wait(PATIENCE)
+        """Its exit code; one that hangs says where."""
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # see PYTHONFAULTHANDLER below
+            self.process.wait(PATIENCE)
+            pytest.fail(f"recsys serve did not end: {self.log()}")
 
     def log(self) -> str:
         self.errors.seek(0)
@@ -89,6 +94,7 @@ def running(
 ) -> Iterator[Service]:
     """A service on a free port, with what it needs in `folder`; stopped at the end, whatever happened."""
     env = {name: value for name, value in os.environ.items() if name != "RECSYS_TOKEN"}
+    env["PYTHONFAULTHANDLER"] = "1"
     if token is not None:
         env["RECSYS_TOKEN"] = token
     command = [sys.executable, *program, "serve", str(bundle), "--port", port, *options]

@@ -68,28 +68,28 @@ def _rating(showcase: Showcase) -> None:
         shown = gr.Radio(choices=choices, value=choices[0][1], visible=True)
         return note, shown, gr.Radio(value=None, visible=True), gr.Button(visible=True)
 
-    def rate(chosen: str | None, rating: float | None, given: Given) -> tuple[object, ...]:
+    def rate(chosen: str | None, rating: float | None, given: Given, ticked: list[str]) -> tuple[object, ...]:
         if chosen is None or rating is None:
             why = "Choose a title first." if chosen is None else "Choose how many stars first."
-            return given, gr.CheckboxGroup(), said(cards.notice(why)), gr.Radio(), _folded(showcase, given)
-        given = {**given, chosen: float(rating)}
-        return given, _ticked(showcase, given), said(""), gr.Radio(value=None), _folded(showcase, given)
+            return given, gr.CheckboxGroup(), said(cards.notice(why)), gr.Radio(), count(ticked, given)
+        given, ticked = {**given, chosen: float(rating)}, [*ticked, chosen]
+        return given, _listed(showcase, given, ticked), said(""), gr.Radio(value=None), count(ticked, given)
 
-    def untick(kept: list[str], given: Given) -> tuple[object, ...]:
-        given = {index: rating for index, rating in given.items() if index in kept}
-        return given, _ticked(showcase, given), _folded(showcase, given)
+    def count(ticked: list[str], given: Given) -> Markup:
+        return _folded(showcase, {index: rating for index, rating in given.items() if index in ticked})
 
     on([query.submit], search, [query], [note, found, stars, add])
-    on([add.click], rate, [found, stars, given], [given, mine, note, stars, top])
-    on([mine.input], untick, [mine, given], [given, mine, top])
+    on([add.click], rate, [found, stars, given, mine], [given, mine, note, stars, top])
+    # The boxes themselves are left as they are: by the time of an answer, others may have been clicked.
+    on([mine.input], count, [mine, given], [top])
 
 
-def _ticked(showcase: Showcase, given: Given) -> Any:
+def _listed(showcase: Showcase, given: Given, ticked: list[str]) -> Any:
     items = showcase.recommender.items
     choices = [
         (f"{number(rating)} ★  {cards.label(items[int(index)])}", index) for index, rating in given.items()
     ]
-    return gr.CheckboxGroup(choices=choices, value=list(given), visible=bool(given))
+    return gr.CheckboxGroup(choices=choices, value=[i for i in given if i in ticked], visible=True)
 
 
 def _folded(showcase: Showcase, given: Given) -> Markup:

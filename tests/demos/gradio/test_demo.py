@@ -153,9 +153,14 @@ def test_three_ratings_are_folded_in(open_page, pages, name) -> None:
     check(tab, "#folded", served, recommender.fold_in(ids, [5.0, 5.0, 4.0]))
     tab.locator("#rated").get_by_text(recommender.items.label(17)).click()
     check(tab, "#folded", served, recommender.fold_in([ids[0], ids[2]], [5.0, 4.0]))
-    for index in (3, 41):
+    for index in (3, 41):  # at once: the page is not waited for
         tab.locator("#rated").get_by_text(recommender.items.label(index)).click()
     expect(tab.locator("#folded")).to_contain_text("this is what the average user gets")
+    # Ticked again it counts again, and what is not ticked stays so when another title is rated.
+    tab.locator("#rated").get_by_text(recommender.items.label(41)).click()
+    check(tab, "#folded", served, recommender.fold_in([ids[2]], [4.0]))
+    rate(tab, recommender.items.label(5), 2)
+    check(tab, "#folded", served, recommender.fold_in([ids[2], recommender.items[5].item_id], [4.0, 2.0]))
 
 
 def test_rating_needs_a_title_and_stars(open_page) -> None:
@@ -332,7 +337,8 @@ def test_by_keyboard_alone(open_page, pages) -> None:
     check(tab, "#folded", pages["dot-bias"], pages["dot-bias"].recommender.fold_in([1013], [5.0]))
     press_until(tab, tab.locator("#rated input").first)
     tab.keyboard.press("Space")
-    expect(tab.locator("#rated")).to_be_hidden()
+    expect(tab.locator("#rated input").first).not_to_be_checked()
+    expect(tab.locator("#folded")).to_contain_text("this is what the average user gets")
 
 
 def press_until(tab: Any, target: Any) -> None:

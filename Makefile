@@ -89,9 +89,12 @@ demo-browser: $(VENV)/.export demos/browser/node_modules ## Serve the page that 
 	$(BIN)/python -m demos.browser.build artifacts/default demos/browser/dist
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory demos/browser/dist $(PAGE_PORT)
 
+# Tests wait much for the processes that they start; more than four at once would want the memory of as many browsers.
+TESTS_AT_ONCE := --numprocesses auto --maxprocesses 4 --dist worksteal
+
 .PHONY: test
 test: $(VENV)/.dev ## Run the tests
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest $(TESTS_AT_ONCE) $(PYTEST_ARGS)
 
 .PHONY: test-gpu
 test-gpu: $(VENV)/.dev ## Run the tests that need an NVIDIA GPU

@@ -91,28 +91,28 @@ def test_ids_and_seen_items_are_in_index_order(tiny_bundle) -> None:
     assert list(zip(seen["user_index"].to_pylist(), seen["item_index"].to_pylist(), strict=True)) == pairs
 
 
-@pytest.mark.parametrize("name", ["dot-bias", "mlp"])
-def test_the_same_run_gives_the_same_bytes(tiny_run, tmp_path, name) -> None:
+def test_the_same_run_gives_the_same_bytes(tiny_run, tiny_bundle, tmp_path) -> None:
     """Across paths, processes and hash seeds."""
-    elsewhere = tmp_path / "some where else" / "run"
-    shutil.copytree(tiny_run(name), elsewhere)
-    code = "import sys; from pathlib import Path; from export.bundle import export_run; "
-    code += "export_run(Path(sys.argv[1]), Path(sys.argv[2]))"
-    runs = {"1": tiny_run(name), "2": elsewhere}
-    exports = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, run, tmp_path / f"out-{seed}"],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            cwd=run.parent,
+    names = ["dot-bias", "mlp"]
+    elsewhere = tmp_path / "some where else"
+    for name in names:
+        shutil.copytree(tiny_run(name), elsewhere / "runs" / name)
+    code = "import sys; from pathlib import Path; from export.bundle import export_run\n"
+    code += "for name in sys.argv[1:]: export_run(Path('runs', name), Path(name))"
+    subprocess.run(
+        [sys.executable, "-c", code, *names],
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+        cwd=elsewhere,
+        check=True,
+    )
+    for name in names:
+        ours, theirs = (
+            {path.name: path.read_bytes() for path in folder.iterdir()}
+            for folder in (tiny_bundle(name), elsewhere / name)
         )
-        for seed, run in runs.items()
-    ]
-    assert [export.wait() for export in exports] == [0, 0]
-    folders = [tmp_path / f"out-{seed}" for seed in runs]
-    outputs = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
-    assert outputs[0].keys() == outputs[1].keys()
-    for file, data in outputs[0].items():
-        assert data == outputs[1][file], file
+        assert ours.keys() == theirs.keys()
+        for file, data in ours.items():
+            assert data == theirs[file], f"{name}/{file}"
 
 
 @pytest.mark.parametrize("name", GRAPHS)

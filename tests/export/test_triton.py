@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,10 +11,10 @@ import onnxruntime as ort
 import pytest
 import runtimes_table
 from google.protobuf import text_format
-from patience import PATIENCE
 
 from export.bundle import export_run
 from export.triton import DATA_TYPES, write_repository
+from recsys.cli import main
 from serve.bundle import open_bundle
 from serve.errors import OutputError
 from serve.golden import difference, read_golden
@@ -130,28 +128,21 @@ def test_a_repository_is_only_replaced_when_asked_and_nothing_else_ever(tmp_path
     assert (precious / "letter.txt").read_text(encoding="utf-8") == "dear"
 
 
-def test_the_command_writes_both_or_refuses_before_the_work(tiny_run, tmp_path) -> None:
-    def export(*more: str | Path) -> subprocess.CompletedProcess[str]:
+def test_the_command_writes_both_or_refuses_before_the_work(tiny_run, tmp_path, capsys) -> None:
+    def export(*more: str | Path) -> int:
         line = ["export", tiny_run("mlp"), "--output", tmp_path / "bundle", "--triton", tmp_path / "models"]
-        code = "from recsys.cli import main; main()"
-        return subprocess.run(
-            [sys.executable, "-c", code, *map(str, [*line, *more])],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in [*line, *more]])
+        return int(ended.value.code or 0)
 
     (tmp_path / "models").write_text("a file", encoding="utf-8")
-    refused = export()
-    assert refused.returncode == 2
-    assert "is a file" in refused.stderr
+    assert export() == 2
+    assert "is a file" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()
     (tmp_path / "models").unlink()
-    inside = export("--triton", tmp_path / "bundle" / "models")
-    assert inside.returncode == 2
-    assert "neither inside the other" in inside.stderr
+    assert export("--triton", tmp_path / "bundle" / "models") == 2
+    assert "neither inside the other" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()
-    done = export("--raw-ids")
-    assert done.returncode == 0, done.stderr
+    assert export("--raw-ids") == 0, capsys.readouterr().err
     assert (tmp_path / "models" / "recommend_by_id" / "1" / "model.onnx").exists()
     assert open_bundle(tmp_path / "bundle").manifest.model.kind == "mlp"

@@ -172,7 +172,8 @@ def test_the_exit_code_says_the_same_to_a_reader_that_has_left(tiny_run, copy, o
         assert "Traceback" not in done.stderr
         return done.returncode
 
-    assert exit_code() == 0
+    if not options:  # each is a process that imports torch
+        assert exit_code() == 0
 
     def change(array: np.ndarray) -> None:
         array[1] += 1e-3

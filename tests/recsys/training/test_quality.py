@@ -25,6 +25,7 @@ def ml_100k() -> Interactions:
     return load("ml-100k", from_file=Path(os.environ["ML100K_ZIP"]))
 
 
+@pytest.mark.slow  # four trainings; CI runs them
 @pytest.mark.parametrize(
     ("kind", "asked", "bound"),
     [

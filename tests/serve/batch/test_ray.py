@@ -140,6 +140,7 @@ def test_a_killed_worker_is_replaced(cluster: Any, pairs: Path, tmp_path: Path, 
     assert contents(tmp_path / "ray") == contents(tmp_path / "out")
 
 
+@pytest.mark.slow  # Ray takes its time to miss a node
 def test_a_killed_node_is_done_without(cluster: Any, pairs: Path, tmp_path: Path, do: DoJob) -> None:
     do(Score(), pairs, **SLOWLY)
     extra = cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
@@ -155,6 +156,7 @@ def test_a_killed_node_is_done_without(cluster: Any, pairs: Path, tmp_path: Path
     assert contents(tmp_path / "ray") == contents(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_workers_that_die_again_and_again_stop_the_job(
     cluster: Any, pairs: Path, tmp_path: Path, do: DoJob
 ) -> None:

@@ -36,8 +36,9 @@ def demo(bundle: Path, host: str, port: int, device: str) -> None:
     from demos.gradio_app.app import Served, build_app
 
     listener = listen(host, port)
-    page = Served(build_app(recommender), listener)
-    signals = Signals(signal.SIGINT, signal.SIGTERM)
+    app = build_app(recommender)
+    signals = Signals(signal.SIGINT, signal.SIGTERM)  # the page answers before its start is heard of here
+    page = Served(app, listener)
     say(f"{page.url} (Ctrl-C stops)")
     signals.next()
     page.close()

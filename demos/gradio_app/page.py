@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -30,9 +30,17 @@ def said(value: str) -> gr.HTML:
 
 
 def on(
-    triggers: Sequence[Any], answer: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any]
+    triggers: Sequence[Any],
+    answer: Callable[..., Any],
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    *,
+    trigger_mode: Literal["once", "always_last"] = "always_last",
 ) -> None:
-    """Answer events of the page. Programs have names of their own to call (api.py)."""
+    """Answer events of the page. Programs have names of their own to call (api.py).
+
+    Of events that come while one is being answered, the last one counts (of many steps of a slider), or none.
+    """
     gr.on(
         list(triggers),
         answer,
@@ -40,8 +48,7 @@ def on(
         list(outputs),
         api_visibility="private",
         show_progress="minimal",
-        # Of many steps of a slider the last one counts.
-        trigger_mode="always_last",
+        trigger_mode=trigger_mode,
         concurrency_limit=CONCURRENCY,
         concurrency_id="answers",
     )

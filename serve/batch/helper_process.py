@@ -74,8 +74,9 @@ class Board:
         found = []
         wait = wait and not self._waiting
         while wait or not self._news.empty():
-            found.append(self._news.get())
-            wait = False
+            with suppress(queue.Empty):
+                found.append(self._news.get(timeout=1.0))  # a Ctrl-C just before is heard after it
+                wait = False
         if self._error:
             raise self._error
         return [outcome for outcome in found if outcome]

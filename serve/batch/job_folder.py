@@ -112,10 +112,10 @@ def _lock(folder: Path) -> int:
 
 
 def _open_lock(folder: Path, tries: int = 100) -> int:
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except FileNotFoundError:  # another job has just removed the folder
+    except (FileNotFoundError, FileExistsError):  # another job has just removed the folder
         if not tries:
             raise
         return _open_lock(folder, tries - 1)

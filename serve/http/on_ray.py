@@ -107,6 +107,7 @@ def run_on_ray(
     except SystemExit:
         say("Stopping: the service had not finished starting.")
     finally:
+        signals.take(*STOPPING)  # another one is no news
         _stop(settings.grace_seconds + STOP_SECONDS, say)
 
 

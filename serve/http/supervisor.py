@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 from dataclasses import dataclass, replace
@@ -61,8 +62,9 @@ class Worker:
 
     def kill(self) -> None:
         """End it, if it has not ended by itself."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.kill()
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)  # its own `kill` may take away its exit code
 
 
 class Supervisor:
@@ -146,8 +148,7 @@ class Supervisor:
             logger.error("not every worker stopped in time")
         finally:
             for worker in workers:
-                if worker.process.returncode is None:
-                    worker.process.kill()
+                worker.kill()
                 worker.writer.close()
 
     async def _spawn(self, *, at_once: bool) -> Worker:
@@ -164,6 +165,7 @@ class Supervisor:
                     str(theirs.fileno()),
                     *sys.path,
                     pass_fds=(self.listener.fileno(), theirs.fileno()),
+                    process_group=0,  # Ctrl-C is for us, who then stop it
                     env=os.environ | {FOLDER_VARIABLE: str(self.scratch)},
                 )
         except BaseException:

@@ -8,6 +8,7 @@ the one that answers, so requests go on meanwhile.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -46,7 +47,7 @@ class Worker:
         """Serve until told to stop, or until the supervisor is gone."""
         reader, writer = await asyncio.open_connection(sock=control, limit=MAX_LINE_BYTES)
         loop = asyncio.get_running_loop()
-        # Ctrl-C goes to every process of the terminal; the supervisor decides what it means.
+        # Of whoever signals every process of the service; the supervisor decides what these mean.
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
         loop.add_signal_handler(signal.SIGTERM, self.stop)
@@ -69,13 +70,14 @@ class Worker:
 
     async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         work: asyncio.Task[None] | None = None
-        while line := await reader.readline():
-            order = msgspec.json.decode(line, type=Order)
-            if order.do == "stop":
-                self.stop(at_once=order.at_once)
-            else:
-                # In a task, so that `stop` is heard while a large bundle is being read.
-                work = asyncio.create_task(self._obey(order, writer))
+        with contextlib.suppress(ConnectionError):  # it was killed with a reply unread
+            while line := await reader.readline():
+                order = msgspec.json.decode(line, type=Order)
+                if order.do == "stop":
+                    self.stop(at_once=order.at_once)
+                else:
+                    # In a task, so that `stop` is heard while a large bundle is being read.
+                    work = asyncio.create_task(self._obey(order, writer))
         # The supervisor was killed: nobody else is left to stop this process, and to clear up.
         if work is not None:
             work.cancel()

@@ -71,17 +71,17 @@ def _rating(showcase: Showcase) -> None:
     def rate(chosen: str | None, rating: float | None, given: Given, ticked: list[str]) -> tuple[object, ...]:
         if chosen is None or rating is None:
             why = "Choose a title first." if chosen is None else "Choose how many stars first."
-            return given, gr.CheckboxGroup(), said(cards.notice(why)), gr.Radio(), count(ticked, given)
-        given, ticked = {**given, chosen: float(rating)}, [*ticked, chosen]
-        return given, _listed(showcase, given, ticked), said(""), gr.Radio(value=None), count(ticked, given)
+            return given, gr.CheckboxGroup(), said(cards.notice(why)), gr.Radio()
+        given = {**given, chosen: float(rating)}
+        return given, _listed(showcase, given, [*ticked, chosen]), said(""), gr.Radio(value=None)
 
     def count(ticked: list[str], given: Given) -> Markup:
         return _folded(showcase, {index: rating for index, rating in given.items() if index in ticked})
 
     on([query.submit], search, [query], [note, found, stars, add])
-    on([add.click], rate, [found, stars, given, mine], [given, mine, note, stars, top])
-    # The boxes themselves are left as they are: by the time of an answer, others may have been clicked.
-    on([mine.input], count, [mine, given], [top])
+    on([add.click], rate, [found, stars, given, mine], [given, mine, note, stars], trigger_mode="once")
+    # Whatever is clicked meanwhile: this alone changes the list, and leaves the boxes as they are.
+    on([mine.change, given.change], count, [mine, given], [top])
 
 
 def _listed(showcase: Showcase, given: Given, ticked: list[str]) -> Any:

@@ -228,7 +228,10 @@ def test_where_webgpu_fails_webassembly_answers_and_says_why(
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        ("() => device.destroy()", "(Failed to execute 'mapAsync' on 'GPUBuffer': The Device was lost"),
+        (
+            "async () => { device.destroy(); await device.lost }",
+            "(Failed to execute 'mapAsync' on 'GPUBuffer': The Device was lost",
+        ),
         ("() => { GPUQueue.prototype.submit = () => { throw Error('spoilt run') } }", "spoilt run"),
     ],
     ids=["lost", "run"],

@@ -137,17 +137,17 @@ def test_three_ratings_are_folded_in(open_page, pages, name) -> None:
     tab = open_page(name)
     go(tab, "New here")
     expect(tab.locator("#folded")).to_contain_text("this is what the average user gets")
-    picture(tab, "new-empty")
+    if name == "dot-bias":
+        picture(tab, "new-empty")
     given = {3: 5, 17: 1, 41: 4}
     for index, stars in given.items():
         rate(tab, recommender.items.label(index), stars)
     ids = [recommender.items[index].item_id for index in given]
     expect(tab.locator("#folded h2")).to_have_text("From your 3 ratings")
     check(tab, "#folded", served, recommender.fold_in(ids, [5.0, 1.0, 4.0]))
-    picture(tab, "new")
-
     if name != "dot-bias":
         return
+    picture(tab, "new")
     # Changing a mind, taking one back, and taking all back.
     rate(tab, recommender.items.label(17), 5)
     check(tab, "#folded", served, recommender.fold_in(ids, [5.0, 5.0, 4.0]))

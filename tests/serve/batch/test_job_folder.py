@@ -115,6 +115,8 @@ def test_a_folder_that_another_job_removes_meanwhile(tmp_path: Path, monkeypatch
         if len(removed) < 3:
             path.rmdir()
             removed.append(path)
+            if len(removed) == 2:  # before Python could look at what was in its way
+                raise FileExistsError(path)
 
     monkeypatch.setattr(Path, "mkdir", make_and_lose)
     check_ours(folder)

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -148,6 +149,7 @@ def test_a_killed_node_is_done_without(cluster: Any, pairs: Path, tmp_path: Path
     def kill() -> bool:
         wait_until(lambda: actors(extra))  # the other nodes would else be done before it begins
         if BUSY not in actors(extra).values():
+            time.sleep(0.2)  # it loads meanwhile, and the others get nothing new to do
             return False
         cluster.remove_node(extra, allow_graceful=False)
         return True

@@ -98,7 +98,7 @@ def running(
     if token is not None:
         env["RECSYS_TOKEN"] = token
     command = [sys.executable, *program, "serve", str(bundle), "--port", port, *options]
-    with (folder / "stderr.txt").open("w+") as errors:
+    with (folder / "stderr.txt").open("a+") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=env)
         try:
             assert process.stdout is not None

@@ -6,8 +6,10 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -75,14 +77,30 @@ class Cluster:
         return version is not None and self.models[version].bundle.path == bundle
 
 
+OPTIONS = ["--engine", "ray", "--workers", "2", "--threads", "1"]
+
+
+@contextmanager
+def served(folder: Path, link: Path, **more: Any) -> Iterator[Service]:
+    """Ray gives its processes some seconds to start, which a busy machine may need: tried three times."""
+    with ExitStack() as stack:
+        for forgiven in (True, True, False):
+            try:
+                service = stack.enter_context(running(folder, link, *OPTIONS, port=str(free_port()), **more))
+                break
+            except pytest.fail.Exception:
+                if not forgiven:
+                    raise
+        yield service
+
+
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     monkeypatch.setenv("RECSYS_TEST_MARK", str(tmp_path))
     loaded = [Recommender.load(path, "cpu") for path in (DOT, DOT_BIAS)]
     link = tmp_path / "current"
     link.symlink_to(DOT)
-    options = ["--engine", "ray", "--workers", "2", "--threads", "1"]
-    with running(tmp_path, link, *options, port=str(free_port())) as service, service.client() as client:
+    with served(tmp_path, link) as service, service.client() as client:
         models = {model.bundle.version: model for model in loaded}
         yield Cluster(service, client, link, tmp_path, models)
 
@@ -157,9 +175,7 @@ def test_a_bundle_that_only_the_replicas_can_not_load(
     damaged, link = tmp_path / "damaged", tmp_path / "current"
     shutil.copytree(DOT_BIAS, damaged)
     link.symlink_to(DOT)
-    options = ["--engine", "ray", "--workers", "2", "--threads", "1"]
-    port, program = str(free_port()), ["-c", DAMAGING]
-    with running(tmp_path, link, *options, port=port, program=program) as service, service.client() as client:
+    with served(tmp_path, link, program=["-c", DAMAGING]) as service, service.client() as client:
         dot = Recommender.load(DOT, "cpu")
         cluster = Cluster(service, client, link, tmp_path, {dot.bundle.version: dot})
         cluster.point(damaged)

@@ -197,8 +197,8 @@ def test_what_is_told_to_a_client_that_does_not_read_it_does_not_keep_the_connec
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Less than makes a server wait before it writes on, but more than the system takes."""
-    monkeypatch.setattr(server_module, "KEEP_ALIVE_SECONDS", 0.2)
-    monkeypatch.setattr(protocol_module, "UNREAD_SECONDS", 0.2)
+    monkeypatch.setattr(server_module, "KEEP_ALIVE_SECONDS", 2.0)
+    monkeypatch.setattr(protocol_module, "UNREAD_SECONDS", 2.0)
 
     async def talk(connection: Connection) -> None:
         deaf = await connection.other()
@@ -215,7 +215,7 @@ def test_what_is_told_to_a_client_that_does_not_read_it_does_not_keep_the_connec
 
 
 def test_a_connection_on_which_nothing_comes_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "KEEP_ALIVE_SECONDS", 0.2)
+    monkeypatch.setattr(server_module, "KEEP_ALIVE_SECONDS", 2.0)
 
     async def talk(connection: Connection) -> None:
         half = await connection.other()
@@ -227,7 +227,7 @@ def test_a_connection_on_which_nothing_comes_is_closed(monkeypatch: pytest.Monke
 
 
 def test_a_connection_that_is_idle_after_a_refused_body_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "KEEP_ALIVE_SECONDS", 0.2)
+    monkeypatch.setattr(server_module, "KEEP_ALIVE_SECONDS", 2.0)
 
     async def talk(connection: Connection) -> None:
         assert (await connection.answer(HEAD + b"\r\n"))[0] == 401

@@ -13,6 +13,7 @@ import secrets
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ class Replica:
 def run_on_ray(
     settings: Settings, *, host: str, port: int, n_replicas: int, address: str | None, say: Say
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; reload on SIGHUP.
+    """Serve until SIGTERM or Ctrl-C, and end the process; reload on SIGHUP.
 
     Args:
         settings: Of every replica.
@@ -107,8 +108,7 @@ def run_on_ray(
     except SystemExit:
         say("Stopping: the service had not finished starting.")
     finally:
-        signals.take(*STOPPING)  # another one is no news
-        _stop(settings.grace_seconds + STOP_SECONDS, say)
+        _stop(settings.grace_seconds + STOP_SECONDS, signals, say)
 
 
 def _reloaded(settings: Settings, n_replicas: int, model: Model, code: str, say: Say) -> Model:
@@ -132,10 +132,11 @@ def _reloaded(settings: Settings, n_replicas: int, model: Model, code: str, say:
     return new
 
 
-def _stop(seconds: float, say: Say) -> None:
-    """Stop what was started here, within these seconds.
+def _stop(seconds: float, signals: Signals, say: Say) -> None:
+    """Stop what was started here, within these seconds, and end the process; an error is left to be told.
 
     Ray waits for its own processes for ever, dead ones too: those of a service manager that signals them all.
+    It also takes down every handler, while one more SIGTERM is to change nothing.
     """
 
     def stop() -> None:
@@ -144,13 +145,19 @@ def _stop(seconds: float, say: Say) -> None:
 
     stopping = threading.Thread(target=stop, daemon=True)
     stopping.start()
-    stopping.join(seconds)
+    deadline = time.monotonic() + seconds
+    while stopping.is_alive() and time.monotonic() < deadline:
+        signals.take(*STOPPING)
+        stopping.join(0.02)
+    error = sys.exception()
     if stopping.is_alive():
-        error = sys.exception()
         if error is not None:
             say(f"Error: {error}")
         say(f"Ray has not stopped within {seconds:g} s, and is left to end with this process.")
-        os._exit(0 if error is None else 1)  # the interpreter's own end would wait for it, too
+    elif error is not None:
+        return
+    # At its own end the interpreter would wait for Ray again, and one more SIGTERM would be its exit code.
+    os._exit(0 if error is None else 1)
 
 
 def _checked(settings: Settings) -> Model:

@@ -118,6 +118,7 @@ def test_two_replicas_answer_reload_and_stop(cluster: Cluster) -> None:
     assert "Reloaded" in cluster.service.line()
     assert set(replicas(cluster.folder)) == before, "none was replaced"
     cluster.service.signal(signal.SIGTERM)
+    cluster.service.signal(signal.SIGTERM)  # as some service managers do
     assert cluster.service.wait() == 0
     wait_until(lambda: replicas(cluster.folder) == [])
 

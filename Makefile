@@ -89,7 +89,7 @@ demo-browser: $(VENV)/.export demos/browser/node_modules ## Serve the page that 
 	$(BIN)/python -m demos.browser.build artifacts/default demos/browser/dist
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory demos/browser/dist $(PAGE_PORT)
 
-# Tests wait much for the processes that they start; more than four at once would want the memory of as many browsers.
+# Tests mostly wait for processes that they start. Each may want the memory of a browser, so four at most.
 TESTS_AT_ONCE := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .PHONY: test

@@ -1,4 +1,4 @@
-"""Waiting for signals, none of which may be missed."""
+"""Waiting for signals, so that none is missed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ class Signals:
 
     A queue that a handler fills would miss some: Python runs handlers in the main thread, between two steps
     of its own. A signal that comes to another thread, or just before the main one begins to wait, is handled
-    when that wait is over, which may be never. This socket is written to at once, by whichever thread.
+    when that wait is over, which may be never. This socket is written to at once, by whichever thread; it
+    holds some hundreds that nobody has waited for yet.
     """
 
     def __init__(self, *numbers: signal.Signals) -> None:

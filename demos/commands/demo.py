@@ -37,7 +37,7 @@ def demo(bundle: Path, host: str, port: int, device: str) -> None:
 
     listener = listen(host, port)
     app = build_app(recommender)
-    signals = Signals(signal.SIGINT, signal.SIGTERM)  # the page answers before its start is heard of here
+    signals = Signals(signal.SIGINT, signal.SIGTERM)  # the page can be reached before `Served` returns
     page = Served(app, listener)
     say(f"{page.url} (Ctrl-C stops)")
     signals.next()

@@ -39,7 +39,8 @@ def on(
 ) -> None:
     """Answer events of the page. Programs have names of their own to call (api.py).
 
-    Of events that come while one is being answered, the last one counts (of many steps of a slider), or none.
+    While one event is being answered, others come: "always_last" answers the last of them next (of many steps
+    of a slider), "once" none.
     """
     gr.on(
         list(triggers),

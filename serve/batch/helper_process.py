@@ -75,7 +75,7 @@ class Board:
         wait = wait and not self._waiting
         while wait or not self._news.empty():
             with suppress(queue.Empty):
-                found.append(self._news.get(timeout=1.0))  # a Ctrl-C just before is heard after it
+                found.append(self._news.get(timeout=1.0))  # Ctrl-C just before is heard then
                 wait = False
         if self._error:
             raise self._error

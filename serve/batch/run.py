@@ -123,7 +123,7 @@ def _run(job: Job, resume: bool, overwrite: bool, work: Work, watcher: Watcher) 
     output = plan.output
     if resume and (finished_before := _finished_before(output, plan, overwrite)):
         return finished_before
-    # Where another job has made it meanwhile, what this one is to say of it is found under the lock.
+    # Where another job makes it just now, the check under the lock decides.
     check_target(output, overwrite or resume, SUCCESS)
     folder = output.with_name(f".{output.name}.partial")
     _check_apart(plan, folder)

@@ -95,8 +95,14 @@ def run_on_ray(
     # After Ray's, which sets handlers of its own.
     signals = Signals(signal.SIGHUP)
     code = secrets.token_hex(8)
+
+    def leave(received: int, frame: object) -> None:
+        """Of a start that may take for ever."""
+        signals.take(*STOPPING)  # one more is no news
+        sys.exit()
+
     for number in STOPPING:
-        signal.signal(number, lambda received, frame: sys.exit())  # of a start that may take for ever
+        signal.signal(number, leave)
     try:
         ray_serve.start(http_options=HTTPOptions(host=host, port=port))
         _deploy(settings, n_replicas, model, code)
@@ -136,12 +142,14 @@ def _stop(seconds: float, signals: Signals, say: Say) -> None:
     """Stop what was started here, within these seconds, and end the process; an error is left to be told.
 
     Ray waits for its own processes for ever, dead ones too: those of a service manager that signals them all.
-    It also takes down every handler, while one more SIGTERM is to change nothing.
+    It also takes down every handler. One more SIGTERM is to change nothing, so they are put back soon.
     """
 
     def stop() -> None:
-        ray_serve.shutdown()  # type: ignore[no-untyped-call]
-        ray.shutdown()
+        try:
+            ray_serve.shutdown()  # type: ignore[no-untyped-call]
+        finally:
+            ray.shutdown()
 
     stopping = threading.Thread(target=stop, daemon=True)
     stopping.start()

@@ -64,7 +64,7 @@ class Worker:
         """End it, if it has not ended by itself."""
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGKILL)  # its own `kill` may take away its exit code
+                os.kill(self.process.pid, signal.SIGKILL)  # Process.kill may reap it before asyncio does
 
 
 class Supervisor:

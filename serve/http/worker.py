@@ -47,7 +47,7 @@ class Worker:
         """Serve until told to stop, or until the supervisor is gone."""
         reader, writer = await asyncio.open_connection(sock=control, limit=MAX_LINE_BYTES)
         loop = asyncio.get_running_loop()
-        # Of whoever signals every process of the service; the supervisor decides what these mean.
+        # Sent by whoever signals every process of the service; only the supervisor acts on these two.
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
         loop.add_signal_handler(signal.SIGTERM, self.stop)

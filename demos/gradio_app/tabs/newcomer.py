@@ -80,7 +80,7 @@ def _rating(showcase: Showcase) -> None:
 
     on([query.submit], search, [query], [note, found, stars, add])
     on([add.click], rate, [found, stars, given, mine], [given, mine, note, stars], trigger_mode="once")
-    # Whatever is clicked meanwhile: this alone changes the list, and leaves the boxes as they are.
+    # The list follows the boxes, and leaves them as they are: others may have been clicked meanwhile.
     on([mine.change, given.change], count, [mine, given], [top])
 
 

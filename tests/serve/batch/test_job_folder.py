@@ -136,6 +136,23 @@ def test_two_jobs_of_which_the_second_finds_all_done(pairs: Path, tmp_path: Path
     assert {path.name for path in tmp_path.iterdir()} == {"pairs.parquet", "out"}
 
 
+def test_an_output_that_another_job_finishes_just_now(
+    pairs: Path, tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After this one has looked for it, before it has the lock."""
+    finished_before, looked = run._finished_before, []
+
+    def too_early(*arguments: Any) -> Any:
+        looked.append(finished_before(*arguments))
+        return looked[-1] if len(looked) > 1 else None
+
+    summary = do(Score(), pairs)
+    monkeypatch.setattr(run, "_finished_before", too_early)
+    assert do(Score(), pairs, resume=True) == summary
+    assert len(looked) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"pairs.parquet", "out"}
+
+
 @pytest.mark.parametrize("by", ["kill", "interrupt"])
 @pytest.mark.parametrize("last", ["_SUCCESS.json", "_quarantine", "part-00000.parquet"])
 def test_what_is_left_of_an_output_that_was_being_removed_is_not_taken_for_one(

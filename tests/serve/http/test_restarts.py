@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from serve.errors import BundleError
 from serve.http import supervisor as supervising
 from serve.http.settings import Settings
 from serve.http.supervisor import RESTART_SECONDS, Supervisor
+from serve.http.worker import Worker
 from serve.listener import bind
 
 from .conftest import point, ready_version, running, version_of
@@ -33,6 +35,7 @@ def test_a_worker_that_dies_is_replaced_with_what_was_served(tmp_path: Path, lin
         point(link, FIXTURES / "dot-bias")
         first = service.children()
         assert len(first) == 2
+        assert [os.getpgid(pid) for pid in first] == first, "a terminal's Ctrl-C is for the supervisor alone"
         os.kill(first[0], signal.SIGKILL)
         wait_until(lambda: first[0] not in service.children() and len(service.children()) == 2)
         new = next(pid for pid in service.children() if pid not in first)
@@ -281,3 +284,17 @@ def test_a_worker_that_a_reload_has_helped_is_left_alone(
         assert service.children() == helped
         with service.client() as client:
             assert ready_version(client) == version_of("dot-bias")
+
+
+def test_a_worker_ends_though_its_supervisor_was_killed_with_a_reply_unread() -> None:
+    async def follow() -> None:
+        ours, theirs = socket.socketpair()
+        ours.send(b"a reply")
+        theirs.close()  # which is no end for the other one, but an error: connection reset
+        reader, writer = await asyncio.open_connection(sock=ours)
+        worker = Worker(Settings(bundle=FIXTURES / "dot"), accept_at_once=True)
+        await worker._follow(reader, writer)
+        assert worker.current.draining
+        writer.close()
+
+    asyncio.run(follow())

@@ -24,9 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from machine import describe_machine
 
-from serve.device import available_cpus
-from serve.recommender import Recommender
-from serve.runs import ROWS_PER_RUN, pairs_per_run
+from serve.runtime.batching import ROWS_PER_RUN, pairs_per_run
+from serve.runtime.recommender import Recommender
+from serve.runtime.session import available_cpus
 
 RESULTS = Path(__file__).parent / "results" / "batch.md"
 ROWS_AT_ONCE = 1 << 20
@@ -39,8 +39,8 @@ BARE = """
 import json, sys, time
 import numpy as np
 import onnxruntime
-from serve.device import available_cpus
-from serve.recommender import Recommender
+from serve.runtime.session import available_cpus
+from serve.runtime.recommender import Recommender
 bundle, source, task = sys.argv[1:]
 recommender = Recommender.load(bundle, "cpu")
 data = np.load(source)
@@ -104,9 +104,9 @@ import json, sys, tempfile, time
 from pathlib import Path
 from serve.batch.job import BATCH_ROWS
 from serve.batch.parquet_source import ParquetSource
-from serve.batch.part import new_part
+from serve.batch.part_writers import new_part
 from serve.batch.score import Score
-from serve.batch.work import load
+from serve.batch.fragments import load
 
 bundle, path = sys.argv[1:]
 recommender, source = load(bundle, "cpu"), ParquetSource(Path(path))

@@ -33,8 +33,8 @@ import uvloop
 from http_load import Tally, closed_loop, fresh_connections, get, open_loop, percentile, post
 from machine import describe_machine
 
-from serve.manifest import Model
-from serve.recommender import Recommender
+from serve.bundle.manifest import Model
+from serve.runtime.recommender import Recommender
 
 RESULTS = Path(__file__).parent / "results" / "http.md"
 BOUND = 0.5

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from export.add_items import add_items
-from export.bundle import export_run
+from export.add_items.add_items import add_items
+from export.write.bundle import export_run
 from recsys.data import load
 from recsys.data.describe import ratings_frame
 from recsys.data.interactions import Interactions
 from recsys.evaluation.baselines import fit_biases
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
-from serve.recommender import Recommender
+from serve.runtime.recommender import Recommender
 
 RESULTS = Path(__file__).parent / "results" / "new_items.md"
 WAYS = ("average item (row 0)", "biases alone", "add-items", "trained with them")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.bundle import export_run
+from export.write.bundle import export_run
 from recsys.data import load
 from recsys.data.interactions import Interactions
 from recsys.data.splits import split
@@ -26,8 +26,8 @@ from recsys.evaluation.item_lists import ItemLists
 from recsys.evaluation.ranking import ranking_metrics
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
-from serve.profiles import Profiles
-from serve.recommender import Recommender
+from serve.runtime.profiles import Profiles
+from serve.runtime.recommender import Recommender
 
 RESULTS = Path(__file__).parent / "results" / "new_users.md"
 K = 10

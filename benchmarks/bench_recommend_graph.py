@@ -22,9 +22,9 @@ import onnx_ir as ir
 import torch
 from machine import describe_machine
 
-from export.arrays import DotArrays, MlpArrays
 from export.graphs.recommend import recommend_graph
-from serve.device import available_cpus, open_session
+from export.model.arrays import DotArrays, MlpArrays
+from serve.runtime.session import available_cpus, open_session
 
 RESULTS = Path(__file__).parent / "results" / "recommend_graph.md"
 FACTORS, TOP_K, WIDTH = 64, 10, 100

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from machine import describe_machine
 
-from serve.manifest import Model
+from serve.bundle.manifest import Model
 
 RESULTS = Path(__file__).parent / "results" / "warm_call.md"
 BOUND = 2.0
@@ -45,8 +45,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     arguments = parser.parse_args()
 
-    from serve.device import open_session
-    from serve.recommender import Recommender
+    from serve.runtime.recommender import Recommender
+    from serve.runtime.session import open_session
 
     recommender = Recommender.load(arguments.bundle, device="cpu")
     session = open_session(recommender.bundle.file("recommend.onnx"), "cpu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-from serve.device import available_cpus
+from serve.runtime.session import available_cpus
 
 
 def describe_machine(*packages: str) -> str:

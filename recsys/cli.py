@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
-from recsys.terminal import has_no_reader, mute, printable, warn
+from serve.terminal import has_no_reader, mute, printable, warn
 
 
 class Entry(NamedTuple):

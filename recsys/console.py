@@ -6,7 +6,7 @@ from typing import TextIO, cast
 
 import rich.console
 
-from recsys.terminal import mute
+from serve.terminal import mute
 
 
 class Console(rich.console.Console):

@@ -31,7 +31,11 @@ def files_of(arguments: list[str], home: Path) -> list[str]:
     [
         ["-m", "recsys", "recommend", BUNDLE, "--user-id", "40"],
         ["-m", "recsys", "score", BUNDLE, "--input", "pairs.csv", "--output", "out", "--workers", "2"],
-        ["-c", "import export.verify, onnxruntime, sys; onnxruntime.InferenceSession(sys.argv[1])", "graph"],
+        [
+            "-c",
+            "import export.verify.verify, sys, onnxruntime as o; o.InferenceSession(sys.argv[1])",
+            "graph",
+        ],
         ["demos/python/recommend.py", BUNDLE, "1"],
     ],
     ids=["answer", "job", "export", "script"],

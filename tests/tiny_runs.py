@@ -120,7 +120,7 @@ def make_run(path: Path, name: str) -> Path:
 
 def main() -> None:
     """Make the fixtures anew."""
-    from export.bundle import export_run
+    from export.write.bundle import export_run
 
     with tempfile.TemporaryDirectory() as temporary:
         for name in CONFIGS:

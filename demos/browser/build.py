@@ -13,11 +13,11 @@ import click
 import msgspec
 import numpy as np
 
-from serve.atomic import new_folder
-from serve.bundle import open_bundle
+from serve.bundle.bundle import open_bundle
 from serve.errors import ServeError, UnsupportedError
-from serve.manifest import CONFORMANCE_NAME
-from serve.recommender import Recommender
+from serve.files.atomic import new_folder
+from serve.files.names import CONFORMANCE_NAME
+from serve.runtime.recommender import Recommender
 
 HERE = Path(__file__).parent
 PACKAGES = HERE / "node_modules"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
-from serve.commands.console import say
 from serve.commands.listen import listen
 from serve.commands.options import bundle_argument, device_option
-from serve.signals import Signals
+from serve.processes.signals import Signals
+from serve.terminal import say
 
 
 @click.command()
@@ -30,7 +30,7 @@ def demo(bundle: Path, host: str, port: int, device: str) -> None:
     \b
       recsys demo artifacts/default
     """
-    from serve.recommender import Recommender
+    from serve.runtime.recommender import Recommender
 
     recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
     from demos.gradio_app.app import Served, build_app

@@ -28,8 +28,8 @@ def report(bundle: Path, output: Path) -> None:
       recsys report artifacts/default -o card.html
     """
     from demos.report.page import report_page
-    from serve.atomic import check_outside_bundles, write_file
-    from serve.bundle import open_bundle
+    from serve.bundle.bundle import open_bundle
+    from serve.files.atomic import check_outside_bundles, write_file
 
     check_outside_bundles(output)
     page = report_page(open_bundle(bundle))

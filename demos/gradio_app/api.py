@@ -11,9 +11,9 @@ import msgspec
 from gradio.events import api
 
 from demos.gradio_app.showcase import Picks, Showcase
-from serve.catalogue import Item
+from serve.bundle.items import Item
 from serve.errors import RequestError, ServeError
-from serve.profiles import Answer
+from serve.runtime.profiles import Answer
 
 CONCURRENCY = 8
 

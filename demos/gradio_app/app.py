@@ -28,8 +28,8 @@ from demos.gradio_app.tabs.similar import similar_tab
 from demos.gradio_app.tabs.user import user_tab
 from demos.report.markup import element, join
 from demos.report.page import check_figures
-from serve.listener import url
-from serve.recommender import Recommender
+from serve.processes.listener import url
+from serve.runtime.recommender import Recommender
 
 # Browsers that keep to it ask this server alone. Gradio's own page needs inline scripts and eval.
 POLICY = (
@@ -99,7 +99,7 @@ class Served:
 
     Args:
         page: What `build_app` gave.
-        listener: Where; see `serve.listener`.
+        listener: Where; see `serve.processes.listener`.
 
     Raises:
         RuntimeError: the server ended while it started; it has told why.

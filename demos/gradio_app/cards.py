@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from demos.gradio_app.showcase import Neighbours, Picks, Rated
 from demos.report.axes import number
 from demos.report.markup import Markup, element, join
-from serve.catalogue import Item
+from serve.bundle.items import Item
 
 N_GENRES = 3
 N_RATED = 60

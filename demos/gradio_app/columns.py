@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve.bundle import Bundle
-from serve.ids import ID_TYPES
-from serve.parquet import ParquetTable, numbers
+from serve.bundle.bundle import Bundle
+from serve.bundle.ids import ID_TYPES
+from serve.bundle.parquet import ParquetTable, numbers
 
 
 class UserSearch:

@@ -10,10 +10,10 @@ from functools import cached_property
 import numpy as np
 
 from demos.gradio_app.columns import UserSearch, items_by_genre, raters
-from serve.catalogue import Item
+from serve.bundle.items import Item
 from serve.errors import RequestError, UnsupportedError
-from serve.profiles import Answer, Profiles
-from serve.recommender import Recommender
+from serve.runtime.profiles import Answer, Profiles
+from serve.runtime.recommender import Recommender
 
 LONGEST_LIST = 50
 N_FOUND = 12

@@ -12,10 +12,10 @@ import click
 import numpy as np
 
 from demos.python.runners import RUNTIMES, Open
-from serve.bundle import Bundle, open_bundle
+from serve.bundle.bundle import Bundle, open_bundle
+from serve.bundle.conformance import difference, read_golden
 from serve.errors import ServeError, UnsupportedError
-from serve.golden import difference, read_golden
-from serve.manifest import CONFORMANCE_NAME
+from serve.files.names import CONFORMANCE_NAME
 
 # Below every score: the tail of a list that ran out of items.
 TAIL = -1e29

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from demos.report.charts import Point
-from serve.bundle import Bundle
-from serve.catalogue import Catalogue
+from serve.bundle.bundle import Bundle
+from serve.bundle.items import Catalogue
 
 # The most rated items: more would be a cloud.
 MAX_POINTS = 800

@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from serve.terminal import printable
+
 VOID = {"br", "meta", "link", "hr"}
 
 
@@ -45,7 +47,4 @@ def join(*children: Any) -> Markup:
 
 def plain(value: Any) -> str:
     """The value as text, without control characters: titles come from data, and data may hold anything."""
-    text = str(value)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+    return printable(str(value), keep="\n")

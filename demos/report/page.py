@@ -10,11 +10,11 @@ import pyarrow as pa
 from demos.report import sections
 from demos.report.factor_map import factor_map
 from demos.report.markup import Markup, element, join
-from serve.bundle import Bundle
-from serve.catalogue import Catalogue
+from serve.bundle.bundle import Bundle
+from serve.bundle.items import Catalogue
+from serve.bundle.manifest import Manifest
+from serve.bundle.parquet import ParquetTable, numbers
 from serve.errors import BundleError
-from serve.manifest import Manifest
-from serve.parquet import ParquetTable, numbers
 
 # The page's own style, and nothing else, from anywhere.
 # No error, rating or count is larger; floats beyond it would overflow on the way to pixels.

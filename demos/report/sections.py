@@ -9,7 +9,7 @@ from demos.report.axes import number
 from demos.report.charts import Line, bars, lines, points
 from demos.report.factor_map import FactorMap
 from demos.report.markup import Markup, element, join
-from serve.manifest import Manifest, PopularityBand
+from serve.bundle.manifest import Manifest, PopularityBand
 
 METRICS = {
     "RMSE": "rmse",

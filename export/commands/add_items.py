@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from recsys.data.interactions import Interactions
-    from serve.manifest import Addition
+    from serve.bundle.manifest import Addition
 
 
 @click.command("add-items")
@@ -64,10 +64,10 @@ def add_items(
     """
     import msgspec
 
-    from export.add_items import add_items as add
+    from export.add_items.add_items import add_items as add
     from recsys.console import Console
     from recsys.data.item_file import read_items
-    from serve.manifest import read_manifest
+    from serve.bundle.manifest import read_manifest
 
     if ctx.get_parameter_source("item_key") is not ParameterSource.COMMANDLINE:
         options["item_key"] = read_manifest(bundle).data.item_key

@@ -14,7 +14,7 @@ from recsys.commands.data_options import data_options, load_from_options
 
 if TYPE_CHECKING:
     from recsys.data.interactions import Interactions
-    from serve.recommender import Recommender
+    from serve.runtime.recommender import Recommender
 
 COLUMNS = {
     "RMSE": "rmse",
@@ -73,8 +73,8 @@ def evaluate(
 
         result = evaluate_run(load_run(run_or_bundle), k, device)
     else:
-        from export.evaluate_bundle import evaluate_bundle
-        from serve.recommender import Recommender
+        from export.verify.evaluate_bundle import evaluate_bundle
+        from serve.runtime.recommender import Recommender
 
         recommender = Recommender.load(run_or_bundle, device)
         result = evaluate_bundle(recommender, _ratings(ctx, recommender, data, options), k)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 if TYPE_CHECKING:
-    from export.contents import TablesFile
+    from export.write.graph_files import TablesFile
 
 
 @click.command()
@@ -62,12 +62,12 @@ def export(
     \b
       recsys export runs/mine --output artifacts/mine
     """
-    from export.bundle import export_run
     from export.commands.report import print_files, print_parity
-    from export.triton import check_repository_target, write_repository
+    from export.write.bundle import export_run
+    from export.write.triton import check_repository_target, write_repository
     from recsys.console import Console
-    from serve.bundle import open_bundle
-    from serve.manifest import encode_manifest
+    from serve.bundle.bundle import open_bundle
+    from serve.bundle.manifest import encode_manifest
 
     console = Console(stderr=as_json)
     if triton is not None:

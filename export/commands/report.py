@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 from recsys.console import Console
-from serve.manifest import File, Parity
+from serve.bundle.manifest import File, Parity
 
 
 def print_files(console: Console, files: dict[str, File]) -> None:

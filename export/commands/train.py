@@ -36,7 +36,7 @@ def train(ctx: click.Context, /, init_from: Path | None, match_items: Any, **opt
     if init_from is None and ctx.get_parameter_source("match_items") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--match-items says how to start --init-from a model: name one.")
     if init_from is not None:
-        from export.pretrained import read_pretrained
+        from export.model.pretrained import read_pretrained
 
         pretrained = read_pretrained(init_from)
     plain.run_training(ctx, **own, options=options, pretrained=pretrained, match_items=match_items)

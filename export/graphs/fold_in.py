@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from export.arrays import DotArrays
 from export.graphs.build import begin, finish, rank, table
 from export.graphs.recommend import item_logits
+from export.model.arrays import DotArrays
 
 # A rating at the very end of the sigmoid's range has an infinite logit.
 LOGIT_MARGIN = 0.01

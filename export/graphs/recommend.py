@@ -7,8 +7,8 @@ from typing import Any
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
-from export.arrays import Arrays, DotArrays, MlpArrays
 from export.graphs.build import begin, finish, rank, table
+from export.model.arrays import Arrays, DotArrays, MlpArrays
 
 # The widest part of an MLP's first activation that is computed at once, in floats per user: 256 KiB, so
 # that it stays in a core's L2 cache and memory does not grow with the catalogue.

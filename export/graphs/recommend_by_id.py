@@ -15,10 +15,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
-from export.arrays import Arrays
 from export.errors import GraphError
 from export.graphs.build import begin, finish, table
 from export.graphs.recommend import best_items
+from export.model.arrays import Arrays
 
 ML_DOMAIN = "ai.onnx.ml"
 # The first version whose tables may be tensors: one field of raw bytes, not one for each id.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from export.arrays import Arrays, Float32
 from export.graphs.build import begin, finish, rank, table
+from export.model.arrays import Arrays, Float32
 
 
 def item_directions(item_factors: Float32) -> Float32:

@@ -14,7 +14,7 @@ from rich.text import Text
 from recsys.console import Console
 from recsys.data.describe import Summary, crosstab, rating_histogram, ratings_frame, summarize, with_titles
 from recsys.data.interactions import Interactions
-from recsys.terminal import printable
+from serve.terminal import printable
 
 FIRST_ROWS = 5
 TITLE_WIDTH = 10

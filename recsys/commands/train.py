@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from recsys.commands.data_options import data_options, load_from_options
 from recsys.errors import ConfigError, PeerError
-from recsys.terminal import printable, warn
+from serve.terminal import printable, warn
 
 if TYPE_CHECKING:
     from recsys.console import Console

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -20,6 +19,7 @@ from rich.progress import (
 
 from recsys.data.catalog import DEFAULT, KNOWN, DataSet
 from recsys.errors import DataError, DownloadError
+from serve.files.checksum import sha256_of
 
 CACHE_VARIABLE = "RECSYS_CACHE"
 _EMBEDDED = Path(__file__).parent / "embedded" / f"{DEFAULT}.zip"
@@ -114,12 +114,6 @@ def keep(known: DataSet, zip_path: Path) -> Path:
     except OSError as error:
         raise DownloadError(f"{zip_path} could not be copied to {path}: {error.strerror}") from None
     return path
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def named_by_hash(sha256: str) -> DataSet | None:

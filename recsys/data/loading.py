@@ -15,12 +15,13 @@ from recsys.data import archive, movielens, parquet, recbole, text
 from recsys.data.assembly import ItemKey, assemble
 from recsys.data.catalog import KNOWN, DataSet
 from recsys.data.columns import Columns
-from recsys.data.download import fetch, named_by_hash, sha256_of
+from recsys.data.download import fetch, named_by_hash
 from recsys.data.duplicates import POLICIES
 from recsys.data.interactions import Interactions
 from recsys.data.ratings_table import RatingsTable
 from recsys.data.text_ratings import read_ratings
 from recsys.errors import ConfigError, DataError
+from serve.files.checksum import sha256_of
 
 TEXT_ENDINGS = {".csv": text.CSV, ".tsv": text.TSV, ".inter": text.ATOMIC}
 PARQUET_ENDINGS = (".parquet", ".pq")

@@ -10,7 +10,6 @@ which a killed process lets go.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import shutil
@@ -40,10 +39,8 @@ from recsys.training.run_info import (
     describe_file,
     is_run,
 )
-
-# As in serve/atomic.py, which this package may not import.
-AT_FDCWD = -100
-RENAME_EXCHANGE = 2
+from serve.files.atomic import fsync
+from serve.files.exchange import exchange
 
 
 class RunFolder:
@@ -115,7 +112,7 @@ class RunFolder:
         }
         for name, table in tables.items():
             pq.write_table(table, self._folder / name, compression="zstd")
-            _fsync(self._folder / name)
+            fsync(self._folder / name)
         return {name: describe_file(self._folder / name) for name in tables}
 
     def commit(self, info: RunInfo, weights: dict[str, Tensor], optimizer: dict[str, Tensor]) -> RunInfo:
@@ -136,14 +133,14 @@ class RunFolder:
             contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
             save_file(contiguous, self._folder / name)
             shutil.copymode(self._folder / USERS, self._folder / name)  # safetensors lets only the owner read
-            _fsync(self._folder / name)
+            fsync(self._folder / name)
             files[name] = describe_file(self._folder / name)
         info = msgspec.structs.replace(info, files=files, **names)
         beside = self._folder / f".{RUN_NAME}.tmp"
         beside.write_bytes(msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
-        _fsync(beside)
+        fsync(beside)
         beside.replace(self._folder / RUN_NAME)
-        _fsync(self._folder)
+        fsync(self._folder)
         if self._folder != self.path:
             self._move_into_place()
         for pattern in ("weights-*.safetensors", "optimizer-*.safetensors"):
@@ -158,7 +155,7 @@ class RunFolder:
         else:
             self._folder.rename(self.path)
         staging, self._folder = self._folder, self.path
-        _fsync(self.path.parent)
+        fsync(self.path.parent)
         shutil.rmtree(staging, ignore_errors=True)  # what was replaced
 
 
@@ -233,12 +230,8 @@ def _lock(folder: Path, path: Path, kind: int) -> int:
 
 def _exchange(new: Path, old: Path) -> None:
     """Exchange two folders: in one step where the system can; else `old` is away for a moment."""
-    try:
-        renameat2 = ctypes.CDLL(None).renameat2
-        if renameat2(AT_FDCWD, os.fsencode(new), AT_FDCWD, os.fsencode(old), RENAME_EXCHANGE) == 0:
-            return
-    except (OSError, AttributeError, TypeError):  # another system
-        pass
+    if exchange(new, old):
+        return
     aside = _aside(old)
     shutil.rmtree(aside, ignore_errors=True)
     try:
@@ -253,11 +246,3 @@ def _exchange(new: Path, old: Path) -> None:
 
 def _table(frame: pd.DataFrame) -> pa.Table:
     return pa.Table.from_pandas(frame, preserve_index=False)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

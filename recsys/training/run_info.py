@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ import msgspec
 from recsys.data.splits import SplitRecipe
 from recsys.errors import CheckpointError
 from recsys.training.config import TrainingConfig
+from serve.files.checksum import sha256_of
 
 FORMAT_VERSION = 1
 RUN_NAME = "run.json"
@@ -118,9 +118,7 @@ def describe_file(path: Path) -> File:
     Raises:
         OSError: it can't be read.
     """
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return File(bytes=file.tell(), sha256=digest)
+    return File(bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
 def read_info(path: Path) -> RunInfo:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import msgspec
 
+from serve.batch.fragments import Outcome
 from serve.batch.job import Fragment, Plan
-from serve.batch.work import Outcome
 from serve.batch.worker import Reply, checked
 from serve.errors import ServeError
 

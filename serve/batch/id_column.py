@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from serve.bundle.ids import IdIndex
+from serve.bundle.parquet import joined
 from serve.errors import InputError
-from serve.ids import IdIndex
-from serve.parquet import joined
 
 # As Arrow's cast has it; int() would take other scripts' digits, and underscores.
 INTEGER = re.compile(r"-?0*[0-9]{1,19}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +15,9 @@ from serve.batch.csv_source import CsvSource
 from serve.batch.job import InputFile
 from serve.batch.parquet_source import ParquetSource
 from serve.batch.source import Source
-from serve.device import available_cpus
 from serve.errors import InputError
+from serve.files.checksum import sha256_of
+from serve.runtime.session import available_cpus
 
 KINDS: dict[str, type[CsvSource] | type[ParquetSource]] = {
     ".parquet": ParquetSource,
@@ -187,8 +187,7 @@ def _within(folder: Path) -> list[Path]:
 def _described(name: str, path: Path) -> InputFile:
     try:
         status = path.stat()  # before it is read: what is written to it from now on is noticed
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256_of(path)
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}.") from None
     return InputFile(name, str(path.absolute()), status.st_size, status.st_mtime_ns, digest)

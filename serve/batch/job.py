@@ -7,11 +7,11 @@ from typing import Literal, get_args
 
 import msgspec
 
-from serve.batch.part import Format
+from serve.batch.part_writers import Format
 from serve.batch.recommend import Recommend
 from serve.batch.score import Score
-from serve.device import Device
 from serve.errors import InputError
+from serve.runtime.session import Device
 
 OnBadRow = Literal["fail", "quarantine"]
 

@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serve.batch.fragments import Outcome, do_fragment, new_crew
 from serve.batch.helper_process import Board, Helper
 from serve.batch.inputs import find_files
 from serve.batch.job import Fragment, Job, Plan
-from serve.batch.work import Outcome, do_fragment, new_crew
-from serve.device import available_cpus, has_cuda_gpu
-from serve.recommender import Recommender
+from serve.runtime.recommender import Recommender
+from serve.runtime.session import available_cpus, has_cuda_gpu
 
 if TYPE_CHECKING:
     from serve.batch.run import Engine, Work

@@ -10,10 +10,10 @@ import msgspec
 
 from serve.batch.inputs import check_alike, describe, find_files, open_source
 from serve.batch.job import Fragment, InputFile, Job, Plan
-from serve.batch.part import check_format
+from serve.batch.part_writers import check_format
 from serve.batch.source import Source
 from serve.batch.users_source import UsersSource
-from serve.recommender import Recommender
+from serve.runtime.recommender import Recommender
 
 PACKAGES = ("recsys-onnx", "numpy", "pyarrow")
 

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from serve.batch.fragments import Outcome
 from serve.batch.job import Fragment, Plan
-from serve.batch.work import Outcome
 from serve.batch.worker import Reply, Worker, checked
 from serve.errors import JobError
-from serve.ray_cluster import connect
-from serve.recommender import Recommender
+from serve.processes.ray_cluster import connect
+from serve.runtime.recommender import Recommender
 
 if TYPE_CHECKING:
     from serve.batch.run import Engine

@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from serve.batch.answer import Answer, UnknownIds, unknown_ids, without
 from serve.batch.id_column import check_id_column, look_up, read_ids
 from serve.batch.source import Rows
-from serve.parquet import arrow
-from serve.recommender import Recommender
-from serve.runs import Each
+from serve.batch.task_result import Answer, UnknownIds, unknown_ids, without
+from serve.bundle.parquet import arrow
+from serve.runtime.batching import Each
+from serve.runtime.recommender import Recommender
 
 
 class Recommend(msgspec.Struct, frozen=True, tag="recommend"):

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from serve.atomic import check_target, move_into_place, write_file
+from serve.batch.fragments import Outcome, check_bad_rows, finished, load
 from serve.batch.job import Job, Plan
 from serve.batch.job_folder import (
     DONE,
@@ -32,9 +32,9 @@ from serve.batch.job_folder import (
 )
 from serve.batch.local_engine import local_engine
 from serve.batch.plan import make_plan
-from serve.batch.work import Outcome, check_bad_rows, finished, load
 from serve.errors import JobError, OutputError, ServeError
-from serve.recommender import Recommender
+from serve.files.atomic import check_target, move_into_place, write_file
+from serve.runtime.recommender import Recommender
 
 
 class Work(Protocol):

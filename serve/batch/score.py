@@ -8,14 +8,14 @@ from typing import ClassVar
 import msgspec
 import pyarrow as pa
 
-from serve.batch.answer import Answer, UnknownIds, unknown_ids, without
 from serve.batch.id_column import check_id_column, look_up, read_ids
 from serve.batch.source import Rows, kept
+from serve.batch.task_result import Answer, UnknownIds, unknown_ids, without
+from serve.bundle.ids import IdIndex
+from serve.bundle.parquet import arrow
 from serve.errors import InputError
-from serve.ids import IdIndex
-from serve.parquet import arrow
-from serve.recommender import Recommender
-from serve.runs import Each
+from serve.runtime.batching import Each
+from serve.runtime.recommender import Recommender
 
 
 class Score(msgspec.Struct, frozen=True, tag="score"):

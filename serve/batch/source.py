@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve.parquet import arrow
+from serve.bundle.parquet import arrow
 
 BYTES_OF = {
     pa.string(): pa.binary(),

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from serve.batch.source import Cut, Rows
-from serve.ids import IdIndex
+from serve.bundle.ids import IdIndex
 
 
 class UsersSource:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from serve.batch.fragments import do_fragment, load, new_crew
 from serve.batch.job import Plan
-from serve.batch.work import do_fragment, load, new_crew
 from serve.errors import ServeError, of_kind
 
 Reply = tuple[str, str]

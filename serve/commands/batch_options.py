@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from serve.commands.console import warn
 from serve.commands.options import print_json
+from serve.terminal import warn
 
 if TYPE_CHECKING:
     from serve.batch.job import Job, Plan

@@ -56,7 +56,7 @@ def fold_in(
     \b
       recsys fold-in artifacts/default --rate "Toy Story (1995)=5" --rate "Heat (1995)=2"
     """
-    from serve.recommender import Recommender
+    from serve.runtime.recommender import Recommender
 
     recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
     items = recommender.items

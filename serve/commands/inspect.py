@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from serve.commands.options import bundle_argument, json_option, print_json
+from serve.terminal import printable
 
 if TYPE_CHECKING:
-    from serve.manifest import Graph, Manifest
+    from serve.bundle.manifest import Graph, Manifest
 
 
 @click.command()
@@ -22,7 +23,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
 
     The bundle is checked first: every checksum, every graph, every float.
     """
-    from serve.bundle import open_bundle
+    from serve.bundle.bundle import open_bundle
 
     opened = open_bundle(bundle)
     if as_json:
@@ -133,8 +134,6 @@ def _sections(manifest: Manifest) -> list[str]:
 
 def _pairs(title: str, values: Mapping[str, Any], indent: str = "  ") -> str:
     """A title, and a line for each value that is there; mappings inside are indented."""
-    from serve.commands.table import printable
-
     values = {name: value for name, value in values.items() if value is not None}
     widest = max((len(name) for name in values), default=0)
     lines = [title]

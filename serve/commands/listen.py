@@ -8,7 +8,7 @@ import socket
 
 import click
 
-from serve.listener import bind
+from serve.processes.listener import bind
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from serve.catalogue import Catalogue
-    from serve.recommender import Ranking
+    from serve.bundle.items import Catalogue
+    from serve.runtime.recommender import Ranking
 
 bundle_argument = click.argument("bundle", type=click.Path(exists=True, path_type=Path))
 top_k_option = click.option(

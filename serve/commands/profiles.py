@@ -18,10 +18,11 @@ from serve.commands.options import (
     print_json,
     top_k_option,
 )
+from serve.terminal import printable
 
 if TYPE_CHECKING:
-    from serve.catalogue import Catalogue
-    from serve.profiles import Answer, Profiles
+    from serve.bundle.items import Catalogue
+    from serve.runtime.profiles import Answer, Profiles
 
 N_SHOWN = 4
 
@@ -92,8 +93,8 @@ def profiles(
     if answers and profile is not None:
         raise click.UsageError("Give either --answer or --profile.")
     from serve.errors import RequestError
-    from serve.profiles import Profiles
-    from serve.recommender import Recommender
+    from serve.runtime.profiles import Profiles
+    from serve.runtime.recommender import Recommender
 
     recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
     known = Profiles.of(recommender)
@@ -153,8 +154,6 @@ def _shown(known: Profiles, items: Catalogue) -> dict[str, Any]:
 
 
 def _print_profiles(shown: dict[str, Any]) -> None:
-    from serve.commands.table import printable
-
     def label(item: dict[str, Any]) -> str:
         return printable(item["title"] or str(item["item_id"]))
 
@@ -173,8 +172,6 @@ def _print_profiles(shown: dict[str, Any]) -> None:
 
 def _ask(known: Profiles, items: Catalogue) -> dict[int, Answer]:
     """Put the questions on the terminal."""
-    from serve.commands.table import printable
-
     low, high = known.recommender.manifest.data.ratings_range
     click.echo(f"\nAnswer like, dislike, or {low:g} to {high:g}; nothing if you have not seen it.\n")
 

@@ -114,7 +114,7 @@ def _recommend_to_one(
     device: Any,
     as_json: bool,
 ) -> None:
-    from serve.recommender import Recommender
+    from serve.runtime.recommender import Recommender
 
     recommender = Recommender.load(bundle, device)
     user = recommender.users.parse(user_id)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from serve.commands.console import say, warn
 from serve.commands.listen import listen
 from serve.commands.options import bundle_argument, device_option
+from serve.terminal import say, warn
 
 TOKEN_VARIABLE = "RECSYS_TOKEN"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -119,8 +119,8 @@ def serve(
     """
     if sys.platform == "win32":
         raise click.UsageError("`recsys serve` needs Linux or macOS; on Windows use WSL or a container.")
-    from serve.device import available_cpus
     from serve.http.settings import Settings
+    from serve.runtime.session import available_cpus
 
     if not math.isfinite(limits["drain_seconds"] or 0):
         raise click.UsageError(f"--drain-seconds must be a finite number, got {limits['drain_seconds']}.")

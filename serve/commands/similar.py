@@ -36,7 +36,7 @@ def similar(
     """
     if (item_id is None) == (item is None):
         raise click.UsageError("Name the item by either --item-id or --item.")
-    from serve.recommender import Recommender
+    from serve.runtime.recommender import Recommender
 
     recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
     items = recommender.items

@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from serve.terminal import printable
+
 
 def format_table(headers: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
     """Columns under their headers, two spaces apart; a column that is empty throughout is left out.
@@ -14,7 +16,7 @@ def format_table(headers: Sequence[str], rows: Sequence[Sequence[str]], align: s
         rows: Cells as text, row by row. What could steer a terminal is shown as "�".
         align: "<" or ">" for each column.
     """
-    cells = [list(headers), *([printable(cell) for cell in row] for row in rows)]
+    cells = [list(headers), *([printable(cell, keep="") for cell in row] for row in rows)]
     kept = [column for column in range(len(headers)) if any(row[column] for row in cells[1:]) or not rows]
     widths = {column: max(width(row[column]) for row in cells) for column in kept}
 
@@ -24,11 +26,6 @@ def format_table(headers: Sequence[str], rows: Sequence[Sequence[str]], align: s
 
     lines = ["  ".join(padded(row[column], column) for column in kept).rstrip() for row in cells]
     return "\n".join(lines)
-
-
-def printable(text: str) -> str:
-    """The text without control characters: titles come from data, and data may hold escape codes."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def width(text: str) -> int:

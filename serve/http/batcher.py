@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from serve import requests
-from serve.recommender import Recommender
+from serve.runtime import validation
+from serve.runtime.recommender import Recommender
 
 Compute = Callable[[Callable[[], list["Top"]]], Awaitable[list["Top"]]]
 """Does something that may take a while: on the event loop, or beside it."""
@@ -87,7 +87,7 @@ class Batcher:
 
 def answer(recommender: Recommender, asks: Sequence[Ask]) -> list[Top]:
     """The lists of all, from one run."""
-    excluded = requests.padded([_excluded(recommender, ask) for ask in asks], np.int64)  # [B, E]
+    excluded = validation.padded([_excluded(recommender, ask) for ask in asks], np.int64)  # [B, E]
     users = np.array([ask.user_index for ask in asks])
     top, scores = recommender.recommend_indices(users, excluded)  # [B, K] both
     k = max(ask.top_k for ask in asks)

@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from serve.device import Device
-from serve.golden import check_golden_rows
+from serve.bundle.conformance import check_golden_rows
 from serve.http.batcher import Batcher
-from serve.recommender import Recommender
+from serve.runtime.recommender import Recommender
+from serve.runtime.session import Device
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from serve.ray_cluster import connect
+from serve.processes.ray_cluster import connect
 
 # isort: split
 import ray
@@ -31,7 +31,7 @@ from serve.http.app import create_app
 from serve.http.model import CurrentModel, Model, load_model
 from serve.http.pointer import resolve
 from serve.http.settings import Settings
-from serve.signals import Signals
+from serve.processes.signals import Signals
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from serve.errors import BundleError
-from serve.plain_file import read_plain
+from serve.files.plain_file import read_plain
 
 MAX_POINTER_BYTES = 4096
 

@@ -18,7 +18,7 @@ from serve.http.control import Reply
 from serve.http.server import Server
 from serve.http.settings import Settings
 from serve.http.supervisor import Supervisor
-from serve.listener import url
+from serve.processes.listener import url
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from serve.device import Device
+from serve.runtime.session import Device
 
 
 @dataclass(frozen=True, kw_only=True)

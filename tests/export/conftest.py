@@ -13,8 +13,8 @@ import onnxruntime as ort
 import pytest
 import tiny_runs
 
-from export.arrays import Arrays, DotArrays, MlpArrays
-from export.bundle import export_run
+from export.model.arrays import Arrays, DotArrays, MlpArrays
+from export.write.bundle import export_run
 
 N_USERS, N_ITEMS, N_FACTORS = 9, 23, 5
 

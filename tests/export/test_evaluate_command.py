@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from export.bundle import export_run
-from export.evaluate_bundle import check_data
+from export.verify.evaluate_bundle import check_data
+from export.write.bundle import export_run
 from recsys.cli import cli, main
 from recsys.data import load
 from recsys.errors import ConfigError, DataError
 from recsys.models import KINDS
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
-from serve.recommender import Recommender
+from serve.runtime.recommender import Recommender
 
 K = 5
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from fixture_bundles import BUNDLES, FIXTURES
 
-from serve.recommender import Recommender
+from serve.runtime.recommender import Recommender
 
 
 @pytest.fixture(params=BUNDLES)

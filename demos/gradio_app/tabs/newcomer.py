@@ -12,7 +12,7 @@ from demos.gradio_app.showcase import Showcase
 from demos.report.axes import number
 from demos.report.markup import Markup, element, join
 from serve.errors import ServeError
-from serve.profiles import Answer, Profiles
+from serve.runtime.profiles import Answer, Profiles
 
 ANSWERS: dict[str, Answer] = {"Like": "like", "Dislike": "dislike", "Not seen": None}
 NO_FOLD_IN = (

@@ -16,9 +16,9 @@ from runtimes_table import BUNDLES
 from tabs import wait_for_list
 
 from demos.browser.build import build
+from serve.bundle.ids import write_items
 from serve.errors import OutputError, UnsupportedError
-from serve.ids import write_items
-from serve.recommender import Recommender
+from serve.runtime.recommender import Recommender
 
 PACKAGES = Path(__file__).parents[3] / "demos" / "browser" / "node_modules"
 AXE = PACKAGES / "axe-core" / "axe.min.js"

@@ -18,17 +18,17 @@ from fixture_bundles import FIXTURES
 from patience import PATIENCE
 from playwright.sync_api import Browser, expect
 
-from serve.ids import write_items, write_users
-from serve.recommender import Recommender
+from serve.bundle.ids import write_items, write_users
+from serve.runtime.recommender import Recommender
 
 COMMAND = [sys.executable, "-c", "from recsys.cli import main; main()"]
 # Several pages in one process: gradio takes most of the time of a start.
 SERVE_SEVERAL = """
 import signal, sys
 from demos.gradio_app.app import Served, build_app
-from serve.listener import bind
-from serve.recommender import Recommender
-from serve.signals import Signals
+from serve.processes.listener import bind
+from serve.runtime.recommender import Recommender
+from serve.processes.signals import Signals
 
 signals = Signals(signal.SIGTERM)
 pages = []

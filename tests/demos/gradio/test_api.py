@@ -19,7 +19,7 @@ from gradio_client.exceptions import AppError
 from patience import PATIENCE, wait_until
 from ports import free_port
 
-from serve.profiles import Profiles
+from serve.runtime.profiles import Profiles
 
 from .conftest import COMMAND, next_line
 

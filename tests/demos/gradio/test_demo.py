@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 from tabs import read_list, wait_for_list, wait_in_tab
 
-from serve.profiles import Profiles
+from serve.runtime.profiles import Profiles
 
 ROOT = Path(__file__).parents[3]
 AXE = ROOT / "demos" / "browser" / "node_modules" / "axe-core" / "axe.min.js"

@@ -11,9 +11,9 @@ from fixture_bundles import BUNDLES, FIXTURES
 from demos.gradio_app import cards
 from demos.gradio_app.columns import UserSearch, items_by_genre, raters
 from demos.gradio_app.showcase import Showcase
+from serve.bundle.ids import write_users
 from serve.errors import RequestError
-from serve.ids import write_users
-from serve.recommender import Recommender
+from serve.runtime.recommender import Recommender
 
 
 def test_a_user_id_may_begin_with_a_space(tmp_path) -> None:

@@ -15,7 +15,7 @@ import runtimes_table
 from patience import PATIENCE
 from runtimes_table import BUNDLES, GRAPHS
 
-from serve.recommender import Recommender
+from serve.runtime.recommender import Recommender
 
 DEMO = Path(__file__).parents[3] / "demos" / "node"
 

@@ -15,7 +15,7 @@ from runtimes_table import BUNDLES, GRAPHS
 
 from demos.python.conformance import check
 from demos.python.runners import RUNTIMES
-from serve.bundle import open_bundle
+from serve.bundle.bundle import open_bundle
 
 NAMES = {"onnxruntime": "ONNX Runtime, Python", "openvino": "OpenVINO", "tract": "tract"}
 

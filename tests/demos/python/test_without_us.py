@@ -17,7 +17,7 @@ import runtimes_table
 from patience import PATIENCE
 from runtimes_table import BUNDLES
 
-from serve.recommender import Recommender
+from serve.runtime.recommender import Recommender
 
 DEMOS = Path(__file__).parents[3] / "demos" / "python"
 

@@ -18,10 +18,10 @@ from fixture_bundles import BUNDLES, FIXTURES
 
 from demos.report.factor_map import factor_map
 from demos.report.page import item_counts, report_page
-from serve.bundle import open_bundle
-from serve.catalogue import Catalogue
+from serve.bundle.bundle import open_bundle
+from serve.bundle.ids import write_items
+from serve.bundle.items import Catalogue
 from serve.errors import BundleError
-from serve.ids import write_items
 
 SECTIONS = [
     "How good it is",

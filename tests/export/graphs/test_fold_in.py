@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export import reference
-from export.arrays import DotArrays
 from export.graphs.fold_in import fold_in_graph
 from export.graphs.recommend import recommend_graph
-from export.parity import compare_lists
+from export.model import reference
+from export.model.arrays import DotArrays
+from export.verify.parity import compare_lists
 
 # Conjugate gradients in float32, 12 steps for 6 unknowns; relative to factors around 1.
 TOLERANCE = 1e-5

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export import reference
-from export.arrays import Arrays, DotArrays, MlpArrays
 from export.graphs import recommend
 from export.graphs.build import IR_VERSION, MASKED, OPSET
 from export.graphs.recommend import recommend_graph
-from export.parity import compare_lists
+from export.model import reference
+from export.model.arrays import Arrays, DotArrays, MlpArrays
+from export.verify.parity import compare_lists
 
 ALL_USERS = np.arange(10)
 NOBODY = np.zeros((10, 1), np.int64)

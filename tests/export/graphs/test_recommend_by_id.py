@@ -9,17 +9,17 @@ import onnxruntime as ort
 import pytest
 import tiny_runs
 
-from export.bundle import export_run
 from export.errors import GraphError
 from export.graphs import recommend_by_id
 from export.graphs.build import MASKED
 from export.graphs.recommend import recommend_graph
 from export.graphs.recommend_by_id import IdTables, recommend_by_id_graph
-from export.runners import onnxruntime_runner
-from export.verify import verify
-from serve.bundle import open_bundle
-from serve.golden import difference, read_golden
-from serve.recommender import Recommender
+from export.verify.runners import onnxruntime_runner
+from export.verify.verify import verify
+from export.write.bundle import export_run
+from serve.bundle.bundle import open_bundle
+from serve.bundle.conformance import difference, read_golden
+from serve.runtime.recommender import Recommender
 
 INT_IDS = IdTables(np.array([7, -5, 2**62, 1, 2, 3, 4, 5, 6]), np.arange(2**60, 2**60 + 23), None)
 STRING_IDS = IdTables(
@@ -103,7 +103,7 @@ def test_verify_notices_a_swapped_id(raw_bundle, tiny_run, tmp_path, monkeypatch
         wrong[[0, 1]] = wrong[[1, 0]]
         return recommend_by_id_graph(arrays, IdTables(ids.user_ids, wrong, ids.titles), top_k)
 
-    monkeypatch.setattr("export.trained.recommend_by_id_graph", swapped)
+    monkeypatch.setattr("export.write.run_inputs.recommend_by_id_graph", swapped)
     with pytest.raises(ArithmeticError, match="recommend_by_id"):
         export_run(tiny_run("dot"), tmp_path / "bundle", raw_ids=True)
 

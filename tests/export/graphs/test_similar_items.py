@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from export import reference
-from export.arrays import DotArrays
 from export.graphs.similar_items import item_directions, similar_items_graph
-from export.parity import compare_lists
+from export.model import reference
+from export.model.arrays import DotArrays
+from export.verify.parity import compare_lists
 
 TOLERANCE = 1e-6
 

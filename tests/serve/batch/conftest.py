@@ -21,7 +21,7 @@ from serve.batch.job_folder import SUCCESS
 from serve.batch.recommend import Recommend
 from serve.batch.run import Engine, Summary, Work, run_job
 from serve.batch.score import Score
-from serve.recommender import Recommender
+from serve.runtime.recommender import Recommender
 
 DoJob = Callable[..., Summary]
 

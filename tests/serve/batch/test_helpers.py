@@ -23,12 +23,12 @@ from fixture_bundles import FIXTURES
 from patience import PATIENCE, wait_until
 
 from serve.batch import helper_process, job_folder, local_engine
+from serve.batch.fragments import do_fragment, load, new_crew
 from serve.batch.job import Fragment, Job, Plan
 from serve.batch.job_folder import PLAN, claimed
 from serve.batch.recommend import Recommend
 from serve.batch.run import Watcher
 from serve.batch.score import Score
-from serve.batch.work import do_fragment, load, new_crew
 from serve.errors import BadRowError, BundleError, JobError, OutputError
 
 from .conftest import DoJob, contents, engine_of, hit_at_work, make_pairs, read

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from fixture_bundles import FIXTURES
 
-from serve import runs
 from serve.batch.recommend import Recommend
 from serve.errors import BadRowError, InputError, RequestError
-from serve.recommender import Recommender
+from serve.runtime import batching
+from serve.runtime.recommender import Recommender
 
 from .conftest import DoJob, read
 
@@ -125,9 +125,9 @@ def test_users_who_have_seen_much_share_a_run_with_few(monkeypatch: pytest.Monke
     """What a run leaves out is padded to its longest list, so those are what its memory depends on."""
     rng = np.random.default_rng(0)
     lengths = np.sort(np.concatenate([rng.integers(0, 20, 900), rng.integers(0, 5000, 50), [9000, 9000]]))
-    monkeypatch.setattr(runs, "ROWS_PER_RUN", 100)
-    monkeypatch.setattr(runs, "EXCLUDED_PER_RUN", 8000)
-    found = list(runs._stretches(lengths))
+    monkeypatch.setattr(batching, "ROWS_PER_RUN", 100)
+    monkeypatch.setattr(batching, "EXCLUDED_PER_RUN", 8000)
+    found = list(batching._stretches(lengths))
     assert [start for start, _ in found] == [0, *(stop for _, stop in found[:-1])]
     assert found[-1][1] == len(lengths)
     sizes = [(stop - start, (stop - start) * lengths[stop - 1]) for start, stop in found]
@@ -135,7 +135,7 @@ def test_users_who_have_seen_much_share_a_run_with_few(monkeypatch: pytest.Monke
     assert sizes[0][0] == 100
     assert [rows for rows, _ in sizes[-2:]] == [1, 1]
     # The lists are those of each user alone.
-    monkeypatch.setattr(runs, "EXCLUDED_PER_RUN", 30)
+    monkeypatch.setattr(batching, "EXCLUDED_PER_RUN", 30)
     recommender = Recommender.load(FIXTURES / "dot-bias", "cpu")
     users = np.arange(len(recommender.users) + 1)
     top, scores = recommender.recommend_many(users, 5)

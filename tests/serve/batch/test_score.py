@@ -14,7 +14,7 @@ from fixture_bundles import FIXTURES
 from serve.batch.recommend import Recommend
 from serve.batch.score import Score
 from serve.errors import BadRowError, InputError
-from serve.recommender import Recommender
+from serve.runtime.recommender import Recommender
 
 from .conftest import DoJob, as_given, make_pairs, read
 

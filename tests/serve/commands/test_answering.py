@@ -13,7 +13,7 @@ import pytest
 from fixture_bundles import FIXTURES
 
 from recsys.cli import main
-from serve.recommender import Recommender
+from serve.runtime.recommender import Recommender
 
 BUNDLE = str(FIXTURES / "dot-bias")
 STRINGS = str(FIXTURES / "dot-bias-string-ids")
@@ -137,7 +137,7 @@ def test_wrong_usage_says_so_in_a_line(
 
 
 def test_an_id_may_begin_with_a_space(recsys: Run, copy: Path, forge: Any, tmp_path: Path) -> None:
-    from serve.ids import write_items
+    from serve.bundle.ids import write_items
 
     # 25 and 47 are the items of the first two questions.
     ids = [{25: " x", 47: "x"}.get(place, f"item {place}") for place in range(1, 51)]
@@ -152,7 +152,7 @@ def test_an_id_may_begin_with_a_space(recsys: Run, copy: Path, forge: Any, tmp_p
 
 
 def test_a_title_may_hold_an_equals_sign(recsys: Run, copy: Path, forge: Any, tmp_path: Path) -> None:
-    from serve.ids import write_items
+    from serve.bundle.ids import write_items
 
     ids = list(range(1001, 1051))
     write_items(tmp_path / "items.parquet", ids, titles=["E=mc²", *(f"\x1b[2J Movie {i}" for i in ids[1:])])

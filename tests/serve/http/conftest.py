@@ -23,7 +23,7 @@ from patience import PATIENCE
 from serve.http.app import create_app
 from serve.http.model import CurrentModel, Model, load_model
 from serve.http.settings import Settings
-from serve.recommender import Recommender
+from serve.runtime.recommender import Recommender
 
 
 @dataclass

@@ -19,7 +19,7 @@ from serve.http.protocol import Protocol
 from serve.http.room import Room
 from serve.http.server import Server
 from serve.http.settings import Settings
-from serve.listener import bind
+from serve.processes.listener import bind
 
 BUNDLE = FIXTURES / "dot-bias"
 BODY = b'{"user_id": 10}'

@@ -13,7 +13,7 @@ from fixture_bundles import FIXTURES
 
 from serve.http.metrics import FOLDER_VARIABLE, Metrics
 from serve.http.model import load_model
-from serve.recommender import Ranking, Recommender
+from serve.runtime.recommender import Ranking, Recommender
 
 from .conftest import Service, app_client
 

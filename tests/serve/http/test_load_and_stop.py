@@ -23,7 +23,7 @@ from serve.http.control import Order
 from serve.http.metrics import FOLDER_VARIABLE
 from serve.http.settings import Settings
 from serve.http.worker import Worker
-from serve.listener import bind
+from serve.processes.listener import bind
 
 from .conftest import Service, app_client, running
 

@@ -18,7 +18,7 @@ from fixture_bundles import FIXTURES
 from patience import wait_until
 from ports import free_port
 
-from serve.recommender import Recommender
+from serve.runtime.recommender import Recommender
 
 from .conftest import Service, running
 

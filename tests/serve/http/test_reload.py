@@ -27,7 +27,7 @@ from serve.http.control import Reply
 from serve.http.model import Model, load_model
 from serve.http.service import _reload, _reload_when
 from serve.http.supervisor import Supervisor
-from serve.recommender import Recommender
+from serve.runtime.recommender import Recommender
 
 from .conftest import Service, app_client, point, ready_version, running, version_of
 

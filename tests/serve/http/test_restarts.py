@@ -24,7 +24,7 @@ from serve.http import supervisor as supervising
 from serve.http.settings import Settings
 from serve.http.supervisor import RESTART_SECONDS, Supervisor
 from serve.http.worker import Worker
-from serve.listener import bind
+from serve.processes.listener import bind
 
 from .conftest import point, ready_version, running, version_of
 

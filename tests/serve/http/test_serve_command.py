@@ -41,7 +41,7 @@ def test_bundles_that_can_not_be_served(tmp_path: Path) -> None:
 
 
 def test_a_device_that_is_not_there() -> None:
-    from serve.device import has_cuda_gpu
+    from serve.runtime.session import has_cuda_gpu
 
     if not has_cuda_gpu():
         refused(serve(str(BUNDLE), "--port", "0", "--device", "cuda"), 1, "device='cuda'")

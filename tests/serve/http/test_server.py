@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from starlette.types import Receive, Scope, Send
 
 from serve.http.server import LISTENERS, Server, listeners
-from serve.listener import bind
+from serve.processes.listener import bind
 
 
 async def nothing(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,0 +1,1 @@
+"""Items that came after training, added to a bundle without training."""

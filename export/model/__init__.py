@@ -1,0 +1,1 @@
+"""A fitted model as plain arrays that know their arithmetic."""

@@ -1,0 +1,1 @@
+"""Proof that a bundle agrees with torch and float64."""

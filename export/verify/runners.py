@@ -1,0 +1,52 @@
+"""Ways to run the graphs that are verified: onnxruntime on a device, and ONNX's own reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from export.verify.parity import Runner
+from serve.runtime.session import Device, open_session
+from serve.runtime.session import run as run_session
+
+Feeds = Mapping[str, npt.NDArray[Any]]
+
+
+def onnxruntime_runner(folder: Path, device: Device) -> Runner:
+    """Run `folder/GRAPH.onnx` in onnxruntime on "cpu" or "cuda", in full float32 (TF32 off).
+
+    Raises:
+        DeviceError: "cuda" is not really there.
+    """
+    sessions: dict[str, Any] = {}
+
+    def run(graph: str, feeds: Feeds) -> dict[str, npt.NDArray[Any]]:
+        if graph not in sessions:
+            sessions[graph] = open_session(folder / f"{graph}.onnx", device)
+        session = sessions[graph]
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, run_session(session, feeds), strict=True))
+
+    return run
+
+
+def reference_runner(folder: Path) -> Runner:
+    """Run `folder/GRAPH.onnx` in `onnx.reference`, the executable specification of the operators."""
+    evaluators: dict[str, Any] = {}
+
+    def run(graph: str, feeds: Feeds) -> dict[str, npt.NDArray[Any]]:
+        if graph not in evaluators:
+            evaluators[graph] = ReferenceEvaluator(onnx.load(folder / f"{graph}.onnx"))
+        evaluator = evaluators[graph]
+        # Its sigmoid overflows, rightly to 0, where a list's tail is masked.
+        with np.errstate(over="ignore"):
+            outputs = evaluator.run(None, dict(feeds))
+        return dict(zip(evaluator.output_names, outputs, strict=True))
+
+    return run

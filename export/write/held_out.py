@@ -1,0 +1,77 @@
+"""How the errors on held-out ratings are spread: what `recsys report` draws, and a bundle could not know."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from export.write.run_inputs import Trained
+from recsys.models.scoring import score_pairs
+from serve.bundle.manifest import HeldOut, PopularityBand
+
+# A data set with more different ratings than this gets as many bars of equal width.
+MAX_BARS = 20
+# Lowest number of training ratings of each band of items.
+BANDS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
+
+
+def held_out(trained: Trained) -> HeldOut | None:
+    """Ratings and predictions on the held-out part of a run; None where nothing is held out."""
+    if not trained.held_out.any():
+        return None
+    data = trained.interactions
+    rows = np.flatnonzero(trained.held_out)
+    items = data.item_index[rows].astype(np.int64)
+    scores = score_pairs(trained.module, data.user_index[rows].astype(np.int64), items)
+    n_training = np.bincount(data.item_index[~trained.held_out], minlength=data.n_items + 1)
+    return spread(data.ratings[rows], scores, n_training[items])
+
+
+def spread(
+    ratings: npt.NDArray[np.floating], scores: npt.NDArray[np.floating], n_training: npt.NDArray[np.integer]
+) -> HeldOut:
+    """Histograms, and errors by how often the item was rated in training.
+
+    Args:
+        ratings: float [n], n at least 1.
+        scores: float [n], their predictions.
+        n_training: int [n], training ratings of each one's item.
+    """
+    bars = np.unique(ratings).astype(np.float64)
+    if len(bars) > MAX_BARS:
+        edges = np.linspace(bars[0], bars[-1], MAX_BARS + 1)
+        bars = (edges[1:] + edges[:-1]) / 2
+    middles = (bars[1:] + bars[:-1]) / 2
+
+    def counts(values: npt.NDArray[np.floating]) -> list[int]:
+        found: list[int] = np.bincount(np.searchsorted(middles, values), minlength=len(bars)).tolist()
+        return found
+
+    return HeldOut(
+        n=len(ratings),
+        ratings=bars.tolist(),
+        n_observed=counts(ratings),
+        n_predicted=counts(scores),
+        by_popularity=_by_popularity(ratings, scores, n_training),
+    )
+
+
+def _by_popularity(
+    ratings: npt.NDArray[np.floating], scores: npt.NDArray[np.floating], n_training: npt.NDArray[np.integer]
+) -> list[PopularityBand]:
+    """Bands that hold a rating, the least popular first."""
+    errors = scores.astype(np.float64) - ratings
+    band = np.searchsorted(BANDS, n_training, side="right") - 1
+    result = []
+    for place in np.unique(band).tolist():
+        inside = errors[band == place]
+        result.append(
+            PopularityBand(
+                lowest=BANDS[place],
+                highest=BANDS[place + 1] - 1 if place + 1 < len(BANDS) else None,
+                n=len(inside),
+                rmse=float(f"{np.sqrt(np.mean(inside**2)):.6g}"),
+                mae=float(f"{np.mean(np.abs(inside)):.6g}"),
+            )
+        )
+    return result

@@ -1,0 +1,155 @@
+"""Choosing the profiles of a bundle: users who stand for groups, and the questions that tell them apart.
+
+Users are grouped by their factors; a group's profile is the user nearest to its centre. A row in between (the
+centre itself) would need a graph of its own in every bundle and runtime; a user needs nothing new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from export.model import reference
+from export.model.arrays import Arrays, Float32
+from export.model.reference import Float64, Int64
+from export.write.kmeans import k_means
+from serve.runtime.profiles import FORMAT_VERSION, Favourite, Profile, ProfilesFile, Question
+
+N_PROFILES = 5
+N_QUESTIONS = 8
+N_FAVOURITES = 8
+N_GENRES = 3
+# Items by their number of ratings: what a stranger may be expected to know.
+N_WELL_KNOWN = 200
+# Of the well-known items: a genre with fewer says more about those items than about the genre.
+MIN_ITEMS_OF_GENRE = 5
+
+
+def choose_profiles(
+    arrays: Arrays,
+    user_factors: Float32,
+    n_user_ratings: npt.NDArray[np.integer],
+    n_item_ratings: npt.NDArray[np.integer],
+    genres: Sequence[str | None] | None = None,
+    n_profiles: int = N_PROFILES,
+) -> ProfilesFile:
+    """Group the users, describe each group, and choose the questions.
+
+    Args:
+        arrays: the model.
+        user_factors: float32 [n_users + 1, F], what users are grouped by.
+        n_user_ratings: int [n_users + 1]; users without a rating are in no group.
+        n_item_ratings: int [n_items + 1]; items without a rating are in no question.
+        genres: of each item, item 1 first, "|" between two; None where the data has none.
+        n_profiles: how many, at most; fewer where users differ less.
+    """
+    grouped = 1 + np.flatnonzero(n_user_ratings[1:] > 0)
+    factors = user_factors[grouped].astype(np.float64)
+    groups = k_means(factors, n_profiles, np.random.default_rng(0))
+    sizes = np.bincount(groups.labels)
+    middles = np.array([_middle(factors, groups.labels == i, c) for i, c in enumerate(groups.centres)])
+    order = np.lexsort((middles, -sizes))
+    users = grouped[middles[order]]
+
+    known = _well_known(n_item_ratings)
+    scores = reference.scores(arrays.of_items(known), np.append(0, users))  # [1 + profiles, known]
+    # Against the average user, and without a general liking or disliking of everything.
+    relative = scores[1:] - scores[0]
+    lifts = relative - relative.mean(axis=1, keepdims=True)
+    asked = _telling(lifts)
+    return ProfilesFile(
+        format_version=FORMAT_VERSION,
+        profiles=[
+            Profile(
+                user_index=int(user),
+                n_users=int(size),
+                favourites=_favourites(known, row),
+                genres=_favourite_genres(known, row, genres),
+            )
+            for user, size, row in zip(users, sizes[order], lifts, strict=True)
+        ],
+        questions=[
+            Question(
+                item_index=int(known[place]),
+                average_score=_digits(scores[0, place]),
+                lifts=[_digits(lift) for lift in lifts[:, place]],
+            )
+            for place in asked
+        ],
+    )
+
+
+def encode(profiles: ProfilesFile) -> bytes:
+    """The bytes of `profiles.json`."""
+    return msgspec.json.format(msgspec.json.encode(profiles), indent=2) + b"\n"
+
+
+def _middle(factors: Float64, members: npt.NDArray[np.bool_], centre: Float64) -> int:
+    """The row nearest to the centre of its group; the first of equally near ones."""
+    distances = np.where(members, ((factors - centre) ** 2).sum(axis=1), np.inf)
+    return int(distances.argmin())
+
+
+def _well_known(n_item_ratings: npt.NDArray[np.integer]) -> Int64:
+    """The indices of the most rated items, the most rated first, of equally rated ones the lower first."""
+    order = 1 + np.argsort(-n_item_ratings[1:], kind="stable")[:N_WELL_KNOWN]
+    return order[n_item_ratings[order] > 0]
+
+
+def _telling(lifts: Float64) -> list[int]:
+    """Columns of `lifts`, float64 [profiles, items], that separate the profiles best, the best first.
+
+    Each one is that which, with those before it, leaves the least of the sum over all pairs of profiles of
+    1 / squared distance: it goes to the pairs that are hardest to tell apart.
+    """
+    first, second = np.triu_indices(len(lifts), 1)
+    gains = (lifts[first] - lifts[second]) ** 2  # [pairs, items]
+    if not gains.any():
+        return []
+    # Rounded, so that two items that differ in the last bit of a sum are equally good on every machine.
+    gains = gains.round(9)
+    distances = np.full(len(first), gains[gains > 0].min() / 10)
+    chosen: list[int] = []
+    for _ in range(min(N_QUESTIONS, lifts.shape[1])):
+        left = (1 / (distances[:, None] + gains)).sum(axis=0)
+        left[chosen] = np.inf
+        chosen.append(int(left.argmin()))
+        distances = distances + gains[:, chosen[-1]]
+    return chosen
+
+
+def _favourites(known: Int64, lifts: Float64) -> list[Favourite]:
+    """The items with the highest positive lifts, highest first."""
+    lifts = lifts.round(9)
+    best = np.lexsort((known, -lifts))[:N_FAVOURITES]
+    return [
+        Favourite(item_index=int(known[place]), lift=_digits(lifts[place]))
+        for place in best
+        if lifts[place] > 0
+    ]
+
+
+def _favourite_genres(known: Int64, lifts: Float64, genres: Sequence[str | None] | None) -> list[str]:
+    """The genres with the highest positive mean lifts, highest first."""
+    if genres is None:
+        return []
+    of_genre: dict[str, list[float]] = {}
+    for item, lift in zip(known, lifts, strict=True):
+        for genre in (genres[item - 1] or "").split("|"):
+            if genre and not genre.startswith("("):  # MovieLens' "(no genres listed)"
+                of_genre.setdefault(genre, []).append(float(lift))
+    means = {
+        genre: round(float(np.mean(found)), 9)
+        for genre, found in of_genre.items()
+        if len(found) >= MIN_ITEMS_OF_GENRE
+    }
+    best = sorted((-mean, genre) for genre, mean in means.items() if mean > 0)
+    return [genre for _, genre in best[:N_GENRES]]
+
+
+def _digits(figure: float) -> float:
+    """Six digits: what hides the last bit of a machine's float64 sums."""
+    return float(f"{figure:.6g}")

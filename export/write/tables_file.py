@@ -1,0 +1,69 @@
+"""`tables.bin`: one file of raw tables that every graph of a bundle refers to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import onnx_ir as ir
+
+from export.errors import GraphError
+from serve.files.names import TABLES_NAME
+
+# A runtime maps the file into memory page by page; the ONNX specification recommends page alignment.
+ALIGNMENT = 4096
+# Smaller initializers stay inside their graph: constants and shapes, which runtimes fold.
+SMALLEST = 1024
+# Above this, tables go outside unless told otherwise: protobuf ends at 2 GiB, and copies in each graph hurt.
+LARGE = 1 << 30
+
+
+def is_table(name: str, array: npt.NDArray[Any]) -> bool:
+    """Whether an initializer belongs to the model, not to the exporter's own constants."""
+    return array.dtype.kind == "f" and array.size > 1 and not name.startswith(("val_", "const_"))
+
+
+def initializers(model: ir.Model) -> dict[str, npt.NDArray[Any]]:
+    """Every initializer of a graph by name, not copied; and tables of ids, which ONNX keeps in attributes."""
+    tensors = {name: value.const_value for name, value in model.graph.initializers.items()}
+    for node in model.graph:
+        for attribute in node.attributes.values() if node.op_type == "LabelEncoder" else ():
+            tensors[f"{node.inputs[0].name}.{attribute.name}"] = attribute.as_tensor()  # type: ignore[union-attr]
+    return {name: tensor.numpy() for name, tensor in tensors.items() if tensor is not None}
+
+
+def move_out(models: Iterable[ir.Model], folder: Path) -> None:
+    """Write every table once to `folder/tables.bin`, and make the graphs refer to it.
+
+    Raises:
+        GraphError: two graphs have different tables of one name.
+    """
+    path = folder / TABLES_NAME
+    written: dict[str, tuple[int, bytes]] = {}  # name -> offset, SHA-256
+    with path.open("xb") as file:
+        for model in models:
+            for name, value in model.graph.initializers.items():
+                tensor = value.const_value
+                if tensor is None or tensor.nbytes < SMALLEST or not is_table(name, tensor.numpy()):
+                    continue
+                data = tensor.tobytes()
+                digest = hashlib.sha256(data).digest()
+                if name not in written:
+                    file.write(b"\0" * (-file.tell() % ALIGNMENT))
+                    written[name] = (file.tell(), digest)
+                    file.write(data)
+                offset, known = written[name]
+                if known != digest:
+                    raise GraphError(f"two graphs have different tables named {name!r}: rename one of them")
+                value.const_value = ir.ExternalTensor(
+                    location=TABLES_NAME,
+                    offset=offset,
+                    length=tensor.nbytes,
+                    dtype=tensor.dtype,
+                    shape=ir.Shape(tensor.shape.numpy()),
+                    name=name,
+                    base_dir=folder,
+                )

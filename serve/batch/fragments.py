@@ -1,0 +1,213 @@
+"""The unit of work: one fragment of the input -> one part of the output, the same bytes whoever does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import msgspec
+
+from serve.batch.inputs import check_unchanged, open_source
+from serve.batch.job import Fragment, Plan
+from serve.batch.job_folder import DONE, LOCK, QUARANTINE
+from serve.batch.part_writers import new_part
+from serve.batch.prefetch import prefetched
+from serve.batch.source import BadRow, Source
+from serve.batch.task_result import Answer
+from serve.batch.users_source import UsersSource
+from serve.errors import BadRowError, InputError, JobError
+from serve.files.atomic import new_file, write_file
+from serve.runtime.batching import Each
+from serve.runtime.recommender import Recommender
+from serve.runtime.session import Device
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of a fragment."""
+
+    number: int
+    rows_in: int
+    rows_out: int
+    quarantined: int
+    bytes: int
+    """Size of the part."""
+
+
+def load(path: str, device: Device) -> Recommender:
+    """The bundle as a job loads it: a run of a graph takes one thread, and `new_crew` does several at once.
+
+    Threads that share a run wait for each other at each of its nodes: pairs take half as long again.
+    """
+    return Recommender.load(path, device, threads=1)
+
+
+class Crew(NamedTuple):
+    """How the threads of a worker share its work."""
+
+    each: Each
+    """Does the runs of a graph."""
+    prefetched: Callable[[Generator[Any]], AbstractContextManager[Iterator[Any]]]
+    """The items of a generator, made before they are asked for; see `serve.batch.prefetch`."""
+
+
+@contextmanager
+def new_crew(recommender: Recommender, threads: int) -> Iterator[Crew]:
+    """On the CPU, `threads` runs at a time, while others read and write. A GPU is busy with one.
+
+    With a single thread, nothing is gained by others, who would only hand each batch to another processor's
+    cache: the system reads ahead and writes behind by itself, and other workers fill the gaps.
+    """
+    if recommender.device != "cpu":
+        yield Crew(map, prefetched)
+    elif threads == 1:
+        yield Crew(map, closing)
+    else:
+        with ThreadPoolExecutor(threads, thread_name_prefix="run") as pool:
+            yield Crew(pool.map, prefetched)
+
+
+def do_fragment(
+    plan: Plan,
+    fragment: Fragment,
+    folder: Path,
+    recommender: Recommender,
+    crew: Crew,
+    on_rows: Callable[[int], None] = lambda n: None,
+) -> Outcome:
+    """Write a fragment's part into the job's folder, its bad rows beside it, and last a note that it is done.
+
+    Doing it twice, or in two places at once, does no harm: the bytes are the same, and each file is renamed
+    into place whole. Reading, answering and writing overlap where the crew has several threads.
+
+    Args:
+        plan: What every worker has.
+        fragment: One of the plan's.
+        folder: Where the job is written.
+        recommender: Of the plan's bundle and device.
+        crew: Of the worker; see `new_crew`.
+        on_rows: Called with the number of input rows answered since its last call.
+
+    Raises:
+        BadRowError: a bad row, where they are not set aside; or more than are allowed.
+        InputError: the file has changed, or is damaged.
+        JobError: the part can't be written.
+    """
+    if recommender.bundle.version != plan.version:
+        raise JobError(
+            f"{plan.job.bundle} has changed: it is {recommender.bundle.version[:12]}, and the job began with "
+            f"{plan.version[:12]}. Start again with --overwrite."
+        )
+    source, name = open_fragment(plan, fragment, recommender), plan.source(fragment)
+    task = plan.job.task
+    schema = task.schema(name, source.schema, source.is_text, recommender)
+    path = folder / plan.part_name(fragment)
+    rows_in = rows_out = n_bad = 0
+
+    def answers() -> Generator[Answer]:
+        nonlocal rows_in
+        batches = source.read(
+            fragment.start, fragment.stop, fragment.first_row, plan.job.rows_per_batch, task.reads
+        )
+        with crew.prefetched(batches) as ready:
+            for batch in ready:
+                yield task.answer(batch, name, source.is_text, recommender, crew.each)
+                rows_in += (n := len(batch.table) + len(batch.bad))
+                on_rows(n)
+
+    with (
+        _quarantine(folder, fragment.number) as set_aside,
+        new_part(path, plan.job.format, schema) as part,
+        crew.prefetched(answers()) as answered,
+    ):
+        for table, wrong in answered:
+            if wrong:
+                n_bad += len(wrong)
+                check_bad_rows(plan, n_bad, wrong)
+                set_aside(wrong)
+            part.write(table)
+            rows_out += len(table)
+        if rows_in != fragment.n_rows:
+            raise InputError(
+                f"{name} gave {rows_in} rows where {fragment.n_rows} were counted. Copy it again."
+            )
+        if plan.files:
+            check_unchanged([plan.files[fragment.file]])  # it may have been written to meanwhile
+        check_still_ours(plan, folder)
+    outcome = Outcome(fragment.number, rows_in, rows_out, n_bad, path.stat().st_size)
+    (folder / DONE).mkdir(exist_ok=True)
+    write_file(folder / DONE / f"{fragment.number:05d}.json", msgspec.json.encode(outcome))
+    return outcome
+
+
+@contextmanager
+def _quarantine(folder: Path, number: int) -> Iterator[Callable[[Sequence[BadRow]], None]]:
+    """Give a function that sets rows aside, as they come; there is a file only where there are such rows."""
+    with ExitStack() as stack:
+        files: list[BinaryIO] = []
+        encoder = msgspec.json.Encoder()
+
+        def write(rows: Sequence[BadRow]) -> None:
+            if not files:
+                (folder / QUARANTINE).mkdir(exist_ok=True)
+                files.append(stack.enter_context(new_file(folder / QUARANTINE / f"part-{number:05d}.jsonl")))
+            files[0].write(encoder.encode_lines(rows))
+
+        yield write
+
+
+def open_fragment(plan: Plan, fragment: Fragment, recommender: Recommender) -> Source:
+    """Where a fragment's rows come from.
+
+    Raises:
+        InputError: the file is not what it was when the job was planned.
+    """
+    if not plan.files:
+        return UsersSource(recommender.users)
+    file = plan.files[fragment.file]
+    check_unchanged([file])
+    return open_source(file.path)
+
+
+def check_still_ours(plan: Plan, folder: Path) -> None:
+    """Whether the folder still is this run's: a worker may outlive who started it, and meet another job.
+
+    Raises:
+        JobError: it is not.
+    """
+    if (folder / LOCK).read_text() != plan.run_id:
+        raise JobError(f"another job has begun in {folder}. This one ends here.")
+
+
+def check_bad_rows(plan: Plan, n: int, some: Sequence[BadRow]) -> None:
+    """Whether the job may go on with so many bad rows, `some` of which are at hand.
+
+    Raises:
+        BadRowError: it may not.
+    """
+    job = plan.job
+    if job.on_bad_row == "fail" and n:
+        first = str(some[0]) if some else f"{n} rows were set aside before"
+        raise BadRowError(
+            f"{first}. Correct it and start again with --overwrite, or set such rows aside: --resume "
+            f"--on-bad-row quarantine."
+        )
+    if job.max_bad_rows is not None and n > job.max_bad_rows:
+        first = f" {some[0]}." if some else ""
+        raise BadRowError(f"more than {job.max_bad_rows} rows are bad.{first} Look at the input.")
+
+
+def finished(plan: Plan, folder: Path) -> dict[int, Outcome]:
+    """The fragments that are done, by number; a part without its note, or a note without its part, is not."""
+    outcomes: dict[int, Outcome] = {}
+    for fragment in plan.fragments:
+        try:
+            note = (folder / DONE / f"{fragment.number:05d}.json").read_bytes()
+            outcome = msgspec.json.decode(note, type=Outcome)
+            if (folder / plan.part_name(fragment)).stat().st_size == outcome.bytes:
+                outcomes[fragment.number] = outcome
+        except (OSError, msgspec.DecodeError):
+            continue
+    return outcomes

@@ -1,0 +1,1 @@
+"""The format of a bundle on disk: written, read, and checked."""

@@ -1,0 +1,175 @@
+"""The golden rows of a bundle: does this machine, on this device, answer as the bundle says it must?
+
+docs/bundle.md states how golden outputs in `conformance.json` are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from serve.bundle.bundle import CONTRACTS, OPTIONAL_OUTPUTS, Bundle
+from serve.errors import BundleError
+from serve.files.names import CONFORMANCE_NAME
+
+FORMAT_VERSION = 1
+RELATIVE_TOLERANCE = 1e-6
+DTYPES: dict[str, type] = {"int64": np.int64, "float32": np.float32, "bool": np.bool_, "string": object}
+LISTS = ("top_item_indices", "top_item_ids", "top_titles")
+
+Arrays = dict[str, np.ndarray]
+RunGraph = Callable[[str, Mapping[str, np.ndarray]], Arrays]
+
+
+class Golden(msgspec.Struct, frozen=True):
+    """An array as JSON has it."""
+
+    dtype: str
+    shape: list[int]
+    data: list[int | float | bool | str]
+
+    def array(self) -> np.ndarray:
+        """The array; strings as objects.
+
+        Raises:
+            ValueError: data, shape and dtype don't fit.
+        """
+        if self.dtype not in DTYPES:
+            raise ValueError(f"there is no such dtype here: it is one of {', '.join(DTYPES)}")
+        array: np.ndarray = np.array(self.data, DTYPES[self.dtype]).reshape(self.shape)
+        return array
+
+
+class Case(msgspec.Struct, frozen=True):
+    """Inputs of a graph, and what it must answer."""
+
+    inputs: dict[str, Golden]
+    outputs: dict[str, Golden]
+
+
+class Conformance(msgspec.Struct, frozen=True):
+    """The whole of `conformance.json`."""
+
+    format_version: int
+    tolerance: dict[str, float]
+    graphs: dict[str, list[Case]]
+
+
+def read_golden(path: Path) -> Conformance:
+    """Read a `conformance.json`.
+
+    Raises:
+        BundleError: it is not JSON of this form, or of an unknown format version.
+    """
+    try:
+        document = msgspec.json.decode(path.read_bytes(), type=Conformance)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} does not hold golden rows: {error}. Export the bundle again.") from None
+    if document.format_version != FORMAT_VERSION:
+        raise BundleError(f"{path}: format version {document.format_version}, not {FORMAT_VERSION}.")
+    return document
+
+
+def check_golden_rows(bundle: Bundle, run_graph: RunGraph) -> int:
+    """Run every golden case of the graphs that a `Recommender` runs; returns how many there are.
+
+    Args:
+        bundle: A checked bundle.
+        run_graph: Graph name and inputs -> outputs by name, as `Recommender.run_graph`.
+
+    Raises:
+        BundleError: a graph has no golden rows, or answers otherwise than they say.
+    """
+    path = bundle.file(CONFORMANCE_NAME)
+    document = read_golden(path)
+    n_cases = 0
+    for graph in CONTRACTS.keys() & bundle.manifest.graphs.keys():
+        cases = document.graphs.get(graph)
+        if not cases:
+            raise BundleError(f"{path} has no golden rows for {graph}. Export the bundle again.")
+        for case in cases:
+            feeds = {name: _array(path, golden) for name, golden in case.inputs.items()}
+            _check_inputs(path, graph, feeds, bundle)
+            golden = {name: _array(path, output) for name, output in case.outputs.items()}
+            _check_outputs(path, graph, golden)
+            found = run_graph(graph, feeds)
+            if problem := difference(found, golden, document.tolerance):
+                raise BundleError(
+                    f"{bundle.path}: {graph} does not answer as its golden rows say: {problem}. Don't "
+                    f"serve it here; run `recsys verify`, or export it again."
+                )
+            n_cases += 1
+    return n_cases
+
+
+def difference(found: Arrays, golden: Arrays, tolerance: Mapping[str, float]) -> str | None:
+    """What is wrong with the outputs of one case, or None.
+
+    Floats may differ by their output's tolerance, items only where golden scores are as good as tied.
+    """
+    for name, right in golden.items():
+        array = found.get(name)
+        if array is None or array.shape != right.shape:
+            return f"{name} should have the shape {right.shape}, has {None if array is None else array.shape}"
+        if right.dtype.kind == "f":
+            if name not in tolerance:
+                return f"{name} has no tolerance"
+            error = np.abs(array.astype(np.float64) - right)
+            # Written so that NaN fails too.
+            wrong = ~(error <= tolerance[name] + RELATIVE_TOLERANCE * np.abs(right))
+            if wrong.any():
+                place = int(np.argmax(wrong))
+                return f"{name} is {array.flat[place]:g} instead of {right.flat[place]:g}"
+        elif name not in LISTS and (array != right).any():
+            place = int(np.argmax(array != right))
+            return f"{name} is {array.flat[place]} instead of {right.flat[place]}"
+    for name in golden.keys() & set(LISTS):
+        moved = found[name] != golden[name]
+        wrong = moved & ~as_good_as_tied(golden["top_scores"], 2 * tolerance["top_scores"])
+        if wrong.any():
+            row, rank = (int(place) for place in np.argwhere(wrong)[0])
+            return (
+                f"row {row} has item {found[name][row, rank]} instead of {golden[name][row, rank]} "
+                f"at rank {rank + 1}"
+            )
+    return None
+
+
+def as_good_as_tied(scores: np.ndarray, within: float) -> np.ndarray:
+    """Whether a score (float [B, K], falling) is within a distance of its neighbour's: bool [B, K].
+
+    The last rank has a neighbour that is not listed, so what stands there may always change.
+    """
+    close = np.abs(np.diff(scores, axis=1)) <= within  # [B, K - 1]
+    edge = np.ones((len(scores), 1), bool)
+    tied: np.ndarray = np.concatenate([close, edge], axis=1) | np.concatenate([~edge, close], axis=1)
+    return tied
+
+
+def _array(path: Path, golden: Golden) -> np.ndarray:
+    try:
+        return golden.array()
+    except (ValueError, OverflowError) as error:
+        raise BundleError(f"{path}: {golden.dtype} {golden.shape} can't be: {error}.") from None
+
+
+def _check_inputs(path: Path, graph: str, feeds: Arrays, bundle: Bundle) -> None:
+    """An index out of range is an error on one device and a silent zero on another: refuse it before."""
+    promised = {name: (dtype, rank) for name, dtype, rank in CONTRACTS[graph][0]}
+    if {name: (array.dtype.name, array.ndim) for name, array in feeds.items()} != promised:
+        raise BundleError(f"{path}: the golden inputs of {graph} are not those of docs/bundle.md.")
+    if len({len(array) for array in feeds.values()}) != 1:
+        raise BundleError(f"{path}: the golden inputs of {graph} differ in their number of rows.")
+    for name, array in feeds.items():
+        highest = bundle.manifest.model.n_users if name == "user_index" else bundle.manifest.model.n_items
+        if array.dtype == np.int64 and array.size and (array.min() < 0 or array.max() > highest):
+            raise BundleError(f"{path}: {name} of {graph} holds an index beyond 0 to {highest}.")
+
+
+def _check_outputs(path: Path, graph: str, golden: Arrays) -> None:
+    found = {(name, array.dtype.name, array.ndim) for name, array in golden.items()}
+    if found - OPTIONAL_OUTPUTS != CONTRACTS[graph][1]:
+        raise BundleError(f"{path}: the golden outputs of {graph} are not those of docs/bundle.md.")

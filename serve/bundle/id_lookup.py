@@ -1,0 +1,100 @@
+"""From an id to its index: three ways, chosen by what the ids are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import repeat
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from serve.bundle.parquet import numbers
+
+# A direct table may be this much longer than the list of ids (4 bytes for each slot).
+COMPACT = 8
+# A table this short is made in any case: 4 MiB and under a millisecond, for look-ups ten times as fast.
+SHORTEST_TABLE = 1 << 20
+
+
+class Finder(Protocol):
+    """Ids of the right type in, indices out; 0 where an id is not there."""
+
+    n_distinct: int
+    """How many different ids there are: fewer than rows, where one comes twice."""
+
+    def one(self, value: Any) -> int:
+        """The index of one id."""
+
+    def many(self, values: Any) -> np.ndarray:
+        """The indices of many: int64 [n]."""
+
+
+def make_finder(ids: pa.Array) -> Finder:
+    """The quickest finder for these ids, int64 or string [n]; the first stands for index 1."""
+    if ids.type == pa.string():
+        return Strings(ids)
+    values = numbers(ids)
+    low, high = int(values.min()), int(values.max())
+    if high - low < max(SHORTEST_TABLE, COMPACT * len(values)):
+        return CompactNumbers(values, low, high)
+    return SparseNumbers(values)
+
+
+class CompactNumbers:
+    """id - lowest id -> index, and a last slot of 0 for what is not there."""
+
+    def __init__(self, values: np.ndarray, low: int, high: int) -> None:
+        self.low = low
+        self.last = high - low + 1
+        self.table = np.zeros(self.last + 1, np.int32)
+        self.table[values - low] = np.arange(1, len(values) + 1, dtype=np.int32)
+        self.n_distinct = int(np.count_nonzero(self.table))
+
+    def one(self, value: int) -> int:
+        """See Finder."""
+        place = value - self.low
+        return int(self.table[place]) if 0 <= place < self.last else 0
+
+    def many(self, values: np.ndarray) -> np.ndarray:
+        """See Finder."""
+        # Modulo 2^64, all that lies outside is a large number, ids at both ends of int64, too.
+        places = values - self.low
+        np.minimum(places.view(np.uint64), self.last, out=places.view(np.uint64))
+        return self.table.take(places).astype(np.int64)
+
+
+class SparseNumbers:
+    """Sorted ids and their indices, found by bisection."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        order = np.argsort(values, kind="stable")
+        self.sorted = values[order]
+        self.index = order + 1
+        self.n_distinct = 1 + int(np.count_nonzero(np.diff(self.sorted)))
+
+    def one(self, value: int) -> int:
+        """See Finder."""
+        place = int(self.sorted.searchsorted(value))
+        return int(self.index[place]) if place < len(self.sorted) and self.sorted[place] == value else 0
+
+    def many(self, values: np.ndarray) -> np.ndarray:
+        """See Finder."""
+        places = np.minimum(self.sorted.searchsorted(values), len(self.sorted) - 1)
+        return np.where(self.sorted[places] == values, self.index[places], 0)
+
+
+class Strings:
+    """A dict from id to index."""
+
+    def __init__(self, ids: pa.Array) -> None:
+        self.index = {value: row for row, value in enumerate(ids.to_pylist(), 1)}
+        self.n_distinct = len(self.index)
+
+    def one(self, value: str) -> int:
+        """See Finder."""
+        return self.index.get(value, 0)
+
+    def many(self, values: Sequence[str]) -> np.ndarray:
+        """See Finder."""
+        return np.fromiter(map(self.index.get, values, repeat(0)), np.int64, len(values))

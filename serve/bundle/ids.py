@@ -1,0 +1,257 @@
+"""Ids outside, indices inside: the two tables that say which is which, and the look-up in both directions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from serve.bundle.id_lookup import Finder, make_finder
+from serve.bundle.parquet import ParquetTable, arrow, joined, numbers, write_columns
+from serve.errors import BundleError, RequestError
+
+ID_TYPES = (pa.int64(), pa.string())
+
+
+def write_users(path: Path, user_ids: np.ndarray | Sequence[Any]) -> None:
+    """Write `users.parquet`: `user_id` in index order, row 1 first.
+
+    Args:
+        path: The file to make.
+        user_ids: int64 or str [n_users], each once.
+
+    Raises:
+        ValueError: an id twice, an empty list, or ids that are neither int64 nor str.
+    """
+    write_columns(path, {"user_id": _id_column("user_id", user_ids)})
+
+
+def write_items(
+    path: Path,
+    item_ids: np.ndarray | Sequence[Any],
+    *,
+    titles: Sequence[str | None] | None = None,
+    genres: Sequence[str | None] | None = None,
+    years: Sequence[int | None] | None = None,
+) -> None:
+    """Write `items.parquet`: `item_id` in index order, row 1 first, and what the data knows of items.
+
+    Args:
+        path: The file to make.
+        item_ids: int64 or str [n_items], each once.
+        titles: str [n_items], None where unknown.
+        genres: str [n_items], "|" between two genres, None where unknown.
+        years: int [n_items], None where unknown. A pandas column will do for each of these.
+
+    Raises:
+        ValueError: an id twice, an empty list, ids that are neither int64 nor str, or lengths that differ.
+    """
+    columns = {"item_id": _id_column("item_id", item_ids)}
+    extra = {"title": (titles, pa.string()), "genres": (genres, pa.string()), "year": (years, pa.int32())}
+    for name, (values, kind) in extra.items():
+        if values is not None:
+            columns[name] = _array(values, kind)
+            if len(columns[name]) != len(columns["item_id"]):
+                raise ValueError(f"{len(columns[name])} {name} values for {len(columns['item_id'])} items")
+    write_columns(path, columns)
+
+
+def _id_column(name: str, ids: np.ndarray | Sequence[Any]) -> pa.Array:
+    column = _array(ids)
+    if pa.types.is_integer(column.type):
+        column = column.cast(pa.int64())
+    elif pa.types.is_large_string(column.type):
+        column = column.cast(pa.string())
+    if not len(column) or column.null_count:
+        raise ValueError(f"{name}: {len(column)} ids, {column.null_count} of them missing")
+    if column.type not in ID_TYPES:
+        raise ValueError(f"{name} must be int64 or str, not {column.type}")
+    if len(column.unique()) != len(column):
+        raise ValueError(f"{name}: {len(column) - len(column.unique())} ids are there more than once")
+    return column
+
+
+def _array(values: Any, kind: pa.DataType | None = None) -> pa.Array:
+    column = pa.array(values, type=kind, from_pandas=True)
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+class IdIndex:
+    """The ids of one table, in both directions. Thread-safe.
+
+    An int64 id is found through a direct table where the ids lie close together, else by bisection; a
+    string id through a dict, about 150 bytes each. Both are made at the first look-up.
+
+    Args:
+        name: "user_id" or "item_id", for the errors.
+        ids: int64 or string [n]; the first stands for index 1.
+
+    Raises:
+        BundleError: an id is missing. One that is there twice is found at the first look-up.
+    """
+
+    def __init__(self, name: str, ids: pa.Array) -> None:
+        if ids.null_count:
+            raise BundleError(f"{ids.null_count} of {name} are missing. Export the bundle again.")
+        self.name = name
+        self.is_string = ids.type == pa.string()
+        self._ids = ids
+        self._numbers = None if self.is_string else numbers(ids)
+        self._lock = threading.Lock()
+        self._find: Finder | None = None
+
+    @classmethod
+    def read(cls, path: Path, name: str, n: int) -> IdIndex:
+        """The ids of column `name` of a Parquet file.
+
+        Raises:
+            BundleError: the file is damaged, has not `n` rows, or an id is missing.
+        """
+        table = ParquetTable(path, {name: ID_TYPES})
+        if table.n_rows != n:
+            raise BundleError(
+                f"{path} has {table.n_rows} rows, its manifest says {n}. Export the bundle again."
+            )
+        return cls(name, table.read([name])[name])
+
+    def __len__(self) -> int:
+        """Number of ids; row 0, "unknown", is not one."""
+        return len(self._ids)
+
+    @property
+    def type_name(self) -> str:
+        """What an id must be, in words."""
+        return "a string" if self.is_string else "an integer (int64)"
+
+    def parse(self, text: str) -> int | str:
+        """An id as somebody types it: "42" is 42 where ids are integers.
+
+        Raises:
+            RequestError: it can't be read as an id of this table.
+        """
+        if self.is_string:
+            return text
+        try:
+            return int(self._checked_number(int(text)))
+        except ValueError:
+            raise RequestError(f"{self.name} must be {self.type_name}, got {text!r}") from None
+
+    def lookup_one(self, value: Any) -> int:
+        """The index of one id, 0 where it is not in the table. Takes about a microsecond.
+
+        Raises:
+            RequestError: the id is of the wrong type.
+        """
+        if self.is_string:
+            if not isinstance(value, str):
+                raise self._wrong(value)
+        elif type(value) is not int or not -(1 << 63) <= value < 1 << 63:
+            value = self._checked_number(value)
+        return self._finder().one(value)
+
+    def lookup_text(self, text: str) -> int:
+        """The index of an id as somebody types it, 0 where there is none, whatever was typed.
+
+        Spaces around it belong to it where there is such an id, and are dropped where there is none.
+        """
+        for typed in (text, text.strip()):
+            try:
+                if index := self.lookup_one(self.parse(typed)):
+                    return index
+            except RequestError:
+                return 0
+        return 0
+
+    def lookup(self, ids: Any) -> np.ndarray:
+        """The indices of many ids: int64 [n], 0 where an id is not in the table.
+
+        Args:
+            ids: [n], a list, a numpy or Arrow array, or a pandas column.
+
+        Raises:
+            RequestError: an id is of the wrong type, or missing; the message carries the first one. Or the
+                array has more axes.
+        """
+        if getattr(ids, "ndim", 1) != 1:
+            raise RequestError(f"{self.name}s must be one list, got an array of shape {ids.shape}")
+        return self._finder().many(self._strings(ids) if self.is_string else self._int64(ids))
+
+    def ids(self, index: np.ndarray) -> np.ndarray:
+        """The ids at indices: int64 or object (str) of the same shape; -1 or None where the index is 0.
+
+        Args:
+            index: int64 [...], from 0 to n.
+        """
+        if self._numbers is not None:
+            # Index 0 wraps to the last id, and is then replaced.
+            found: np.ndarray = self._numbers[index - 1]
+            return found if index.all() else np.where(index > 0, found, -1)
+        flat = [self._ids[i - 1].as_py() if i else None for i in index.ravel().tolist()]
+        result = np.empty(len(flat), object)
+        result[:] = flat
+        return result.reshape(index.shape)
+
+    def take(self, index: np.ndarray) -> pa.Array:
+        """The ids at indices as Arrow: int64 or string [n], null where the index is 0.
+
+        Args:
+            index: int64 [n], from 0 to n_ids.
+        """
+        return self._ids.take(arrow(index - 1, missing=index == 0))
+
+    def one_id(self, index: int) -> int | str:
+        """The id at one index, from 1 to n."""
+        value: int | str = self._ids[index - 1].as_py()
+        return value
+
+    def _finder(self) -> Finder:
+        if self._find is None:
+            with self._lock:
+                if self._find is None:
+                    finder = make_finder(self._ids)
+                    if finder.n_distinct != len(self):
+                        twice = len(self) - finder.n_distinct
+                        raise BundleError(f"{twice} of {self.name} are there twice. Export the bundle again.")
+                    self._find = finder
+        return self._find
+
+    def _int64(self, ids: Any) -> np.ndarray:
+        if isinstance(ids, (pa.Array, pa.ChunkedArray)):
+            if not pa.types.is_integer(ids.type) or ids.null_count:
+                raise self._wrong(None if ids.null_count else ids[0] if len(ids) else ids.type)
+            ids = numbers(joined(ids) if isinstance(ids, pa.ChunkedArray) else ids)
+        elif hasattr(ids, "__array__"):
+            ids = np.asarray(ids)
+        if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu":
+            if ids.dtype == np.uint64 and len(ids) and ids.max() >= 1 << 63:
+                raise self._wrong(ids.max())
+            return ids.astype(np.int64, copy=False)
+        values = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+        if set(map(type, values)) - {int}:
+            values = [self._checked_number(value) for value in values]
+        try:
+            return np.array(values, np.int64)
+        except OverflowError:
+            raise self._wrong(max(values, key=abs)) from None
+
+    def _strings(self, ids: Any) -> Sequence[str]:
+        values: Sequence[Any] = ids.to_pylist() if hasattr(ids, "to_pylist") else list(ids)
+        for kind in set(map(type, values)) - {str}:
+            if not issubclass(kind, str):
+                raise self._wrong(next(value for value in values if type(value) is kind))
+        return values
+
+    def _checked_number(self, value: Any) -> int:
+        # bool is an int to Python, never an id.
+        is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if is_integer and -(1 << 63) <= value < 1 << 63:
+            return int(value)
+        raise self._wrong(value)
+
+    def _wrong(self, value: Any) -> RequestError:
+        shown = value.as_py() if isinstance(value, pa.Scalar) else value
+        return RequestError(f"{self.name} must be {self.type_name}, got {shown!r} ({type(shown).__name__})")

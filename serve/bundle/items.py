@@ -1,0 +1,171 @@
+"""What a bundle knows of its items, and finding one by what people type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from serve.bundle.ids import ID_TYPES, IdIndex
+from serve.bundle.parquet import ParquetTable
+from serve.errors import BundleError, RequestError
+
+# How many titles are compared in full with a mistyped one, after a rough look at all.
+N_COMPARED = 64
+# Characters of it: the time grows with them, and no title that is meant has more.
+MAX_COMPARED = 200
+
+
+class Item(NamedTuple):
+    """One item; None for what the data does not know."""
+
+    item_index: int
+    item_id: int | str
+    title: str | None
+    genres: tuple[str, ...]
+    year: int | None
+
+
+class Catalogue:
+    """The items of a bundle. Thread-safe.
+
+    Args:
+        path: `items.parquet`.
+        n_items: How many there must be.
+
+    Raises:
+        BundleError: the file is damaged, or does not fit the manifest.
+    """
+
+    def __init__(self, path: Path, n_items: int) -> None:
+        types = {
+            "item_id": ID_TYPES,
+            "title": [pa.string()],
+            "genres": [pa.string()],
+            "year": [pa.int32()],
+        }
+        table = ParquetTable(path, types, optional=["title", "genres", "year"])
+        if table.n_rows != n_items:
+            raise BundleError(
+                f"{path} has {table.n_rows} rows, its manifest says {n_items}. Export it again."
+            )
+        self._columns = table.read(table.columns)
+        self.ids = IdIndex("item_id", self._columns["item_id"])
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.ids)
+
+    @property
+    def has_titles(self) -> bool:
+        """Whether the data has titles."""
+        return "title" in self._columns
+
+    def __getitem__(self, item_index: int) -> Item:
+        """The item at an index, from 1 to n."""
+        if not 1 <= item_index <= len(self):
+            raise RequestError(f"item index must lie in 1 to {len(self)}, got {item_index}")
+        row = {name: column[item_index - 1].as_py() for name, column in self._columns.items()}
+        genres = tuple((row.get("genres") or "").split("|")) if row.get("genres") else ()
+        return Item(item_index, row["item_id"], row.get("title"), genres, row.get("year"))
+
+    def label(self, item_index: int) -> str:
+        """The title of an item, its id where it has none."""
+        item = self[item_index]
+        return item.title if item.title is not None else str(item.item_id)
+
+    def resolve(self, text: str) -> int:
+        """The index of the item that somebody means: a title as it is, a title but for case, or an id.
+
+        Spaces around it are dropped where nothing is found with them.
+
+        Raises:
+            RequestError: there is no such item, and the nearest titles are named; or several bear the title,
+                and their ids are named.
+        """
+        for typed in (text, text.strip()):
+            exact = self.with_title(typed)
+            if len(exact) > 1:
+                found = ", ".join(str(self[index].item_id) for index in exact)
+                raise RequestError(f"{len(exact)} items are titled {typed!r}: name one by its id, {found}")
+            if index := exact[0] if exact else self.ids.lookup_text(typed):
+                return index
+        text = text.strip()
+        near = ", ".join(repr(self.label(index)) for index in self.nearest(text))
+        raise RequestError(
+            f"no item has the title or id {text!r}." + (f" The nearest titles: {near}" if near else "")
+        )
+
+    def with_title(self, title: str) -> list[int]:
+        """The indices of the items with this title: exactly, or if there is none, but for case."""
+        exact, folded = self._by_title
+        return exact.get(title) or folded.get(title.casefold(), [])
+
+    def search(self, query: str, limit: int = 20) -> list[int]:
+        """Indices of the items whose title has every word of `query`, those that begin with it first.
+
+        An item whose id is `query` comes before them all. An empty query finds nothing.
+        """
+        words = query.casefold().split()
+        if not words:
+            return []
+        found = [index for index, title in enumerate(self._folded, 1) if all(word in title for word in words)]
+        phrase = " ".join(words)
+        found.sort(
+            key=lambda index: (not self._folded[index - 1].startswith(phrase), len(self._folded[index - 1]))
+        )
+        if by_id := self.ids.lookup_text(query):
+            found = [by_id, *(index for index in found if index != by_id)]
+        return found[:limit]
+
+    def nearest(self, title: str, limit: int = 3) -> list[int]:
+        """Indices of the items whose titles are most like `title`, for a typing error; the best first."""
+        wanted = title[:MAX_COMPARED].casefold()
+        pairs = {wanted[i : i + 3] for i in range(max(1, len(wanted) - 2))}
+        # A rough look at all titles (shared letter triples against length), a thorough one at the best.
+        rough = np.array(
+            [
+                2 * sum(pair in known for pair in pairs) / (len(pairs) + len(known) + 1)
+                for known in self._folded
+            ]
+        )
+        best = np.argsort(-rough, kind="stable")[:N_COMPARED]
+        import difflib
+
+        matcher = difflib.SequenceMatcher(b=wanted, autojunk=False)
+
+        def likeness(place: int) -> float:
+            matcher.set_seq1(self._folded[place])
+            return matcher.ratio()
+
+        ranked = sorted(
+            ((likeness(place), -place) for place in best.tolist() if rough[place] > 0), reverse=True
+        )
+        return [1 - place for ratio, place in ranked[:limit] if ratio > 0.3]
+
+    @property
+    def titles(self) -> Sequence[str | None]:
+        """The titles in index order, item 1 first; all None where the data has none."""
+        return self._titles
+
+    @cached_property
+    def _titles(self) -> list[str | None]:
+        return self._columns["title"].to_pylist() if self.has_titles else [None] * len(self)
+
+    @cached_property
+    def _folded(self) -> list[str]:
+        return [(title or "").casefold() for title in self._titles]
+
+    @cached_property
+    def _by_title(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        exact: dict[str, list[int]] = {}
+        folded: dict[str, list[int]] = {}
+        for index, title in enumerate(self._titles, 1):
+            if title is not None:
+                exact.setdefault(title, []).append(index)
+                folded.setdefault(title.casefold(), []).append(index)
+        return exact, folded

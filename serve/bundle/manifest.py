@@ -1,0 +1,246 @@
+"""`manifest.json`: what a bundle says of itself, as frozen structs. docs/bundle.md explains the format.
+
+msgspec rather than pydantic: it validates as strictly, and imports in no measurable time, where pydantic
+would take half of the time that the first answer may take (benchmarks/bench_startup.py).
+Unknown fields are ignored, so that a later minor addition does not break an older reader; what would
+mislead an older reader changes `FORMAT_VERSION`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from serve.errors import BundleError
+from serve.files.names import MANIFEST_NAME
+from serve.files.plain_file import read_plain
+
+FORMAT_VERSION = 1
+# A thousand times what a manifest has; it is read whole, before anything else has been checked.
+MAX_MANIFEST_BYTES = 16 << 20
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of the bundle."""
+
+    bytes: int
+    sha256: str
+
+
+class Tensor(msgspec.Struct, frozen=True, kw_only=True):
+    """An input or output of a graph; a `str` dimension is symbolic."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
+class Graph(msgspec.Struct, frozen=True, kw_only=True):
+    """A graph of the bundle: its file, its tensors, and the baked-in K where it ranks."""
+
+    file: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    top_k: int | None = None
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    """An initializer that is a table of the model, and the graphs that hold it."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    bytes: int
+    graphs: list[str]
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """What was trained. `n_users` and `n_items` leave out row 0."""
+
+    kind: str
+    config: dict[str, Any]
+    n_users: int
+    n_items: int
+    n_factors: int
+    score_range: tuple[float, float] | None
+    """The lowest and highest score that the model can give (ratings); None where it is unbounded."""
+
+
+class Data(msgspec.Struct, frozen=True, kw_only=True):
+    """What it was trained on. `ratings_range` is what the data holds."""
+
+    name: str
+    sha256: str
+    n_ratings: int
+    ratings_range: tuple[float, float]
+    item_key: str
+    licence: str
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """How it was trained: settings as the run has them, and one entry an epoch."""
+
+    settings: dict[str, Any]
+    seed: int
+    history: list[dict[str, int | float]]
+
+
+class FoldIn(msgspec.Struct, frozen=True, kw_only=True):
+    """The ridge problem that `fold_in.onnx` solves, as chosen at export."""
+
+    regularization: float
+    steps: int
+    held_out_rmse: float | None
+    n_held_out_users: int
+
+
+class PopularityBand(msgspec.Struct, frozen=True, kw_only=True):
+    """Held-out ratings of items that were rated about as often in training."""
+
+    lowest: int
+    """Training ratings of such an item, at least."""
+    highest: int | None
+    """At most; None in the last band."""
+    n: int
+    rmse: float
+    mae: float
+
+
+class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Ratings held out of the training against their predictions (torch's)."""
+
+    n: int
+    ratings: list[float]
+    """The ratings that occur, ascending; where there are many, the middles of bars of equal width."""
+    n_observed: list[int]
+    """How many ratings are nearest to each of `ratings`."""
+    n_predicted: list[int]
+    """How many predictions are."""
+    by_popularity: list[PopularityBand]
+
+
+class Addition(msgspec.Struct, frozen=True, kw_only=True):
+    """Items that were added to a bundle without training."""
+
+    base_version: str
+    """SHA-256 of the manifest of the bundle that they were added to."""
+    data: str
+    """Name of the file of ratings."""
+    data_sha256: str
+    item_ids: list[int | str]
+    """The new items, in index order; they follow those of the base."""
+    n_item_ratings: list[int]
+    """Ratings that each of them was folded in from."""
+    n_unknown_users: int
+    """Ratings left out because their user is not in the bundle."""
+    n_items_left_out: int
+    """New items that only such users have rated."""
+    n_known_items: int
+    """Ratings left out because their item was in the bundle already."""
+    regularization: float
+    """Of the ridge regression that gave the new rows."""
+    left_out_rmse: float | None
+    """RMSE (ratings) of each rating, predicted from the others of its item; None with too few."""
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One graph on one provider against torch: errors in ratings, lists as fractions."""
+
+    graph: str
+    provider: str
+    n: int
+    max_error: float
+    mean_error: float
+    tolerance: float
+    passed: bool
+    list_agreement: float | None = None
+    rmse_torch: float | None = None
+    rmse_onnx: float | None = None
+
+
+class Parity(msgspec.Struct, frozen=True, kw_only=True):
+    """The report of `recsys verify` at export."""
+
+    passed: bool
+    checks: list[Check]
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole of `manifest.json`."""
+
+    format_version: int
+    opset: int
+    ir_version: int
+    model: Model
+    data: Data
+    split: dict[str, Any]
+    training: Training
+    metrics: dict[str, Any]
+    parity: Parity
+    graphs: dict[str, Graph]
+    tables: list[Table]
+    files: dict[str, File]
+    versions: dict[str, str]
+    fold_in: FoldIn | None = None
+    held_out: HeldOut | None = None
+    additions: list[Addition] = []
+    """In order: each is to the bundle that the one before it made. The rest tells of the training."""
+
+
+class _Versioned(msgspec.Struct, frozen=True, kw_only=True):
+    format_version: int
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """Read and validate `bundle/manifest.json`.
+
+    Raises:
+        BundleError: no manifest, not JSON, an unknown format version, a missing or mistyped field.
+    """
+    return parse_manifest(read_raw(bundle), bundle)
+
+
+def read_raw(bundle: Path) -> bytes:
+    """The bytes of `bundle/manifest.json`.
+
+    Raises:
+        BundleError: there is none, or it is too large to be one.
+    """
+    path = bundle / MANIFEST_NAME
+    try:
+        raw = read_plain(path, MAX_MANIFEST_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        what = "has no manifest.json" if bundle.is_dir() else "is not a folder"
+        raise BundleError(f"{bundle} {what}: it is not a bundle. `recsys export` makes one.") from None
+    except OSError as error:
+        raise BundleError(f"{path} can't be read: {error.strerror}") from None
+    if len(raw) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{path} has more than {MAX_MANIFEST_BYTES} bytes: it is not a manifest.")
+    return raw
+
+
+def parse_manifest(raw: bytes, bundle: Path) -> Manifest:
+    """Validate the bytes of a manifest; `bundle` is named in the errors.
+
+    Raises:
+        BundleError: not JSON, an unknown format version, a missing or mistyped field.
+    """
+    path = bundle / MANIFEST_NAME
+    try:
+        # The version first: a newer format may have changed everything else.
+        version = msgspec.json.decode(raw, type=_Versioned).format_version
+        if version != FORMAT_VERSION:
+            raise BundleError(
+                f"{path}: format version {version}; this reader knows version {FORMAT_VERSION}. "
+                f"Export the bundle again, or install the release that wrote it."
+            )
+        return msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(f"{path} is not a valid manifest: {error}") from None
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The bytes of `manifest.json`: indented, keys in a fixed order, a newline at the end."""
+    return msgspec.json.format(msgspec.json.encode(manifest, order="deterministic"), indent=2) + b"\n"

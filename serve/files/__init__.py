@@ -1,0 +1,1 @@
+"""The ground floor: files that are whole or not at all, checksums, plain paths."""

@@ -1,0 +1,175 @@
+"""Files and folders that are there whole or not at all, also after a crash or a full disk.
+
+Always the same steps: write beside the place, fsync, rename, fsync the parent. A killed process can leave a
+hidden sibling named `.NAME.….tmp` behind, never a half-written NAME.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from serve.errors import OutputError
+from serve.files.exchange import exchange
+from serve.files.names import CONFORMANCE_NAME, MANIFEST_NAME
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, replacing what was there in one step. A link stays; its target is replaced.
+
+    Raises:
+        OSError: the folder is missing or not writable, or the disk is full; `path` is then as it was.
+    """
+    with new_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Give an empty temporary file beside `path`, and make it `path` when the block ends without an error.
+
+    Raises:
+        OSError: as `write_file`.
+    """
+    path = path.resolve()
+    temporary = _sibling(path, "tmp")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # what was asked for; of the temporary one nobody has heard
+        raise
+    fsync(path.parent)
+
+
+@contextmanager
+def new_folder(path: Path, *, overwrite: bool = False, marker: str = MANIFEST_NAME) -> Iterator[Path]:
+    """Give an empty temporary folder beside `path`, and make it `path` when the block ends without an error.
+
+    With `overwrite`, the folder that is there is swapped out once the new one is whole and on disk, and then
+    removed. It must be one of ours, so it must hold a file named `marker`, or nothing: `--overwrite` with a
+    mistyped path never removes anybody's home. A link is refused: it is a pointer that others follow.
+
+    Raises:
+        OutputError: `path` is there without `overwrite`; or it is a link, a file, a folder without `marker`.
+        OSError: not writable, or the disk is full; `path` is then as it was.
+    """
+    path = path.absolute()  # not resolve(): a link must be seen as one
+    check_target(path, overwrite, marker)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _sibling(path, "tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        # Looks at the target again: the work in between may have taken hours.
+        move_into_place(temporary, path, overwrite=overwrite, marker=marker)
+    finally:
+        # After a swap the old folder lies here; after an error, the half-written one.
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def move_into_place(folder: Path, path: Path, *, overwrite: bool, marker: str) -> None:
+    """Give the finished `folder` the name `path` beside it; what was there lies at `folder` then.
+
+    Raises:
+        OutputError, OSError: as `new_folder`; both are then as they were.
+    """
+    _fsync_tree(folder)
+    check_target(path, overwrite, marker)
+    if path.exists():
+        _swap(folder, path)
+    else:
+        folder.rename(path)
+    fsync(path.parent)
+
+
+def check_outside_bundles(path: Path) -> None:
+    """Refuse a place inside a bundle, which is opened only with exactly the files that it was made with.
+
+    Raises:
+        OutputError: it is in one.
+    """
+    for folder in path.absolute().parents:
+        if all((folder / name).is_file() for name in (MANIFEST_NAME, CONFORMANCE_NAME)):
+            raise OutputError(
+                f"{path} lies in the bundle {folder}, to which nothing is added. Write elsewhere."
+            )
+
+
+def check_target(path: Path, overwrite: bool, marker: str) -> None:
+    """Whether a new folder may take the place of `path`.
+
+    Raises:
+        OutputError: as `new_folder`; or it would lie in a bundle.
+    """
+    check_outside_bundles(path)
+    if path.is_symlink():
+        raise OutputError(
+            f"{path} is a link (to {path.readlink()}). Write to a new folder, then move the link."
+        )
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise OutputError(f"{path} is a file, not a folder. Choose another output.")
+    if path.is_mount():
+        raise OutputError(
+            f"{path} is a mount point, which no folder can take the place of. Choose an output inside it."
+        )
+    if not overwrite:
+        raise OutputError(f"{path} is already there. Choose another output, or add --overwrite.")
+    if not (path / marker).exists() and any(path.iterdir()):
+        raise OutputError(f"{path} holds no {marker}, so it isn't ours to overwrite. Choose another output.")
+
+
+def _swap(new: Path, old: Path) -> None:
+    """Exchange two folders; in one step where the system can, so that `old` is never missing."""
+    if exchange(new, old):
+        return
+    aside = _sibling(old, "old")
+    old.rename(aside)
+    try:
+        new.rename(old)
+    except BaseException:
+        aside.rename(old)
+        raise
+    aside.rename(new)
+
+
+def _sibling(path: Path, ending: str) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.{ending}")
+
+
+def _fsync_tree(folder: Path) -> None:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            fsync(Path(root, name))
+        fsync(Path(root))
+
+
+def write_behind(file: BinaryIO, start: int) -> None:
+    """Have the system begin to write what a file holds from `start` on, so that there is less to wait for.
+
+    POSIX_FADV_DONTNEED starts the writing of changed pages; those that are being written stay in the cache.
+    """
+    if hasattr(os, "posix_fadvise"):  # Linux
+        file.flush()
+        os.posix_fadvise(file.fileno(), start, 0, os.POSIX_FADV_DONTNEED)
+
+
+def fsync(path: Path) -> None:
+    """Have a file, or the names in a folder, on disk before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

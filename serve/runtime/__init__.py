@@ -1,0 +1,1 @@
+"""Answers from a bundle: sessions on a device, rankings, the `Recommender`."""

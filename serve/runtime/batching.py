@@ -1,0 +1,137 @@
+"""Answers of any size, cut into runs of a graph that take bounded memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from serve.bundle.seen import ItemLists, Seen
+from serve.runtime.session import run
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+Top = tuple[np.ndarray, np.ndarray]
+"""Item indices int64 [B, K], 0 where none is left; scores float32 [B, K]."""
+Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
+"""Does the runs: `map`, one after the other; or an executor's `map`, several at a time."""
+
+# A run scores every item for each of its users at once. Larger batches are cut into runs of this many users,
+# and of this many scores (64 MiB), so that memory stays bounded; throughput no longer grows beyond either.
+ROWS_PER_RUN = 256
+SCORES_PER_RUN = 16 << 20
+# Items to leave out, padded (64 MiB): users who have seen nearly everything share a run with few others.
+EXCLUDED_PER_RUN = 8 << 20
+
+
+def pairs_per_run(threads: int) -> int:
+    """Pairs to score in one run that `threads` threads share.
+
+    What lies between two nodes of the graph stays in the cache: with 2^17 pairs, each takes twice the time.
+    Threads that share a run wait for each other at each node: with twice as many each, they do so less often.
+    """
+    return 1 << 12 if threads == 1 else threads << 13
+
+
+def score_pairs(
+    session: InferenceSession, user_index: np.ndarray, item_index: np.ndarray, threads: int, each: Each
+) -> np.ndarray:
+    """The scores of pairs (int64 [n] both): float32 [n].
+
+    Args:
+        session: Of `score.onnx`.
+        user_index: Known to be in range.
+        item_index: The same.
+        threads: What one run of the session takes.
+        each: See `Each`.
+    """
+    scores = np.empty(len(user_index), np.float32)
+    step = pairs_per_run(threads)
+
+    def score(start: int) -> None:
+        part = slice(start, start + step)
+        (scores[part],) = run(session, {"user_index": user_index[part], "item_index": item_index[part]})
+
+    _do(each(score, range(0, len(user_index), step)))
+    return scores
+
+
+def rank_rows(session: InferenceSession, feeds: Mapping[str, np.ndarray], n_items: int, k: int) -> Top:
+    """What a ranking graph with `k` results says to feeds of any number of rows."""
+    n_rows = len(next(iter(feeds.values())))
+    step = max(1, min(ROWS_PER_RUN, SCORES_PER_RUN // (n_items + 1)))
+    if n_rows <= step and n_rows:
+        top, scores = run(session, feeds)[:2]
+        return top, scores
+    top, scores = np.empty((n_rows, k), np.int64), np.empty((n_rows, k), np.float32)
+    for start in range(0, n_rows, step):
+        part = slice(start, start + step)
+        top[part], scores[part] = run(session, {name: array[part] for name, array in feeds.items()})[:2]
+    return top, scores
+
+
+def rank_users(
+    rank: Callable[[np.ndarray, np.ndarray], Top],
+    user_index: np.ndarray,
+    top_k: int,
+    seen: Seen | None,
+    exclude: np.ndarray | None,
+    each: Each,
+) -> Top:
+    """The `top_k` best items of many users.
+
+    Args:
+        rank: Users (int64 [b]) and what to leave out for each (int64 [b, E], 0-padded) -> their best items.
+        user_index: int64 [B].
+        top_k: At most what `rank` gives.
+        seen: Leave out what they have rated.
+        exclude: More to leave out: int64 [B, E], 0-padded.
+        each: See `Each`.
+    """
+    if len(user_index) == 1:  # a warm call, whose every microsecond counts
+        rated = np.zeros((1, 1), np.int64) if seen is None else seen.padded(user_index)
+        best, values = rank(
+            user_index, rated if exclude is None else np.concatenate([rated, exclude], axis=1)
+        )
+        return best[:, :top_k], values[:, :top_k]
+    users, place = np.unique(user_index, return_inverse=True)
+    lists = ItemLists.empty(len(users)) if seen is None else seen.of_users(users)
+    # Users with lists of like length together: padded to the longest, the lists of a few would cost as much
+    # as all the scores.
+    order = np.argsort(lists.lengths[place], kind="stable")
+    top = np.empty((len(user_index), top_k), np.int64)
+    scores = np.empty((len(user_index), top_k), np.float32)
+
+    def rank_some(start: int) -> None:
+        rows = order[start : stops[start]]
+        rated = lists.padded(place[rows])
+        both = rated if exclude is None else np.concatenate([rated, exclude[rows]], axis=1)
+        best, values = rank(user_index[rows], both)
+        top[rows], scores[rows] = best[:, :top_k], values[:, :top_k]
+
+    more = 0 if exclude is None else exclude.shape[1]
+    stops = dict(_stretches(lists.lengths[place][order] + more))
+    _do(each(rank_some, stops))
+    return top, scores
+
+
+def _stretches(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
+    """First and one past the last of each run over lists of rising length (int64 [n]).
+
+    A run has `ROWS_PER_RUN` rows, or as many as fit `EXCLUDED_PER_RUN` padded to the longest; at least one.
+    """
+    start = 0
+    while start < len(lengths):
+        stop = min(start + ROWS_PER_RUN, len(lengths))
+        while stop - start > 1 and (stop - start) * lengths[stop - 1] > EXCLUDED_PER_RUN:
+            stop = start + max(1, EXCLUDED_PER_RUN // int(lengths[stop - 1]))
+        yield start, stop
+        start = stop
+
+
+def _do(results: Iterable[None]) -> None:
+    """All of what has been asked for; the first error is raised."""
+    deque(results, maxlen=0)

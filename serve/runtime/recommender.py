@@ -1,0 +1,399 @@
+"""Ids in, ids and scores out: the answers of a bundle."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+
+import numpy as np
+
+from serve.bundle.bundle import CONTRACTS, OPTIONAL_OUTPUTS, Bundle, open_bundle
+from serve.bundle.ids import IdIndex
+from serve.bundle.items import Catalogue
+from serve.bundle.manifest import Manifest
+from serve.bundle.seen import Seen
+from serve.errors import BundleError, RequestError, UnknownIdError, UnsupportedError
+from serve.files.names import TABLES_NAME
+from serve.runtime import validation
+from serve.runtime.batching import Each, Top, rank_rows, rank_users, score_pairs
+from serve.runtime.session import Device, available_cpus, has_cuda_gpu, open_session, run, session_device
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+Unknown = Literal["average", "error"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The best items, best first: one list, or one row for each id of a batch ("[B, …]")."""
+
+    item_ids: np.ndarray
+    """int64 or object (str) [k] or [B, k]; -1 or None past `count`."""
+    item_indices: np.ndarray
+    """int64 [k] or [B, k]; 0 past `count`."""
+    scores: np.ndarray
+    """float32 [k] or [B, k]; ratings, or cosines of similar items; -1e30 past `count`."""
+    known: Any
+    """bool, or bool [B]: whether the id was in the tables; where not, this is the average's list."""
+    count: Any
+    """int, or int64 [B]: how many items there are; fewer than k only where no more were left."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The scores of one pair, or of each."""
+
+    scores: Any
+    """float, or float32 [n]; ratings."""
+    known: Any
+    """bool, or bool [n]: whether user and item were both in the tables."""
+
+
+class Recommender:
+    """Answers from a bundle. Any number of threads may share one; a forked process must load its own."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: Device = "auto",
+        *,
+        threads: int | None = None,
+        share_tables: bool = False,
+    ) -> None:
+        self.bundle = bundle
+        self._threads = threads
+        # Tables inside the graphs' own files are never mapped, so there is nothing to share.
+        self._share_tables = share_tables and TABLES_NAME in bundle.manifest.files
+        self._device: Device = "cpu" if device == "auto" and not has_cuda_gpu() else device
+        self._lock = threading.RLock()
+        self._parts: dict[str, Any] = {}
+        if self._device != "cpu":
+            # Whether CUDA truly works is known only now; every further graph then has to follow.
+            self._device = session_device(self._session("recommend"))
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        device: Device = "auto",
+        *,
+        threads: int | None = None,
+        share_tables: bool = False,
+    ) -> Recommender:
+        """Check the bundle at `path` (a folder, or a link to one) and make it ready to answer.
+
+        Graphs and tables of ids are loaded at their first use. `threads` is what one call takes on the CPU;
+        by default, all the CPUs that this process may use. `share_tables` leaves what lies in `tables.bin` in
+        pages that processes on the CPU share, at some cost for large batches.
+
+        Raises:
+            BundleError: it is not a whole bundle that can be trusted.
+            DeviceError: device="cuda", and it is not really there.
+            RequestError: there is no such device.
+        """
+        if device not in get_args(Device):
+            raise RequestError(f"device must be one of {', '.join(get_args(Device))}, got {device!r}")
+        return cls(open_bundle(path), device, threads=threads, share_tables=share_tables)
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """The device that really serves."""
+        assert self._device != "auto"
+        return self._device
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says of itself."""
+        return self.bundle.manifest
+
+    @property
+    def users(self) -> IdIndex:
+        """The user ids."""
+        return self._part(
+            "users",
+            lambda: IdIndex.read(self.bundle.file("users.parquet"), "user_id", self.manifest.model.n_users),
+        )
+
+    @property
+    def items(self) -> Catalogue:
+        """The items: ids, titles, search."""
+        return self._part(
+            "items", lambda: Catalogue(self.bundle.file("items.parquet"), self.manifest.model.n_items)
+        )
+
+    @property
+    def seen(self) -> Seen:
+        """What each user has rated."""
+        model = self.manifest.model
+        return self._part(
+            "seen", lambda: Seen(self.bundle.file("seen.parquet"), model.n_users, model.n_items)
+        )
+
+    def largest_k(self, graph: str) -> int:
+        """The longest list that a graph gives.
+
+        Raises:
+            UnsupportedError: the bundle has no such graph.
+        """
+        if graph not in self.manifest.graphs:
+            raise UnsupportedError(
+                f"this bundle has no {graph} graph (its model is {self.manifest.model.kind}; it has "
+                f"{', '.join(sorted(self.manifest.graphs))})"
+            )
+        largest = self.manifest.graphs[graph].top_k
+        assert largest is not None  # open_bundle checked
+        return largest
+
+    def list_length(self, top_k: int | None, graph: str) -> int:
+        """How many items to list where `top_k` are asked for; None: ten, or all where there are fewer.
+
+        Raises:
+            RequestError: it is no integer from 1 to what the graph gives.
+            UnsupportedError: the bundle has no such graph.
+        """
+        return validation.top_k(top_k, self.largest_k(graph), self.manifest.model.n_items)
+
+    def recommend(
+        self,
+        user_ids: Any,
+        top_k: int | None = None,
+        *,
+        exclude_seen: bool = True,
+        exclude_item_ids: Sequence[Any] | None = None,
+        unknown: Unknown = "average",
+    ) -> Ranking:
+        """The items with the highest scores for a user, or for each of many.
+
+        Args:
+            user_ids: One id, or [B] of them.
+            top_k: Length of the list, at most what the bundle ranks (100 by default); None: ten, or all that
+                the bundle ranks.
+            exclude_seen: Leave out what the user has rated.
+            exclude_item_ids: More to leave out: a list of ids, or for many users a list of lists. An id that
+                is not in the tables is left out anyway.
+            unknown: What a user who is not in the tables gets: the average user's list, or an error.
+
+        Raises:
+            RequestError: wrong types, shapes or ranges.
+            UnknownIdError: a user is not in the tables, and `unknown` is "error".
+        """
+        one = validation.is_one(user_ids)
+        top_k = self.list_length(top_k, "recommend")
+        user_index = self._lookup(self.users, user_ids, one, unknown)
+        exclude = None
+        if exclude_item_ids is not None:
+            rows = validation.lists("exclude_item_ids", exclude_item_ids, None if one else len(user_index))
+            exclude = validation.padded([self.items.ids.lookup(row) for row in rows], np.int64)
+        seen = self.seen if exclude_seen else None
+        top, scores = rank_users(self._recommend, user_index, top_k, seen, exclude, map)
+        return self._ranking(one, user_index > 0, top, scores)
+
+    def recommend_indices(self, user_index: np.ndarray, exclude_item_indices: np.ndarray) -> Top:
+        """The same between indices, K long.
+
+        Args:
+            user_index: int64 [B], from 0 to n_users.
+            exclude_item_indices: int64 [B, E], from 0 to n_items, 0-padded.
+
+        Returns:
+            top_item_indices int64 [B, K] (0 where no item is left), top_scores float32 [B, K].
+
+        Raises:
+            RequestError: wrong types, shapes or ranges.
+        """
+        model = self.manifest.model
+        user_index = validation.indices("user_index", user_index, 1, model.n_users)
+        exclude = validation.indices("exclude_item_indices", exclude_item_indices, 2, model.n_items)
+        if len(exclude) != len(user_index):
+            raise RequestError(f"{len(user_index)} users, but {len(exclude)} rows of exclude_item_indices")
+        if not exclude.shape[1]:
+            exclude = np.zeros((len(user_index), 1), np.int64)
+        return self._recommend(user_index, exclude)
+
+    def recommend_many(
+        self, user_index: np.ndarray, top_k: int | None, *, exclude_seen: bool = True, each: Each = map
+    ) -> Top:
+        """The best items of any number of users; what they have seen takes little memory.
+
+        Args:
+            user_index: int64 [B], from 0 to n_users.
+            top_k: Length of the list; None: ten, or all that the bundle ranks.
+            exclude_seen: Leave out what each has rated.
+            each: Does the runs of the graph: `map`, or an executor's, which does several at a time.
+
+        Returns:
+            top_item_indices int64 [B, top_k] (0 where no item is left), top_scores float32 [B, top_k].
+
+        Raises:
+            RequestError: wrong types, shapes or ranges.
+        """
+        top_k = self.list_length(top_k, "recommend")
+        user_index = validation.indices("user_index", user_index, 1, self.manifest.model.n_users)
+        seen = self.seen if exclude_seen else None
+        return rank_users(self._recommend, user_index, top_k, seen, None, each)
+
+    def score(self, user_ids: Any, item_ids: Any, *, unknown: Unknown = "average") -> Scores:
+        """The predicted ratings of pairs. One user with many items, or one item with many users, will do.
+
+        Args:
+            user_ids: One id, or [n] of them.
+            item_ids: One id, or [n] of them.
+            unknown: What an id that is not in the tables counts as: the average, or an error.
+
+        Raises:
+            RequestError: wrong types, or lengths that differ.
+            UnknownIdError: an id is not in the tables, and `unknown` is "error".
+        """
+        one_user, one_item = validation.is_one(user_ids), validation.is_one(item_ids)
+        user_index = self._lookup(self.users, user_ids, one_user, unknown)
+        item_index = self._lookup(self.items.ids, item_ids, one_item, unknown)
+        if one_user and not one_item:
+            user_index = np.repeat(user_index, len(item_index))
+        elif one_item and not one_user:
+            item_index = np.repeat(item_index, len(user_index))
+        scores = self.score_indices(user_index, item_index)
+        known = (user_index > 0) & (item_index > 0)
+        if one_user and one_item:
+            return Scores(float(scores[0]), bool(known[0]))
+        return Scores(scores, known)
+
+    def score_indices(
+        self, user_index: np.ndarray, item_index: np.ndarray, *, each: Each = map
+    ) -> np.ndarray:
+        """The predicted ratings of pairs of indices (int64 [n] both): float32 [n].
+
+        `each` does the runs of the graph: `map`, or an executor's, which does several at a time.
+
+        Raises:
+            RequestError: wrong types, shapes or ranges.
+        """
+        model = self.manifest.model
+        user_index = validation.indices("user_index", user_index, 1, model.n_users)
+        item_index = validation.indices("item_index", item_index, 1, model.n_items)
+        if len(user_index) != len(item_index):
+            raise RequestError(f"{len(user_index)} users, but {len(item_index)} items")
+        threads = self._threads or available_cpus()
+        return score_pairs(self._session("score"), user_index, item_index, threads, each)
+
+    def similar_items(
+        self, item_ids: Any, top_k: int | None = None, *, unknown: Unknown = "error"
+    ) -> Ranking:
+        """The items most like an item, by the cosine of their factors; the item itself is left out.
+
+        Args:
+            item_ids: One id, or [B] of them.
+            top_k: Length of the list; None: ten, or all that the bundle ranks.
+            unknown: What an item that is not in the tables gets: an error, or the average item's neighbours.
+
+        Raises:
+            RequestError: wrong types or ranges.
+            UnknownIdError: an item is not in the tables, and `unknown` is "error".
+            UnsupportedError: the bundle has no such graph.
+        """
+        one = validation.is_one(item_ids)
+        top_k = self.list_length(top_k, "similar_items")
+        item_index = self._lookup(self.items.ids, item_ids, one, unknown)
+        top, scores = self._run_ranking("similar_items", {"item_index": item_index})
+        return self._ranking(one, item_index > 0, top[:, :top_k], scores[:, :top_k])
+
+    def fold_in(self, item_ids: Any, ratings: Any, top_k: int | None = None) -> Ranking:
+        """Recommendations for somebody new, from a few ratings; rated items are left out.
+
+        Args:
+            item_ids: The rated items of one person; of many, a list of lists. May be empty: that gives the
+                average user's list.
+            ratings: As many ratings, in the same form, on the scale of the data.
+            top_k: Length of the list; None: ten, or all that the bundle ranks.
+
+        Raises:
+            RequestError: wrong types, lengths that differ, ratings off the scale, an item rated twice.
+            UnknownIdError: an item is not in the tables.
+            UnsupportedError: the bundle has no such graph (an MLP has no closed form).
+        """
+        top_k = self.list_length(top_k, "fold_in")
+        one = validation.is_one(item_ids) or not len(item_ids) or validation.is_one(item_ids[0])
+        n = None if one else len(item_ids)
+        item_rows = validation.lists("item_ids", item_ids, n)
+        rating_rows = validation.lists("ratings", ratings, n)
+        low, high = self.manifest.data.ratings_range
+        indices, values = [], []
+        for ids, given in zip(item_rows, rating_rows, strict=True):
+            if len(ids) != len(given):
+                raise RequestError(f"{len(ids)} items, but {len(given)} ratings")
+            row = self._lookup(self.items.ids, ids, False, "error")
+            if len(np.unique(row)) != len(row):
+                twice = row[np.flatnonzero(np.bincount(row)[row] > 1)[0]]
+                raise RequestError(f"item {self.items.ids.one_id(int(twice))!r} is rated more than once")
+            indices.append(row)
+            values.append(validation.ratings(given, low, high))
+        feeds = {
+            "item_indices": validation.padded(indices, np.int64),
+            "ratings": validation.padded(values, np.float32),
+        }
+        top, scores = self._run_ranking("fold_in", feeds)
+        return self._ranking(one, np.ones(len(top), bool), top[:, :top_k], scores[:, :top_k])
+
+    def run_graph(self, graph: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The raw outputs of a graph by name, as `check_golden_rows` compares them.
+
+        Args:
+            graph: One of the manifest's.
+            feeds: Input name -> array, of the graph's types and ranks, indices in range; nothing is checked.
+        """
+        session = self._session(graph)
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, run(session, feeds), strict=True))
+
+    def _recommend(self, user_index: np.ndarray, exclude: np.ndarray) -> Top:
+        """`recommend_indices` for indices that are known to be right."""
+        return self._run_ranking("recommend", {"user_index": user_index, "exclude_item_indices": exclude})
+
+    def _lookup(self, table: IdIndex, ids: Any, one: bool, unknown: Unknown) -> np.ndarray:
+        """int64 [n], 0 where an id is unknown and that is allowed."""
+        if unknown not in ("average", "error"):
+            raise RequestError(f"unknown must be 'average' or 'error', got {unknown!r}")
+        index = np.array([table.lookup_one(ids)]) if one else table.lookup(ids)
+        if unknown == "error" and not index.all():
+            wrong = ids if one else np.asarray(ids, object)[index == 0][0]
+            raise UnknownIdError(f"{table.name} {wrong!r} is not in this bundle ({len(table)} are).")
+        return index
+
+    def _ranking(self, one: bool, known: np.ndarray, top: np.ndarray, scores: np.ndarray) -> Ranking:
+        if one:
+            # Only the row that is asked for: this is the path of one warm call.
+            top, scores = top[0], scores[0]
+            return Ranking(self.items.ids.ids(top), top, scores, bool(known[0]), int(np.count_nonzero(top)))
+        return Ranking(self.items.ids.ids(top), top, scores, known, np.count_nonzero(top, axis=1))
+
+    def _run_ranking(self, graph: str, feeds: dict[str, np.ndarray]) -> Top:
+        """Top indices and scores of a ranking graph, its batch cut into runs of bounded memory."""
+        return rank_rows(self._session(graph), feeds, self.manifest.model.n_items, self.largest_k(graph))
+
+    def _session(self, graph: str) -> InferenceSession:
+        return self._part(graph, lambda: self._open_session(graph))
+
+    def _open_session(self, graph: str) -> InferenceSession:
+        path = self.bundle.path / self.manifest.graphs[graph].file
+        session = open_session(path, self._device, threads=self._threads, share_tables=self._share_tables)
+        inputs, outputs = CONTRACTS[graph]
+        for found, promised in ((session.get_inputs(), inputs), (session.get_outputs(), outputs)):
+            kinds = {"tensor(int64)": "int64", "tensor(float)": "float32"}
+            named = {(tensor.name, kinds.get(tensor.type), len(tensor.shape)) for tensor in found}
+            if named - OPTIONAL_OUTPUTS != promised:
+                raise BundleError(f"{path} has {named}, its manifest promises {promised}. Export again.")
+        return session
+
+    def _part(self, name: str, make: Callable[[], T]) -> T:
+        """A part of the bundle that is loaded at its first use, once, whatever the number of threads."""
+        part = self._parts.get(name)
+        if part is None:
+            with self._lock:
+                part = self._parts.get(name)
+                if part is None:
+                    part = self._parts[name] = make()
+        return part

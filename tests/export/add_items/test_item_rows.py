@@ -1,0 +1,137 @@
+"""Rows of new items: planted ones are found again, and the quick leave-one-out is the slow one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from export.add_items.item_rows import Rated, choose_regularization, left_out_errors, mirrored, with_items
+from export.model import reference
+from export.model.arrays import DotArrays
+from export.model.fold_in_choice import DEFAULT_REGULARIZATION, REGULARIZATIONS
+
+TINY = 1e-7
+
+
+def rated(users: np.ndarray, ratings: np.ndarray) -> Rated:
+    return Rated(users.astype(np.int64), ratings.astype(np.float32))
+
+
+def planted(arrays: DotArrays, rng: np.random.Generator, n_ratings: int = 9) -> tuple[np.ndarray, Rated]:
+    """A new item's factors (and bias), and the ratings that they make, without noise."""
+    users = 1 + rng.permutation(len(arrays.user_factors) - 1)[:n_ratings]
+    row = rng.normal(0, 0.3, arrays.item_factors.shape[1] + (arrays.item_biases is not None))
+    factors = arrays.user_factors[users].astype(np.float64)
+    logits = factors @ row[: factors.shape[1]]
+    if arrays.user_biases is not None:
+        logits = logits + arrays.user_biases[users, 0] + row[-1]
+    return row, rated(users, reference.to_range(logits, arrays.y_range))
+
+
+def test_a_planted_item_is_found_again(dot_arrays: DotArrays, rng) -> None:
+    """As many ratings as unknowns, and no ridge to speak of: the item that made them is the only solution."""
+    row, item = planted(dot_arrays, rng)
+    found = with_items(dot_arrays, [item], TINY)
+    n_factors = dot_arrays.item_factors.shape[1]
+    np.testing.assert_allclose(found.item_factors[-1], row[:n_factors], atol=1e-3)
+    if found.item_biases is not None:
+        np.testing.assert_allclose(found.item_biases[-1, 0], row[-1], atol=1e-3)
+    predicted = reference.scores(found, item.user_index)[:, -1]
+    np.testing.assert_allclose(predicted, item.ratings, atol=1e-4)
+
+
+def test_a_heavy_ridge_gives_the_average_item(dot_arrays: DotArrays, rng) -> None:
+    _, item = planted(dot_arrays, rng)
+    found = with_items(dot_arrays, [item], 1e9)
+    np.testing.assert_allclose(found.item_factors[-1], dot_arrays.item_factors[0], atol=1e-6)
+    if found.item_biases is not None:
+        np.testing.assert_allclose(found.item_biases[-1], found.item_biases[0], atol=1e-6)
+
+
+def test_all_else_stays_as_it_was(dot_arrays: DotArrays, rng) -> None:
+    items = [planted(dot_arrays, rng)[1] for _ in range(3)]
+    found = with_items(dot_arrays, items, 2.0)
+    assert found.user_factors is dot_arrays.user_factors
+    assert found.user_biases is dot_arrays.user_biases
+    assert len(found.item_factors) == len(dot_arrays.item_factors) + 3
+    np.testing.assert_array_equal(found.item_factors[:-3], dot_arrays.item_factors)
+    if found.item_biases is not None:
+        np.testing.assert_array_equal(found.item_biases[:-3], dot_arrays.item_biases)
+
+
+def test_a_row_minimises_the_stated_loss(dot_arrays: DotArrays, rng) -> None:
+    """Any small step away from the row makes the loss larger."""
+    regularization = 1.5
+    _, item = planted(dot_arrays, rng, 4)
+    found = with_items(dot_arrays, [item], regularization)
+    users = item.user_index
+
+    def loss(factors: np.ndarray, bias: np.ndarray | None) -> float:
+        logits = dot_arrays.user_factors[users].astype(np.float64) @ factors
+        distance = ((factors - dot_arrays.item_factors[0]) ** 2).sum()
+        if bias is not None:
+            assert dot_arrays.user_biases is not None
+            assert dot_arrays.item_biases is not None
+            logits = logits + dot_arrays.user_biases[users, 0] + bias[0]
+            distance += (bias[0] - dot_arrays.item_biases[0, 0]) ** 2
+        target = item.ratings.astype(np.float64)
+        if dot_arrays.y_range is not None:
+            low, high = dot_arrays.y_range
+            share = np.clip((target - low) / (high - low), 0.01, 0.99)
+            target = np.log(share / (1 - share))
+        return float(((target - logits) ** 2).sum() + regularization * distance)
+
+    factors = found.item_factors[-1].astype(np.float64)
+    bias = None if found.item_biases is None else found.item_biases[-1].astype(np.float64)
+    least = loss(factors, bias)
+    for _ in range(20):
+        step = rng.normal(0, 0.01, len(factors))
+        assert loss(factors + step, bias) > least
+        if bias is not None:
+            assert loss(factors, bias + rng.normal(0, 0.01)) > least
+
+
+def test_leaving_out_quickly_is_leaving_out_one_by_one(dot_arrays: DotArrays, rng) -> None:
+    _, item = planted(dot_arrays, rng, 6)
+    item = replace(item, ratings=(item.ratings + rng.normal(0, 0.5, 6)).astype(np.float32))
+    errors = left_out_errors(dot_arrays, item)
+    assert errors.shape == (len(REGULARIZATIONS), 6)
+    for place, regularization in enumerate(REGULARIZATIONS):
+        for left_out in range(6):
+            rest = rated(np.delete(item.user_index, left_out), np.delete(item.ratings, left_out))
+            row = reference.fold_in(mirrored(dot_arrays), rest.user_index, rest.ratings, regularization)
+            user = dot_arrays.user_factors[item.user_index[left_out]].astype(np.float64)
+            logit = user @ row[: len(user)]
+            if dot_arrays.user_biases is not None:
+                logit += dot_arrays.user_biases[item.user_index[left_out], 0] + row[-1]
+            predicted = reference.to_range(logit, dot_arrays.y_range)
+            # A left-out rating near an end of the scale is pulled in where it is the target, nowhere else.
+            assert errors[place, left_out] == pytest.approx(predicted - item.ratings[left_out], abs=1e-6)
+
+
+def make_users(rng: np.random.Generator) -> DotArrays:
+    users = rng.normal(size=(61, 3)).astype(np.float32)
+    return DotArrays(users, rng.normal(size=(5, 3)).astype(np.float32), None, None, None)
+
+
+def test_exact_ratings_want_no_ridge_and_noisy_ones_do(rng) -> None:
+    arrays = make_users(rng)
+    exact, noisy = [], []
+    for _ in range(20):
+        _, item = planted(arrays, rng, 6)
+        exact.append(item)
+        noisy.append(replace(item, ratings=(item.ratings + rng.normal(0, 3, 6)).astype(np.float32)))
+    chosen = choose_regularization(arrays, exact)
+    assert chosen.regularization == REGULARIZATIONS[0]
+    assert chosen.left_out_rmse is not None
+    assert chosen.left_out_rmse < 0.2
+    assert choose_regularization(arrays, noisy).regularization > 2.0
+
+
+def test_too_few_ratings_to_choose_by(rng) -> None:
+    arrays = make_users(rng)
+    singles = [rated(np.array([user]), np.array([3.0])) for user in range(1, 50)]
+    pair = rated(np.array([1, 2]), np.array([3.0, 4.0]))
+    assert choose_regularization(arrays, [*singles, pair]) == (DEFAULT_REGULARIZATION, None)

@@ -1,0 +1,54 @@
+"""From a module's state to arrays: the first layer split in two, batch norm folded in."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from export.errors import GraphError
+from export.model import reference
+from export.model.arrays import MlpArrays
+from export.write.run_inputs import module_arrays
+from recsys.models import Dot, MlpConfig, build
+
+
+@pytest.mark.parametrize("hidden_layers", [(), (6,), (6, 4)])
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_split_and_folded_layers_give_the_modules_scores(hidden_layers, batch_norm, dropout) -> None:
+    config = MlpConfig(
+        hidden_layers=hidden_layers, batch_norm=batch_norm, dropout=dropout, y_range=(0.0, 5.5)
+    )
+    torch.manual_seed(0)
+    module = build("mlp", config, 7, 11)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    for name, buffer in module.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_()
+        elif name.endswith("running_var"):
+            buffer.uniform_(0.5, 2.0)
+    module.eval()
+    arrays = module_arrays(module, (0.0, 5.5))
+    assert isinstance(arrays, MlpArrays)
+    assert len(arrays.layers) == len(hidden_layers)
+    users, items = (axis.ravel() for axis in torch.meshgrid(torch.arange(8), torch.arange(12), indexing="ij"))
+    with torch.inference_mode():
+        expected = module(users, items).numpy().reshape(8, 12)
+    # float32 sums in torch, float64 in the reference; in ratings.
+    np.testing.assert_allclose(reference.scores(arrays, np.arange(8)), expected, atol=1e-5)
+
+
+def test_a_table_that_is_not_finite_is_refused() -> None:
+    module = Dot.from_factors(torch.tensor([[1.0]]), torch.tensor([[float("nan")]]))
+    with pytest.raises(GraphError, match="item_factors"):
+        module_arrays(module, None)
+
+
+def test_arrays_are_frozen() -> None:
+    arrays = module_arrays(Dot.from_factors(torch.ones(2, 3), torch.ones(4, 3)), None)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        arrays.y_range = (0.0, 1.0)  # type: ignore[misc]

@@ -1,0 +1,79 @@
+"""The ridge of fold-in is chosen by held-out ratings, its steps by the solver's answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from export.model.arrays import DotArrays
+from export.model.fold_in_choice import (
+    FACTOR_TOLERANCE,
+    REGULARIZATIONS,
+    choose_fold_in,
+    max_factor_error,
+    sample_histories,
+)
+from export.write.bundle import export_run
+from recsys.data import load
+from recsys.training.settings import new_settings
+from recsys.training.train import Machine, train
+
+
+def make_users(rng: np.random.Generator, noise: float):
+    """Users whose ratings are made by known factors, with noise: 60 users, 40 items, 3 factors."""
+    item_factors = rng.normal(size=(41, 3)).astype(np.float32)
+    users = rng.normal(size=(60, 3))
+    user_index, item_index = (axis.ravel() + 1 for axis in np.indices((60, 40)))
+    ratings = np.sum(users[user_index - 1] * item_factors[item_index], axis=1)
+    ratings = (ratings + rng.normal(0, noise, len(ratings))).astype(np.float32)
+    held_out = rng.random(len(ratings)) < 0.8
+    arrays = DotArrays(np.zeros((61, 3), np.float32), item_factors, None, None, None)
+    return arrays, sample_histories(user_index, item_index, ratings, held_out, rng)
+
+
+def test_exact_ratings_want_no_ridge_and_noisy_ones_do(rng) -> None:
+    exact = choose_fold_in(*make_users(rng, noise=0.0), (1.0, 5.0))
+    noisy = choose_fold_in(*make_users(rng, noise=3.0), (1.0, 5.0))
+    assert exact.regularization == REGULARIZATIONS[0]
+    assert noisy.regularization > 1.0
+    assert noisy.n_held_out_users == 60
+    assert exact.held_out_rmse is not None
+    assert exact.held_out_rmse < 0.2
+
+
+def test_the_steps_reach_the_tolerance(rng) -> None:
+    arrays, histories = make_users(rng, noise=1.0)
+    choice = choose_fold_in(arrays, histories, (1.0, 5.0))
+    assert max_factor_error(arrays, histories, choice.regularization, choice.steps) <= FACTOR_TOLERANCE
+    assert max_factor_error(arrays, histories, choice.regularization, 1) > FACTOR_TOLERANCE
+
+
+def test_a_split_by_user_folds_in_truly_new_users(rng) -> None:
+    user_index = np.repeat([1, 2, 3], 10)
+    item_index = np.tile(np.arange(1, 11), 3)
+    held_out = user_index == 2
+    (history,) = sample_histories(user_index, item_index, np.ones(30, np.float32), held_out, rng)
+    assert len(history.item_indices) == len(history.held_out_indices) == 5
+    assert set(history.item_indices) | set(history.held_out_indices) == set(range(1, 11))
+
+
+def test_without_held_out_ratings_there_is_a_default(rng) -> None:
+    arrays, _ = make_users(rng, noise=1.0)
+    choice = choose_fold_in(arrays, [], (1.0, 5.0))
+    assert (choice.held_out_rmse, choice.n_held_out_users) == (None, 0)
+
+
+def test_where_no_user_can_be_judged_fold_in_is_compared_all_the_same(tmp_path: Path) -> None:
+    """Users of one rating each have no history beside what is held out."""
+    rows = [f"{user},{user % 7},{1 + user % 5}" for user in range(40)]
+    (tmp_path / "few.csv").write_text("\n".join(["user_id,item_id,rating", *rows]) + "\n")
+    settings = new_settings("dot-bias", {"epochs": 1, "factors": 3})
+    train(load(tmp_path / "few.csv"), settings, tmp_path / "run", machine=Machine("cpu", "off"))
+    manifest = export_run(tmp_path / "run", tmp_path / "bundle")
+    assert manifest.fold_in is not None
+    assert (manifest.fold_in.held_out_rmse, manifest.fold_in.n_held_out_users) == (None, 0)
+    checks = {check.provider: check for check in manifest.parity.checks if check.graph == "fold_in"}
+    assert checks["cpu"].n == 20
+    assert checks["cpu"].passed
+    assert checks["onnx.reference"].n == 8

@@ -1,0 +1,182 @@
+"""Verification sees what it must see, and only that."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import numpy_helper
+
+from export.commands.verify import verify as verify_command
+from export.errors import ParityError
+from export.verify.parity import compare_lists
+from export.verify.verify import verify
+
+
+def edit_table(bundle: Path, graph: str, table: str, change) -> None:
+    """Change a table inside a graph, and forge the manifest so that the checksums fit again."""
+    path = bundle / f"{graph}.onnx"
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name == table:
+            array = numpy_helper.to_array(tensor).copy()
+            change(array)
+            tensor.CopyFrom(numpy_helper.from_array(array, table))
+    onnx.save(model, path)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    data = path.read_bytes()
+    manifest["files"][path.name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture
+def copy(tiny_bundle, tmp_path):
+    def make(name: str) -> Path:
+        shutil.copytree(tiny_bundle(name), tmp_path / name)
+        return tmp_path / name
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["dot", "dot-bias", "mlp"])
+def test_an_untouched_bundle_passes(tiny_run, tiny_bundle, name) -> None:
+    parity = verify(tiny_bundle(name), tiny_run(name))
+    assert parity.passed
+    asked = {(check.graph, check.provider) for check in parity.checks}
+    graphs = {"score", "recommend", "similar_items"} | ({"fold_in"} if name != "mlp" else set())
+    providers = {"cpu", "onnx.reference"}
+    assert {(graph, provider) for graph in graphs for provider in providers} <= asked
+
+
+@pytest.mark.parametrize(
+    ("name", "graph", "table"),
+    [
+        ("dot-bias", "score", "item_biases"),
+        ("dot-bias", "recommend", "item_factors"),
+        ("dot-bias", "similar_items", "item_directions"),
+        ("dot-bias", "fold_in", "item_factors"),
+        ("mlp", "score", "layers.0.weight"),
+        ("mlp", "recommend", "item_hidden"),
+    ],
+)
+def test_one_entry_off_by_1e_3_fails(tiny_run, copy, name, graph, table) -> None:
+    bundle = copy(name)
+
+    def change(array: np.ndarray) -> None:
+        array[3, 0] += 1e-3
+
+    edit_table(bundle, graph, table, change)
+    parity = verify(bundle, tiny_run(name))
+    assert not parity.passed
+    tables = next(check for check in parity.checks if check.graph == "tables")
+    assert tables.max_error == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_whole_table_off_by_1e_3_is_seen_in_the_answers_too(tiny_run, copy) -> None:
+    bundle = copy("dot-bias")
+
+    def change(array: np.ndarray) -> None:
+        array += 1e-3
+
+    edit_table(bundle, "recommend", "item_biases", change)
+    failed = {check.graph for check in verify(bundle, tiny_run("dot-bias")).checks if not check.passed}
+    assert failed == {"tables", "recommend"}
+
+
+def test_a_broken_tie_passes(tiny_run, copy) -> None:
+    """One unit in the last place may turn two equal items around; that is no difference."""
+    bundle = copy("dot-bias")
+
+    def change(array: np.ndarray) -> None:
+        array[:, 0] = np.nextafter(array[:, 0], np.inf, dtype=np.float32)
+
+    edit_table(bundle, "recommend", "item_biases", change)
+    assert verify(bundle, tiny_run("dot-bias")).passed
+
+
+def test_lists_are_compared_by_value_and_ids_are_free_within_ties() -> None:
+    truth = np.array([[9.0, 3.0, 2.0, 2.0, 1.0]])
+    exclude = np.zeros((1, 1), np.int64)
+
+    def compare(indices: list[int], scores: list[float]) -> float:
+        _, agreement = compare_lists(
+            truth, exclude, np.array([indices]), np.array([scores], np.float32), 1e-5
+        )
+        return agreement
+
+    assert compare([1, 2, 3], [3, 2, 2]) == 1.0
+    assert compare([1, 3, 2], [3, 2, 2]) == 1.0, "a tie turned around"
+    assert compare([2, 1, 3], [2, 3, 2]) == 1 / 3, "two that are not tied"
+    assert compare([1, 4, 2], [3, 1, 2]) < 1.0, "a worse item in a better one's place"
+    assert compare([1, 2, 2], [3, 2, 2]) == 0.0, "an item twice"
+    assert compare([1, 2, 3], [3, 2, 2.1]) == 2 / 3, "a wrong score"
+    assert compare([0, 1, 2], [9, 3, 2]) < 1.0, "the unknown item"
+
+
+def test_excluded_items_and_false_tails_are_seen() -> None:
+    truth = np.array([[9.0, 3.0, 2.0, 1.0]])
+    exclude = np.array([[1, 2]])
+
+    def compare(indices: list[int], scores: list[float]) -> float:
+        _, agreement = compare_lists(
+            truth, exclude, np.array([indices]), np.array([scores], np.float32), 1e-5
+        )
+        return agreement
+
+    assert compare([3, 0], [1, -1e30]) == 1.0
+    assert compare([1, 3], [3, 1]) == 0.0, "an excluded item, and one that should be the tail"
+    assert compare([3, 3], [1, 1]) == 0.5, "a tail filled up"
+    assert compare([0, 0], [-1e30, -1e30]) == 0.5, "an item kept back"
+
+
+def test_another_models_run_is_refused(tiny_run, tiny_bundle) -> None:
+    with pytest.raises(ParityError, match="not the same model"):
+        verify(tiny_bundle("dot"), tiny_run("mlp"))
+
+
+def test_the_command_reports_and_fails(tiny_run, copy) -> None:
+    bundle, run = copy("dot-bias"), tiny_run("dot-bias")
+    good = CliRunner().invoke(verify_command, [str(bundle), "--run", str(run), "--json"])
+    assert good.exit_code == 0
+    assert json.loads(good.stdout)["passed"] is True
+
+    def change(array: np.ndarray) -> None:
+        array[1] += 1e-3
+
+    edit_table(bundle, "score", "user_biases", change)
+    bad = CliRunner().invoke(verify_command, [str(bundle), "--run", str(run), "--json"])
+    assert isinstance(bad.exception, ParityError)
+    assert "tables on file is off by 0.001" in str(bad.exception)
+    assert json.loads(bad.stdout)["passed"] is False
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_the_exit_code_says_the_same_to_a_reader_that_has_left(tiny_run, copy, options: list[str]) -> None:
+    bundle, run = copy("dot-bias"), tiny_run("dot-bias")
+
+    def exit_code() -> int:
+        reads, writes = os.pipe()
+        os.close(reads)
+        command = [sys.executable, "-m", "recsys", "verify", str(bundle), "--run", str(run), *options]
+        done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(writes)
+        assert "Traceback" not in done.stderr
+        return done.returncode
+
+    if not options:  # each is a process that imports torch
+        assert exit_code() == 0
+
+    def change(array: np.ndarray) -> None:
+        array[1] += 1e-3
+
+    edit_table(bundle, "score", "user_biases", change)
+    assert exit_code() == 1

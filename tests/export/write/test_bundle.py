@@ -1,0 +1,210 @@
+"""Exporting a run: the bundle's files, their contents, and that the same run gives the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pyarrow.parquet as pq
+import pytest
+import tiny_runs
+from click.testing import CliRunner
+
+from export.errors import ParityError
+from export.write import bundle as bundle_module
+from export.write.bundle import export_run
+from recsys.cli import cli
+from serve.bundle.bundle import open_bundle
+from serve.bundle.manifest import Check, Parity
+from serve.errors import OutputError, RequestError
+from serve.files.names import TABLES_NAME
+from serve.runtime.profiles import Profiles
+from serve.runtime.recommender import Recommender
+
+GRAPHS = {"dot": 4, "dot-bias": 4, "dot-bias-string-ids": 4, "mlp": 3}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_bundle_holds_what_the_design_says(tiny_bundle, name) -> None:
+    bundle = open_bundle(tiny_bundle(name))
+    manifest = bundle.manifest
+    assert len(manifest.graphs) == GRAPHS[name]
+    assert ("fold_in" in manifest.graphs) == (manifest.fold_in is not None)
+    assert {"users.parquet", "items.parquet", "seen.parquet", "conformance.json"} < set(manifest.files)
+    assert (manifest.model.n_users, manifest.model.n_items) == (30, 50)
+    assert manifest.opset == 18
+    assert manifest.parity.passed
+    for graph in manifest.graphs.values():
+        model = onnx.load(bundle.path / graph.file)
+        onnx.checker.check_model(model, full_check=True)
+        assert [i.name for i in model.graph.input] == [tensor.name for tensor in graph.inputs]
+        assert [o.name for o in model.graph.output] == [tensor.name for tensor in graph.outputs]
+        assert {node.domain for node in model.graph.node} == {""}
+        held = {tensor.name for tensor in model.graph.initializer}
+        listed = {table.name for table in manifest.tables if graph.file[:-5] in table.graphs}
+        assert listed <= held
+
+
+def test_a_list_is_no_longer_than_the_bundle_ranks(tiny_run, tmp_path) -> None:
+    """By default; a length that was asked for is refused, with the way to more."""
+    export_run(tiny_run("dot-bias"), tmp_path / "short", top_k=3)
+    recommender = Recommender.load(tmp_path / "short", "cpu")
+    ids, several = recommender.users.ids(np.arange(1, 4)), recommender.items.ids.ids(np.arange(1, 3))
+    profiles = Profiles.of(recommender)
+    for answer in (
+        lambda top_k: recommender.recommend(ids, top_k),
+        lambda top_k: recommender.similar_items(several, top_k),
+        lambda top_k: recommender.fold_in(several, [5.0, 1.0], top_k),
+        lambda top_k: profiles.recommend(0, top_k),
+    ):
+        assert answer(None).scores.shape[-1] == 3
+        with pytest.raises(RequestError, match=r"got 4\. Export with a larger --top-k"):
+            answer(4)
+    result = CliRunner().invoke(cli, ["similar", str(tmp_path / "short"), "--item-id", "1001"])
+    assert len(result.output.splitlines()) == 4
+    command = ["recommend", str(tmp_path / "short"), "--all-users", "--output", str(tmp_path / "lists")]
+    assert CliRunner().invoke(cli, command).exit_code == 0
+
+
+def test_ids_and_seen_items_are_in_index_order(tiny_bundle) -> None:
+    folder = tiny_bundle("dot-bias-string-ids")
+    data = tiny_runs.interactions(string_ids=True)
+    assert pq.read_table(folder / "users.parquet")["user_id"].to_pylist() == data.users["user_id"].tolist()
+    items = pq.read_table(folder / "items.parquet").to_pylist()
+    assert [item["item_id"] for item in items] == data.items["item_id"].tolist()
+    assert items[0] == {
+        "item_id": "item-1001",
+        "title": "Movie 1, The (1951)",
+        "genres": "Action",
+        "year": 1951,
+    }
+    assert items[6]["year"] is None
+    seen = pq.read_table(folder / "seen.parquet")
+    pairs = sorted(zip(data.user_index.tolist(), data.item_index.tolist(), strict=True))
+    assert list(zip(seen["user_index"].to_pylist(), seen["item_index"].to_pylist(), strict=True)) == pairs
+
+
+def test_the_same_run_gives_the_same_bytes(tiny_run, tiny_bundle, tmp_path) -> None:
+    """Across paths, processes and hash seeds."""
+    names = ["dot-bias", "mlp"]
+    elsewhere = tmp_path / "some where else"
+    for name in names:
+        shutil.copytree(tiny_run(name), elsewhere / "runs" / name)
+    code = "import sys; from pathlib import Path; from export.write.bundle import export_run\n"
+    code += "for name in sys.argv[1:]: export_run(Path('runs', name), Path(name))"
+    subprocess.run(
+        [sys.executable, "-c", code, *names],
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+        cwd=elsewhere,
+        check=True,
+    )
+    for name in names:
+        ours, theirs = (
+            {path.name: path.read_bytes() for path in folder.iterdir()}
+            for folder in (tiny_bundle(name), elsewhere / name)
+        )
+        assert ours.keys() == theirs.keys()
+        for file, data in ours.items():
+            assert data == theirs[file], f"{name}/{file}"
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_the_committed_fixtures_are_what_the_exporter_writes(tiny_bundle, name) -> None:
+    """All but measured figures and versions: run `python tests/tiny_runs.py` after a change of the format."""
+    fixture = tiny_runs.FIXTURES / name
+    made = tiny_bundle(name)
+    assert {path.name for path in fixture.iterdir()} == {path.name for path in made.iterdir()}
+    for path in made.iterdir():
+        if path.name != "manifest.json":
+            assert path.read_bytes() == (fixture / path.name).read_bytes(), path.name
+    found, expected = (json.loads((folder / "manifest.json").read_text()) for folder in (made, fixture))
+    for manifest in (found, expected):
+        for varies in ("parity", "versions", "fold_in"):
+            manifest.pop(varies)
+    assert found == expected
+
+
+def test_large_tables_lie_once_in_a_shared_file(tiny_run, tiny_bundle, tmp_path) -> None:
+    inline, shared = tiny_bundle("dot-bias"), tmp_path / "shared"
+    manifest = export_run(tiny_run("dot-bias"), shared, tables_file="always")
+    assert TABLES_NAME in manifest.files
+    open_bundle(shared)
+    locations = {}
+    for graph in manifest.graphs.values():
+        model = onnx.load(shared / graph.file, load_external_data=False)
+        for tensor in model.graph.initializer:
+            entries = {entry.key: entry.value for entry in tensor.external_data}
+            if entries:
+                assert entries["location"] == TABLES_NAME
+                assert int(entries["offset"]) % 4096 == 0
+                locations.setdefault(tensor.name, set()).add(entries["offset"])
+    assert all(len(offsets) == 1 for offsets in locations.values())
+    assert "item_factors" in locations
+    feeds = {"user_index": np.arange(31), "exclude_item_indices": np.zeros((31, 1), np.int64)}
+    answers = [
+        ort.InferenceSession(folder / "recommend.onnx", providers=["CPUExecutionProvider"]).run(None, feeds)
+        for folder in (inline, shared)
+    ]
+    np.testing.assert_array_equal(answers[0][0], answers[1][0])
+
+
+def test_k_is_at_most_the_number_of_items(tiny_run, tmp_path) -> None:
+    assert open_bundle(tmp_path_bundle(tiny_run, tmp_path, 10)).manifest.graphs["recommend"].top_k == 10
+
+
+def tmp_path_bundle(tiny_run, tmp_path: Path, top_k: int) -> Path:
+    export_run(tiny_run("dot"), tmp_path / "short", top_k=top_k)
+    return tmp_path / "short"
+
+
+def test_an_existing_bundle_is_only_replaced_when_asked(tiny_run, tiny_bundle, tmp_path) -> None:
+    output = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle("dot"), output)
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    with pytest.raises(OutputError, match="--overwrite"):
+        export_run(tiny_run("mlp"), output)
+    assert before == {path.name: path.read_bytes() for path in output.iterdir()}
+    export_run(tiny_run("mlp"), output, overwrite=True)
+    assert open_bundle(output).manifest.model.kind == "mlp"
+
+
+def test_without_parity_there_is_no_bundle(tiny_run, tmp_path, monkeypatch) -> None:
+    failed = Check(
+        graph="score", provider="cpu", n=1, max_error=1.0, mean_error=1.0, tolerance=1e-5, passed=False
+    )
+    monkeypatch.setattr(bundle_module, "verify_folder", lambda *_: Parity(passed=False, checks=[failed]))
+    with pytest.raises(ParityError, match="score on cpu is off by 1"):
+        export_run(tiny_run("dot"), tmp_path / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_golden_vectors_hold_in_onnxruntime(tiny_bundle, name) -> None:
+    folder = tiny_bundle(name)
+    document = json.loads((folder / "conformance.json").read_text())
+    manifest = open_bundle(folder).manifest
+    assert set(document["graphs"]) == set(manifest.graphs)
+
+    def array(tensor: dict) -> np.ndarray:
+        return np.array(tensor["data"], tensor["dtype"]).reshape(tensor["shape"])
+
+    for graph, cases in document["graphs"].items():
+        session = ort.InferenceSession(folder / f"{graph}.onnx", providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        for case in cases:
+            found = session.run(names, {key: array(tensor) for key, tensor in case["inputs"].items()})
+            for key, values in zip(names, found, strict=True):
+                expected = array(case["outputs"][key])
+                assert values.shape == expected.shape
+                if key in document["tolerance"]:
+                    np.testing.assert_allclose(values, expected, atol=document["tolerance"][key], rtol=1e-6)
+                else:
+                    # Made-up weights have no near ties, so the lists are equal to the letter.
+                    np.testing.assert_array_equal(values, expected)

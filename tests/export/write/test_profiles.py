@@ -1,0 +1,141 @@
+"""Profiles on data whose right answer is provable: three tastes, planted, are found and told apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import planted_tastes
+import pytest
+import tiny_runs
+from planted_tastes import N_TASTES, taste_of
+
+from export.model.arrays import DotArrays
+from export.write.bundle import export_run
+from export.write.kmeans import k_means
+from export.write.profiles import N_PROFILES, choose_profiles, encode
+from serve.runtime.profiles import PROFILES_NAME, Profiles
+from serve.runtime.recommender import Recommender
+
+
+@pytest.fixture(scope="module")
+def profiles(tmp_path_factory: pytest.TempPathFactory) -> Profiles:
+    """A whole bundle of the planted tastes, through the real export."""
+    folder = tmp_path_factory.mktemp("planted")
+    export_run(planted_tastes.make_run(folder / "run"), folder / "bundle")
+    return Profiles.of(Recommender.load(folder / "bundle", "cpu"))
+
+
+def test_planted_tastes_are_the_profiles(profiles: Profiles) -> None:
+    """Three tastes give three profiles, though five were allowed: groups of equal users are not split."""
+    users = [profile.user_index for profile in profiles.profiles]
+    assert sorted(taste_of(np.array(users))) == [0, 1, 2]
+    assert [profile.n_users for profile in profiles.profiles] == [10, 10, 10]
+
+
+def test_a_profile_is_described_by_its_own_taste(profiles: Profiles) -> None:
+    for profile in profiles.profiles:
+        favourites = np.array([favourite.item_index for favourite in profile.favourites])
+        assert set(taste_of(favourites).tolist()) == {int(taste_of(profile.user_index))}
+
+
+def test_answers_lead_to_the_right_list(profiles: Profiles) -> None:
+    """Likes of one taste and dislikes of the others: every item recommended is of that taste."""
+    for taste in range(N_TASTES):
+        answers = {
+            question.item_index: "like" if taste_of(question.item_index) == taste else "dislike"
+            for question in profiles.questions
+        }
+        place = profiles.match(answers)  # type: ignore[arg-type]
+        assert place is not None
+        assert taste_of(profiles.profiles[place].user_index) == taste
+        # 16 or 17 items are of each taste; 3 at most were asked about.
+        listed = profiles.recommend(place, 10, exclude_item_indices=list(answers)).item_indices
+        assert set(taste_of(listed).tolist()) == {taste}
+
+
+def test_two_questions_suffice_for_three_tastes(profiles: Profiles) -> None:
+    """The questions come in order of what they tell: the first two are of different tastes."""
+    first, second = (question.item_index for question in profiles.questions[:2])
+    assert taste_of(first) != taste_of(second)
+    told = {
+        profiles.match({first: one, second: other})  # type: ignore[dict-item]
+        for one, other in (("like", "dislike"), ("dislike", "like"), ("dislike", "dislike"))
+    }
+    assert told == {0, 1, 2}
+
+
+def test_every_kind_of_model_has_profiles(tiny_bundle) -> None:
+    for name in tiny_runs.CONFIGS:
+        profiles = Profiles.of(Recommender.load(tiny_bundle(name), "cpu"))
+        assert len(profiles.profiles) == N_PROFILES
+        assert all(profile.favourites for profile in profiles.profiles)
+        assert all(profile.genres for profile in profiles.profiles)
+
+
+def test_the_same_run_gives_the_same_profiles(tiny_run, tiny_bundle, tmp_path: Path) -> None:
+    export_run(tiny_run("mlp"), tmp_path / "again")
+    first = (tiny_bundle("mlp") / PROFILES_NAME).read_bytes()
+    assert first == (tmp_path / "again" / PROFILES_NAME).read_bytes()
+
+
+def make_arrays(rng: np.random.Generator, n_users: int, n_items: int) -> DotArrays:
+    def normal(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(np.float32)
+
+    return DotArrays(normal(n_users + 1, 4), normal(n_items + 1, 4), None, None, None)
+
+
+def choose(arrays: DotArrays, n_user: np.ndarray, n_item: np.ndarray, genres=None):
+    return choose_profiles(arrays, arrays.user_factors, n_user, n_item, genres)
+
+
+def test_only_users_and_items_with_ratings_count(rng) -> None:
+    arrays = make_arrays(rng, 40, 30)
+    n_user, n_item = np.zeros(41, int), np.zeros(31, int)
+    n_user[[0, 3, 5, 8, 13, 21]] = 7
+    n_item[[0, 2, 4, 6]] = 9
+    chosen = choose(arrays, n_user, n_item)
+    assert {profile.user_index for profile in chosen.profiles} <= {3, 5, 8, 13, 21}
+    assert sum(profile.n_users for profile in chosen.profiles) == 5
+    assert {question.item_index for question in chosen.questions} <= {2, 4, 6}
+    assert all(profile.genres == [] for profile in chosen.profiles)
+
+
+def test_one_user_is_one_profile_without_questions(rng) -> None:
+    arrays = make_arrays(rng, 1, 30)
+    chosen = choose(arrays, np.array([0, 3]), np.ones(31, int))
+    assert [(profile.user_index, profile.n_users) for profile in chosen.profiles] == [(1, 1)]
+    assert chosen.questions == []
+
+
+def test_the_figures_are_rounded_for_every_machine(rng) -> None:
+    arrays = make_arrays(rng, 20, 30)
+    chosen = choose(arrays, np.ones(21, int), np.ones(31, int), ["Drama|Noir"] * 15 + [None] * 15)
+    assert all(lift == float(f"{lift:.6g}") for question in chosen.questions for lift in question.lifts)
+    assert encode(chosen).endswith(b"}\n")
+
+
+def test_k_means_finds_far_clusters_whatever_the_draw(rng) -> None:
+    centres = np.array([[0.0, 0.0], [100.0, 0.0], [0.0, 100.0], [100.0, 100.0]])
+    truth = rng.integers(4, size=400)
+    rows = centres[truth] + rng.normal(size=(400, 2))
+    for seed in range(5):
+        groups = k_means(rows, 4, np.random.default_rng(seed))
+        assert len({(a, b) for a, b in zip(truth, groups.labels, strict=True)}) == 4
+        for label in range(4):
+            np.testing.assert_allclose(groups.centres[label], rows[groups.labels == label].mean(axis=0))
+
+
+def test_every_row_is_in_the_group_of_its_nearest_centre(rng) -> None:
+    rows = rng.normal(size=(300, 7)) + 1000.0
+    groups = k_means(rows, 6, np.random.default_rng(1))
+    distances = ((rows[:, None] - groups.centres[None]) ** 2).sum(axis=2)
+    np.testing.assert_array_equal(groups.labels, distances.argmin(axis=1))
+
+
+def test_fewer_different_rows_than_groups() -> None:
+    rows = np.repeat([[1.0, 2.0], [3.0, 4.0]], 5, axis=0)
+    groups = k_means(rows, 5, np.random.default_rng(0))
+    assert len(groups.centres) == 2
+    assert len(set(groups.labels[:5])) == len(set(groups.labels[5:])) == 1

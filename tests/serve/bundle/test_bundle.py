@@ -1,0 +1,399 @@
+"""Hostile and damaged bundles. Each is refused before ONNX Runtime is even imported."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from fixture_bundles import FIXTURES
+from onnx_bytes import block, model, number, tensor
+
+from serve.bundle.bundle import open_bundle
+from serve.bundle.manifest import MAX_MANIFEST_BYTES, encode_manifest, parse_manifest
+from serve.bundle.onnx_wire import VARINT, _Field, _Walk
+from serve.bundle.parquet import write_columns
+from serve.errors import BundleError
+from serve.runtime.recommender import Recommender
+
+Forge = Callable[[str, bytes], None]
+Edit = Callable[[Callable[[dict[str, Any]], object]], None]
+
+
+def refused(path: Path, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        open_bundle(path)
+
+
+def test_a_whole_bundle_opens(bundle_path: Path) -> None:
+    bundle = open_bundle(bundle_path)
+    assert bundle.path == bundle_path.resolve()
+    assert len(bundle.version) == 64
+    for table in bundle.manifest.tables:
+        array = bundle.table(table.name)
+        assert list(array.shape) == table.shape
+        assert array.dtype.name == table.dtype
+        assert not array.flags.writeable
+
+
+def test_a_manifest_is_written_as_it_was_read(bundle_path: Path) -> None:
+    raw = (bundle_path / "manifest.json").read_bytes()
+    assert encode_manifest(parse_manifest(raw, bundle_path)) == raw
+
+
+def test_a_pointer_is_followed_once(copy: Path, tmp_path: Path) -> None:
+    pointer = tmp_path / "default"
+    pointer.symlink_to("bundle")
+    recommender = Recommender.load(pointer, "cpu")
+    pointer.unlink()
+    pointer.symlink_to("nowhere")
+    # Graphs and tables are loaded only now, from the folder that was checked.
+    assert recommender.recommend(10).known
+    assert recommender.bundle.path == copy.resolve()
+
+
+# The manifest
+
+
+@pytest.mark.parametrize("there", ["nothing", "a file", "an empty folder", "a loop", "a dangling link"])
+def test_what_is_no_bundle_at_all(tmp_path: Path, there: str) -> None:
+    path = tmp_path / "bundle"
+    if there == "a file":
+        path.write_text("x")
+    elif there == "an empty folder":
+        path.mkdir()
+    elif there == "a loop":
+        path.symlink_to("bundle")
+    elif there == "a dangling link":
+        path.symlink_to("nowhere")
+    refused(path, "recsys export")
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "not a valid manifest"),
+        (b"not JSON", "not a valid manifest"),
+        (b'{"format_version": 1}', "missing required field"),
+        (b'{"format_version": "1"}', "Expected `int`"),
+        (b'{"format_version": 2, "new": {}}', "format version 2; this reader knows version 1"),
+        (b"\xff\xfe{}", "not a valid manifest"),
+        (b'{"format_version": 1, "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "not a valid manifest"),
+        (
+            b'{"format_version": 1, "split": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001,
+            "not a valid manifest",
+        ),
+        (b" " * (MAX_MANIFEST_BYTES + 1), "more than"),
+    ],
+    ids=["empty", "words", "bare", "mistyped", "newer", "not UTF-8", "deep list", "deep object", "huge"],
+)
+def test_a_manifest_that_is_none(copy: Path, raw: bytes, message: str) -> None:
+    (copy / "manifest.json").write_bytes(raw)
+    refused(copy, message)
+
+
+def test_a_manifest_with_a_nan(copy: Path) -> None:
+    raw = (copy / "manifest.json").read_bytes()
+    (copy / "manifest.json").write_bytes(raw.replace(b'"valid_rmse": 1.0', b'"valid_rmse": NaN'))
+    refused(copy, "not a valid manifest")
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b", "/etc/passwd", "..", ".", "", "a\\b", "a\0b", "manifest.json", "x" * 256]
+)
+def test_a_file_name_that_leads_elsewhere(edit_manifest: Edit, copy: Path, name: str) -> None:
+    edit_manifest(lambda manifest: manifest["files"].update({name: {"bytes": 1, "sha256": "0"}}))
+    refused(copy, "no bare file name")
+
+
+def test_a_manifest_that_lists_no_end_of_files(edit_manifest: Edit, copy: Path) -> None:
+    many = {f"file-{i}": {"bytes": 1, "sha256": "0"} for i in range(2000)}
+    edit_manifest(lambda manifest: manifest["files"].update(many))
+    refused(copy, "more than 1000")
+
+
+# The files
+
+
+@pytest.mark.parametrize("name", ["recommend.onnx", "users.parquet", "conformance.json"])
+def test_a_missing_file(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    refused(copy, f"lacks {name}")
+
+
+@pytest.mark.parametrize("name", ["recommend.onnx", "seen.parquet"])
+def test_a_file_that_the_manifest_does_not_list(edit_manifest: Edit, copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    edit_manifest(lambda manifest: manifest["files"].pop(name))
+    refused(copy, f"does not list {name}")
+
+
+def test_an_extra_file(copy: Path) -> None:
+    (copy / "model.pkl").touch()
+    refused(copy, r"holds model\.pkl")
+
+
+def test_an_extra_folder(copy: Path) -> None:
+    (copy / "more").mkdir()
+    refused(copy, "more is a link, a folder")
+
+
+def test_a_wrong_size(copy: Path) -> None:
+    with (copy / "users.parquet").open("ab") as file:
+        file.write(b"\0")
+    refused(copy, r"users\.parquet has \d+ bytes, its manifest says")
+
+
+@pytest.mark.parametrize("name", ["score.onnx", "items.parquet", "conformance.json"])
+def test_a_flipped_bit(copy: Path, name: str) -> None:
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / name).write_bytes(data)
+    refused(copy, rf"{name} is damaged: its SHA-256 is")
+
+
+def test_a_symbolic_link(copy: Path, tmp_path: Path) -> None:
+    (copy / "score.onnx").rename(tmp_path / "score.onnx")
+    (copy / "score.onnx").symlink_to(tmp_path / "score.onnx")
+    refused(copy, r"score\.onnx is a link")
+
+
+def test_a_hard_link(copy: Path, tmp_path: Path) -> None:
+    os.link(copy / "score.onnx", tmp_path / "elsewhere")
+    refused(copy, r"score\.onnx is a link, a folder, or shared by a hard link")
+
+
+def test_a_pipe_is_not_waited_for(copy: Path) -> None:
+    (copy / "score.onnx").unlink()
+    os.mkfifo(copy / "score.onnx")
+    refused(copy, r"score\.onnx is a link")
+
+
+def test_a_file_that_may_not_be_read(copy: Path) -> None:
+    (copy / "score.onnx").chmod(0)
+    if os.access(copy / "score.onnx", os.R_OK):
+        # Root reads everything; then the same bytes are simply whole.
+        assert open_bundle(copy)
+    else:
+        refused(copy, "can't be read: Permission denied")
+
+
+# The graphs
+
+
+def test_a_graph_that_is_no_onnx(forge: Forge, copy: Path) -> None:
+    forge("recommend.onnx", b"\x80\x04pickle")
+    refused(copy, r"recommend\.onnx is not a valid ONNX file")
+
+
+def test_an_empty_graph_file(forge: Forge, copy: Path) -> None:
+    forge("recommend.onnx", b"")
+    refused(copy, r"recommend\.onnx is empty")
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["../secret", "/etc/passwd", "sub/tables.bin", "unlisted.bin", "", "..", "manifest.json", "\\\\host\\x"],
+)
+def test_external_data_outside_the_listed_files(forge: Forge, copy: Path, location: str) -> None:
+    (copy.parent / "secret").write_bytes(bytes(100))
+    forge("recommend.onnx", model(tensor(external={"location": location, "offset": "0", "length": "8"})))
+    refused(copy, "which is not a listed file")
+
+
+@pytest.mark.parametrize(
+    ("offset", "length"),
+    [(0, 4), (0, 12), (96, 8), (100, 8), (10**18, 8)],
+    ids=["short", "long", "over", "end", "far"],
+)
+def test_external_data_beyond_its_file(forge: Forge, copy: Path, offset: int, length: int) -> None:
+    forge("tables.bin", bytes(100))
+    entries = {"location": "tables.bin", "offset": str(offset), "length": str(length)}
+    forge("recommend.onnx", model(tensor(external=entries)))
+    refused(copy, r"tensor 't' needs 8 bytes and points to .* of tables\.bin \(100 bytes\)")
+
+
+def test_truncated_external_data(forge: Forge, copy: Path) -> None:
+    forge("tables.bin", bytes(8))
+    forge("recommend.onnx", model(tensor(external={"location": "tables.bin"})))
+    (copy / "tables.bin").write_bytes(bytes(7))
+    refused(copy, r"tables\.bin has 7 bytes, its manifest says 8")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["inline", "external", "float_data", "float16", "bfloat16", "double"])
+def test_a_table_that_is_not_finite(forge: Forge, copy: Path, value: float, where: str) -> None:
+    pair = struct.pack("<2f", 1.0, value)
+    if where == "inline":
+        spoilt = tensor("factors", raw=pair)
+    elif where == "external":
+        forge("tables.bin", bytes(4096) + pair)
+        spoilt = tensor("factors", external={"location": "tables.bin", "offset": "4096", "length": "8"})
+    elif where == "float_data":
+        spoilt = tensor("factors", more=b"\x22\x08" + pair)
+    elif where == "float16":
+        spoilt = tensor("factors", data_type=10, raw=np.array([1, value], np.float16).tobytes())
+    elif where == "bfloat16":
+        spoilt = tensor("factors", data_type=16, raw=pair[2:4] + pair[6:8])
+    else:
+        spoilt = tensor("factors", data_type=11, raw=np.array([1, value]).tobytes())
+    forge("recommend.onnx", model(spoilt))
+    refused(copy, "tensor 'factors' has NaN or infinite values")
+
+
+def test_a_nan_at_the_end_of_a_large_table(forge: Forge, copy: Path) -> None:
+    """Beyond the first chunk that is looked at."""
+    table = np.zeros(3 << 20, np.float32)
+    table[-1] = np.nan
+    forge("recommend.onnx", model(tensor("factors", shape=table.shape, raw=table.tobytes())))
+    refused(copy, "NaN")
+
+
+def test_a_nan_in_a_real_table(forge: Forge, copy: Path) -> None:
+    data = bytearray((copy / "recommend.onnx").read_bytes())
+    table = open_bundle(copy).table("item_factors").tobytes()
+    place = bytes(data).index(table)
+    data[place + 40 : place + 44] = struct.pack("<f", np.nan)
+    forge("recommend.onnx", bytes(data))
+    refused(copy, "tensor 'item_factors' has NaN")
+
+
+def test_a_graph_that_onnxruntime_refuses(forge: Forge, edit_manifest: Edit, copy: Path) -> None:
+    """Well-formed protobuf, no valid graph: the error is still ours."""
+    forge("recommend.onnx", model(tensor(raw=bytes(8))))
+    edit_manifest(lambda manifest: manifest.update(tables=[]))
+    with pytest.raises(BundleError, match=r"recommend\.onnx: ONNX Runtime refuses the graph"):
+        Recommender.load(copy, "cpu").recommend(10)
+
+
+def test_a_graph_under_another_ones_name(forge: Forge, edit_manifest: Edit, copy: Path) -> None:
+    forge("recommend.onnx", (copy / "similar_items.onnx").read_bytes())
+    edit_manifest(lambda manifest: manifest.update(tables=[]))
+    with pytest.raises(BundleError, match="its manifest promises"):
+        Recommender.load(copy, "cpu").recommend(10)
+
+
+# What the parts say of each other
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["graphs"].pop("recommend"), "lists no recommend graph"),
+        (lambda m: m["graphs"]["recommend"]["inputs"].pop(), "the inputs of recommend are"),
+        (lambda m: m["graphs"]["score"]["outputs"][0].update(dtype="int64"), "the outputs of score are"),
+        (lambda m: m["graphs"]["recommend"].update(top_k=51), "top_k 51 of 50 items"),
+        (lambda m: m["graphs"]["recommend"].update(top_k=None), "top_k None"),
+        (lambda m: m["graphs"]["fold_in"].update(top_k=0), "top_k 0"),
+        (lambda m: m["model"].update(n_users=0), "0 users"),
+        (lambda m: m["model"].update(n_items=2**40), "can't be"),
+        (lambda m: m["model"].update(n_users=31), "the model has 31 users"),
+        (lambda m: m["tables"][0].update(shape=[31, 5]), "there is float32"),
+        (lambda m: m["tables"][0].update(name="other"), "there is none"),
+        (lambda m: m["tables"][0]["graphs"].append("nowhere"), "there is none"),
+        (lambda m: m["graphs"]["score"].update(file="users.parquet"), "not a valid ONNX file"),
+        (lambda m: m["graphs"]["score"].update(file="../x.onnx"), r"does not list \.\./x\.onnx"),
+    ],
+)
+def test_a_manifest_that_contradicts_the_files(
+    edit_manifest: Edit, copy: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    edit_manifest(change)
+    refused(copy, message)
+
+
+@pytest.mark.parametrize("name", ["users.parquet", "items.parquet"])
+def test_tables_of_ids_that_are_too_short(forge: Forge, copy: Path, tmp_path: Path, name: str) -> None:
+    column = name.removesuffix("s.parquet") + "_id"
+    write_columns(tmp_path / name, {column: pa.array([1, 2, 3])})
+    forge(name, (tmp_path / name).read_bytes())
+    recommender = Recommender.load(copy, "cpu")
+    with pytest.raises(BundleError, match="has 3 rows, its manifest says"):
+        recommender.recommend(10)
+
+
+def test_seen_items_out_of_range(forge: Forge, copy: Path, tmp_path: Path) -> None:
+    columns = {"user_index": pa.array([1], pa.int32()), "item_index": pa.array([51], pa.int32())}
+    write_columns(tmp_path / "seen.parquet", {**columns, "rating": pa.array([1.0], pa.float32())})
+    forge("seen.parquet", (tmp_path / "seen.parquet").read_bytes())
+    recommender = Recommender.load(copy, "cpu")
+    with pytest.raises(BundleError, match="items from 51 to 51, not 1 to 50"):
+        recommender.recommend(10)
+
+
+def test_unknown_fields_are_ignored(edit_manifest: Edit, copy: Path) -> None:
+    edit_manifest(lambda manifest: manifest.update(later={"addition": [1, 2]}))
+    assert open_bundle(copy).manifest.model.n_users == 30
+
+
+def test_nothing_is_given_to_onnxruntime_before_the_checks(copy: Path) -> None:
+    """Opening a bundle does not even import it, nor torch, onnx, pandas."""
+    program = (
+        "import sys; from serve.bundle.bundle import open_bundle; open_bundle(sys.argv[1])\n"
+        "print({'onnxruntime', 'onnx', 'torch', 'pandas'} & set(sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(copy)], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"
+
+
+def test_shared_tables_answer_like_inline_ones(copy: Path, forge: Forge) -> None:
+    """A graph whose table was moved to `tables.bin` is found, checked, and read by ONNX Runtime."""
+    factors = open_bundle(copy).table("item_factors")
+    forge("tables.bin", bytes(4096) + factors.tobytes())
+    entries = {"location": "tables.bin", "offset": "4096", "length": str(factors.nbytes)}
+    outside = tensor("item_factors", factors.shape, external=entries)
+    data = (copy / "score.onnx").read_bytes()
+    forge("score.onnx", with_initializer(data, factors.tobytes(), outside))
+    shared = Recommender.load(copy, "cpu")
+    np.testing.assert_array_equal(shared.bundle.table("item_factors"), factors)
+    inline = Recommender.load(FIXTURES / "dot-bias", "cpu")
+    for recommender in (shared, inline):
+        assert recommender.score(10, 1001).known
+    expected = inline.score([10, 20], [1001, 1050]).scores
+    np.testing.assert_array_equal(shared.score([10, 20], [1001, 1050]).scores, expected)
+
+
+def with_initializer(data: bytes, raw: bytes, replacement: bytes) -> bytes:
+    """The model with the initializer that holds `raw` replaced by another TensorProto."""
+    walk = _Walk(data)
+
+    def rebuilt(field: _Field) -> bytes:
+        if field.wire_type == VARINT:
+            return number(field.number, field.value)
+        return block(field.number, data[field.value : field.stop])
+
+    encoded = b""
+    for field in walk.fields(0, len(data)):
+        if field.number == 7:
+            inside = [
+                block(5, replacement) if raw in data[inner.value : inner.stop] else rebuilt(inner)
+                for inner in walk.fields(field.value, field.stop)
+            ]
+            assert block(5, replacement) in inside
+            encoded += block(7, b"".join(inside))
+        else:
+            encoded += rebuilt(field)
+    return encoded
+
+
+def test_the_manifest_is_what_docs_say_it_is(bundle_path: Path) -> None:
+    """Plain JSON, readable without us."""
+    manifest = msgspec.json.decode((bundle_path / "manifest.json").read_bytes())
+    assert manifest["format_version"] == 1
+    assert set(manifest["files"]) == {path.name for path in bundle_path.iterdir()} - {"manifest.json"}
+
+
+def test_a_bundle_can_be_copied(copy: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.move(copy, tmp_path / "elsewhere"))
+    assert open_bundle(moved).version == open_bundle(FIXTURES / "dot-bias").version

@@ -13,6 +13,7 @@ import pytest
 from serve.errors import UnknownIdError, UnsupportedError
 from serve.runtime import batching, recommender
 from serve.runtime.recommender import Ranking, Recommender
+from serve.runtime.session import run, run_bound
 
 from ..conftest import all_users
 

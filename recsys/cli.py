@@ -59,6 +59,9 @@ EXTRAS = {
     "uvicorn": "http",
     "ray": "ray",
     "gradio": "demo",
+    "jinja2": "demo",
+    "matplotlib": "demo",
+    "sklearn": "export",
 }
 
 

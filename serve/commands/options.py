@@ -9,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from serve.bundle.items import Catalogue
-    from serve.runtime.recommender import Ranking
+    from serve.runtime.rankings import Ranking
 
 bundle_argument = click.argument("bundle", type=click.Path(exists=True, path_type=Path))
 top_k_option = click.option(

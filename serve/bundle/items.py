@@ -7,17 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from serve.bundle.ids import ID_TYPES, IdIndex
 from serve.bundle.parquet import ParquetTable
 from serve.errors import BundleError, RequestError
 
-# How many titles are compared in full with a mistyped one, after a rough look at all.
-N_COMPARED = 64
-# Characters of it: the time grows with them, and no title that is meant has more.
+# Characters of a mistyped title that are compared: the time grows with them.
 MAX_COMPARED = 200
+# On rapidfuzz's scale from 0 to 100; below, titles have little in common.
+MIN_LIKENESS = 62
 
 
 class Item(NamedTuple):
@@ -124,28 +123,13 @@ class Catalogue:
 
     def nearest(self, title: str, limit: int = 3) -> list[int]:
         """Indices of the items whose titles are most like `title`, for a typing error; the best first."""
+        from rapidfuzz import fuzz, process
+
         wanted = title[:MAX_COMPARED].casefold()
-        pairs = {wanted[i : i + 3] for i in range(max(1, len(wanted) - 2))}
-        # A rough look at all titles (shared letter triples against length), a thorough one at the best.
-        rough = np.array(
-            [
-                2 * sum(pair in known for pair in pairs) / (len(pairs) + len(known) + 1)
-                for known in self._folded
-            ]
+        found = process.extract(
+            wanted, self._folded, scorer=fuzz.WRatio, score_cutoff=MIN_LIKENESS, limit=limit
         )
-        best = np.argsort(-rough, kind="stable")[:N_COMPARED]
-        import difflib
-
-        matcher = difflib.SequenceMatcher(b=wanted, autojunk=False)
-
-        def likeness(place: int) -> float:
-            matcher.set_seq1(self._folded[place])
-            return matcher.ratio()
-
-        ranked = sorted(
-            ((likeness(place), -place) for place in best.tolist() if rough[place] > 0), reverse=True
-        )
-        return [1 - place for ratio, place in ranked[:limit] if ratio > 0.3]
+        return [place + 1 for _, _, place in found]
 
     @property
     def titles(self) -> Sequence[str | None]:

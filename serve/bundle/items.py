@@ -1,4 +1,4 @@
-"""What a bundle knows of its items, and finding one by what people type."""
+"""`items.parquet`: ids, titles, genres and years of the items, and search by title or id."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ class Catalogue:
         return item.title if item.title is not None else str(item.item_id)
 
     def resolve(self, text: str) -> int:
-        """The index of the item that somebody means: a title as it is, a title but for case, or an id.
+        """The index of the item with this title (exactly, or ignoring case) or this id.
 
-        Spaces around it are dropped where nothing is found with them.
+        The text is looked up as it is first, then without outer spaces.
 
         Raises:
-            RequestError: there is no such item, and the nearest titles are named; or several bear the title,
-                and their ids are named.
+            RequestError: no item has this title or id (the message names the nearest titles), or several
+                items have this title (the message names their ids).
         """
         for typed in (text, text.strip()):
             exact = self.with_title(typed)
@@ -100,14 +100,14 @@ class Catalogue:
         )
 
     def with_title(self, title: str) -> list[int]:
-        """The indices of the items with this title: exactly, or if there is none, but for case."""
+        """The indices of the items with this title: exactly, or where there is none, ignoring case."""
         exact, folded = self._by_title
         return exact.get(title) or folded.get(title.casefold(), [])
 
     def search(self, query: str, limit: int = 20) -> list[int]:
-        """Indices of the items whose title has every word of `query`, those that begin with it first.
+        """Indices of the items whose title contains every word of `query`, titles that begin with it first.
 
-        An item whose id is `query` comes before them all. An empty query finds nothing.
+        An item whose id is `query` comes before all. An empty query finds nothing.
         """
         words = query.casefold().split()
         if not words:
@@ -122,7 +122,7 @@ class Catalogue:
         return found[:limit]
 
     def nearest(self, title: str, limit: int = 3) -> list[int]:
-        """Indices of the items whose titles are most like `title`, for a typing error; the best first."""
+        """Indices of the items with the titles most similar to a mistyped one, the most similar first."""
         from rapidfuzz import fuzz, process
 
         wanted = title[:MAX_COMPARED].casefold()

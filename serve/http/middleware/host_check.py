@@ -27,14 +27,14 @@ class HostCheck:
 
     Args:
         app: What answers the requests that pass.
-        allowed: Host names without a port, in any case: `recommender.example`. Addresses and `localhost`
+        allowed: Host names, in any case: `recommender.example`. Ports are ignored. Addresses and `localhost`
             among them change nothing: pages of other ports there stay foreign.
     """
 
     def __init__(self, app: ASGIApp, allowed: Collection[str] = ()) -> None:
         self.app = app
-        names = {name.lower().removesuffix(".") for name in allowed}
-        self.allowed = {name for name in names if not _is_own(name)}
+        names = {_name(name.lower()) for name in allowed}
+        self.allowed = {name for name in names if name and not _is_own(name)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""

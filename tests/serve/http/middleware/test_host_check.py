@@ -8,7 +8,7 @@ from serve.http.middleware.host_check import HostCheck
 
 from .calls import answer, ask, echo
 
-APP = HostCheck(echo, ["Recommender.Example", "127.0.0.1", "localhost"])
+APP = HostCheck(echo, ["Recommender.Example:443", "127.0.0.1", "localhost", "::1", ""])
 OURS = (200, b"")
 MISDIRECTED = (421, "misdirected_request")
 FOREIGN = (403, "foreign_origin")

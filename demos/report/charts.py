@@ -38,13 +38,10 @@ MAP_WIDTH, MAP_HEIGHT = 900, 640
 # The SVG backend draws 72 dots per inch: a point is a pixel.
 DPI = 72
 STYLE: dict[Any, object] = {
-    "axes.autolimit_mode": "round_numbers",
     "axes.axisbelow": True,
     "axes.labelcolor": QUIET,
     "axes.labelpad": 6,
     "axes.labelsize": 13,
-    "axes.xmargin": 0,
-    "axes.ymargin": 0,
     "figure.dpi": DPI,
     "font.size": 13,
     "grid.color": RULE,
@@ -88,7 +85,7 @@ def learning(history: Sequence[dict[str, int | float]]) -> Chart | None:
                 title = f"{name}, epoch {epoch}: {value:.4f}"
                 axes.plot(epoch, value, "o", color=color, markersize=7, clip_on=False, gid=title)
         axes.set_xlim(min(epochs) - 0.2, max(epochs) + 0.2)
-        _label_x(axes, epochs, [str(epoch) for epoch in epochs])
+        _ticks(axes, epochs, [str(epoch) for epoch in epochs])
         return Chart(_svg(axes, label), list(series))
 
 
@@ -203,14 +200,19 @@ def _bars(axes: Axes, labels: Sequence[str], series: Mapping[str, Sequence[float
         for bar, label, value in zip(bars, labels, values, strict=True):
             bar.set_gid(f"{axes.get_xlabel()} {label}, {name}: {number(value)}")
     axes.set_xlim(0, len(labels))
-    _label_x(axes, [group + 0.5 for group in range(len(labels))], labels)
+    _ticks(axes, [group + 0.5 for group in range(len(labels))], labels)
 
 
-def _label_x(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
-    """Label places under the axis: every second or third where there is no room for all."""
+def _ticks(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
+    """Label places of the x axis; give the y axis round ticks that reach around the data."""
+    # Every second or third label where there is no room for all.
     widest = 8 * max(len(label) for label in labels) + 10
     every = math.ceil(widest * len(labels) / (0.85 * WIDTH))
     axes.set_xticks(places[::every], labels[::every])
+    low, high = axes.dataLim.intervaly
+    ticks = axes.yaxis.get_major_locator().tick_values(low, high if high > low else low + 1)
+    axes.set_yticks(ticks)
+    axes.set_ylim(ticks[0], ticks[-1])
 
 
 def _svg(axes: Axes, label: str) -> Markup:

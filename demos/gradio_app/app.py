@@ -10,7 +10,6 @@ import socket
 import tempfile
 import threading
 from collections.abc import Collection
-from typing import Any
 
 # Read by gradio as it is imported, and later by its client: nothing is told to anybody.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -24,6 +23,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from demos.gradio_app import cards
 from demos.gradio_app.api import add_api
 from demos.gradio_app.guard import guarded
 from demos.gradio_app.page import html, style, theme
@@ -33,7 +33,6 @@ from demos.gradio_app.tabs.model import model_tab
 from demos.gradio_app.tabs.newcomer import newcomer_tab
 from demos.gradio_app.tabs.similar import similar_tab
 from demos.gradio_app.tabs.user import user_tab
-from demos.report.markup import element, join
 from demos.report.page import check_figures
 from serve.processes.listener import url
 from serve.runtime.recommender import Recommender
@@ -139,13 +138,11 @@ def mounted(page: gr.Blocks, host: str, port: int) -> FastAPI:
     return app
 
 
-def _banner(recommender: Recommender) -> Any:
+def _banner(recommender: Recommender) -> str:
     manifest = recommender.manifest
     model = manifest.model
     facts = (
         f"{model.kind} on {manifest.data.name} · {model.n_users:,} users · {model.n_items:,} items · "
         f"{manifest.data.n_ratings:,} ratings · answered by ONNX Runtime on {recommender.device.upper()}"
     )
-    return element(
-        "div", join(element("h1", "Recommendations"), element("p", facts, class_="quiet")), class_="banner"
-    )
+    return cards.banner(facts)

@@ -52,13 +52,15 @@ class Rows(NamedTuple):
     """What `numbers` count."""
     table: pa.Table
     numbers: np.ndarray | range
-    """int64 [n], from 1, ascending: the physical line (text) or the row (Parquet) of each row of the table."""
+    """int64 [n], from 1, ascending: the line (text) or the row (Parquet) of each row of the table."""
     refused: list[RefusedRow]
     """Rows of the stretch that are not in the table, ascending."""
     n_blank: int = 0
     """Blank lines that were skipped."""
 
-    def refuse(self, place: int, column: str | None, reason: str, value: int | float | str | None) -> RefusedRow:
+    def refuse(
+        self, place: int, column: str | None, reason: str, value: int | float | str | None
+    ) -> RefusedRow:
         """The refusal of the table's row at `place`, from 0."""
         return refused_row(self.source, self.unit, int(self.numbers[place]), column, reason, value)
 

@@ -21,7 +21,7 @@ _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}.*)?$"
 
 
 def is_date(text: str) -> bool:
-    """Whether a text begins as an ISO 8601 date does, so that the others of its column should be dates too."""
+    """Whether a text begins as an ISO 8601 date does, so that its column is one of dates."""
     return bool(re.match("[0-9]{4}-", text))
 
 
@@ -56,7 +56,11 @@ def as_seconds(column: pa.Array, dates: bool = False) -> pa.Array:
 def _dates(column: pa.Array) -> pa.Array:
     for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):  # without a zone, with one
         with contextlib.suppress(pa.ArrowInvalid):
-            return pc.floor_temporal(column.cast(kind), unit="second").cast(pa.timestamp("s", kind.tz)).cast(pa.int64())
+            return (
+                pc.floor_temporal(column.cast(kind), unit="second")
+                .cast(pa.timestamp("s", kind.tz))
+                .cast(pa.int64())
+            )
     return pa.array([_date(text) for text in column.to_pylist()], pa.int64())
 
 

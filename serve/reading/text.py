@@ -56,6 +56,7 @@ class _Block(NamedTuple):
     data: bytes
     line: int
     """The line, from 1, that it begins with."""
+    n_lines: int
     is_last: bool
 
 
@@ -113,14 +114,14 @@ class TextSource:
                 if line == 1:
                     data = data.removeprefix(BOM)
                 cut = len(data) if is_last else data.rfind(b"\n") + 1
-                block = _Block(data[:cut], line, is_last)
+                block = _block(data[:cut], line, is_last)
                 unfinished = b""
                 if block.data:
                     rows = self._by_arrow(block, places)
                     if rows is None:
                         rows, unfinished = self._by_rules(block, places)
                     yield rows
-                line += block.data.count(b"\n") - unfinished.count(b"\n")
+                line += block.n_lines - unfinished.count(b"\n")
                 rest = unfinished + data[cut:]
                 if len(rest) > MAX_RECORD_BYTES:
                     raise InputError(
@@ -137,7 +138,7 @@ class TextSource:
         has_quotes = self._layout.quotes != "none" and b'"' in data
         if (
             data.startswith(BOM)  # within a file it is text, which Arrow leaves out
-            or data.count(b"\r") != data.count(b"\r\n")
+            or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n"))
             or (has_blanks and (has_quotes or len(names) == 1))
             or (has_quotes and 2 * len(self._quoted_cell.findall(data)) != data.count(b'"'))
         ):
@@ -163,14 +164,13 @@ class TextSource:
             )
         except (pa.ArrowInvalid, UnicodeDecodeError):
             return None
-        n_lines = data.count(b"\n") + (not data.endswith(b"\n"))
-        if len(table) != n_lines:  # blank lines
+        if len(table) != block.n_lines:  # blank lines
             return None
         cells = table.columns
         if has_blanks:
             cells = [pc.ascii_trim(column, characters=self._blanks) for column in cells]
         schema = pa.schema([self.schema.field(place) for place in places])
-        numbers = range(block.line, block.line + n_lines)
+        numbers = range(block.line, block.line + block.n_lines)
         return Rows(self.name, "line", pa.Table.from_arrays(cells, schema=schema), numbers, [])
 
     def _by_rules(self, block: _Block, places: list[int]) -> tuple[Rows, bytes]:
@@ -268,7 +268,7 @@ class TextSource:
             )
         data = data.removeprefix(BOM)
         lines = data.decode(errors="surrogateescape").split("\n")
-        block = _Block(data, 1, True)
+        block = _block(data, 1, is_last=True)
         names: list[str] = []
         while self._n_heading_lines < len(lines) and not names:
             record = self._record(lines, self._n_heading_lines, block)
@@ -294,6 +294,10 @@ class TextSource:
                 yield stream
         except OSError as error:
             raise InputError(f"{self.name} can't be read: {error.strerror or error}.") from None
+
+
+def _block(data: bytes, line: int, is_last: bool) -> _Block:
+    return _Block(data, line, data.count(b"\n") + (not data.endswith(b"\n")), is_last)
 
 
 def _unquoted(cell: str) -> str:

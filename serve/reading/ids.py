@@ -58,14 +58,20 @@ def as_ids(column: pa.Array, to: pa.DataType) -> pa.Array:
     return _each(column) if pc.any(pc.match_substring(column, "x", ignore_case=True)).as_py() else read
 
 
-def as_written(column: pa.Array) -> pa.Array:
-    """Ids of a new data set, null where there is none: int64 [n] if all that are there are integers as Python
-    writes them, string [n] otherwise; Parquet's integers and strings stay what they are.
+def as_written(column: pa.Array, is_text: bool) -> pa.Array:
+    """Ids of a new data set, null where there is none: int64 or string [n].
+
+    Args:
+        column: See `as_ids`.
+        is_text: Whether its source has no types: then ids are integers if all that are there are written as
+            Python writes integers. Otherwise integers stay integers, and strings strings.
     """
     column = plain_text(column)
     if not pa.types.is_string(column.type):
         return _cast(column, pa.int64())
     column = as_ids(column, pa.string())
+    if not is_text:
+        return column
     try:
         numbers = column.cast(pa.int64())
     except pa.ArrowInvalid:

@@ -123,3 +123,10 @@ def plain_text(column: pa.Array) -> pa.Array:
     if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
         column = column.cast(pa.string())
     return pc.cast(column, pa.string()) if pa.types.is_null(column.type) else column
+
+
+def joined(column: pa.ChunkedArray) -> pa.Array:
+    """The values of a column in one array. A single chunk is not copied, as Arrow would."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

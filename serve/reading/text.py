@@ -38,6 +38,8 @@ class Layout:
     quotes: Literal["csv", "cells", "none"] = "csv"
     """What a quote is: "csv": see the module; "cells": a cell of one line that is quoted as a whole loses its
     quotes, and every other quote is text; "none": text."""
+    encoding: str = "utf-8"
+    """ "utf-8" or a superset of ASCII with one byte a character."""
     typed: bool = False
     """Whether names in the header carry a type, as RecBole's "user_id:token" does."""
 
@@ -45,9 +47,6 @@ class Layout:
 CSV = Layout()
 TSV = Layout(delimiter="\t", quotes="cells")
 ATOMIC = Layout(delimiter="\t", quotes="none", typed=True)
-_RATINGS = ("user_id", "item_id", "rating", "timestamp")
-U_DATA = Layout(delimiter="\t", header=_RATINGS, quotes="none")
-RATINGS_DAT = Layout(delimiter="::", header=_RATINGS, quotes="none")
 
 
 class _Block(NamedTuple):
@@ -110,6 +109,8 @@ class TextSource:
             while not is_last:
                 data = stream.read(BLOCK_BYTES)
                 is_last = not data
+                if self._layout.encoding != "utf-8":
+                    data = data.decode(self._layout.encoding).encode()
                 data = rest + data
                 if line == 1:
                     data = data.removeprefix(BOM)

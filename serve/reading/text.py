@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
@@ -25,7 +27,11 @@ from serve.reading.rows import RefusedRow, Rows, refused_row
 BLOCK_BYTES = 4 << 20
 MAX_RECORD_BYTES = 64 << 20
 MAX_HEADING_BYTES = 1 << 20
+BLOCKS_AHEAD = 2
+"""Blocks that Arrow parses in threads while the caller works on those before."""
 BOM = b"\xef\xbb\xbf"
+SEPARATOR = b"\x1f"
+"""Stands for a delimiter of two characters, of which Arrow knows none."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,8 @@ class TextSource:
         names = self.schema.names
         places = list(range(len(names))) if columns is None else [names.index(name) for name in columns]
         rest, line = b"", 1 + self._n_heading_lines
-        with self._open() as stream:
+        ahead: deque[Future[Rows]] = deque()
+        with self._open() as stream, ThreadPoolExecutor(BLOCKS_AHEAD) as pool:
             for _ in range(self._n_heading_lines):
                 stream.readline()
             is_last = False
@@ -117,11 +124,15 @@ class TextSource:
                 cut = len(data) if is_last else data.rfind(b"\n") + 1
                 block = _block(data[:cut], line, is_last)
                 unfinished = b""
-                if block.data:
-                    rows = self._by_arrow(block, places)
-                    if rows is None:
-                        rows, unfinished = self._by_rules(block, places)
+                if self._is_plain(block):
+                    ahead.append(pool.submit(self._by_arrow, block, places))
+                elif block.data:
+                    while ahead:
+                        yield ahead.popleft().result()
+                    rows, unfinished = self._by_rules(block, places)
                     yield rows
+                while len(ahead) > BLOCKS_AHEAD or (is_last and ahead):
+                    yield ahead.popleft().result()
                 line += block.n_lines - unfinished.count(b"\n")
                 rest = unfinished + data[cut:]
                 if len(rest) > MAX_RECORD_BYTES:
@@ -130,24 +141,31 @@ class TextSource:
                         f"quote never closed?"
                     )
 
-    def _by_arrow(self, block: _Block, places: list[int]) -> Rows | None:
-        """A block's rows; None where Arrow's rules may be other ones, or a row is to be refused."""
+    def _is_plain(self, block: _Block) -> bool:
+        """Whether the block ends where a record does, and Arrow reads it as the rules say."""
+        data = block.data
+        if (
+            not data
+            or data.startswith(BOM)  # within a file it is text, which Arrow leaves out
+            or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n"))
+            or (len(self._layout.delimiter) > 1 and SEPARATOR in data)
+            or (len(self.schema) == 1 and any(blank.encode() in data for blank in self._blanks))
+        ):
+            return False
+        if self._layout.quotes == "none" or b'"' not in data:
+            return True
+        beside = (side for blank in self._blanks for side in (f'"{blank}'.encode(), f'{blank}"'.encode()))
+        return 2 * len(self._quoted_cell.findall(data)) == data.count(b'"') and not any(
+            side in data for side in beside
+        )
+
+    def _by_arrow(self, block: _Block, places: list[int]) -> Rows:
+        """The rows of a plain block; by the rules, if it has blank lines, or rows to refuse."""
         import pyarrow.csv as arrow_csv
 
         data, delimiter, names = block.data, self._layout.delimiter, [str(n) for n in range(len(self.schema))]
-        has_blanks = any(blank.encode() in data for blank in self._blanks)
-        has_quotes = self._layout.quotes != "none" and b'"' in data
-        if (
-            data.startswith(BOM)  # within a file it is text, which Arrow leaves out
-            or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n"))
-            or (has_blanks and (has_quotes or len(names) == 1))
-            or (has_quotes and 2 * len(self._quoted_cell.findall(data)) != data.count(b'"'))
-        ):
-            return None
         if len(delimiter) > 1:
-            if b"\x1f" in data:
-                return None
-            data, delimiter = data.replace(delimiter.encode(), b"\x1f"), "\x1f"
+            data, delimiter = data.replace(delimiter.encode(), SEPARATOR), SEPARATOR.decode()
         try:
             table = arrow_csv.read_csv(
                 pa.BufferReader(data),
@@ -155,7 +173,9 @@ class TextSource:
                     column_names=names, use_threads=False, block_size=len(data) + 1
                 ),
                 parse_options=arrow_csv.ParseOptions(
-                    delimiter=delimiter, quote_char='"' if has_quotes else False, double_quote=False
+                    delimiter=delimiter,
+                    quote_char=False if self._layout.quotes == "none" else '"',
+                    double_quote=False,
                 ),
                 convert_options=arrow_csv.ConvertOptions(
                     column_types=dict.fromkeys(names, pa.string()),
@@ -164,11 +184,11 @@ class TextSource:
                 ),
             )
         except (pa.ArrowInvalid, UnicodeDecodeError):
-            return None
+            return self._by_rules(block, places)[0]
         if len(table) != block.n_lines:  # blank lines
-            return None
+            return self._by_rules(block, places)[0]
         cells = table.columns
-        if has_blanks:
+        if any(blank.encode() in data for blank in self._blanks):
             cells = [pc.ascii_trim(column, characters=self._blanks) for column in cells]
         schema = pa.schema([self.schema.field(place) for place in places])
         numbers = range(block.line, block.line + block.n_lines)

@@ -44,7 +44,7 @@ class RatingsTable:
             stretch = int(np.searchsorted(ends, position, side="right"))
             rows = self.places[stretch]
             ids = f"{self.user_ids[position]}, {self.item_ids[position]}, {self.ratings[position]:g}"
-            first.append(rows.refuse(position - int(ends[stretch]), None, what, ids))
+            first.append(rows.refuse(position - int(ends[stretch]), None, "repeated", ids))
         raise DataError(listed(self.name, len(positions), f"ratings {what}", first, way_out))
 
 

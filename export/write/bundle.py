@@ -156,7 +156,7 @@ def _manifest(
 ) -> m.Manifest:
     info = trained.run.info
     part = info.part
-    settings = asdict(part.training) if part.training else {}
+    settings = (asdict(part.training) if part.training else {}) | {"seed": info.seed}
     y_range = trained.arrays.y_range
     # What varies between two runs of the same training (seconds) stays out: same checkpoint, same bytes.
     history = [{"epoch": epoch.number, **epoch.metrics} for epoch in part.history]

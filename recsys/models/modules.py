@@ -72,13 +72,10 @@ class DotProduct(nn.Module):
         """Score pairs: int64 [N], int64 [N] -> float32 [N]."""
         users = embedding(user_index, self.user_factors)  # [N, F]
         items = embedding(item_index, self.item_factors)  # [N, F]
-        scores = (users * items).sum(dim=1)
-        if self.biases:
-            biases = embedding(user_index, self.user_biases) + embedding(
-                item_index, self.item_biases
-            )  # [N, 1]
-            scores = scores + biases.squeeze(1)
-        return squash(scores, self.y_range)
+        if not self.biases:
+            return squash((users * items).sum(dim=1), self.y_range)
+        biases = embedding(user_index, self.user_biases) + embedding(item_index, self.item_biases)  # [N, 1]
+        return squash((users * items).sum(dim=1) + biases.squeeze(1), self.y_range)
 
     def item_scorer(self) -> Callable[[Tensor], Tensor]:
         """Users against the whole catalogue: int64 [B] -> float32 [B, 1 + n_items], as `forward` scores."""

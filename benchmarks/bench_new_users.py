@@ -22,8 +22,8 @@ from recsys.data import load
 from recsys.data.interactions import Interactions
 from recsys.data.splits import split
 from recsys.evaluation.baselines import popularity, same_for_everyone
-from recsys.evaluation.item_lists import ItemLists
 from recsys.evaluation.ranking import ranking_metrics
+from recsys.evaluation.rated_items import RatedItems
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
 from serve.runtime.profiles import Profiles
@@ -79,13 +79,13 @@ def judged(data: Interactions, recommender: Recommender, training: np.ndarray) -
         liked += [(user, item) for item in rest.tolist()]
     pairs = np.array(liked)
     users = np.unique(pairs[:, 0])
-    held_out = ItemLists.of(pairs[:, 0], pairs[:, 1], data.n_users)
+    held_out = RatedItems.of(pairs[:, 0], pairs[:, 1], data.n_users)
     found = {}
     for way, rows_ in lists.items():
         metrics = ranking_metrics(users, np.stack(rows_).astype(np.int64), held_out)
         found[way] = {
-            "ndcg": metrics.ndcg_at_k,
-            "hit_rate": metrics.hit_rate_at_k,
+            "ndcg": metrics["ndcg_at_k"],
+            "hit_rate": metrics["hit_rate_at_k"],
             "users": float(len(users)),
             "answers": float(np.mean(n_answers)),
         }

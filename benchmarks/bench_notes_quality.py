@@ -92,7 +92,7 @@ def measure(case: Case, data: Interactions, seed: int) -> tuple[float, float]:
     settings = new_settings(case.kind, {**NOTES, **case.asked, "seed": seed})
     with tempfile.TemporaryDirectory() as folder:
         run = train(data, settings, Path(folder) / "run", machine=Machine("cpu"))
-    seconds = statistics.median(epoch.seconds for epoch in run.info.history)
+    seconds = statistics.median(epoch.seconds for epoch in run.info.part.history)
     return run.info.metrics["rmse"], seconds
 
 
@@ -104,7 +104,7 @@ def bias_only(data: Interactions, seed: int) -> float:
     columns = (data.user_index, data.item_index, data.ratings)
     biases = fit_biases(*(column[parts.train] for column in columns), data.n_users, data.n_items)
     users, items, ratings = (column[parts.valid] for column in columns)
-    return rating_errors(biases.score(users, items), ratings).rmse
+    return rating_errors(biases.score(users, items), ratings)["rmse"]
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from recsys.training.run_info import Epoch, read_info
+from recsys.training.run_info import Iteration, read_info
 
 RESULTS = Path(__file__).parent / "results" / "processes.md"
 CASES = [("dot-bias", 256, 50), ("dot-bias", 4096, 50), ("dot-bias", 4096, 500), ("mlp", 4096, 100)]
@@ -25,7 +25,7 @@ LAUNCHERS = {
 }
 
 
-def measure(launcher: list[str], kind: str, batch_size: int, factors: int, seed: int) -> list[Epoch]:
+def measure(launcher: list[str], kind: str, batch_size: int, factors: int, seed: int) -> list[Iteration]:
     """How the epochs of a run went."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "run"
@@ -37,7 +37,7 @@ def measure(launcher: list[str], kind: str, batch_size: int, factors: int, seed:
             capture_output=True,
             check=True,
         )
-        return read_info(output).history
+        return read_info(output).part.history
 
 
 def main() -> None:
@@ -59,11 +59,13 @@ def main() -> None:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for kind, batch_size, factors in CASES:
-        runs: dict[str, list[list[Epoch]]] = {name: [] for name in LAUNCHERS}
+        runs: dict[str, list[list[Iteration]]] = {name: [] for name in LAUNCHERS}
         for seed in range(1, 1 + arguments.seeds):
             for name, launcher in LAUNCHERS.items():
                 runs[name].append(measure(launcher, kind, batch_size, factors, seed))
-        one, two = ([history[-1].valid_rmse for history in histories] for histories in runs.values())
+        one, two = (
+            [history[-1].metrics["valid_rmse"] for history in histories] for histories in runs.values()
+        )
         difference = max(abs(a - b) for a, b in zip(one, two, strict=True))
         seconds = [
             statistics.median(epoch.seconds for history in histories for epoch in history)

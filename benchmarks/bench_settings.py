@@ -50,8 +50,13 @@ def measure(kind: str, asked: dict[str, Any], data: Interactions, seed: int) -> 
     with tempfile.TemporaryDirectory() as folder:
         settings = new_settings(kind, {**asked, "seed": seed})
         run = train(data, settings, Path(folder) / "run", machine=Machine("cpu"))
-    last = run.info.history[-1]
-    return last.valid_rmse, last.train_loss, statistics.median(epoch.seconds for epoch in run.info.history)
+    history = run.info.part.history
+    metrics = history[-1].metrics
+    return (
+        metrics["valid_rmse"],
+        metrics["train_loss"],
+        statistics.median(epoch.seconds for epoch in history),
+    )
 
 
 def main() -> None:

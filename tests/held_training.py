@@ -11,7 +11,8 @@ from recsys.training import run_folder
 commit = run_folder.RunFolder.commit
 def held(folder, info, *state):
     made = commit(folder, info, *state)
-    while info.epochs_done >= int(os.environ["HOLD_EPOCH"]) and not os.path.exists(os.environ["HOLD_UNTIL"]):
+    done = made.part.iterations_done
+    while done >= int(os.environ["HOLD_EPOCH"]) and not os.path.exists(os.environ["HOLD_UNTIL"]):
         time.sleep(0.01)
     return made
 run_folder.RunFolder.commit = held

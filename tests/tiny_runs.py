@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,19 +19,20 @@ import torch
 
 from recsys.data.interactions import Interactions
 from recsys.data.splits import SplitRecipe
-from recsys.models import Config, DotBiasConfig, DotConfig, MlpConfig, build
+from recsys.models import DotBiasConfig, DotConfig, MlpConfig, build
 from recsys.training.config import TrainingConfig
 from recsys.training.run_folder import RunFolder, current_versions
-from recsys.training.run_info import DataInfo, Epoch, ModelInfo, RunInfo
+from recsys.training.run_info import FORMAT_VERSION, DataInfo, Iteration, PartInfo, RunInfo
 
 N_USERS, N_ITEMS = 30, 50
+METRICS = ("train_loss", "valid_rmse", "valid_mae")
 GENRES = ("Action", "Comedy|Romance", "Drama", "Sci-Fi|Thriller", "(no genres listed)")
 
 FIXTURES = Path(__file__).parent / "fixtures" / "bundles"
 # The same with `recommend_by_id.onnx`: what the runtimes of tests/demos are tried with.
 RAW_ID_FIXTURES = FIXTURES.with_name("raw_id_bundles")
 
-CONFIGS: dict[str, tuple[str, Config]] = {
+CONFIGS: dict[str, tuple[str, Any]] = {
     "dot": ("dot", DotConfig(n_factors=6)),
     "dot-bias": ("dot-bias", DotBiasConfig(n_factors=6, y_range=(0.0, 5.5))),
     "dot-bias-string-ids": ("dot-bias", DotBiasConfig(n_factors=6, y_range=(0.0, 5.5))),
@@ -71,7 +73,7 @@ def interactions(*, string_ids: bool = False) -> Interactions:
     )
 
 
-def weights(kind: str, config: Config) -> dict[str, torch.Tensor]:
+def weights(kind: str, config: Any) -> dict[str, torch.Tensor]:
     """State of a model with weights from numpy's generator: the same on every machine."""
     rng = np.random.default_rng(3)
     state = build(kind, config, N_USERS, N_ITEMS).state_dict()
@@ -92,29 +94,37 @@ def make_run(path: Path, name: str) -> Path:
     data = interactions(string_ids=name.endswith("string-ids"))
     held_out = np.random.default_rng(5).random(len(data)) < 0.2
     info = RunInfo(
-        format_version=1,
-        model=ModelInfo(kind=kind, config=asdict(config), n_users=N_USERS, n_items=N_ITEMS),
+        format_version=FORMAT_VERSION,
         data=DataInfo(
             name=data.name,
             sha256=data.sha256,
             licence=data.licence,
             item_key=data.item_key,
+            n_users=N_USERS,
+            n_items=N_ITEMS,
             n_ratings=len(data),
             n_held_out=int(held_out.sum()),
             ratings_range=(float(data.ratings.min()), float(data.ratings.max())),
         ),
         split=SplitRecipe(kind="random"),
-        training=TrainingConfig(weight_decay=0.1),
+        seed=42,
         device="cpu",
-        history=[Epoch(epoch=1, train_loss=1.0, valid_rmse=1.0, valid_mae=1.0, seconds=0.0)],
-        weights="",
-        optimizer="",
+        parts=[
+            PartInfo(
+                kind=kind,
+                config=asdict(config),
+                objective="ratings",
+                weight=1.0,
+                training=TrainingConfig(weight_decay=0.1),
+                history=[Iteration(number=1, metrics=dict.fromkeys(METRICS, 1.0), seconds=0.0)],
+            )
+        ],
         files={},
         versions=current_versions(),
     )
     with RunFolder.create(path, overwrite=False) as folder:
         info = msgspec.structs.replace(info, files=folder.write_data(data, held_out))
-        folder.commit(info, weights(kind, config), {})
+        folder.commit(info, 0, weights(kind, config), {})
     return path
 
 

@@ -1,4 +1,4 @@
-"""`recsys train` with `--init-from`, which reads bundles, too: `recsys` does not know what they are."""
+"""`recsys train` with `--init-from`. It is here because it reads bundles, which `recsys` must not import."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPTIONS = [
         type=click.Choice(("id", "title")),
         default="id",
         show_default=True,
-        help="With --init-from: what tells that two items are the same.",
+        help="With --init-from: match items by id or by title.",
     ),
 ]
 
@@ -30,7 +30,7 @@ OPTIONS = [
 @click.command(params=[*plain.train.params, *OPTIONS], help=plain.train.help)
 @click.pass_context
 def train(ctx: click.Context, /, init_from: Path | None, match_items: Any, **options: Any) -> None:
-    """See the command of `recsys`."""
+    """Add the options of `--init-from` to the command of `recsys`."""
     own = {name: options.pop(name) for name in ("output", "device", "compile", "resume", "overwrite")}
     pretrained = None
     if init_from is None and ctx.get_parameter_source("match_items") is ParameterSource.COMMANDLINE:

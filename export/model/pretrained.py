@@ -1,4 +1,4 @@
-"""A trained model, read from a run or a bundle, for another one to start from."""
+"""Reads the model that `recsys train --init-from` starts from, out of a run or a bundle."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from recsys.errors import ConfigError
 from recsys.models import build, config_from_dict
@@ -17,11 +18,11 @@ from serve.files.names import MANIFEST_NAME
 
 
 def read_pretrained(path: Path) -> Pretrained:
-    """Read a run folder or a bundle; nothing in it is trusted.
+    """Read a run folder or a bundle; its contents are checked.
 
     Raises:
-        ConfigError: it is neither.
-        CheckpointError, BundleError: it is damaged.
+        ConfigError: `path` is neither.
+        CheckpointError, BundleError: the run or the bundle is damaged.
     """
     if is_run(path):
         return read_run(path)
@@ -33,11 +34,11 @@ def read_pretrained(path: Path) -> Pretrained:
 
 
 def read_bundle(path: Path) -> Pretrained:
-    """What a bundle holds: its scorer has every weight under the model's own name.
+    """Read a bundle: score.onnx has every weight under the model's own name.
 
     Raises:
-        BundleError: it is not a whole bundle that can be trusted.
-        ConfigError: its model is of a kind that can't be trained here.
+        BundleError: a file is missing or fails its check.
+        ConfigError: the model is of a kind that this release does not train.
     """
     bundle = open_bundle(path)
     model = bundle.manifest.model
@@ -45,7 +46,9 @@ def read_bundle(path: Path) -> Pretrained:
     items = pd.DataFrame({"item_id": catalogue.ids.ids(np.arange(1, 1 + model.n_items))})
     if catalogue.has_titles:
         items["title"] = catalogue.titles
-    module = build(model.kind, config_from_dict(model.kind, model.config), model.n_users, model.n_items)
+    config = config_from_dict(model.kind, model.config)
+    with torch.device("meta"):  # no memory: only the names of the weights are needed
+        module = build(model.kind, config, model.n_users, model.n_items)
     names = [name for name in module.state_dict() if not name.endswith("num_batches_tracked")]
     return Pretrained(
         str(path), model.kind, dict(model.config), items, {name: bundle.table(name) for name in names}

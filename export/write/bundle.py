@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -156,24 +155,18 @@ def _manifest(
     metrics: Mapping[str, Any],
 ) -> m.Manifest:
     info = trained.run.info
-    settings = asdict(info.training)
+    part = info.part
+    settings = (asdict(part.training) if part.training else {}) | {"seed": info.seed}
     y_range = trained.arrays.y_range
     # What varies between two runs of the same training (seconds) stays out: same checkpoint, same bytes.
-    history = [
-        {
-            key: value
-            for key, value in msgspec.structs.asdict(epoch).items()
-            if value is not None and key != "seconds"
-        }
-        for epoch in info.history
-    ]
+    history = [{"epoch": epoch.number, **epoch.metrics} for epoch in part.history]
     return m.Manifest(
         format_version=m.FORMAT_VERSION,
         opset=OPSET,
         ir_version=IR_VERSION,
         model=m.Model(
             kind=trained.run.kind,
-            config=info.model.config,
+            config=part.config,
             n_users=trained.interactions.n_users,
             n_items=trained.interactions.n_items,
             n_factors=trained.arrays.item_factors.shape[1],
@@ -188,7 +181,7 @@ def _manifest(
             licence=info.data.licence,
         ),
         split=asdict(info.split),
-        training=m.Training(settings=settings, seed=info.training.seed, history=history),
+        training=m.Training(settings=settings, seed=info.seed, history=history),
         metrics=dict(metrics),
         parity=parity,
         fold_in=fold_in,

@@ -100,7 +100,7 @@ def load_trained(path: Path) -> Trained:
 
 
 def module_arrays(module: nn.Module, y_range: tuple[float, float] | None) -> Arrays:
-    """The arrays of a `Dot`, `DotBias` or `Mlp` module; `y_range` as in its config (ratings).
+    """The arrays of a `DotProduct` or `Mlp` module; `y_range` as in its config (ratings).
 
     Raises:
         GraphError: a table holds NaN or infinity; TopK would be undefined.

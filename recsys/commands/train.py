@@ -5,30 +5,54 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from click.core import ParameterSource
 
 from recsys.commands.data_options import data_options, load_from_options
+from recsys.data.splits import Kind as SplitKind
+from recsys.data.splits import SplitRecipe
 from recsys.errors import ConfigError, PeerError
+from recsys.models import KINDS, DotConfig, Kind, MlpConfig
+from recsys.training.config import Precision, TrainingConfig
+from recsys.training.settings import DEFAULT_KIND, check_unchanged, new_settings, parse_part
 from serve.terminal import printable, warn
 
 if TYPE_CHECKING:
     from recsys.console import Console
     from recsys.training.checkpoint import Run
-    from recsys.training.pretrained import Pretrained, Start
+    from recsys.training.pretrained import Pretrained, WarmStart
     from recsys.training.run_info import MatchBy
-    from recsys.training.train import Machine, Reporter
+    from recsys.training.session import Machine, Reporter
 
-# Names and defaults are written out here, not imported: torch would come with them before `--help` is
-# printed. A test holds them equal to those of recsys.models, recsys.data and recsys.training.
-KINDS = ("dot", "dot-bias", "mlp")
-SPLITS = ("random", "fold", "leave-last-out", "by-user")
 DEFAULT_DATA = "ml-latest-small"
+
+
+def by_kind(value_of: Callable[[Kind], object]) -> str:
+    """Values of the kinds trained by gradient, equal ones together: "dot 0.0, dot-bias and mlp 0.1"."""
+    groups: dict[object, list[str]] = {}
+    for kind in KINDS.values():
+        if kind.fit is None:
+            groups.setdefault(value_of(kind), []).append(kind.name)
+    return ", ".join(f"{' and '.join(names)} {value}" for value, names in groups.items())
+
+
+class PartType(click.ParamType[str]):
+    """KIND or KIND:WEIGHT; a click type, so that a wrong one is a usage error."""
+
+    name = "part"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check the text; `new_settings` parses it."""
+        try:
+            parse_part(value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
 
 
 class Widths(click.ParamType[list[int]]):
@@ -49,13 +73,34 @@ class Widths(click.ParamType[list[int]]):
 @click.command()
 @click.option("--data", metavar="NAME_OR_PATH", help=f"The ratings. [default: {DEFAULT_DATA}, packaged]")
 @data_options
-@click.option("--model", type=click.Choice(KINDS), help="Kind of model. [default: dot-bias]")
+@click.option(
+    "--model",
+    type=PartType(),
+    multiple=True,
+    metavar="KIND[:WEIGHT]",
+    help=f"Kind of model: {', '.join(KINDS)}. Repeat it for several parts, of which one may predict ratings; "
+    f"WEIGHT is of a part that ranks. [default: {DEFAULT_KIND}]",
+)
 @click.option("--output", metavar="RUN", type=click.Path(path_type=Path), required=True, help="Run folder.")
-@click.option("--epochs", type=int, help="Passes over the training ratings. [default: 5]")
-@click.option("--batch-size", type=int, help="Ratings a step. [default: 256]")
-@click.option("--learning-rate", type=float, help="Peak of the one-cycle schedule. [default: 0.005]")
-@click.option("--weight-decay", type=float, help="Decoupled. [default: dot 0.0, dot-bias and mlp 0.1]")
-@click.option("--factors", type=int, help="Columns of both tables. [default: 50; mlp by the tables' sizes]")
+@click.option(
+    "--epochs", type=int, help=f"Passes over the training ratings. [default: {TrainingConfig.epochs}]"
+)
+@click.option("--batch-size", type=int, help=f"Ratings a step. [default: {TrainingConfig.batch_size}]")
+@click.option(
+    "--learning-rate",
+    type=float,
+    help=f"Peak of the one-cycle schedule. [default: {TrainingConfig.learning_rate}]",
+)
+@click.option(
+    "--weight-decay",
+    type=float,
+    help=f"Decoupled. [default: {by_kind(lambda kind: kind.weight_decay)}]",
+)
+@click.option(
+    "--factors",
+    type=int,
+    help=f"Columns of both tables. [default: {DotConfig.n_factors}; mlp by the tables' sizes]",
+)
 @click.option(
     "--y-range",
     type=(float, float),
@@ -63,16 +108,34 @@ class Widths(click.ParamType[list[int]]):
     help="Range of the scores. [default: dot none; others the ratings' own, wider by 1/8 at both ends]",
 )
 @click.option(
-    "--hidden-layers", type=Widths(), metavar="N,N,…", help="mlp: their widths, or none. [default: 100]"
+    "--hidden-layers",
+    type=Widths(),
+    metavar="N,N,…",
+    help=f"mlp: their widths, or none. [default: {','.join(map(str, MlpConfig.hidden_layers))}]",
 )
 @click.option(
     "--batch-norm/--no-batch-norm", default=None, help="mlp: after each hidden layer. [default: no]"
 )
-@click.option("--dropout", type=float, help="mlp: share of hidden outputs that a step drops. [default: 0.0]")
-@click.option("--split", "kind", type=click.Choice(SPLITS), help="What is held out. [default: random]")
-@click.option("--valid-fraction", type=float, help="Share that is held out. [default: 0.2]")
+@click.option(
+    "--dropout",
+    type=float,
+    help=f"mlp: share of hidden outputs that a step drops. [default: {MlpConfig.dropout}]",
+)
+@click.option(
+    "--split",
+    "kind",
+    type=click.Choice(get_args(SplitKind)),
+    help=f"What is held out. [default: {SplitRecipe.kind}]",
+)
+@click.option(
+    "--valid-fraction", type=float, help=f"Share that is held out. [default: {SplitRecipe.valid_fraction}]"
+)
 @click.option("--fold", type=int, help="One of MovieLens 100K's canonical folds, 1 to 5.")
-@click.option("--seed", type=int, help="Of the split, new weights, the order and dropout. [default: 42]")
+@click.option(
+    "--seed",
+    type=int,
+    help=f"Of the split, new weights, the order and dropout. [default: {SplitRecipe.seed}]",
+)
 @click.option(
     "--device",
     type=click.Choice(("auto", "cpu", "cuda")),
@@ -88,7 +151,9 @@ class Widths(click.ParamType[list[int]]):
     help="torch.compile; auto: on a GPU.",
 )
 @click.option(
-    "--precision", type=click.Choice(("float32", "bf16")), help="Of a network's layers. [default: float32]"
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    help=f"Of a network's layers. [default: {TrainingConfig.precision}]",
 )
 @click.option("--resume", is_flag=True, help="Continue RUN after its last whole epoch, as it was started.")
 @click.option("--overwrite", is_flag=True, help="Replace RUN, once the new one has its first whole epoch.")
@@ -105,8 +170,8 @@ def train(
 ) -> None:
     """Train a model on ratings.
 
-    RUN is whole after every epoch: an interrupted training goes on with --resume, and on the CPU it ends with
-    the very weights that it would have had.
+    RUN is whole after every epoch. An interrupted training continues with --resume, and on the CPU it ends
+    with the same weights as an uninterrupted one.
 
     \b
     Examples:
@@ -129,12 +194,12 @@ def run_training(
     pretrained: Pretrained | None = None,
     match_items: MatchBy = "id",
 ) -> None:
-    """Do what `recsys train` does, from its options; `pretrained` is where to start."""
+    """Run `recsys train` with its options; `pretrained` is the model that it starts from."""
     from recsys.console import Console
     from recsys.training.distributed import leads
     from recsys.training.progress import show_training
     from recsys.training.run_info import is_run
-    from recsys.training.train import Machine
+    from recsys.training.session import Machine
 
     if resume and overwrite:
         raise click.UsageError("--resume continues a run, --overwrite replaces it: take one of them.")
@@ -152,7 +217,7 @@ def run_training(
         warn(_interrupted(output))
         ctx.exit(130)
     except PeerError:
-        # Gloo's threads, cut off in the middle, can abort the process while Python takes itself apart.
+        # Gloo's threads, interrupted in a collective, can abort the process while Python finalises.
         atexit.register(_leave, 1)
         raise
     metrics = ", ".join(f"{name.upper()} {value:.4f}" for name, value in run.info.metrics.items())
@@ -171,14 +236,13 @@ def _train(
 ) -> Run:
     from recsys.training.pretrained import match_items
     from recsys.training.run_folder import check_free
-    from recsys.training.settings import new_settings
     from recsys.training.train import train
 
     check_free(output, overwrite)  # before the data is read, which may take a while
-    kind, data, asked = _sort(options)
+    models, data, asked = _sort(options)
     if pretrained:
-        kind, asked = pretrained.settings(kind, asked)
-    settings = new_settings(kind, asked)
+        models, asked = pretrained.settings(models, asked)
+    settings = new_settings(models, asked)
     source = data.pop("data") or DEFAULT_DATA
     interactions = load_from_options(source, **data)
     start = None
@@ -192,12 +256,12 @@ def _train(
 
 def _leave(exit_code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # nobody may be left who reads it
+        with suppress(OSError):  # the reader may be gone
             stream.flush()
     os._exit(exit_code)
 
 
-def _described(start: Start) -> str:
+def _described(start: WarmStart) -> str:
     summary = start.summary
     n_items = summary.n_matched + summary.n_new
     lines = [f"start: {summary.n_matched:,} of {n_items:,} items have rows in {summary.source}"]
@@ -214,12 +278,11 @@ def _described(start: Start) -> str:
 
 def _resume(output: Path, options: dict[str, Any], machine: Machine, reporter: Reporter) -> Run:
     from recsys.training.run_info import read_info
-    from recsys.training.settings import check_unchanged
     from recsys.training.train import resume
 
     info = read_info(output)
-    kind, data, asked = _sort(options)
-    check_unchanged(kind, asked, info)
+    models, data, asked = _sort(options)
+    check_unchanged(models, asked, info)
     source = data.pop("data")
     if source is None and (given := _given(data)):
         raise click.UsageError(f"--resume reads the ratings from RUN: leave out {', '.join(given)}.")
@@ -235,8 +298,8 @@ def _resume(output: Path, options: dict[str, Any], machine: Machine, reporter: R
     return resume(output, machine=machine, reporter=reporter)
 
 
-def _sort(options: dict[str, Any]) -> tuple[str | None, dict[str, Any], dict[str, Any]]:
-    """The kind of model, what says how to read the data, and what else was asked for."""
+def _sort(options: dict[str, Any]) -> tuple[Sequence[str] | str, dict[str, Any], dict[str, Any]]:
+    """Sort options into the models, those on reading the data, and settings."""
     columns = ("user_column", "item_column", "rating_column", "timestamp_column")
     reading = ("data", "from_file", *columns, "item_key", "duplicates")
     data = {name: options[name] for name in reading}
@@ -245,7 +308,7 @@ def _sort(options: dict[str, Any]) -> tuple[str | None, dict[str, Any], dict[str
 
 
 def _given(names: Iterable[str]) -> list[str]:
-    """The options that are on the command line, defaults left out."""
+    """Those of the options that are on the command line, without defaults."""
     ctx = click.get_current_context()
     given = (name for name in names if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE)
     return [f"--{name.replace('_', '-')}" for name in given]
@@ -257,7 +320,9 @@ def _interrupted(output: Path) -> str:
     if not is_run(output):
         return "Interrupted before the first epoch was whole: nothing was written."
     info = read_info(output)
-    return (
-        f"Interrupted. {output} holds epoch {info.epochs_done} of {info.training.epochs}; continue with:\n"
-        f"  recsys train --output {output} --resume"
-    )
+    done = [part for part in info.parts if part.history]
+    last = done[-1]
+    state = f"part {len(done)} of {len(info.parts)}"
+    if last.training:
+        state = f"epoch {last.iterations_done} of {last.training.epochs}"
+    return f"Interrupted. {output} holds {state}; continue with:\n  recsys train --output {output} --resume"

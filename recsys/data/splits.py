@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from recsys.data.interactions import Interactions
 from recsys.errors import ConfigError, DataError
+
+if TYPE_CHECKING:  # the help of commands names the kinds of splits, and must not wait for pandas
+    from recsys.data.interactions import Interactions
 
 Kind = Literal["random", "fold", "leave-last-out", "by-user"]
 

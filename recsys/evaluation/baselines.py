@@ -1,4 +1,4 @@
-"""What needs no model, and what a model must therefore beat. Each learns from the training ratings alone."""
+"""Baselines that a model must beat. Each is computed from the training ratings alone."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def popularity(item_index: np.ndarray, n_items: int) -> np.ndarray:
 
 
 def same_for_everyone(item_scores: np.ndarray) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
-    """Make a `Recommend` that ranks by float or int [1 + n_items], whoever asks; ties by lower index."""
+    """Make a `Recommend` that ranks by float or int [1 + n_items] for every user; ties: lower index first."""
     order = 1 + np.argsort(-item_scores[1:], kind="stable")
 
     def recommend(user_index: np.ndarray, exclude_item_indices: np.ndarray, k: int) -> np.ndarray:
         n_excluded = exclude_item_indices.shape[1]
         candidates = np.tile(order[: k + n_excluded], (len(user_index), 1))  # [B, <= k + E]
         excluded = is_among(candidates, exclude_item_indices)
-        # Stable, so the excluded ones go to the back and the rest stays in order.
+        # A stable sort moves excluded items to the end and keeps the order of the others.
         places = np.argsort(excluded, axis=1, kind="stable")[:, :k]
         lists = np.where(excluded, 0, candidates)
         lists = np.take_along_axis(lists, places, axis=1)

@@ -1,13 +1,12 @@
-"""Measure anything that scores and recommends on a data set's held-out part, beside what needs no model.
+"""Metrics of a recommender on a data set's held-out part, beside those of simple baselines.
 
-What is measured comes as two functions over indices, so that a torch module and an ONNX bundle go through the
-same code.
+A recommender is two functions over indices, so that a torch module and an ONNX bundle go through the same
+code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,8 @@ from recsys.data.interactions import Interactions
 from recsys.data.splits import Split
 from recsys.errors import ConfigError
 from recsys.evaluation.baselines import fit_biases, popularity, same_for_everyone
-from recsys.evaluation.item_lists import ItemLists
-from recsys.evaluation.ranking import RankingMetrics, ranking_metrics
+from recsys.evaluation.ranking import ranking_metrics
+from recsys.evaluation.rated_items import RatedItems
 from recsys.evaluation.rating_errors import rating_errors
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -32,15 +31,22 @@ MAX_RANKED_USERS = 10_000
 
 
 def evaluate(
-    interactions: Interactions, split: Split, score: Score, recommend: Recommend, k: int = DEFAULT_K
+    interactions: Interactions, split: Split, score: Score | None, recommend: Recommend, k: int = DEFAULT_K
 ) -> dict[str, Any]:
     """Measure on the held-out part; plain numbers, ready for JSON.
+
+    Args:
+        interactions: all ratings.
+        split: of these.
+        score: predicts ratings; None: scores are no ratings, and have no rating errors.
+        recommend: makes the lists.
+        k: their length.
 
     Returns:
         `rmse`, `mae` (ratings) over all held-out ratings; `ndcg_at_k`, `recall_at_k`, `precision_at_k`,
         `mrr_at_k`, `hit_rate_at_k` over users with a held-out rating (a seeded sample of 10,000 where there
-        are more); `k`, `n_held_out`, `n_ranked_users`; and `baselines`: the same metrics, as far as they make
-        sense, for `global_mean`, `bias_only` and `popularity`.
+        are more); `k`, `n_held_out`, `n_ranked_users`; and `baselines`: the metrics that apply to
+        `global_mean`, `bias_only` and `popularity`.
 
     Raises:
         ConfigError: nothing is held out, or k is below 1.
@@ -53,21 +59,21 @@ def evaluate(
     train_users, train_items = interactions.user_index[split.train], interactions.item_index[split.train]
     train_ratings = interactions.ratings[split.train]
     valid_users, valid_items = interactions.user_index[split.valid], interactions.item_index[split.valid]
-    seen = ItemLists.of(train_users, train_items, n_users)
-    held_out = ItemLists.of(valid_users, valid_items, n_users)
+    seen = RatedItems.of(train_users, train_items, n_users)
+    held_out = RatedItems.of(valid_users, valid_items, n_users)
     users = ranked_users(valid_users)
 
     def errors(score: Score) -> dict[str, float]:
         pairs = valid_users.astype(np.int64), valid_items.astype(np.int64)
-        return asdict(rating_errors(score(*pairs), interactions.ratings[split.valid]))
+        return rating_errors(score(*pairs), interactions.ratings[split.valid])
 
     def ranking(recommend: Recommend) -> dict[str, float]:
-        return asdict(measure_ranking(recommend, users, seen, held_out, k))
+        return measure_ranking(recommend, users, seen, held_out, k)
 
     mean = float(train_ratings.mean(dtype=np.float64))
     biases = fit_biases(train_users, train_items, train_ratings, n_users, n_items)
     return {
-        **errors(score),
+        **(errors(score) if score else {}),
         **ranking(recommend),
         "k": k,
         "n_held_out": len(split.valid),
@@ -81,10 +87,10 @@ def evaluate(
 
 
 def measure_ranking(
-    recommend: Recommend, users: np.ndarray, seen: ItemLists, held_out: ItemLists, k: int
-) -> RankingMetrics:
-    """Ask for every user's list, without what they have seen in training, and measure all lists together."""
-    # Users with lists of similar length together: the padding, and so the time, stays small.
+    recommend: Recommend, users: np.ndarray, seen: RatedItems, held_out: RatedItems, k: int
+) -> dict[str, float]:
+    """Measure the lists of all users together, each without the items that the user has rated in training."""
+    # Users with histories of similar length share a batch, which keeps the padding, and so the time, small.
     users = users[np.argsort(seen.lengths(users), kind="stable")]
     batches = np.split(users, range(USERS_AT_ONCE, len(users), USERS_AT_ONCE))
     lists = np.concatenate([recommend(batch, seen.padded(batch), k) for batch in batches])

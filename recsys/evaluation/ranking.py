@@ -7,36 +7,24 @@ the mean over the users who have at least one held-out item.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from recsys.evaluation.item_lists import ItemLists
+from recsys.evaluation.rated_items import RatedItems
 
 
-@dataclass(frozen=True)
-class RankingMetrics:
-    """All from 0 to 1, higher is better."""
-
-    ndcg_at_k: float
-    """Hits, discounted by log2(1 + rank), as a share of the best that the user's list could get."""
-    recall_at_k: float
-    """Hits as a share of the user's held-out items."""
-    precision_at_k: float
-    """Hits as a share of k."""
-    mrr_at_k: float
-    """1 / rank of the first hit; 0 without one."""
-    hit_rate_at_k: float
-    """Share of users with a hit."""
-
-
-def ranking_metrics(user_index: np.ndarray, top_items: np.ndarray, held_out: ItemLists) -> RankingMetrics:
+def ranking_metrics(user_index: np.ndarray, top_items: np.ndarray, held_out: RatedItems) -> dict[str, float]:
     """Measure lists against the held-out items.
 
     Args:
         user_index: int [B], B >= 1; each has a held-out item.
         top_items: int [B, k], best first, 0-padded at the end; no item twice.
         held_out: relevant items of every user, none twice.
+
+    Returns:
+        Metrics from 0 to 1, higher is better. `ndcg_at_k`: hits, discounted by log2(1 + rank), as a share of
+        the best that the user's list could get. `recall_at_k`: hits as a share of the user's held-out items.
+        `precision_at_k`: hits as a share of k. `mrr_at_k`: 1 / rank of the first hit, 0 without one.
+        `hit_rate_at_k`: share of users with a hit.
     """
     k = top_items.shape[1]
     n_relevant = held_out.lengths(user_index)  # [B]
@@ -45,17 +33,17 @@ def ranking_metrics(user_index: np.ndarray, top_items: np.ndarray, held_out: Ite
     discounts = 1 / np.log2(np.arange(2, k + 2))
     best_dcg = np.cumsum(discounts)[np.minimum(n_relevant, k) - 1]
     first = hits.argmax(axis=1)  # 0 where there is no hit: masked below
-    return RankingMetrics(
-        ndcg_at_k=float(np.mean(hits @ discounts / best_dcg)),
-        recall_at_k=float(np.mean(n_hits / n_relevant)),
-        precision_at_k=float(np.mean(n_hits / k)),
-        mrr_at_k=float(np.mean((n_hits > 0) / (first + 1))),
-        hit_rate_at_k=float(np.mean(n_hits > 0)),
-    )
+    return {
+        "ndcg_at_k": float(np.mean(hits @ discounts / best_dcg)),
+        "recall_at_k": float(np.mean(n_hits / n_relevant)),
+        "precision_at_k": float(np.mean(n_hits / k)),
+        "mrr_at_k": float(np.mean((n_hits > 0) / (first + 1))),
+        "hit_rate_at_k": float(np.mean(n_hits > 0)),
+    }
 
 
 def is_among(items: np.ndarray, lists: np.ndarray) -> np.ndarray:
-    """Which of int [B, k] items are in their row of int [B, R] lists: bool [B, k]; 0 (padding) never is."""
+    """Whether int [B, k] items are in their row of int [B, R] lists: bool [B, k]; False for 0 (padding)."""
     n_items = 1 + max(items.max(initial=0), lists.max(initial=0))
     rows = np.arange(len(items))[:, None] * n_items  # so that equal numbers mean equal items of one row
     return np.isin(items + rows, (lists + rows)[lists > 0]) & (items > 0)

@@ -1,4 +1,7 @@
-"""The models. Each is an `nn.Module` beside its frozen config, and all share one contract:
+"""The kinds of model, in one table. Importing this package does not import torch.
+
+A kind is one file here: its config, its `KIND`, and for a fitted kind its `fit`. The torch modules that kinds
+build are in `recsys.models.modules`, and all share one contract:
 
     forward(user_index: int64 [N], item_index: int64 [N]) -> score: float32 [N]
 
@@ -9,96 +12,77 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from torch import nn
 
 from recsys.errors import ConfigError
-from recsys.models.dot import Dot, DotConfig
-from recsys.models.dot_bias import DotBias, DotBiasConfig
-from recsys.models.mlp import Mlp, MlpConfig
+from recsys.models import dot, dot_bias, mlp
+from recsys.models.dot import DotConfig
+from recsys.models.dot_bias import DotBiasConfig
+from recsys.models.kind import Kind, Objective
+from recsys.models.mlp import MlpConfig
+from recsys.models.y_range import check_resolved
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = [
     "KINDS",
-    "Config",
-    "Dot",
-    "DotBias",
     "DotBiasConfig",
     "DotConfig",
     "Kind",
-    "Mlp",
     "MlpConfig",
+    "Objective",
     "build",
-    "check_resolved",
     "config_from_dict",
     "kind_of",
 ]
 
-Config = DotConfig | DotBiasConfig | MlpConfig
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (dot.KIND, dot_bias.KIND, mlp.KIND)}
 
 
-class Kind(NamedTuple):
-    """A model's config and module."""
-
-    config: type[Any]
-    module: type[nn.Module]
-
-
-KINDS = {
-    "dot": Kind(DotConfig, Dot),
-    "dot-bias": Kind(DotBiasConfig, DotBias),
-    "mlp": Kind(MlpConfig, Mlp),
-}
-
-
-def kind_of(name: str) -> Kind:
-    """Look up a kind of model.
+def kind_of(name: Kind | str, kinds: Mapping[str, Kind] = KINDS) -> Kind:
+    """Look up a kind of model by name; a `Kind` is returned unchanged.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: no kind has that name.
     """
-    if name not in KINDS:
-        raise ConfigError(f"no model is called {name!r}; there are: {', '.join(KINDS)}")
-    return KINDS[name]
+    if isinstance(name, Kind):
+        return name
+    if name not in kinds:
+        raise ConfigError(f"no model is called {name!r}; there are: {', '.join(kinds)}")
+    return kinds[name]
 
 
-def build(kind: str, config: Config, n_users: int, n_items: int) -> nn.Module:
+def build(kind: Kind | str, config: Any, n_users: int, n_items: int) -> nn.Module:
     """Build a model with new weights from torch's random generator. `n_users`, `n_items` leave out row 0.
 
     Raises:
-        ConfigError: an unknown kind, another kind's config, or one whose range is still "auto".
+        ConfigError: an unknown kind, another kind's config, or a y-range that is still "auto".
     """
-    expected, module = kind_of(kind)
-    if type(config) is not expected:
-        raise ConfigError(f"model {kind!r} takes a {expected.__name__}, not a {type(config).__name__}")
+    kind = kind_of(kind)
+    if type(config) is not kind.config:
+        raise ConfigError(
+            f"model {kind.name!r} takes a {kind.config.__name__}, not a {type(config).__name__}"
+        )
     check_resolved(config)
-    return module(config, n_users, n_items)
+    return kind.build(config, n_users, n_items)
 
 
-def check_resolved(config: Config) -> None:
-    """Refuse a config that does not say what it depends on the data for.
-
-    Raises:
-        ConfigError: its range is still "auto".
-    """
-    if config.y_range == "auto":
-        raise ConfigError("the y-range is still 'auto': call config.resolve((lowest, highest)) first")
-
-
-def config_from_dict(kind: str, values: Mapping[str, Any]) -> Config:
-    """Make a kind's config from plain values (JSON); what is left out takes its default.
+def config_from_dict(kind: Kind | str, values: Mapping[str, Any]) -> Any:
+    """Make a kind's config from plain values (JSON); settings that are left out take their defaults.
 
     Raises:
         ConfigError: an unknown kind or setting, or a value of the wrong type or out of range.
     """
-    config = kind_of(kind).config
-    names = [field.name for field in fields(config)]
-    unknown = sorted(set(values) - set(names))
-    if unknown:
-        raise ConfigError(f"model {kind!r} has no setting {', '.join(unknown)}; it has: {', '.join(names)}")
+    kind = kind_of(kind)
+    names = [field.name for field in fields(kind.config)]
+    if unknown := sorted(set(values) - set(names)):
+        raise ConfigError(
+            f"model {kind.name!r} has no setting {', '.join(unknown)}; it has: {', '.join(names)}"
+        )
     try:
-        result: Config = msgspec.convert(dict(values), config)
+        return msgspec.convert(dict(values), kind.config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"model {kind!r}: {error}") from None
-    return result
+        raise ConfigError(f"model {kind.name!r}: {error}") from None

@@ -1,4 +1,4 @@
-"""Ask a trained module over numpy indices, in pieces that bound the memory."""
+"""Scores and top-k lists of a torch module for numpy indices, in chunks that bound the memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAIRS_AT_ONCE = 1 << 17
 
 @torch.no_grad()
 def score_pairs(model: nn.Module, user_index: np.ndarray, item_index: np.ndarray) -> np.ndarray:
-    """Score pairs: int64 [N], int64 [N] -> float32 [N]. The model is used in the mode that it is in."""
+    """Score pairs: int64 [N], int64 [N] -> float32 [N]. The model's mode (train or eval) is not changed."""
     device = next(model.parameters()).device
     pieces = [
         model(torch.from_numpy(users).to(device), torch.from_numpy(items).to(device)).cpu().numpy()
@@ -27,10 +27,10 @@ def score_pairs(model: nn.Module, user_index: np.ndarray, item_index: np.ndarray
 
 
 def item_scorer(model: nn.Module, n_items: int) -> ItemScorer:
-    """How the model, in the mode that it is in, scores users for the whole catalogue.
+    """Return a function that scores users for the whole catalogue.
 
-    By its own `item_scorer()` where it has one, which computes what items cost once; else by scoring every
-    pair: slow, and right for any module of the contract. `n_items` leaves out row 0.
+    The model's own `item_scorer()`, which computes the items' half once, if it has one; otherwise every pair
+    is scored, which is slow and works for any module of the contract. `n_items` leaves out row 0.
     """
     own: Callable[[], ItemScorer] | None = getattr(model, "item_scorer", None)
     if own is not None:
@@ -48,15 +48,15 @@ def item_scorer(model: nn.Module, n_items: int) -> ItemScorer:
 
 @torch.no_grad()
 def ranker(model: nn.Module, n_items: int) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
-    """Whole-catalogue ranking by a model in the mode that it is in.
+    """Rank the whole catalogue by a model.
 
     Args:
-        model: used from the device that it is on.
+        model: on any device; its mode (train or eval) is not changed.
         n_items: row 0 not counted.
 
     Returns:
         A function of users, int64 [B]; items to leave out, int64 [B, E], 0-padded; and the length k of the
-        lists. It gives int64 [B, k], best first; 0 where fewer than k items are left.
+        lists. It returns int64 [B, k], best first; 0 where fewer than k items are left.
     """
     device = next(model.parameters()).device
     scorer = item_scorer(model, n_items)

@@ -1,4 +1,4 @@
-"""Embedding tables: how they start, and what stands in the rows that no rating has trained.
+"""Embedding tables: their initial values, and the values of rows that no rating has trained.
 
 Row 0 of every table is "unknown". A table is a plain parameter, read by `torch.nn.functional.embedding`, so
 that an exported graph holds one initializer of the parameter's own name.
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 INIT_STD = 0.01
-"""Standard deviation of new rows, as in fastai: small, so that training starts near the middle."""
+"""Standard deviation of new rows, as in fastai: small, so that the first scores are near the middle of the
+range."""
 
 USER_TABLES = ("user_factors", "user_biases")
 ITEM_TABLES = ("item_factors", "item_biases")

@@ -1,4 +1,4 @@
-"""The range of ratings that a model may answer with.
+"""The range of a model's scores, in ratings.
 
 A sigmoid reaches its ends only at infinity, so a range is a little wider than the ratings: then the highest
 and the lowest rating can be predicted.
@@ -7,9 +7,8 @@ and the lowest rating can be predicted.
 from __future__ import annotations
 
 import math
-from typing import Literal
-
-from torch import Tensor
+from dataclasses import replace
+from typing import Any, Literal
 
 from recsys.errors import ConfigError
 
@@ -18,10 +17,10 @@ YRange = tuple[float, float] | Literal["auto"] | None
 
 
 def check_y_range(y_range: YRange) -> None:
-    """Refuse a range that is not two finite numbers in order.
+    """Check the ends of a range.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: an end is not finite, or the lower end is not below the higher one.
     """
     if y_range is None or y_range == "auto":
         return
@@ -30,22 +29,23 @@ def check_y_range(y_range: YRange) -> None:
         raise ConfigError(f"y-range {low} {high}: the lower end must be below the higher one, both finite")
 
 
-def resolve_y_range(y_range: YRange, ratings_range: tuple[float, float]) -> tuple[float, float] | None:
-    """Turn "auto" into the ratings' range, widened by an eighth of its span: 1 to 5 gives 0.5 to 5.5.
+def resolve(config: Any, ratings_range: tuple[float, float]) -> Any:
+    """Replace a config's y-range "auto" by the training ratings' range, widened by an eighth of its span.
 
-    Where every rating is the same, there is no span: half a rating is added on both sides.
+    Ratings from 1 to 5 give 0.5 to 5.5. Where all ratings are equal, half a rating is added on both sides.
     """
-    if y_range != "auto":
-        return y_range
+    if getattr(config, "y_range", None) != "auto":
+        return config
     low, high = ratings_range
     margin = (high - low) / 8 or 0.5
-    return low - margin, high + margin
+    return replace(config, y_range=(low - margin, high + margin))
 
 
-def squash(logits: Tensor, y_range: YRange) -> Tensor:
-    """Squash logits into the range, float32 [N] -> float32 [N]; unbounded models return them as they are."""
-    assert y_range != "auto", "a config is resolved before a model is built"
-    if y_range is None:
-        return logits
-    low, high = y_range
-    return logits.sigmoid() * (high - low) + low
+def check_resolved(config: Any) -> None:
+    """Check that a config no longer depends on the data.
+
+    Raises:
+        ConfigError: its y-range is still "auto".
+    """
+    if getattr(config, "y_range", None) == "auto":
+        raise ConfigError("the y-range is still 'auto': call resolve(config, (lowest, highest)) first")

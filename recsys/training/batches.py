@@ -1,4 +1,4 @@
-"""Which ratings make up which step: it follows from the seed and the epoch, so a run can be resumed."""
+"""The steps of an epoch. They follow from the seed and the epoch's number, so that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def n_batches(n_ratings: int, batch_size: int) -> int:
 
 
 def shuffled_batches(data: Ratings, batch_size: int, seed: int) -> Iterator[Ratings]:
-    """Every rating once, in random order, in steps whose sizes differ by one at most.
+    """Yield every rating once, in random order, in steps whose sizes differ by at most one.
 
-    Even steps have no small last one, whose gradient would be noisy, and whose batch norm has no meaning.
+    A small last step would have a noisy gradient and meaningless batch statistics.
     """
     n = len(data.ratings)
     generator = torch.Generator(data.ratings.device).manual_seed(seed)

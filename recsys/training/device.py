@@ -14,18 +14,19 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 CompileMode = Literal["auto", "on", "off"]
 
 SMALL_MODEL = 1 << 20
-"""Parameters below which a step of the optimizer is too short to share."""
+"""Parameters below which a step of the optimizer is too short for several threads."""
 
 
 def choose_device(name: DeviceName, local_rank: int | None = None) -> torch.device:
-    """Take CUDA for "auto" where torch can use it, else the CPU.
+    """Choose the device; "auto" is CUDA if torch can use it, and the CPU otherwise.
 
     Args:
-        name: what was asked for.
-        local_rank: of several processes on this machine, each of which takes its own GPU; None: only one.
+        name: as asked for.
+        local_rank: number of this process among those on this machine, each of which takes its own GPU;
+            None: a single process.
 
     Raises:
-        ConfigError: "cuda", where torch can't use it; or more processes than GPUs.
+        ConfigError: "cuda" without a usable GPU, or more processes than GPUs.
     """
     usable = torch.cuda.is_available()
     if name == "cuda" and not usable:
@@ -48,8 +49,8 @@ def choose_device(name: DeviceName, local_rank: int | None = None) -> torch.devi
 
 @contextmanager
 def fitting_threads(device: torch.device, n_parameters: int) -> Iterator[None]:
-    """Train a small model on one thread: a second gains nothing, and where other programs run, waiting for
-    it in every step made training ten times slower.
+    """Train a small model on one thread: a second one gains nothing, and waiting for it in every step made
+    training ten times slower where other programs were running.
     """
     before = torch.get_num_threads()
     if device.type == "cpu" and n_parameters < SMALL_MODEL:
@@ -61,5 +62,5 @@ def fitting_threads(device: torch.device, n_parameters: int) -> Iterator[None]:
 
 
 def should_compile(mode: CompileMode, device: torch.device) -> bool:
-    """Compile on a GPU only, unless told: on a CPU it warms up for longer than it saves at these sizes."""
+    """Whether to compile; "auto": on a GPU only, since on a CPU compiling takes longer than it saves."""
     return mode == "on" or (mode == "auto" and device.type == "cuda")

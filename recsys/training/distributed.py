@@ -25,14 +25,14 @@ from recsys.training.device import DeviceName, choose_device
 
 CPU = torch.device("cpu")
 PATIENCE = timedelta(minutes=10)
-"""How long a rank waits for the others. One that dies is noticed at once; this is for one that hangs."""
+"""How long a rank waits for one that hangs; the end of a process is noticed at once."""
 
 
 @dataclass(frozen=True)
 class Team:
-    """The ranks of a training, seen from one of them. By default a team of one, whose exchanges do nothing.
+    """The ranks of a training, seen from one of them; by default one, whose collectives do nothing.
 
-    Every method that exchanges must be called by all ranks, in the same order.
+    `sum`, `wait`, `align` and `parallel` must be called by all ranks, in the same order.
     """
 
     rank: int = 0
@@ -42,33 +42,33 @@ class Team:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the rank that writes and speaks."""
+        """Whether this is the rank that writes the run and reports progress."""
         return self.rank == 0
 
     def share(self, columns: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The rows of [n] tensors that are this rank's; all ranks' cover them, and differ by one at most."""
+        """Take the rank's rows of [n] tensors; shares cover all rows; their sizes differ by at most one."""
         n = len(columns[0])
         rows = slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
         return tuple(column[rows] for column in columns)
 
     def sum(self, tensor: Tensor) -> None:
-        """Replace a tensor by its sum over all ranks; every rank gets the very same bits."""
+        """Replace a tensor by its sum over all ranks; every rank gets the same bits."""
         if self.size > 1:
             dist.all_reduce(tensor)
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Wait until all ranks are here."""
         if self.size > 1:
             dist.barrier()
 
     def align(self, model: nn.Module) -> None:
-        """Give every rank the lead's buffers: batch norm's averages, which follow a rank's own rows."""
+        """Copy the lead's buffers to every rank: batch norm's averages depend on a rank's own rows."""
         if self.size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
     def parallel(self, model: nn.Module) -> nn.Module:
-        """The module whose backward pass averages the gradients of all ranks."""
+        """Wrap the module so that its backward pass averages the gradients of all ranks."""
         return DistributedDataParallel(model) if self.size > 1 else model
 
 
@@ -76,27 +76,27 @@ ALONE = Team()
 
 
 def leads() -> bool:
-    """Whether this process is the one that speaks, before it has met the others."""
+    """Whether this process is the lead, before the process group exists."""
     return not is_launched() or _number("RANK") == 0
 
 
 def is_launched() -> bool:
-    """Whether a launcher says that this process is one of several (RANK, WORLD_SIZE, MASTER_ADDR)."""
+    """Whether the environment says that this is one of several processes (RANK, WORLD_SIZE, MASTER_ADDR)."""
     return "MASTER_ADDR" in os.environ and "RANK" in os.environ and _number("WORLD_SIZE", 1) > 1
 
 
 @contextmanager
 def join_team(name: DeviceName) -> Iterator[Team]:
-    """Meet the other ranks, and part at the end; a process that nobody launched is a team of its own.
+    """Join the process group, and leave it at the end; a process without a launcher is a team of one.
 
-    Ranks talk through NCCL where they train on GPUs, each on its own, else through Gloo.
+    The backend is NCCL on GPUs, of which each rank has its own, and Gloo on CPUs.
 
     Args:
         name: the device that was asked for.
 
     Raises:
-        ConfigError: the launcher's variables are no numbers; or the device is not there.
-        PeerError: another rank can't be reached, has gone, or hangs.
+        ConfigError: a variable of the launcher is not a number, or the device is not available.
+        PeerError: another rank can't be reached, has ended, or hangs.
     """
     if not is_launched():
         yield Team(device=choose_device(name))
@@ -109,7 +109,7 @@ def join_team(name: DeviceName) -> Iterator[Team]:
         dist.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
         yield team
     except RuntimeError as error:
-        if not _is_of_the_exchange(error):
+        if not _is_of_collectives(error):
             raise
         raise PeerError(
             f"rank {team.rank}: another process of this training has stopped or can't be reached "
@@ -122,13 +122,13 @@ def join_team(name: DeviceName) -> Iterator[Team]:
 
 
 def _reason(error: RuntimeError) -> str:
-    """The first sentence, without the place in the library's source; advice for its developers follows it."""
+    """The first sentence of the message, without the position in the library's source code."""
     line = str(error).splitlines()[0]
     return re.sub(r"^\[[^]]*\] *", "", line).split(". ")[0]
 
 
-def _is_of_the_exchange(error: RuntimeError) -> bool:
-    """Gloo's errors are plain RuntimeErrors; only their text tells."""
+def _is_of_collectives(error: RuntimeError) -> bool:
+    """Whether the collectives failed. Gloo's errors are plain RuntimeErrors, known by their text alone."""
     return isinstance(error, dist.DistError) or any(
         word in str(error).lower() for word in ("gloo", "nccl", "connection", "process group")
     )

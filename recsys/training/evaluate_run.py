@@ -1,4 +1,4 @@
-"""Measure a run's model through torch."""
+"""Metrics of a run's main part, computed in torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from recsys.training.device import DeviceName, choose_device
 
 
 def evaluate_run(run: Run, k: int = DEFAULT_K, device: DeviceName = "auto") -> dict[str, Any]:
-    """Measure the run's last epoch on its held-out part; the result is `recsys.evaluation.evaluate`'s.
+    """Measure the main part's last weights on the held-out ratings, as `recsys.evaluation.evaluate` does.
 
     Raises:
         CheckpointError: the run is damaged.
@@ -21,4 +21,5 @@ def evaluate_run(run: Run, k: int = DEFAULT_K, device: DeviceName = "auto") -> d
     model = run.model().to(choose_device(device))
     interactions = run.interactions()
     rank = ranker(model, interactions.n_items)
-    return evaluate(interactions, run.split(), partial(score_pairs, model), rank, k)
+    score = partial(score_pairs, model) if run.info.part.objective == "ratings" else None
+    return evaluate(interactions, run.split(), score, rank, k)

@@ -1,11 +1,10 @@
-"""One epoch of training, and the measuring after it."""
+"""One epoch of training by gradient, and the errors after it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,19 +21,13 @@ REPORT_EVERY = 32
 """Steps between two reports of progress."""
 
 
-class Errors(NamedTuple):
-    """Errors in ratings."""
-
-    rmse: float
-    mae: float
-
-
 def train_epoch(
     model: nn.Module,
     forward: Callable[[Tensor, Tensor], Tensor],
     optimizer: torch.optim.AdamW,
     data: Ratings,
     config: TrainingConfig,
+    seed: int,
     epoch: int,
     on_progress: Callable[[int], None],
     team: Team = ALONE,
@@ -46,12 +39,13 @@ def train_epoch(
         forward: the model, or its compiled form.
         optimizer: of the model's parameters.
         data: training ratings on the model's device.
-        config: the run's settings.
-        epoch: decides the order of the ratings, dropout, and the place in the schedule.
+        config: of the part.
+        seed: of the run.
+        epoch: with the seed it decides the order of the ratings and dropout; and the place in the schedule.
         on_progress: called with the number of ratings done since its last call.
         team: each of its ranks takes its share of every step.
     """
-    seed = epoch_seed(config.seed, epoch)
+    seed = epoch_seed(seed, epoch)
     torch.manual_seed((seed + team.rank) % (1 << 63))  # dropout: of a rank's own rows
     model.train()
     steps = n_batches(len(data.ratings), config.batch_size)
@@ -90,8 +84,8 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
 
 
 @torch.no_grad()
-def measure(model: nn.Module, data: Ratings, team: Team = ALONE) -> Errors:
-    """Errors of the model in eval mode, summed in float64; each rank of a team measures its share."""
+def measure(model: nn.Module, data: Ratings, team: Team = ALONE) -> dict[str, float]:
+    """`rmse` and `mae` (ratings) in eval mode, summed in float64; each rank measures its share."""
     model.eval()
     squared, absolute = sums = torch.zeros(2, dtype=torch.float64, device=data.ratings.device)
     chunks = (torch.split(column, MEASURE_CHUNK) for column in team.share(data))
@@ -101,4 +95,4 @@ def measure(model: nn.Module, data: Ratings, team: Team = ALONE) -> Errors:
         absolute += errors.abs().sum()
     team.sum(sums)
     n = len(data.ratings)
-    return Errors(rmse=math.sqrt(float(squared) / n), mae=float(absolute) / n)
+    return {"rmse": math.sqrt(float(squared) / n), "mae": float(absolute) / n}

@@ -18,16 +18,15 @@ ADAM_BETA2 = 0.99
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Adam with decoupled weight decay on tables and weights, as in fastai on no bias or norm of a layer.
+    """Make an Adam with decoupled weight decay on all parameters but, as in fastai, the vectors of layers.
 
-    A bias that is a table's row is a weight: decay is what keeps a rarely rated film's bias modest.
+    The biases of users and items are decayed: this is what keeps a rarely rated film's bias small.
     """
     decayed: list[nn.Parameter] = []
     kept: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_layer_vector = name.startswith("layers.") and parameter.ndim == 1
         (kept if is_layer_vector else decayed).append(parameter)
-    assert config.weight_decay is not None, "settled by `train`"
     groups = [{"params": decayed, "weight_decay": config.weight_decay}]
     if kept:
         groups.append({"params": kept, "weight_decay": 0.0})
@@ -54,10 +53,10 @@ def optimizer_state(optimizer: torch.optim.AdamW, model: nn.Module) -> dict[str,
 def restore_optimizer(
     optimizer: torch.optim.AdamW, model: nn.Module, state: dict[str, Tensor], path: Path
 ) -> None:
-    """Give a new optimizer the state that `optimizer_state` returned; `path` is where it was read from.
+    """Restore the state that `optimizer_state` returned into a new optimizer; `path` is named in errors.
 
     Raises:
-        CheckpointError: not the state of this model's optimizer.
+        CheckpointError: the state of another model's optimizer.
     """
     expected = {
         f"{name}.{key}": shape
@@ -67,7 +66,7 @@ def restore_optimizer(
     shapes = {name: tensor.shape for name, tensor in state.items() if tensor.dtype == torch.float32}
     if shapes != expected:
         wrong = sorted(name for name in {*expected, *state} if shapes.get(name) != expected.get(name))
-        raise CheckpointError(f"{path} is not this model's: {', '.join(wrong)} should not be so. {WAY_OUT}")
+        raise CheckpointError(f"{path} is not this model's: wrong or missing {', '.join(wrong)}. {WAY_OUT}")
     for name, parameter in model.named_parameters():
         for key in ("step", "exp_avg", "exp_avg_sq"):
             optimizer.state[parameter][key] = state[f"{name}.{key}"].to(parameter.device)

@@ -1,13 +1,12 @@
-"""Start a new site's model from tables that were trained elsewhere (transfer learning, in its simplest form).
+"""Start a new site's model from tables that were trained elsewhere: transfer learning in its simplest form.
 
-What is known of items lies in their rows, and travels; users don't. So items that both sites have take over
-their rows, every other item and every user starts as the average, and training goes on from there.
+Items that both sites have start with the source's rows; other items, and all users, start as the average.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,8 @@ from recsys.training.distributed import leads
 from recsys.training.run_info import MatchBy, StartedFrom
 
 SHOWN = 3
-# Editions of one catalogue spell a few titles anew; two catalogues that number by themselves agree in nearly
-# none (MovieLens 100K and latest-small: 3 of 1,268).
+# Two editions of one catalogue differ in the spelling of a few titles; two catalogues with ids of their own
+# agree in almost none (MovieLens 100K and latest-small: 3 of 1,268).
 DIFFERENT_TITLES = 0.1
 
 log = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Pretrained:
-    """A model that was trained elsewhere, and its items."""
+    """A model that was trained elsewhere, with its items."""
 
     source: str
     """Where it was read from."""
@@ -46,14 +45,19 @@ class Pretrained:
     state: Mapping[str, np.ndarray]
     """Tables and layers under the model's own names; row 0 of a table is the average."""
 
-    def settings(self, kind: str | None, asked: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """What to ask for so that the new model has the shape of this one, and all else as it was asked.
+    def settings(
+        self, models: str | Sequence[str] | None, asked: Mapping[str, Any]
+    ) -> tuple[str, dict[str, Any]]:
+        """Arguments of `new_settings` for a model of this one's kind and shape, with all else as asked.
 
         Raises:
-            ConfigError: another kind of model was asked for.
+            ConfigError: another kind of model, another shape or several parts were asked for.
         """
-        if kind not in (None, self.kind):
-            raise ConfigError(f"{self.source} is a {self.kind} model, not a {kind}: leave --model out")
+        named = [models] if isinstance(models, str) else list(models or [])
+        if named not in ([], [self.kind]):
+            raise ConfigError(
+                f"{self.source} is a {self.kind} model, not a {' and '.join(named)}: leave --model out"
+            )
         config = dict(self.config)
         if "n_user_factors" in config:  # left to the tables' sizes, they would follow the new tables
             config["n_user_factors"] = self.state["user_factors"].shape[1]
@@ -71,12 +75,12 @@ class Pretrained:
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class WarmStart:
     """A pretrained model, matched with new data."""
 
     source: Pretrained
     rows: np.ndarray
-    """int64 [1 + n_items]: the source's row for each item; 0, the average item, where it has none."""
+    """int64 [1 + n_items]: the source's row of each item; 0, the average item, if it has none."""
     summary: StartedFrom
     matched: list[str]
     """A few items that take over the source's rows, as the source names them."""
@@ -87,23 +91,23 @@ class Start:
 
 
 def read_run(path: Path) -> Pretrained:
-    """What a run folder holds.
+    """Read the main part of a run folder.
 
     Raises:
         CheckpointError: it is incomplete or damaged.
     """
     run = load_run(path)
     state = {name: tensor.numpy() for name, tensor in run.model().state_dict().items()}
-    return Pretrained(str(path), run.kind, run.info.model.config, run.interactions().items, state)
+    return Pretrained(str(path), run.kind, run.info.part.config, run.interactions().items, state)
 
 
-def match_items(source: Pretrained, interactions: Interactions, match_by: MatchBy) -> Start:
+def match_items(source: Pretrained, interactions: Interactions, match_by: MatchBy) -> WarmStart:
     """Find the items that both have. A title that several items share matches none.
 
-    Logs a warning where ids match and titles do not: the same numbers may mean other items.
+    Logs a warning where ids match and titles do not: the same ids may mean other items.
 
     Raises:
-        ConfigError: there is nothing to match by, or nothing matches; or ratings here are on another scale.
+        ConfigError: no titles to match by, no item matches, or the ratings are outside the source's range.
     """
     _check_scale(source, interactions)
     column = "item_id" if match_by == "id" else "title"
@@ -148,7 +152,7 @@ def match_items(source: Pretrained, interactions: Interactions, match_by: MatchB
         n_new=int((~taken).sum()),
         n_left=int(left.sum()),
     )
-    return Start(source, np.concatenate([[0], found]), summary, *examples)
+    return WarmStart(source, np.concatenate([[0], found]), summary, *examples)
 
 
 def _compare_titles(source: Pretrained, interactions: Interactions, found: np.ndarray) -> None:
@@ -195,7 +199,7 @@ def _check_scale(source: Pretrained, interactions: Interactions) -> None:
 
 
 @torch.no_grad()
-def take_over(model: nn.Module, start: Start) -> None:
+def take_over(model: nn.Module, start: WarmStart) -> None:
     """Overwrite, in place, the weights of a new model of the source's kind and config.
 
     Raises:
@@ -219,17 +223,19 @@ def take_over(model: nn.Module, start: Start) -> None:
 
 
 class KeptRows:
-    """Items that came with a start and that no rating here touches. Weight decay would wear them away, and
-    they are no "unknown" items: their rows stay as they came.
+    """Rows of items that come from the source and that no rating here trains.
+
+    They keep the source's values: weight decay would shrink them, and they are no unknown items, which would
+    get the average row.
 
     Args:
         model: before training, or as a resumed run has it.
-        trained_items: bool [1 + n_items], which of them training touches.
+        trained_items: bool [1 + n_items], True where a training rating touches the row.
     """
 
     def __init__(self, model: nn.Module, trained_items: Tensor) -> None:
         factors = model.get_parameter("item_factors").detach()
-        # Whatever has no row of its own holds the average, which is row 0.
+        # Items without a row of their own hold the average, which is row 0.
         self.items = (factors != factors[0]).any(dim=1) & ~trained_items
         self._rows = {name: table.detach()[self.items].clone() for name, table in _item_tables(model)}
 

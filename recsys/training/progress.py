@@ -1,4 +1,4 @@
-"""What a person sees of a training run: a bar while an epoch runs, and a table that grows by a line each."""
+"""Progress of a training run on a terminal: a bar during an epoch, and a table with a row for each."""
 
 from __future__ import annotations
 
@@ -17,52 +17,62 @@ from rich.progress import (
 from rich.text import Text
 
 from recsys.console import Console
-from recsys.training.run_info import Epoch, RunInfo
-from recsys.training.train import Reporter
-
-HEADER = "epoch   train loss   valid RMSE   valid MAE   seconds   ratings/s"
+from recsys.training.run_info import Iteration, PartInfo, RunInfo
+from recsys.training.session import Reporter
 
 
 class RateColumn(ProgressColumn):
     """Ratings a second, over the last steps."""
 
     def render(self, task: Task) -> Text:
-        """Show the speed; nothing until there is one."""
+        """The speed; empty before the first step."""
         return Text(f"{task.speed:,.0f} ratings/s" if task.speed else "")
 
 
 @contextmanager
 def show_training(console: Console) -> Iterator[Reporter]:
-    """Give a reporter that draws on the console; a console that is no terminal gets the table only."""
+    """Yield a reporter that writes to the console; without a terminal there is only the table."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), RateColumn())
     progress = Progress(
         *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
     )
     task = progress.add_task("training")
     n_train = 0
+    header = ""
 
-    def start(info: RunInfo, n_ratings: int) -> None:
-        nonlocal n_train
-        n_train = n_ratings
-        done, total = (n * n_ratings for n in (info.epochs_done, info.training.epochs))
-        progress.update(task, completed=done, total=total)
+    def show_part(info: RunInfo, part: PartInfo, n_ratings: int) -> None:
+        nonlocal n_train, header
+        n_train, header = n_ratings, ""
+        total = part.training.epochs * n_ratings if part.training else None
+        progress.update(task, completed=part.iterations_done * n_ratings, total=total)
         data = info.data
         console.print(
-            f"{info.model.kind} on {data.name}: {info.model.n_users:,} users, {info.model.n_items:,} items, "
+            f"{part.kind} on {data.name}: {data.n_users:,} users, {data.n_items:,} items, "
             f"{n_ratings:,} ratings to train on, {data.n_held_out:,} held out; device {info.device}",
             markup=False,  # a file may be called "ratings[old].csv"
             highlight=False,
         )
-        console.print(HEADER, style="bold")
-        for epoch in info.history:
-            show_epoch(epoch)
+        for iteration in part.history:
+            show_iteration(iteration)
 
-    def show_epoch(epoch: Epoch) -> None:
+    def show_iteration(iteration: Iteration) -> None:
+        nonlocal header
+        titles = [
+            name.replace("_", " ").replace("rmse", "RMSE").replace("mae", "MAE") for name in iteration.metrics
+        ]
+        columns = "   ".join(["epoch", *titles, "seconds", "ratings/s"])
+        if columns != header:  # before the first row, and where the metrics change
+            console.print(columns, style="bold")
+            header = columns
+        values = (
+            f"{value:{3 + len(title)}.4f}"
+            for title, value in zip(titles, iteration.metrics.values(), strict=True)
+        )
         console.print(
-            f"{epoch.epoch:5d} {epoch.train_loss:12.4f} {epoch.valid_rmse:12.4f} {epoch.valid_mae:11.4f} "
-            f"{epoch.seconds:9.2f} {n_train / epoch.seconds:11,.0f}",
+            f"{iteration.number:5d}{''.join(values)}{iteration.seconds:10.2f}"
+            f"{n_train / iteration.seconds:12,.0f}",
             highlight=False,
         )
 
     with progress:
-        yield Reporter(start, lambda n_ratings: progress.advance(task, n_ratings), show_epoch)
+        yield Reporter(show_part, lambda n_ratings: progress.advance(task, n_ratings), show_iteration)

@@ -1,11 +1,11 @@
-"""Writing a run folder, one whole epoch after another.
+"""Writing a run folder: each commit adds one whole epoch, or one fitted part.
 
-A new run starts in a hidden folder beside its place and moves there with its first whole epoch, so that an
-older run under the same name stays until there is something to replace it. From then on each epoch adds its
-files under new names, `run.json` is replaced, and only then the old files go.
+A new run is written to a hidden folder beside its place and moves there with its first commit, so that an
+older run under the same name stays until then. Each later commit adds its files under new names, replaces
+`run.json`, and only then removes the old files.
 
-Only one training writes into a folder: it holds a lock on the folder itself, which moves along with it and
-which a killed process lets go.
+One process at a time writes a folder: it holds a lock on the folder itself, which moves along with it and
+which ends with the process.
 """
 
 from __future__ import annotations
@@ -34,17 +34,16 @@ from recsys.training.run_info import (
     ITEMS,
     RUN_NAME,
     USERS,
-    File,
+    RunFile,
     RunInfo,
     describe_file,
     is_run,
 )
-from serve.files.atomic import fsync
-from serve.files.exchange import exchange
+from serve.files.atomic import check_target, fsync, move_into_place, write_file
 
 
 class RunFolder:
-    """Where a run is written. `path` is where it will be found. Used in a `with`, which lets go of it."""
+    """A run folder that is being written; `path` is its final place. A context manager, which unlocks it."""
 
     def __init__(self, path: Path, *, staging: Path | None = None) -> None:
         self.path = path.absolute()
@@ -53,21 +52,19 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool) -> RunFolder:
-        """Start a new run; nothing at `path` changes before its first epoch is committed.
+        """Start a new run; nothing at `path` changes before the first commit.
 
         Raises:
-            ConfigError: something is there, and `overwrite` was not asked for, or it is not a run; or another
-                training writes there.
+            ConfigError, OutputError: as `check_free`.
         """
-        _restore(path)
         check_free(path, overwrite)
         staging = _staging(path)
         staging.mkdir(parents=True, exist_ok=True)
         with ExitStack() as undo:
             run_folder = undo.enter_context(cls(path, staging=staging))
-            if path.exists():  # to be replaced: nobody may go on with it meanwhile
+            if path.exists():  # to be replaced: it must not be resumed meanwhile
                 run_folder._locks.append(_lock(path, path, fcntl.LOCK_EX))
-            for left in (*staging.iterdir(), _aside(path)):  # by a killed run
+            for left in staging.iterdir():  # by a killed run
                 if left.is_dir() and not left.is_symlink():
                     shutil.rmtree(left)
                 else:
@@ -77,7 +74,7 @@ class RunFolder:
 
     @classmethod
     def resume(cls, path: Path) -> RunFolder:
-        """Go on with the run at `path`.
+        """Add to the run at `path`.
 
         Raises:
             ConfigError: another training writes there.
@@ -89,13 +86,13 @@ class RunFolder:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Remove what was written of a run that never got its first epoch; let others write here."""
+        """Remove a run that has no commit, and unlock the folder."""
         if self._folder != self.path:
             shutil.rmtree(self._folder, ignore_errors=True)
         for lock in self._locks:
             os.close(lock)
 
-    def write_data(self, interactions: Interactions, held_out: np.ndarray) -> dict[str, File]:
+    def write_data(self, interactions: Interactions, held_out: np.ndarray) -> dict[str, RunFile]:
         """Write ids and ratings; `held_out` is bool [n]. Returns the files for `RunInfo.files`."""
         columns = {
             "user_index": interactions.user_index.astype(np.int32, copy=False),
@@ -115,67 +112,60 @@ class RunFolder:
             fsync(self._folder / name)
         return {name: describe_file(self._folder / name) for name in tables}
 
-    def commit(self, info: RunInfo, weights: dict[str, Tensor], optimizer: dict[str, Tensor]) -> RunInfo:
-        """Make an epoch the run's last whole one; returns its `RunInfo`.
+    def commit(
+        self, info: RunInfo, part: int, weights: dict[str, Tensor], optimizer: dict[str, Tensor] | None
+    ) -> RunInfo:
+        """Write the state of a part, and make `info` the run's; returns it with the names of the new files.
 
         Args:
-            info: of this epoch; its `weights`, `optimizer` and their `files` entries are filled in here.
+            info: its `files` and the part's `weights` and `optimizer` are filled in here.
+            part: position of the part in `info.parts`, whose history ends with the state's iteration.
             weights: the model's state, on any device.
-            optimizer: as `Run.optimizer_state` returns it.
+            optimizer: as `Part.optimizer_state` returns it; None for a part that is fitted.
 
         Raises:
-            OSError: not writable, or the disk is full; the last committed epoch stays.
+            OSError: not writable, or the disk is full; the last commit stays.
         """
-        files = {name: file for name, file in info.files.items() if name in (USERS, ITEMS, INTERACTIONS)}
-        names = {}
+        old = info.parts[part]
+        files = {name: file for name, file in info.files.items() if name not in (old.weights, old.optimizer)}
+        names: dict[str, str] = {}
         for what, tensors in (("weights", weights), ("optimizer", optimizer)):
-            name = names[what] = f"{what}-{info.epochs_done:04d}.safetensors"
+            if tensors is None:
+                continue
+            name = names[what] = f"{what}-{part + 1}-{old.iterations_done:04d}.safetensors"
             contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
             save_file(contiguous, self._folder / name)
             shutil.copymode(self._folder / USERS, self._folder / name)  # safetensors lets only the owner read
             fsync(self._folder / name)
             files[name] = describe_file(self._folder / name)
-        info = msgspec.structs.replace(info, files=files, **names)
-        beside = self._folder / f".{RUN_NAME}.tmp"
-        beside.write_bytes(msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
-        fsync(beside)
-        beside.replace(self._folder / RUN_NAME)
-        fsync(self._folder)
+        parts = [*info.parts]
+        parts[part] = msgspec.structs.replace(old, **names)
+        info = msgspec.structs.replace(info, files=files, parts=parts)
+        text = msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n"
+        write_file(self._folder / RUN_NAME, text)
         if self._folder != self.path:
-            self._move_into_place()
-        for pattern in ("weights-*.safetensors", "optimizer-*.safetensors"):
-            for old in self._folder.glob(pattern):
-                if old.name not in files:
-                    old.unlink()
+            move_into_place(self._folder, self.path, overwrite=True, marker=RUN_NAME)
+            staging, self._folder = self._folder, self.path
+            shutil.rmtree(staging, ignore_errors=True)  # the run that was replaced
+        for pattern in ("weights-*.safetensors", "optimizer-*.safetensors", f".{RUN_NAME}.*.tmp"):
+            for path in self._folder.glob(pattern):
+                if path.name not in files:
+                    path.unlink()
         return info
-
-    def _move_into_place(self) -> None:
-        if self.path.exists():
-            _exchange(self._folder, self.path)
-        else:
-            self._folder.rename(self.path)
-        staging, self._folder = self._folder, self.path
-        fsync(self.path.parent)
-        shutil.rmtree(staging, ignore_errors=True)  # what was replaced
 
 
 def check_free(path: Path, overwrite: bool) -> None:
-    """Refuse a place where a run can't go. Whatever is not a run, is never overwritten.
+    """Check that a new run can be written to `path`. Only runs are ever overwritten.
 
     Raises:
-        ConfigError: something is there, and `overwrite` was not asked for, or it is not a run; or another
-            training writes there.
+        ConfigError: a run is there and `overwrite` is not set, or another training writes there.
+        OutputError: a link, a file or another folder is there, or the place is in a bundle.
     """
-    if path.is_symlink():
-        raise ConfigError(f"{path} is a link. Name the folder itself.")
+    check_target(path, overwrite=True, marker=RUN_NAME)
     for folder in (_staging(path), path):
-        if folder.is_dir():  # shared: each rank of one training looks
+        if folder.is_dir():  # a shared lock, because every rank of a training checks
             os.close(_lock(folder, path, fcntl.LOCK_SH))
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
-    if not is_run(path):
-        raise ConfigError(f"{path} is there, and it is not a run: it stays. Choose another --output.")
-    if not overwrite:
+    if is_run(path) and not overwrite:
         raise ConfigError(
             f"{path} holds a run. Continue it with --resume, replace it with --overwrite, or choose another "
             f"--output."
@@ -183,7 +173,7 @@ def check_free(path: Path, overwrite: bool) -> None:
 
 
 def current_versions() -> dict[str, str]:
-    """Versions of what takes part in training."""
+    """Versions of Python and of the packages that training depends on."""
     names = ("recsys-onnx", "torch", "numpy", "pandas", "pyarrow", "safetensors")
     return {"python": python_version(), **{name: version(name) for name in names}}
 
@@ -193,32 +183,14 @@ def _staging(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
-def _aside(path: Path) -> Path:
-    path = path.absolute()
-    return path.with_name(f".{path.name}.replaced")
-
-
-def _restore(path: Path) -> None:
-    """Bring back a run that was away for a moment, in which the training that was to replace it was killed.
-
-    Raises:
-        ConfigError: that training is alive.
-    """
-    aside = _aside(path)
-    if is_run(aside) and not path.exists():
-        lock = _lock(aside, path, fcntl.LOCK_EX)
-        aside.rename(path)
-        os.close(lock)
-
-
 def _lock(folder: Path, path: Path, kind: int) -> int:
-    """A descriptor that holds a lock on a folder of the run at `path`, wherever the folder is moved, until it
-    is closed or its process ends.
+    """Lock a folder of the run at `path`. It moves with the folder, and ends when the returned descriptor
+    is closed or the process ends.
 
     Raises:
-        ConfigError: another process holds one.
+        ConfigError: another process holds a lock.
     """
-    with suppress(FileNotFoundError):  # the other one has moved it just now
+    with suppress(FileNotFoundError):  # another process has just moved it
         descriptor = os.open(folder, os.O_RDONLY)
         with suppress(BlockingIOError, FileNotFoundError):
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -226,22 +198,6 @@ def _lock(folder: Path, path: Path, kind: int) -> int:
                 return descriptor
         os.close(descriptor)
     raise ConfigError(f"another training writes {path}: wait for it, stop it, or choose another --output.")
-
-
-def _exchange(new: Path, old: Path) -> None:
-    """Exchange two folders: in one step where the system can; else `old` is away for a moment."""
-    if exchange(new, old):
-        return
-    aside = _aside(old)
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        old.rename(aside)
-        new.rename(old)
-        aside.rename(new)
-    except BaseException:
-        if not old.exists():
-            aside.rename(old)
-        raise
 
 
 def _table(frame: pd.DataFrame) -> pa.Table:

@@ -12,7 +12,8 @@ from export.errors import GraphError
 from export.model import reference
 from export.model.arrays import MlpArrays
 from export.write.run_inputs import module_arrays
-from recsys.models import Dot, MlpConfig, build
+from recsys.models import MlpConfig, build
+from recsys.models.modules import DotProduct
 
 
 @pytest.mark.parametrize("hidden_layers", [(), (6,), (6, 4)])
@@ -43,12 +44,12 @@ def test_split_and_folded_layers_give_the_modules_scores(hidden_layers, batch_no
 
 
 def test_a_table_that_is_not_finite_is_refused() -> None:
-    module = Dot.from_factors(torch.tensor([[1.0]]), torch.tensor([[float("nan")]]))
+    module = DotProduct.from_factors(torch.tensor([[1.0]]), torch.tensor([[float("nan")]]))
     with pytest.raises(GraphError, match="item_factors"):
         module_arrays(module, None)
 
 
 def test_arrays_are_frozen() -> None:
-    arrays = module_arrays(Dot.from_factors(torch.ones(2, 3), torch.ones(4, 3)), None)
+    arrays = module_arrays(DotProduct.from_factors(torch.ones(2, 3), torch.ones(4, 3)), None)
     with pytest.raises(dataclasses.FrozenInstanceError):
         arrays.y_range = (0.0, 1.0)  # type: ignore[misc]

@@ -17,7 +17,7 @@ from export.write.bundle import export_run
 from recsys.cli import cli
 from recsys.data.interactions import Interactions
 from recsys.errors import ConfigError
-from recsys.models import DotBias
+from recsys.models.modules import DotProduct
 from recsys.training.checkpoint import load_run
 from recsys.training.pretrained import Pretrained, match_items
 from recsys.training.settings import new_settings
@@ -230,6 +230,6 @@ def test_the_average_is_what_an_unknown_user_gets() -> None:
     """Row 0, by construction: the mean of the users, so that its score is the mean user's."""
     users = torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 2.0]])
     items = torch.tensor([[2.0, 1.0], [0.0, 4.0]])
-    model = DotBias.from_factors(users, items, torch.tensor([0.3, 0.0, 0.3]), torch.tensor([1.0, -1.0]))
+    model = DotProduct.from_factors(users, items, torch.tensor([0.3, 0.0, 0.3]), torch.tensor([1.0, -1.0]))
     score = model(torch.tensor([0]), torch.tensor([1]))
     assert score.item() == pytest.approx((4 / 3) * 2 + 1 * 1 + 0.2 + 1.0, abs=1e-6)

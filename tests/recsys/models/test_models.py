@@ -10,18 +10,17 @@ from torch import nn
 from recsys.errors import ConfigError
 from recsys.models import (
     KINDS,
-    Dot,
-    DotBias,
     DotBiasConfig,
     DotConfig,
-    Mlp,
     MlpConfig,
     build,
     config_from_dict,
 )
 from recsys.models.mlp import embedding_width
+from recsys.models.modules import DotProduct
 from recsys.models.scoring import item_scorer, ranker
 from recsys.models.tables import average_untrained_rows
+from recsys.models.y_range import resolve
 
 N_USERS, N_ITEMS = 7, 5
 
@@ -33,7 +32,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 def make(kind: str, **settings: object) -> nn.Module:
     torch.manual_seed(0)
-    config = config_from_dict(kind, settings).resolve((1.0, 5.0))
+    config = resolve(config_from_dict(kind, settings), (1.0, 5.0))
     return build(kind, config, N_USERS, N_ITEMS).eval()
 
 
@@ -111,9 +110,9 @@ def test_a_range_bounds_the_scores(kind: str) -> None:
 
 def test_the_default_range_is_the_ratings_range_widened_by_an_eighth() -> None:
     for kind in ("dot-bias", "mlp"):
-        assert config_from_dict(kind, {}).resolve((1.0, 5.0)).y_range == (0.5, 5.5)
-        assert config_from_dict(kind, {}).resolve((3.0, 3.0)).y_range == (2.5, 3.5)
-    assert config_from_dict("dot", {}).resolve((1.0, 5.0)).y_range is None
+        assert resolve(config_from_dict(kind, {}), (1.0, 5.0)).y_range == (0.5, 5.5)
+        assert resolve(config_from_dict(kind, {}), (3.0, 3.0)).y_range == (2.5, 3.5)
+    assert resolve(config_from_dict("dot", {}), (1.0, 5.0)).y_range is None
 
 
 def test_a_seed_gives_the_same_weights(kind: str) -> None:
@@ -180,7 +179,7 @@ FILMS = torch.tensor(
 
 
 def test_hand_made_factors_give_the_notes_scores() -> None:
-    model = Dot.from_factors(USER, FILMS)
+    model = DotProduct.from_factors(USER, FILMS)
     scores = model(torch.tensor([1, 1, 1]), torch.tensor([1, 2, 3]))
     torch.testing.assert_close(scores.detach(), torch.tensor([0.44, 0.83, -0.09]), rtol=0, atol=1e-6)
     # An unknown film is the average film.
@@ -189,7 +188,7 @@ def test_hand_made_factors_give_the_notes_scores() -> None:
 
 
 def test_hand_made_biases_add_to_the_score() -> None:
-    model = DotBias.from_factors(USER, FILMS, torch.tensor([0.5]), torch.tensor([0.1, 0.0, -0.3]))
+    model = DotProduct.from_factors(USER, FILMS, torch.tensor([0.5]), torch.tensor([0.1, 0.0, -0.3]))
     scores = model(torch.tensor([1, 1, 1]), torch.tensor([1, 2, 3])).detach()
     torch.testing.assert_close(scores, torch.tensor([1.04, 1.33, 0.11]), rtol=0, atol=1e-6)
 
@@ -197,7 +196,7 @@ def test_hand_made_biases_add_to_the_score() -> None:
 def test_the_width_rule_gives_the_notes_tables() -> None:
     assert (embedding_width(944), embedding_width(1665)) == (74, 102)
     assert embedding_width(10_000_000) == 600
-    model = Mlp(MlpConfig(y_range=(0.5, 5.5)), 943, 1664)
+    model = build("mlp", MlpConfig(y_range=(0.5, 5.5)), 943, 1664)
     assert tuple(model.user_factors.shape) == (944, 74)
     assert tuple(model.item_factors.shape) == (1665, 102)
     assert tuple(model.layers[0].weight.shape) == (100, 176)

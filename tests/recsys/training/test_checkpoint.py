@@ -19,8 +19,8 @@ from recsys.training.checkpoint import Run, load_run
 from recsys.training.run_info import describe_file
 from recsys.training.train import Machine, resume
 
-WEIGHTS = "weights-0003.safetensors"
-OPTIMIZER = "optimizer-0003.safetensors"
+WEIGHTS = "weights-1-0003.safetensors"
+OPTIMIZER = "optimizer-1-0003.safetensors"
 
 
 FILES = (WEIGHTS, OPTIMIZER, "users.parquet", "items.parquet", "interactions.parquet")
@@ -42,6 +42,10 @@ def edit(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
     (run / "run.json").write_text(json.dumps(record))
 
 
+def part(record: dict[str, Any]) -> dict[str, Any]:
+    return record["parts"][0]
+
+
 def accept(run: Path, name: str) -> None:
     """Make run.json agree with a changed file: what the checksum can't catch must be caught later."""
     file = describe_file(run / name)
@@ -51,7 +55,7 @@ def accept(run: Path, name: str) -> None:
 def read_everything(path: Path) -> None:
     run = load_run(path)
     run.model()
-    run.optimizer_state()
+    run.part.optimizer_state()
     run.interactions()
     run.split()
 
@@ -76,8 +80,8 @@ def test_what_is_no_run_says_so(tmp_path: Path) -> None:
         (b"[]", "not valid"),
         (b"\xff\xfe", "not valid"),
         (b"[" * 100_000, "not valid"),
-        (b'{"format_version": 2}', "format version 2; this release knows version 1"),
-        (b'{"format_version": 1}', "not valid"),
+        (b'{"format_version": 1}', "format version 1; this release reads version 2. Train again"),
+        (b'{"format_version": 2}', "not valid"),
     ],
 )
 def test_a_broken_run_json(run: Path, content: bytes, message: str) -> None:
@@ -92,15 +96,18 @@ def test_a_broken_run_json(run: Path, content: bytes, message: str) -> None:
         (lambda r: r["files"].update({"../secret": r["files"]["users.parquet"]}), "outside of the folder"),
         (lambda r: r["files"].update({"/etc/passwd": r["files"]["users.parquet"]}), "outside of the folder"),
         (lambda r: r["files"].pop("items.parquet"), r"lists no items\.parquet"),
-        (lambda r: r.update(weights="../weights"), r"lists no \.\./weights"),
-        (lambda r: r.update(history=[]), "no whole epoch"),
-        (lambda r: r["model"].update(kind="tower"), "no model is called 'tower'"),
-        (lambda r: r["model"]["config"].update(n_factors=-1), "factors is -1"),
-        (lambda r: r["model"]["config"].update(n_factors=9), "user_factors is"),
-        (lambda r: r["model"]["config"].update(y_range="auto"), "auto"),
-        (lambda r: r["model"].update(n_users=7), "user_biases is|user_factors is"),
+        (lambda r: part(r).update(weights="../weights"), r"lists no \.\./weights"),
+        (lambda r: part(r).update(history=[]), "no whole epoch"),
+        (lambda r: part(r).update(kind="tower"), "no model is called 'tower'"),
+        (lambda r: part(r)["config"].update(n_factors=-1), "factors is -1"),
+        (lambda r: part(r)["config"].update(n_factors=9), "user_factors is"),
+        (lambda r: part(r)["config"].update(y_range="auto"), "auto"),
+        (lambda r: r["data"].update(n_users=7), "user_biases is|user_factors is"),
+        (lambda r: part(r).update(optimizer=None), "lists no optimizer"),
+        (lambda r: r["parts"].append(part(r)), "two parts that predict ratings"),
+        (lambda r: r.update(parts=[]), "no whole epoch"),
         (lambda r: r["data"].update(n_ratings=7), "1200"),
-        (lambda r: r["training"].update(epochs="five"), "not valid"),
+        (lambda r: part(r)["training"].update(epochs="five"), "not valid"),
         (lambda r: r["split"].update(kind="by-moon"), "not valid"),
     ],
 )
@@ -159,7 +166,7 @@ def test_a_state_of_another_optimizer(run: Path) -> None:
     tensors["user_biases.momentum"] = tensors.pop("user_biases.exp_avg")
     save_file(tensors, run / OPTIMIZER)
     accept(run, OPTIMIZER)
-    edit(run, lambda record: record["training"].update(epochs=4))
+    edit(run, lambda record: part(record)["training"].update(epochs=4))
     with pytest.raises(CheckpointError, match=r"user_biases\.exp_avg, user_biases\.momentum"):
         resume(run, machine=Machine("cpu", "off"))
 

@@ -16,13 +16,13 @@ from patience import PATIENCE, wait_until
 from ports import free_port
 
 from recsys.errors import ConfigError
-from recsys.models import DotConfig
+from recsys.models import KINDS, DotConfig
 from recsys.models.scoring import score_pairs
 from recsys.training.checkpoint import load_run
 from recsys.training.config import TrainingConfig
 from recsys.training.device import choose_device
 from recsys.training.distributed import Team, join_team
-from recsys.training.train import check_steps
+from recsys.training.gradient_part import check_steps
 
 SETTINGS = ("--epochs", "30", "--batch-size", "64", "--factors", "8", "--device", "cpu")
 
@@ -92,7 +92,9 @@ def test_two_processes_train_as_one_does(ratings: Path, two: tuple[Path, str], t
     first, second = load_run(one), load_run(path)
     # The same steps but for the order of sums; Adam's square roots carry that into the last digits.
     assert second.info.metrics["rmse"] == pytest.approx(first.info.metrics["rmse"], abs=1e-3)
-    assert second.info.history[-1].train_loss == pytest.approx(first.info.history[-1].train_loss, rel=1e-2)
+    assert second.info.part.history[-1].metrics == pytest.approx(
+        first.info.part.history[-1].metrics, rel=1e-2
+    )
     state = first.model().state_dict()
     for name, tensor in second.model().state_dict().items():
         torch.testing.assert_close(tensor, state[name], atol=5e-3, rtol=0)
@@ -115,7 +117,7 @@ def test_a_killed_process_stops_the_team_and_the_run_resumes(
     assert "another process of this training has stopped" in errors
     assert "Traceback" not in errors
     assert "third_party" not in errors
-    stopped_at = load_run(output).info.epochs_done
+    stopped_at = load_run(output).info.part.iterations_done
     assert 1 <= stopped_at < 30
 
     with two_ranks(ratings, output, "--resume") as ranks:
@@ -123,7 +125,7 @@ def test_a_killed_process_stops_the_team_and_the_run_resumes(
         assert [rank.returncode for rank in ranks] == [0, 0], said
     assert said[1][0] == ""
     resumed, unbroken = load_run(output), load_run(two[0])
-    assert resumed.info.epochs_done == 30
+    assert resumed.info.part.iterations_done == 30
     state = unbroken.model().state_dict()
     for name, tensor in resumed.model().state_dict().items():
         assert torch.equal(tensor, state[name]), name
@@ -153,10 +155,10 @@ def test_shares_cover_every_row_once() -> None:
 
 
 def test_steps_that_are_too_small_for_the_team_are_refused() -> None:
-    config = TrainingConfig(batch_size=6)
-    check_steps(600, config, DotConfig(), Team(0, 3))
+    config = TrainingConfig(batch_size=6, weight_decay=0.0)
+    check_steps(600, config, KINDS["dot"], DotConfig(), Team(0, 3))
     with pytest.raises(ConfigError, match=r"a step of 6 ratings is too small for 4 processes"):
-        check_steps(600, config, DotConfig(), Team(0, 4))
+        check_steps(600, config, KINDS["dot"], DotConfig(), Team(0, 4))
 
 
 def test_a_launcher_that_says_nonsense(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,10 @@ from recsys.models.scoring import score_pairs
 from recsys.training.batches import Ratings
 from recsys.training.checkpoint import Run, load_run
 from recsys.training.evaluate_run import evaluate_run
-from recsys.training.run_info import Epoch
+from recsys.training.run_info import Iteration
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, Reporter, resume, train
+from serve.errors import OutputError
 
 Train = Callable[..., Run]
 CPU = Machine("cpu", "off")
@@ -57,7 +58,7 @@ def test_metrics_are_of_the_saved_weights(quick: Train, kind: str) -> None:
     )
     rmse = np.sqrt(np.mean((scores.astype(np.float64) - data.ratings[valid]) ** 2))
     assert run.info.metrics["rmse"] == pytest.approx(rmse, rel=1e-6)
-    assert [epoch.epoch for epoch in run.info.history] == [1, 2, 3]
+    assert [epoch.number for epoch in run.info.part.history] == [1, 2, 3]
 
 
 def test_untrained_rows_hold_the_average_of_the_trained_ones(quick: Train, kind: str) -> None:
@@ -77,7 +78,7 @@ def test_untrained_rows_hold_the_average_of_the_trained_ones(quick: Train, kind:
 def test_a_seed_repeats_exactly_and_another_does_not(quick: Train, kind: str, tmp_path: Path) -> None:
     first, again = (quick(kind, tmp_path / name, seed=1) for name in "ab")
     assert same(weights(first), weights(again))
-    for name in ("weights-0003.safetensors", "optimizer-0003.safetensors", "interactions.parquet"):
+    for name in ("weights-1-0003.safetensors", "optimizer-1-0003.safetensors", "interactions.parquet"):
         assert (first.path / name).read_bytes() == (again.path / name).read_bytes()
     assert not same(weights(first), weights(quick(kind, tmp_path / "c", seed=2)))
 
@@ -89,21 +90,21 @@ def test_a_resumed_run_ends_as_an_unbroken_one(
     extra = {"dropout": 0.2, "batch_norm": True} if kind == "mlp" else {}
     unbroken = quick(kind, tmp_path / "unbroken", **extra)
 
-    def stop(epoch: Epoch) -> None:
-        if epoch.epoch == stop_after:
+    def stop(epoch: Iteration) -> None:
+        if epoch.number == stop_after:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        quick(kind, tmp_path / "broken", reporter=Reporter(on_epoch=stop), **extra)
+        quick(kind, tmp_path / "broken", reporter=Reporter(on_iteration=stop), **extra)
     broken = load_run(tmp_path / "broken")
-    assert broken.info.epochs_done == stop_after
+    assert broken.info.part.iterations_done == stop_after
     torch.manual_seed(99)  # the global generator's state must not matter
     resumed = resume(tmp_path / "broken", machine=CPU)
     assert same(weights(unbroken), weights(resumed))
     for name in unbroken.info.files:
         assert (unbroken.path / name).read_bytes() == (resumed.path / name).read_bytes(), name
-    for one, other in zip(unbroken.info.history, resumed.info.history, strict=True):
-        assert (one.train_loss, one.valid_rmse) == (other.train_loss, other.valid_rmse)
+    for one, other in zip(unbroken.info.part.history, resumed.info.part.history, strict=True):
+        assert one.metrics == other.metrics
     assert resumed.info.files == unbroken.info.files
     assert sorted(path.name for path in resumed.path.iterdir()) == sorted([*resumed.info.files, "run.json"])
 
@@ -111,7 +112,7 @@ def test_a_resumed_run_ends_as_an_unbroken_one(
 def test_what_is_read_lies_as_what_is_made(quick: Train, kind: str) -> None:
     """Kernels may round differently by alignment, though not on tables as small as these."""
     run = load_run(quick(kind).path)
-    tensors = [*run.model().parameters(), *run.optimizer_state().values()]
+    tensors = [*run.model().parameters(), *run.part.optimizer_state().values()]
     assert {tensor.data_ptr() % 64 for tensor in tensors if tensor.numel() > 1} == {0}
 
 
@@ -126,13 +127,13 @@ def test_interrupted_within_an_epoch_the_last_whole_one_stays(quick: Train, tmp_
 
     with pytest.raises(KeyboardInterrupt):
         quick(output=tmp_path / "run", reporter=Reporter(on_progress=stop))
-    assert load_run(tmp_path / "run").info.epochs_done == 1
+    assert load_run(tmp_path / "run").info.part.iterations_done == 1
 
 
 def test_a_finished_run_is_resumed_to_itself(quick: Train) -> None:
     run = quick()
     before = {path.name: path.stat().st_mtime_ns for path in run.path.iterdir()}
-    assert resume(run.path, machine=CPU).info.history == run.info.history
+    assert resume(run.path, machine=CPU).info.part.history == run.info.part.history
     assert {path.name: path.stat().st_mtime_ns for path in run.path.iterdir()} == before
 
 
@@ -151,25 +152,25 @@ def test_an_old_run_is_replaced_only_on_request_and_foreign_folders_never(
     run = quick()
     with pytest.raises(ConfigError, match="--resume, replace it with --overwrite"):
         quick()
-    assert quick(overwrite=True, epochs=2).info.epochs_done == 2
-    assert load_run(run.path).info.epochs_done == 2
+    assert quick(overwrite=True, epochs=2).info.part.iterations_done == 2
+    assert load_run(run.path).info.part.iterations_done == 2
     foreign = tmp_path / "home"
     foreign.mkdir()
     (foreign / "letter.txt").write_text("dear")
-    with pytest.raises(ConfigError, match="not a run: it stays"):
+    with pytest.raises(OutputError, match=r"holds no run\.json, so it isn't ours to overwrite"):
         quick(output=foreign, overwrite=True)
     assert (foreign / "letter.txt").read_text() == "dear"
     link = tmp_path / "link"
     link.symlink_to(run.path)
-    with pytest.raises(ConfigError, match="is a link"):
+    with pytest.raises(OutputError, match="is a link"):
         quick(output=link, overwrite=True)
 
 
 def test_the_settled_settings_are_kept(quick: Train, checkerboard: Interactions) -> None:
     run = load_run(quick().path)
     assert run.config.y_range == (0.5, 5.5)
-    assert run.info.training.weight_decay == 0.1
-    assert run.info.training.seed == run.info.split.seed == 42
+    assert run.info.part.training.weight_decay == 0.1
+    assert run.info.seed == run.info.split.seed == 42
     data = run.interactions()
     assert data.users.equals(checkerboard.users)
     assert data.items.equals(checkerboard.items)

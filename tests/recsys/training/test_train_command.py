@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -8,7 +7,6 @@ import sys
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import click
 import pytest
@@ -17,16 +15,14 @@ from held_training import PROGRAM, held
 from patience import PATIENCE, wait_until
 
 from recsys.cli import cli
-from recsys.commands.train import DEFAULT_DATA, KINDS, SPLITS, train
-from recsys.data.splits import Kind, SplitRecipe
+from recsys.commands.train import train
+from recsys.data.splits import SplitRecipe
 from recsys.errors import CheckpointError, ConfigError
-from recsys.models import KINDS as MODELS
-from recsys.models import MlpConfig
-from recsys.training import run_folder
+from recsys.models import KINDS
 from recsys.training.checkpoint import load_run
 from recsys.training.config import TrainingConfig
 from recsys.training.run_folder import RunFolder
-from recsys.training.settings import DEFAULT_KIND
+from recsys.training.run_info import is_run, read_info
 
 
 @pytest.fixture(scope="module")
@@ -44,40 +40,25 @@ def run(*arguments: object) -> Result:
 
 
 def weights(path: Path) -> bytes:
-    return (path / load_run(path).info.weights).read_bytes()
+    return (path / load_run(path).info.part.weights).read_bytes()
 
 
-def test_names_and_defaults_in_the_help_are_the_real_ones() -> None:
+def test_the_help_names_kinds_and_their_defaults() -> None:
     help_of = {option.name: getattr(option, "help", "") for option in train.params}
-    assert tuple(MODELS) == KINDS
-    assert get_args(Kind) == SPLITS
-    config, recipe = TrainingConfig(), SplitRecipe()
-    for field in ("epochs", "batch_size", "learning_rate", "seed", "precision"):
-        assert f"[default: {getattr(config, field)}]" in help_of[field]
-    assert f"[default: {recipe.kind}]" in help_of["kind"]
-    assert f"[default: {recipe.valid_fraction}]" in help_of["valid_fraction"]
-    assert recipe.seed == config.seed
-    assert f"[default: {DEFAULT_KIND}]" in help_of["model"]
-    assert f"[default: {DEFAULT_DATA}," in help_of["data"]
-    decay = {name: model.config.default_weight_decay for name, model in MODELS.items()}
-    assert decay["dot-bias"] == decay["mlp"]
-    assert f"[default: dot {decay['dot']}, dot-bias and mlp {decay['mlp']}]" in help_of["weight_decay"]
-    assert MODELS["dot"].config().n_factors == MODELS["dot-bias"].config().n_factors
-    assert f"[default: {MODELS['dot'].config().n_factors};" in help_of["factors"]
-    assert f"[default: {','.join(map(str, MlpConfig().hidden_layers))}]" in help_of["hidden_layers"]
-    assert f"[default: {MlpConfig().dropout}]" in help_of["dropout"]
+    assert all(kind in help_of["model"] for kind in KINDS)
+    assert "[default: dot 0.0, dot-bias and mlp 0.1]" in help_of["weight_decay"]
     assert all(help_of[option.name] for option in train.params if isinstance(option, click.Option))
 
 
 def test_every_setting_has_an_option() -> None:
     options = {option.name for option in train.params}
-    settings = {field.name for model in MODELS.values() for field in fields(model.config)}
+    settings = {field.name for kind in KINDS.values() for field in fields(kind.config)}
     settings |= {field.name for config in (TrainingConfig, SplitRecipe) for field in fields(config)}
     assert settings - options == {"n_factors", "n_user_factors", "n_item_factors"}  # all three are --factors
 
 
 def test_help_needs_no_torch() -> None:
-    code = "import sys; from recsys.commands.train import train; sys.exit('torch' in sys.modules)"
+    code = "import sys, recsys.commands.train; sys.exit(bool({'torch', 'pandas'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -101,7 +82,7 @@ def test_training_from_a_file_prints_a_table_and_leaves_a_run(ratings: Path, tmp
     ]
     assert [line.split()[0] for line in lines[2:4]] == ["1", "2"]
     info = load_run(tmp_path / "run").info
-    assert info.model.config == {
+    assert info.part.config == {
         "n_user_factors": 6,
         "n_item_factors": 6,
         "hidden_layers": [8, 4],
@@ -109,7 +90,7 @@ def test_training_from_a_file_prints_a_table_and_leaves_a_run(ratings: Path, tmp
         "dropout": 0.1,
         "y_range": [0.0, 6.0],
     }
-    assert (info.training.epochs, info.training.seed, info.split.seed) == (2, 7, 7)
+    assert (info.part.training.epochs, info.seed, info.split.seed) == (2, 7, 7)
     assert f"RMSE {info.metrics['rmse']:.4f}" in lines[-1]
 
 
@@ -127,6 +108,7 @@ def test_training_from_a_file_prints_a_table_and_leaves_a_run(ratings: Path, tmp
         (["--weight-decay", "-1"], "weight decay is -1"),
         (["--y-range", "5", "1"], "y-range 5.0 1.0"),
         (["--factors", "0"], "factors is 0"),
+        (["--model", "dot", "--model", "mlp"], "dot and mlp both predict ratings"),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -154,7 +136,12 @@ def test_batch_norm_of_one_rating_is_refused(tmp_path: Path) -> None:
 
 
 def test_wrong_words_are_usage_errors(ratings: Path, tmp_path: Path) -> None:
-    for options in (["--hidden-layers", "a,b"], ["--model", "tower"], ["--resume", "--overwrite"]):
+    for options in (
+        ["--hidden-layers", "a,b"],
+        ["--model", "tower"],
+        ["--model", "dot:0.5"],
+        ["--resume", "--overwrite"],
+    ):
         result = run("--data", ratings, "--output", tmp_path / "run", *options)
         assert result.exit_code == 2, options
 
@@ -213,77 +200,6 @@ def test_only_one_training_writes_a_run(ratings: Path, tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
-@pytest.fixture
-def no_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folders can't be exchanged in one step."""
-
-    def no_library(*args: object, **options: object) -> None:
-        raise OSError
-
-    monkeypatch.setattr(run_folder.ctypes, "CDLL", no_library)
-
-
-@pytest.mark.usefixtures("no_exchange")
-@pytest.mark.parametrize("n_renames", [0, 1, 2])
-def test_an_interruption_while_a_run_is_replaced_loses_neither(
-    n_renames: int, ratings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Interrupted after so many of the steps that it takes."""
-    path = tmp_path / "run"
-    run("--data", ratings, "--output", path, "--epochs", 1)
-    before = weights(path)
-    rename, done = Path.rename, []
-
-    def rename_or_stop(source: Path, target: Path) -> Path:
-        if len(done) == n_renames:
-            done.append(target)  # what is undone after it is let through
-            raise KeyboardInterrupt
-        done.append(target)
-        return rename(source, target)
-
-    monkeypatch.setattr(Path, "rename", rename_or_stop)
-    run("--data", ratings, "--output", path, "--epochs", 2, "--overwrite")
-    assert len(done) > n_renames
-    found = load_run(path)  # every checksum is right
-    if n_renames < 2:
-        assert weights(path) == before
-    else:
-        assert found.info.epochs_done == 1
-
-
-@pytest.mark.usefixtures("no_exchange")
-@pytest.mark.parametrize("n_renames", [1, 2])
-def test_a_kill_while_a_run_is_replaced_loses_neither(n_renames: int, ratings: Path, tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    options = ["--data", ratings, "--output", path, "--epochs", 1]
-    run(*options)
-    before = weights(path)
-    killed = f"""
-import os, sys
-from pathlib import Path
-from recsys.training import run_folder
-run_folder.ctypes.CDLL = None
-rename, done = Path.rename, []
-def rename_or_die(source, target):
-    if len(done) == {n_renames}:
-        os.kill(os.getpid(), 9)
-    done.append(target)
-    return rename(source, target)
-Path.rename = rename_or_die
-from recsys.cli import main
-main()
-"""
-    words = ["train", "--device", "cpu", *map(str, options), "--seed", "7", "--overwrite"]
-    ended = subprocess.run([sys.executable, "-c", killed, *words], capture_output=True, check=False)
-    assert ended.returncode == -signal.SIGKILL
-    assert path.exists() == (n_renames == 2)
-    refused = run(*options)
-    assert "holds a run" in str(refused.exception)
-    assert (weights(path) == before) == (n_renames == 1)
-    assert run(*options, "--overwrite").exit_code == 0
-    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
-
-
 def test_leftovers_of_any_kind_make_room(ratings: Path, tmp_path: Path) -> None:
     left = tmp_path / ".run.partial"
     (left / "folder").mkdir(parents=True)
@@ -301,7 +217,7 @@ def test_a_reader_that_has_left_does_not_end_the_training(ratings: Path, tmp_pat
     done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writes)
     assert (done.returncode, done.stderr) == (0, "")
-    assert load_run(tmp_path / "run").info.epochs_done == 2
+    assert load_run(tmp_path / "run").info.part.iterations_done == 2
 
 
 def test_a_damaged_run_is_not_resumed(ratings: Path, tmp_path: Path) -> None:
@@ -329,9 +245,7 @@ def start(path: Path) -> subprocess.Popen[str]:
 def wait_for_epochs(path: Path, process: subprocess.Popen[str], n: int) -> None:
     def has_them() -> bool:
         assert process.poll() is None, process.communicate()
-        return (path / "run.json").is_file() and len(
-            json.loads((path / "run.json").read_text())["history"]
-        ) >= n
+        return is_run(path) and read_info(path).part.iterations_done >= n
 
     try:
         wait_until(has_them)
@@ -366,7 +280,7 @@ def test_killed_runs_are_whole_and_end_the_same(unbroken: Path, tmp_path: Path) 
         wait_for_epochs(path, process, n)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        epochs_done = load_run(path).info.epochs_done  # every checksum is right
+        epochs_done = load_run(path).info.part.iterations_done  # every checksum is right
         assert n <= epochs_done <= HELD_EPOCH
         load_run(path).model()
     path.with_name("go_on").touch()
@@ -385,7 +299,7 @@ def test_ctrl_c_leaves_the_last_epoch_and_says_how_to_go_on(unbroken: Path, tmp_
     assert process.returncode == 130
     assert f"recsys train --output {path} --resume" in errors
     assert "Traceback" not in errors
-    assert 3 <= load_run(path).info.epochs_done <= HELD_EPOCH
+    assert 3 <= load_run(path).info.part.iterations_done <= HELD_EPOCH
     assert [item.name for item in tmp_path.iterdir()] == ["run"]
 
 
@@ -397,4 +311,4 @@ def test_ctrl_c_is_130_though_nobody_reads_how_to_go_on(tmp_path: Path) -> None:
         process.stderr.close()
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 130
-    assert load_run(path).info.epochs_done >= 1
+    assert load_run(path).info.part.iterations_done >= 1

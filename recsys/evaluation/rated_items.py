@@ -1,4 +1,4 @@
-"""One list of items for each user, of any length: what they rated in training, or in the held-out part."""
+"""The items that each user has rated, in training or in the held-out part."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
-class ItemLists:
-    """Lists laid end to end; user u's is `item_index[offsets[u]:offsets[u + 1]]`."""
+class RatedItems:
+    """Lists of any length, concatenated; user u's is `item_index[offsets[u]:offsets[u + 1]]`."""
 
     offsets: np.ndarray
     """int64 [2 + n_users]; user 0 (unknown) has an empty list."""

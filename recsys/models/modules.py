@@ -1,0 +1,169 @@
+"""The torch modules that kinds of model build, and that score.onnx is exported from.
+
+Both keep the contract of `recsys.models`, and score whole catalogues by `item_scorer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding, linear
+
+from recsys.models.tables import normal_table, truncated_normal_table, with_average_row
+from recsys.models.y_range import YRange
+
+
+class DotProduct(nn.Module):
+    """score = user_factors . item_factors [+ user_bias + item_bias], squashed into the range if there is one.
+
+    Args:
+        n_users: rows of the user tables, row 0 not counted.
+        n_items: rows of the item tables, likewise.
+        n_factors: latent factors per user and item.
+        y_range: lowest and highest score, or None.
+        biases: whether users and items have biases.
+    """
+
+    def __init__(
+        self, n_users: int, n_items: int, n_factors: int, y_range: YRange = None, *, biases: bool
+    ) -> None:
+        super().__init__()
+        self.y_range = y_range
+        self.biases = biases
+        self.user_factors = normal_table(n_users, n_factors)
+        self.item_factors = normal_table(n_items, n_factors)
+        if biases:
+            self.user_biases = normal_table(n_users, 1)
+            self.item_biases = normal_table(n_items, 1)
+
+    @classmethod
+    def from_factors(
+        cls,
+        user_factors: Tensor,
+        item_factors: Tensor,
+        user_biases: Tensor | None = None,
+        item_biases: Tensor | None = None,
+        y_range: YRange = None,
+    ) -> Self:
+        """Build a model without training.
+
+        Args:
+            user_factors: [n_users, F], first user first; row 0 (unknown) becomes their average.
+            item_factors: [n_items, F], likewise.
+            user_biases: [n_users]; with `item_biases`, or neither.
+            item_biases: [n_items].
+            y_range: lowest and highest score, or None.
+        """
+        (n_users, n_factors), n_items = user_factors.shape, len(item_factors)
+        model = cls(n_users, n_items, n_factors, y_range, biases=user_biases is not None)
+        model.user_factors = with_average_row(user_factors)
+        model.item_factors = with_average_row(item_factors)
+        if user_biases is not None:
+            assert item_biases is not None, "biases come in pairs"
+            model.user_biases = with_average_row(user_biases.reshape(n_users, 1))
+            model.item_biases = with_average_row(item_biases.reshape(n_items, 1))
+        return model
+
+    def forward(self, user_index: Tensor, item_index: Tensor) -> Tensor:
+        """Score pairs: int64 [N], int64 [N] -> float32 [N]."""
+        users = embedding(user_index, self.user_factors)  # [N, F]
+        items = embedding(item_index, self.item_factors)  # [N, F]
+        if not self.biases:
+            return squash((users * items).sum(dim=1), self.y_range)
+        biases = embedding(user_index, self.user_biases) + embedding(item_index, self.item_biases)  # [N, 1]
+        return squash((users * items).sum(dim=1) + biases.squeeze(1), self.y_range)
+
+    def item_scorer(self) -> Callable[[Tensor], Tensor]:
+        """Users against the whole catalogue: int64 [B] -> float32 [B, 1 + n_items], as `forward` scores."""
+
+        def score(user_index: Tensor) -> Tensor:
+            scores = embedding(user_index, self.user_factors) @ self.item_factors.T
+            if self.biases:
+                scores = scores + (embedding(user_index, self.user_biases) + self.item_biases.T)
+            return squash(scores, self.y_range)
+
+        return score
+
+
+class Mlp(nn.Module):
+    """score = layers(concat(user_factors, item_factors)), squashed into the range if there is one.
+
+    `layers` repeats, for each hidden width, the modules of fastai's `LinBnDrop(lin_first=True)`:
+
+        Linear (no bias where batch norm follows) -> ReLU -> [BatchNorm1d] -> [Dropout]
+
+    and ends with a plain `Linear` to one output. The first Linear's input is the user's columns, then the
+    item's. Only modules that exist are numbered: without batch norm and dropout the Linears are `layers.0`,
+    `layers.2`, `layers.4`, ...
+    """
+
+    def __init__(
+        self,
+        n_users: int,
+        n_items: int,
+        n_user_factors: int,
+        n_item_factors: int,
+        hidden_layers: Sequence[int],
+        y_range: YRange = None,
+        *,
+        batch_norm: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.y_range = y_range
+        self.user_factors = truncated_normal_table(n_users, n_user_factors)
+        self.item_factors = truncated_normal_table(n_items, n_item_factors)
+        widths = [n_user_factors + n_item_factors, *hidden_layers]
+        self.layers = nn.Sequential(*_layers(widths, batch_norm, dropout))
+
+    def forward(self, user_index: Tensor, item_index: Tensor) -> Tensor:
+        """Score pairs: int64 [N], int64 [N] -> float32 [N]."""
+        users = embedding(user_index, self.user_factors)  # [N, Fu]
+        items = embedding(item_index, self.item_factors)  # [N, Fi]
+        logits = self.layers(torch.cat([users, items], dim=1))  # [N, 1]
+        return squash(logits.squeeze(1), self.y_range)
+
+    def item_scorer(self) -> Callable[[Tensor], Tensor]:
+        """Users against the whole catalogue: int64 [B] -> float32 [B, 1 + n_items], as `forward` scores.
+
+        The first Linear is split: the items' half is computed here, once for all users.
+        """
+        first, rest = self.layers[0], self.layers[1:]
+        assert isinstance(first, nn.Linear)
+        n_user_factors = self.user_factors.shape[1]
+        of_users, of_items = first.weight[:, :n_user_factors], first.weight[:, n_user_factors:]
+        items = self.item_factors @ of_items.T  # [1 + n_items, H]
+
+        def score(user_index: Tensor) -> Tensor:
+            users = linear(embedding(user_index, self.user_factors), of_users, first.bias)  # [B, H]
+            hidden = (users[:, None] + items).flatten(0, 1)  # [B * (1 + n_items), H]
+            logits = rest(hidden).reshape(len(users), len(items))
+            return squash(logits, self.y_range)
+
+        return score
+
+
+def squash(logits: Tensor, y_range: YRange) -> Tensor:
+    """Squash logits into the range, float32 [N] -> float32 [N]; without a range, return them unchanged."""
+    assert y_range != "auto", "a config is resolved before a model is built"
+    if y_range is None:
+        return logits
+    low, high = y_range
+    return logits.sigmoid() * (high - low) + low
+
+
+def _layers(widths: list[int], batch_norm: bool, dropout: float) -> Iterator[nn.Module]:
+    for n_inputs, width in pairwise(widths):
+        yield nn.Linear(n_inputs, width, bias=not batch_norm)
+        yield nn.ReLU()
+        if batch_norm:
+            norm = nn.BatchNorm1d(width)
+            nn.init.constant_(norm.bias, 1e-3)  # as fastai starts it
+            yield norm
+        if dropout > 0:
+            yield nn.Dropout(dropout)
+    yield nn.Linear(widths[-1], 1)

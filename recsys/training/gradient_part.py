@@ -1,0 +1,123 @@
+"""One part of a run, trained by gradient: its epochs, each of which is committed."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from recsys.errors import ConfigError, TrainingError
+from recsys.models import Kind, build
+from recsys.models.tables import average_untrained_rows
+from recsys.training.batches import epoch_seed, n_batches
+from recsys.training.checkpoint import Part, Run
+from recsys.training.config import TrainingConfig
+from recsys.training.device import fitting_threads, should_compile
+from recsys.training.distributed import Team
+from recsys.training.loop import measure, train_epoch
+from recsys.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
+from recsys.training.pretrained import KeptRows, WarmStart, take_over
+from recsys.training.run_info import Iteration
+from recsys.training.session import Session
+
+
+def train_part(session: Session, run: Run, number: int, start: WarmStart | None) -> Run:
+    """Train the epochs that part `number` has not had yet.
+
+    Raises:
+        CheckpointError: the part's files are damaged.
+        TrainingError: the loss is no longer finite.
+        OSError: the folder can't be written.
+    """
+    part, team = run.parts[number], session.team
+    training, history, seed = part.info.training, [*part.info.history], run.info.seed
+    assert training is not None
+    if len(history) >= training.epochs:
+        return run
+    model, optimizer = _state(part, training, seed, start, team.device)
+    trained_users, trained_items = session.trained_users, session.trained_items
+    kept = KeptRows(model, trained_items) if run.info.started_from else None
+    parallel = team.parallel(model)
+    compiled = should_compile(session.machine.compile, team.device)
+    forward = torch.compile(parallel, dynamic=True) if compiled else parallel
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    info = run.info
+    for epoch in range(len(history) + 1, training.epochs + 1):
+        started = time.perf_counter()
+        with fitting_threads(team.device, n_parameters):
+            train_loss = train_epoch(
+                model,
+                forward,
+                optimizer,
+                session.train,
+                training,
+                seed,
+                epoch,
+                session.reporter.on_progress,
+                team,
+            )
+        team.align(model)  # so that the weights that are measured are those that are written
+        if kept:
+            kept.restore(model)
+        average_untrained_rows(model, trained_users, trained_items | kept.items if kept else trained_items)
+        valid = {f"valid_{name}": value for name, value in measure(model, session.valid, team).items()}
+        _check_finite(train_loss, model, epoch, training)
+        metrics = {"train_loss": train_loss, **valid}
+        history.append(Iteration(number=epoch, metrics=metrics, seconds=time.perf_counter() - started))
+        info = session.commit(info, number, [*history], model, optimizer_state(optimizer, model))
+        session.reporter.on_iteration(history[-1])
+    return replace(run, info=info)
+
+
+def _state(
+    part: Part, training: TrainingConfig, seed: int, start: WarmStart | None, device: torch.device
+) -> tuple[nn.Module, torch.optim.AdamW]:
+    """The model and its optimizer after the last whole epoch, or new ones."""
+    if part.info.optimizer:
+        model = part.model().to(device)
+        optimizer = make_optimizer(model, training)
+        restore_optimizer(optimizer, model, part.optimizer_state(), part.path / part.info.optimizer)
+        return model, optimizer
+    torch.manual_seed(epoch_seed(seed, 0))
+    # Made on the CPU and then moved, so that a seed gives the same initial weights on every device.
+    model = build(part.kind, part.config, part.data.n_users, part.data.n_items)
+    if start:
+        take_over(model, start)
+    model = model.to(device)
+    return model, make_optimizer(model, training)
+
+
+def check_steps(n_ratings: int, training: TrainingConfig, kind: Kind, config: Any, team: Team) -> None:
+    """Check that every rank has enough ratings in every step: batch norm needs two to have a spread.
+
+    Raises:
+        ConfigError: fewer than two ratings per rank in a step, with several ranks or with batch norm.
+    """
+    smallest = n_ratings // n_batches(n_ratings, training.batch_size)
+    if team.size > 1 and smallest < 2 * team.size:
+        raise ConfigError(
+            f"a step of {smallest} ratings is too small for {team.size} processes, each of which needs 2: "
+            f"raise the batch size (now {training.batch_size}), or start fewer."
+        )
+    with torch.device("meta"):  # no memory: only the types of the layers are asked
+        has_batch_norm = any(isinstance(m, nn.BatchNorm1d) for m in build(kind, config, 1, 1).modules())
+    if smallest < 2 and has_batch_norm:
+        raise ConfigError(
+            f"{n_ratings:,} training ratings in steps of at most {training.batch_size} make a step of one, "
+            f"and batch norm needs two: {'raise the batch size, or ' if n_ratings > 1 else ''}leave out "
+            f"--batch-norm."
+        )
+
+
+def _check_finite(train_loss: float, model: nn.Module, epoch: int, training: TrainingConfig) -> None:
+    # The last step can ruin the weights after the last loss was taken.
+    if not math.isfinite(train_loss) or not all(p.isfinite().all() for p in model.parameters()):
+        kept = f"epoch {epoch - 1} is kept" if epoch > 1 else "nothing was written"
+        raise TrainingError(
+            f"training diverged in epoch {epoch}, with a loss of {train_loss}; {kept}. "
+            f"Lower the learning rate ({training.learning_rate:g}), or give the model a --y-range."
+        )

@@ -1,0 +1,106 @@
+"""What all parts of a run are made with: data, devices, the folder, and who is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recsys.data.interactions import Interactions
+from recsys.data.splits import Split
+from recsys.training.batches import Ratings
+from recsys.training.device import CompileMode, DeviceName
+from recsys.training.distributed import Team
+from recsys.training.run_folder import RunFolder
+from recsys.training.run_info import Iteration, PartInfo, RunInfo
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run is trained; affects its speed, not its result."""
+
+    device: DeviceName = "auto"
+    compile: CompileMode = "auto"
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Callbacks on the progress of a run. The defaults do nothing."""
+
+    on_part: Callable[[RunInfo, PartInfo, int], None] = lambda info, part, n_train: None
+    """Called before each part, with its history so far and the number of ratings in an epoch."""
+    on_progress: Callable[[int], None] = lambda n_ratings: None
+    """Called every few steps with the number of ratings done since the last call."""
+    on_iteration: Callable[[Iteration], None] = lambda iteration: None
+    """Called after each epoch, once it is on disk; after each iteration of a fit, before it is on disk."""
+
+
+AUTO = Machine()
+SILENT = Reporter()
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """One training process at work on one run."""
+
+    interactions: Interactions
+    split: Split
+    machine: Machine
+    reporter: Reporter
+    team: Team
+    folder: RunFolder | None
+    """None: on a rank that does not lead."""
+
+    @cached_property
+    def train(self) -> Ratings:
+        """The training ratings, on the device."""
+        return self._columns(self.split.train)
+
+    @cached_property
+    def valid(self) -> Ratings:
+        """The held-out ratings, on the device."""
+        return self._columns(self.split.valid)
+
+    @cached_property
+    def trained_users(self) -> Tensor:
+        """Bool [1 + n_users]: True where a training rating touches the row."""
+        return _touched(self.train.user_index, self.interactions.n_users)
+
+    @cached_property
+    def trained_items(self) -> Tensor:
+        """Bool [1 + n_items], likewise."""
+        return _touched(self.train.item_index, self.interactions.n_items)
+
+    def commit(
+        self,
+        info: RunInfo,
+        number: int,
+        history: list[Iteration],
+        model: nn.Module,
+        optimizer: dict[str, Tensor] | None,
+    ) -> RunInfo:
+        """Write the state of part `number` after the last iteration of `history`; returns the new info."""
+        parts = [*info.parts]
+        parts[number] = msgspec.structs.replace(parts[number], history=history)
+        info = msgspec.structs.replace(info, parts=parts)
+        return self.folder.commit(info, number, model.state_dict(), optimizer) if self.folder else info
+
+    def _columns(self, positions: np.ndarray) -> Ratings:
+        data = self.interactions
+        columns = (
+            data.user_index[positions].astype(np.int64),
+            data.item_index[positions].astype(np.int64),
+            data.ratings[positions].astype(np.float32),
+        )
+        return Ratings(*(torch.from_numpy(column).to(self.team.device) for column in columns))
+
+
+def _touched(index: Tensor, n_rows: int) -> Tensor:
+    touched = torch.zeros(1 + n_rows, dtype=torch.bool, device=index.device)
+    touched[index] = True
+    return touched

@@ -1,1 +1,1 @@
-"""A bundle in Python without this toolkit, and the check that a runtime answers as the golden rows say."""
+"""Scripts that use a bundle without this toolkit, and a check of a runtime against the golden rows."""

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from patience import PATIENCE
 
-AXE = Path(__file__).parent.parent / "demos" / "browser" / "node_modules" / "axe-core" / "axe.min.js"
+# Of the repository, also where the package is installed as a wheel.
+PACKAGES = Path(__file__).parent.parent / "demos" / "browser" / "node_modules"
+AXE = PACKAGES / "axe-core" / "axe.min.js"
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 PHONE = {"width": 375, "height": 800}
 

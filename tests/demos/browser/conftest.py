@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from runtimes_table import BUNDLES
+from tabs import PACKAGES
 
-from demos.browser.build import PACKAGES, build
+from demos.browser.build import build
 
 
 class Page:
@@ -42,7 +43,7 @@ def serve_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[P
     def get(bundle: Path) -> Page:
         if bundle not in pages:
             folder = tmp_path_factory.mktemp("page") / "dist"
-            build(bundle, folder)
+            build(bundle, folder, PACKAGES)
             pages[bundle] = Page(folder)
         return pages[bundle]
 

@@ -12,9 +12,9 @@ import pytest
 from fixture_bundles import edit_manifest
 from playwright.sync_api import expect
 from runtimes_table import BUNDLES
-from tabs import HOSTILE, PHONE, findings, picture, wait_for_list
+from tabs import HOSTILE, PACKAGES, PHONE, findings, picture, wait_for_list
 
-from demos.browser.build import PACKAGES, build
+from demos.browser.build import build
 from serve import Recommender
 from serve.bundle.ids import write_items
 from serve.errors import OutputError, UnsupportedError
@@ -264,7 +264,7 @@ def test_only_an_earlier_page_is_replaced(tmp_path) -> None:
     output.mkdir()
     (output / "letter.txt").write_text("dear", encoding="utf-8")
     with pytest.raises(OutputError, match="isn't ours"):
-        build(BUNDLES["dot"], output)
+        build(BUNDLES["dot"], output, PACKAGES)
     (output / "letter.txt").rename(output / "index.html")
-    build(BUNDLES["dot"], output)
+    build(BUNDLES["dot"], output, PACKAGES)
     assert (output / "bundle" / "fold_in.onnx").exists()

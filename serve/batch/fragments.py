@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -16,7 +16,7 @@ from serve.batch.job_folder import DONE, LOCK, QUARANTINE
 from serve.batch.part_writers import new_part
 from serve.batch.prefetch import prefetched
 from serve.batch.source import BadRow, Source
-from serve.batch.task_result import Answer
+from serve.batch.task_result import TaskResult
 from serve.batch.users_source import UsersSource
 from serve.errors import BadRowError, InputError, JobError
 from serve.files.atomic import new_file, write_file
@@ -37,109 +37,99 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def load(path: str, device: Device) -> Recommender:
-    """The bundle as a job loads it: a run of a graph takes one thread, and `new_crew` does several at once.
+    """The bundle as a job loads it: a run of a graph takes one thread; `FragmentRunner` does several at once.
 
     Threads that share a run wait for each other at each of its nodes: pairs take half as long again.
     """
     return Recommender.load(path, device, threads=1)
 
 
-class Crew(NamedTuple):
-    """How the threads of a worker share its work."""
+class FragmentRunner:
+    """Does fragments of one plan: with a bundle that is loaded once, and threads that run its graph.
 
-    each: Each
-    """Does the runs of a graph."""
-    prefetched: Callable[[Generator[Any]], AbstractContextManager[Iterator[Any]]]
-    """The items of a generator, made before they are asked for; see `serve.batch.prefetch`."""
-
-
-@contextmanager
-def new_crew(recommender: Recommender, threads: int) -> Iterator[Crew]:
-    """On the CPU, `threads` runs at a time, while others read and write. A GPU is busy with one.
-
-    With a single thread, nothing is gained by others, who would only hand each batch to another processor's
-    cache: the system reads ahead and writes behind by itself, and other workers fill the gaps.
+    On the CPU, `threads` runs of the graph go side by side, while other threads read and write. A GPU is busy
+    with one run. With a single thread nothing is gained by others, which would only hand each batch to
+    another processor's cache: the system reads ahead and writes behind, and other workers fill the gaps.
     """
-    if recommender.device != "cpu":
-        yield Crew(map, prefetched)
-    elif threads == 1:
-        yield Crew(map, closing)
-    else:
-        with ThreadPoolExecutor(threads, thread_name_prefix="run") as pool:
-            yield Crew(pool.map, prefetched)
 
-
-def do_fragment(
-    plan: Plan,
-    fragment: Fragment,
-    folder: Path,
-    recommender: Recommender,
-    crew: Crew,
-    on_rows: Callable[[int], None] = lambda n: None,
-) -> Outcome:
-    """Write a fragment's part into the job's folder, its bad rows beside it, and last a note that it is done.
-
-    Doing it twice, or in two places at once, does no harm: the bytes are the same, and each file is renamed
-    into place whole. Reading, answering and writing overlap where the crew has several threads.
-
-    Args:
-        plan: What every worker has.
-        fragment: One of the plan's.
-        folder: Where the job is written.
-        recommender: Of the plan's bundle and device.
-        crew: Of the worker; see `new_crew`.
-        on_rows: Called with the number of input rows answered since its last call.
-
-    Raises:
-        BadRowError: a bad row, where they are not set aside; or more than are allowed.
-        InputError: the file has changed, or is damaged.
-        JobError: the part can't be written.
-    """
-    if recommender.bundle.version != plan.version:
-        raise JobError(
-            f"{plan.job.bundle} has changed: it is {recommender.bundle.version[:12]}, and the job began with "
-            f"{plan.version[:12]}. Start again with --overwrite."
+    def __init__(self, plan: Plan, folder: Path, recommender: Recommender, threads: int) -> None:
+        self._plan = plan
+        self._folder = folder
+        self._recommender = recommender
+        on_cpu = recommender.device == "cpu"
+        self._pool = ThreadPoolExecutor(threads, "run") if on_cpu and threads > 1 else None
+        self._each: Each = self._pool.map if self._pool else map
+        # Makes the items of a generator before they are asked for.
+        self._ahead: Callable[[Generator[Any]], AbstractContextManager[Iterator[Any]]] = (
+            closing if on_cpu and threads == 1 else prefetched
         )
-    source, name = open_fragment(plan, fragment, recommender), plan.source(fragment)
-    task = plan.job.task
-    schema = task.schema(name, source.schema, source.is_text, recommender)
-    path = folder / plan.part_name(fragment)
-    rows_in = rows_out = n_bad = 0
 
-    def answers() -> Generator[Answer]:
-        nonlocal rows_in
-        batches = source.read(
-            fragment.start, fragment.stop, fragment.first_row, plan.job.rows_per_batch, task.reads
-        )
-        with crew.prefetched(batches) as ready:
-            for batch in ready:
-                yield task.answer(batch, name, source.is_text, recommender, crew.each)
-                rows_in += (n := len(batch.table) + len(batch.bad))
-                on_rows(n)
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
 
-    with (
-        _quarantine(folder, fragment.number) as set_aside,
-        new_part(path, plan.job.format, schema) as part,
-        crew.prefetched(answers()) as answered,
-    ):
-        for table, wrong in answered:
-            if wrong:
-                n_bad += len(wrong)
-                check_bad_rows(plan, n_bad, wrong)
-                set_aside(wrong)
-            part.write(table)
-            rows_out += len(table)
-        if rows_in != fragment.n_rows:
-            raise InputError(
-                f"{name} gave {rows_in} rows where {fragment.n_rows} were counted. Copy it again."
+    def run(self, fragment: Fragment, on_rows: Callable[[int], None] = lambda n: None) -> Outcome:
+        """Write a fragment's part into the folder, its bad rows beside it, and last a note that it is done.
+
+        Doing it twice, or in two places at once, does no harm: the bytes are the same, and each file is
+        renamed into place whole.
+
+        Args:
+            fragment: One of the plan's.
+            on_rows: Called with the number of input rows done since its last call.
+
+        Raises:
+            BadRowError: a bad row, where they are not set aside; or more than are allowed.
+            InputError: the file has changed, or is damaged.
+            JobError: the part can't be written, or the bundle or the folder is another one by now.
+        """
+        plan, folder, recommender = self._plan, self._folder, self._recommender
+        if recommender.bundle.version != plan.version:
+            raise JobError(
+                f"{plan.job.bundle} has changed: it is {recommender.bundle.version[:12]}, and the job began "
+                f"with {plan.version[:12]}. Start again with --overwrite."
             )
-        if plan.files:
-            check_unchanged([plan.files[fragment.file]])  # it may have been written to meanwhile
-        check_still_ours(plan, folder)
-    outcome = Outcome(fragment.number, rows_in, rows_out, n_bad, path.stat().st_size)
-    (folder / DONE).mkdir(exist_ok=True)
-    write_file(folder / DONE / f"{fragment.number:05d}.json", msgspec.json.encode(outcome))
-    return outcome
+        source, name = open_fragment(plan, fragment, recommender), plan.source(fragment)
+        task = plan.job.task
+        schema = task.schema(name, source.schema, source.is_text, recommender)
+        path = folder / plan.part_name(fragment)
+        rows_in = rows_out = n_bad = 0
+
+        def results() -> Generator[TaskResult]:
+            nonlocal rows_in
+            batches = source.read(
+                fragment.start, fragment.stop, fragment.first_row, plan.job.rows_per_batch, task.reads
+            )
+            with self._ahead(batches) as ready:
+                for batch in ready:
+                    yield task.answer(batch, name, source.is_text, recommender, self._each)
+                    rows_in += (n := len(batch.table) + len(batch.bad))
+                    on_rows(n)
+
+        with (
+            _quarantine(folder, fragment.number) as set_aside,
+            new_part(path, plan.job.format, schema) as part,
+            self._ahead(results()) as ready,
+        ):
+            for table, wrong in ready:
+                if wrong:
+                    n_bad += len(wrong)
+                    check_bad_rows(plan, n_bad, wrong)
+                    set_aside(wrong)
+                part.write(table)
+                rows_out += len(table)
+            if rows_in != fragment.n_rows:
+                raise InputError(
+                    f"{name} gave {rows_in} rows where {fragment.n_rows} were counted. Copy it again."
+                )
+            if plan.files:
+                check_unchanged([plan.files[fragment.file]])  # it may have been written to meanwhile
+            check_still_ours(plan, folder)
+        outcome = Outcome(fragment.number, rows_in, rows_out, n_bad, path.stat().st_size)
+        (folder / DONE).mkdir(exist_ok=True)
+        write_file(folder / DONE / f"{fragment.number:05d}.json", msgspec.json.encode(outcome))
+        return outcome
 
 
 @contextmanager

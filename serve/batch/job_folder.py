@@ -30,7 +30,7 @@ QUARANTINE = "_quarantine"
 SUCCESS = "_SUCCESS.json"
 
 PATIENCE = 0.5
-"""Seconds that the helpers of a killed job have to end."""
+"""Seconds that the workers of a killed job have to end."""
 
 
 def check_ours(folder: Path) -> None:
@@ -66,6 +66,15 @@ def claimed(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def share_claim(folder: Path) -> None:
+    """Keep other jobs out of a folder as long as this process lives, though the one that claimed it may die.
+
+    Raises:
+        OSError: another job has claimed it.
+    """
+    fcntl.flock(os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
 def sweep(folder: Path) -> None:
     """Remove what somebody was writing who has been killed."""
     for place in (folder, folder / DONE, folder / QUARANTINE):
@@ -99,7 +108,7 @@ def _lock(folder: Path) -> int:
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # helpers take their share
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # workers take their share
         except BlockingIOError:
             if time.monotonic() < deadline:
                 time.sleep(0.02)

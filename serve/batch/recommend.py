@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from serve.batch.id_column import check_id_column, look_up, read_ids
 from serve.batch.source import Rows
-from serve.batch.task_result import Answer, UnknownIds, unknown_ids, without
+from serve.batch.task_result import TaskResult, UnknownIds, unknown_ids, without
 from serve.bundle.parquet import arrow
 from serve.runtime.batching import Each
 from serve.runtime.recommender import Recommender
@@ -54,7 +54,9 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
             columns += [("item_ids", pa.list_(item)), ("scores", pa.list_(pa.float32()))]
         return pa.schema(columns)
 
-    def answer(self, rows: Rows, source: str, is_text: bool, recommender: Recommender, each: Each) -> Answer:
+    def answer(
+        self, rows: Rows, source: str, is_text: bool, recommender: Recommender, each: Each
+    ) -> TaskResult:
         """See the class; the table has the columns that `schema` says. `each` does the runs of the graph."""
         users = recommender.users
         ids, wrong = read_ids(rows.table.column("user_id"), users, is_text)
@@ -74,11 +76,11 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
         values = arrow(scores[listed])
         schema = self._columns(recommender)
         if self.explode:
-            return Answer(_exploded(schema, ids, known, counts, item_ids, values), bad)
+            return TaskResult(_exploded(schema, ids, known, counts, item_ids, values), bad)
         offsets = arrow(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
         none = arrow(~has_list)
         lists = [pa.ListArray.from_arrays(offsets, flat, mask=none) for flat in (item_ids, values)]
-        return Answer(pa.Table.from_arrays([ids, arrow(known), *lists], schema=schema), bad)
+        return TaskResult(pa.Table.from_arrays([ids, arrow(known), *lists], schema=schema), bad)
 
 
 def _exploded(

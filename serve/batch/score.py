@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from serve.batch.id_column import check_id_column, look_up, read_ids
 from serve.batch.source import Rows, kept
-from serve.batch.task_result import Answer, UnknownIds, unknown_ids, without
+from serve.batch.task_result import TaskResult, UnknownIds, unknown_ids, without
 from serve.bundle.ids import IdIndex
 from serve.bundle.parquet import arrow
 from serve.errors import InputError
@@ -48,7 +48,9 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
         score = pa.field("score", pa.float32(), nullable=self.unknown == "null")
         return score, pa.field("known", pa.bool_(), nullable=False)
 
-    def answer(self, rows: Rows, source: str, is_text: bool, recommender: Recommender, each: Each) -> Answer:
+    def answer(
+        self, rows: Rows, source: str, is_text: bool, recommender: Recommender, each: Each
+    ) -> TaskResult:
         """See the class; the table has the columns that `schema` says. `each` does the runs of the graph."""
         table, wrong, found = rows.table, [], {}
         for ids in (recommender.users, recommender.items.ids):
@@ -70,7 +72,7 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
         missing = ~known if self.unknown == "null" else None
         for field, values in zip(self._added(), (arrow(scores, missing), arrow(known)), strict=True):
             table = table.append_column(field, values)
-        return Answer(table, bad)
+        return TaskResult(table, bad)
 
 
 def _id_field(given: pa.Field, ids: IdIndex, is_text: bool) -> pa.Field:

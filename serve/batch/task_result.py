@@ -15,7 +15,7 @@ UnknownIds = Literal["average", "null", "error"]
 """What an id that is not in the bundle gets: the average's answer, none, or it is a bad row."""
 
 
-class Answer(NamedTuple):
+class TaskResult(NamedTuple):
     """Rows of the output, and the rows of the input that have none."""
 
     table: pa.Table

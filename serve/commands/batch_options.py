@@ -6,7 +6,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,8 +17,9 @@ from serve.commands.options import print_json
 from serve.terminal import warn
 
 if TYPE_CHECKING:
+    from serve.batch.engine import Engine
     from serve.batch.job import Job, Plan
-    from serve.batch.run import Engine, Summary, Watcher
+    from serve.batch.run import Summary, Watcher
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -113,16 +115,16 @@ def run_and_report(job: Job, options: dict[str, Any], as_json: bool) -> None:
 
     started = time.monotonic()
     show = Progress()
-    try:
-        with show, _interruptible(show):
-            summary = run_job(
-                job,
-                resume=options["resume"],
-                overwrite=options["overwrite"],
-                engine=_engine(options),
-                watcher=show.watcher,
-            )
-    except KeyboardInterrupt:
+    summary = None
+    with suppress(KeyboardInterrupt), show, _interruptible(show):
+        summary = run_job(
+            job,
+            resume=options["resume"],
+            overwrite=options["overwrite"],
+            engine=_engine(options),
+            watcher=show.watcher,
+        )
+    if summary is None:
         warn("Interrupted. Finished parts are kept: run the same command with --resume.")
         os._exit(EXIT_INTERRUPTED)  # as another Ctrl-C does
     context = click.get_current_context()
@@ -161,13 +163,12 @@ def _engine(options: dict[str, Any]) -> Engine:
     if options["engine"] == "local":
         if given := [name for name, value in ray_only.items() if value]:
             raise click.UsageError(f"--{given[0].replace('_', '-')} is for --engine ray.")
-        from serve.batch.local_engine import local_engine
+        from serve.batch.local_engine import run_locally
 
-        return local_engine(options["workers"])
+        return partial(run_locally, workers=options["workers"])
     from serve.batch.ray_engine import ray_engine
 
-    engine: Engine = ray_engine(workers=options["workers"], **ray_only)
-    return engine
+    return ray_engine(workers=options["workers"], **ray_only)
 
 
 def _print(job: Job, summary: Summary, seconds: float, rows: int, as_json: bool) -> None:

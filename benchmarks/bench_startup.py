@@ -22,7 +22,7 @@ from machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results" / "startup.md"
 BOUND = 1.5
-LIBRARIES = "numpy, onnxruntime, pyarrow, click"
+LIBRARIES = "numpy, onnxruntime, pyarrow.parquet, click"
 
 
 def commands(bundle: Path, user_id: str) -> dict[str, list[str]]:

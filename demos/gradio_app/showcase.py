@@ -223,8 +223,8 @@ class Showcase:
             every = np.arange(1, self.recommender.manifest.model.n_items + 1)
             exclude = np.union1d(exclude, np.setdiff1d(every, self.genres[genre], assume_unique=True))
         started = time.perf_counter()
-        tops, scores = self.recommender.recommend_indices(
-            np.array([user_index]), np.asarray(exclude, np.int64)[None]
+        tops, scores = self.recommender.rank(
+            np.array([user_index]), top_k, exclude_seen=False, exclude_item_indices=[exclude]
         )
         elapsed = time.perf_counter() - started
         n = min(int(top_k), int(np.count_nonzero(tops[0])))

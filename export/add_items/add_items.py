@@ -32,10 +32,10 @@ from serve.bundle import manifest as m
 from serve.bundle.bundle import BY_ID, Bundle, open_bundle
 from serve.bundle.ids import IdIndex
 from serve.bundle.items import Catalogue
+from serve.bundle.profiles import PROFILES_NAME
 from serve.errors import UnsupportedError
 from serve.files.atomic import new_folder, write_file
 from serve.files.names import MANIFEST_NAME, TABLES_NAME
-from serve.runtime.profiles import PROFILES_NAME
 from serve.runtime.session import open_session, run
 from serve.runtime.validation import padded
 

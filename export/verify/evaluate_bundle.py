@@ -36,8 +36,10 @@ def evaluate_bundle(
         raise BundleError(f"{recommender.bundle.path}: its split recipe can't be: {error}") from None
 
     def recommend(user_index: np.ndarray, exclude_item_indices: np.ndarray, k: int) -> np.ndarray:
-        top, _ = recommender.recommend_indices(user_index, exclude_item_indices)
-        return top[:, :k]
+        top, _ = recommender.rank(
+            user_index, k, exclude_seen=False, exclude_item_indices=list(exclude_item_indices)
+        )
+        return top
 
     return evaluate(interactions, split(interactions, recipe), recommender.score_indices, recommend, k)
 

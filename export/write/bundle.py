@@ -34,10 +34,10 @@ from export.write.run_inputs import Trained, build_graphs, load_trained
 from recsys.training.evaluate_run import evaluate_run
 from serve.bundle import manifest as m
 from serve.bundle.ids import write_items, write_users
+from serve.bundle.profiles import PROFILES_NAME
 from serve.bundle.seen import write_seen
 from serve.files.atomic import new_folder, write_file
 from serve.files.names import MANIFEST_NAME
-from serve.runtime.profiles import PROFILES_NAME
 
 TOP_K = 100
 

@@ -16,7 +16,7 @@ from export.model import reference
 from export.model.arrays import Arrays, Float32
 from export.model.reference import Float64, Int64
 from export.write.kmeans import k_means
-from serve.runtime.profiles import FORMAT_VERSION, Favourite, Profile, ProfilesFile, Question
+from serve.bundle.profiles import FORMAT_VERSION, Favourite, Profile, ProfilesFile, Question
 
 N_PROFILES = 5
 N_QUESTIONS = 8

@@ -66,9 +66,7 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
         stay, bad = without(rows, source, wrong)
         ids, user_index = ids.filter(arrow(stay)), user_index[stay]
         known = user_index > 0
-        top, scores = recommender.recommend_many(
-            user_index, self.top_k, exclude_seen=self.exclude_seen, each=each
-        )
+        top, scores = recommender.rank(user_index, self.top_k, exclude_seen=self.exclude_seen, each=each)
         has_list = known | (self.unknown != "null")
         listed = (top > 0) & has_list[:, None]  # [n, k]
         counts = listed.sum(axis=1)

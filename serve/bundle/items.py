@@ -1,4 +1,4 @@
-"""What a bundle knows of its items, and finding one by what people type."""
+"""`items.parquet`: ids, titles, genres and years of the items, and search by title or id."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from serve.bundle.ids import ID_TYPES, IdIndex
 from serve.bundle.parquet import ParquetTable
 from serve.errors import BundleError, RequestError
 
-# How many titles are compared in full with a mistyped one, after a rough look at all.
-N_COMPARED = 64
-# Characters of it: the time grows with them, and no title that is meant has more.
+# Characters of a mistyped title that are compared: the time grows with them.
 MAX_COMPARED = 200
+# On rapidfuzz's scale from 0 to 100; below, titles have little in common.
+MIN_LIKENESS = 62
 
 
 class Item(NamedTuple):
@@ -79,13 +78,13 @@ class Catalogue:
         return item.title if item.title is not None else str(item.item_id)
 
     def resolve(self, text: str) -> int:
-        """The index of the item that somebody means: a title as it is, a title but for case, or an id.
+        """The index of the item with this title (exactly, or ignoring case) or this id.
 
-        Spaces around it are dropped where nothing is found with them.
+        The text is looked up as it is first, then without outer spaces.
 
         Raises:
-            RequestError: there is no such item, and the nearest titles are named; or several bear the title,
-                and their ids are named.
+            RequestError: no item has this title or id (the message names the nearest titles), or several
+                items have this title (the message names their ids).
         """
         for typed in (text, text.strip()):
             exact = self.with_title(typed)
@@ -101,14 +100,14 @@ class Catalogue:
         )
 
     def with_title(self, title: str) -> list[int]:
-        """The indices of the items with this title: exactly, or if there is none, but for case."""
+        """The indices of the items with this title: exactly, or where there is none, ignoring case."""
         exact, folded = self._by_title
         return exact.get(title) or folded.get(title.casefold(), [])
 
     def search(self, query: str, limit: int = 20) -> list[int]:
-        """Indices of the items whose title has every word of `query`, those that begin with it first.
+        """Indices of the items whose title contains every word of `query`, titles that begin with it first.
 
-        An item whose id is `query` comes before them all. An empty query finds nothing.
+        An item whose id is `query` comes before all. An empty query finds nothing.
         """
         words = query.casefold().split()
         if not words:
@@ -123,29 +122,14 @@ class Catalogue:
         return found[:limit]
 
     def nearest(self, title: str, limit: int = 3) -> list[int]:
-        """Indices of the items whose titles are most like `title`, for a typing error; the best first."""
+        """Indices of the items with the titles most similar to a mistyped one, the most similar first."""
+        from rapidfuzz import fuzz, process
+
         wanted = title[:MAX_COMPARED].casefold()
-        pairs = {wanted[i : i + 3] for i in range(max(1, len(wanted) - 2))}
-        # A rough look at all titles (shared letter triples against length), a thorough one at the best.
-        rough = np.array(
-            [
-                2 * sum(pair in known for pair in pairs) / (len(pairs) + len(known) + 1)
-                for known in self._folded
-            ]
+        found = process.extract(
+            wanted, self._folded, scorer=fuzz.WRatio, score_cutoff=MIN_LIKENESS, limit=limit
         )
-        best = np.argsort(-rough, kind="stable")[:N_COMPARED]
-        import difflib
-
-        matcher = difflib.SequenceMatcher(b=wanted, autojunk=False)
-
-        def likeness(place: int) -> float:
-            matcher.set_seq1(self._folded[place])
-            return matcher.ratio()
-
-        ranked = sorted(
-            ((likeness(place), -place) for place in best.tolist() if rough[place] > 0), reverse=True
-        )
-        return [1 - place for ratio, place in ranked[:limit] if ratio > 0.3]
+        return [place + 1 for _, _, place in found]
 
     @property
     def titles(self) -> Sequence[str | None]:

@@ -1,4 +1,4 @@
-"""Parquet as the bundle uses it: written so that the same columns give the same bytes, read as untrusted."""
+"""Parquet files of a bundle: written deterministically, read as untrusted input."""
 
 from __future__ import annotations
 
@@ -51,18 +51,15 @@ class ParquetTable:
     def __init__(
         self, path: Path, types: Mapping[str, Sequence[pa.DataType]], optional: Sequence[str] = ()
     ) -> None:
-        # Not `pyarrow.parquet`, which wraps this: that imports file systems and encryption, and takes a
-        # third of the time that the first answer may take.
-        from pyarrow._parquet import ParquetReader
+        import pyarrow.parquet as pq
 
         self.path = path
         with self._explained():
             _check_footer(path)
-            self._reader = ParquetReader()
-            self._reader.open(str(path), use_memory_map=True)
-            schema = self._reader.schema_arrow
-        self._metadata = self._reader.metadata
-        self._position = {}
+            self._file = pq.ParquetFile(path, memory_map=True)
+            schema = self._file.schema_arrow
+        self._metadata = self._file.metadata
+        self._leaves = {}
         for name, allowed in types.items():
             if name not in schema.names:
                 if name not in optional:
@@ -72,8 +69,8 @@ class ParquetTable:
             if schema.names.count(name) > 1 or found not in allowed:
                 expected = " or ".join(str(kind) for kind in allowed)
                 raise BundleError(f"{path}: {name} is {found}, not {expected}. Export the bundle again.")
-            self._position[name] = self._reader.column_name_idx(name)
-        self.columns = list(self._position)
+            self._leaves[name] = self._file.schema.names.index(name)
+        self.columns = list(self._leaves)
         self.n_rows: int = self._metadata.num_rows
         self.n_row_groups: int = self._metadata.num_row_groups
 
@@ -83,11 +80,10 @@ class ParquetTable:
         Raises:
             BundleError: the pages are damaged, or hold another number of rows than the footer says.
         """
-        positions = [self._position[name] for name in names]
         n_rows = self.n_rows if row_group is None else self._metadata.row_group(row_group).num_rows
         groups = list(range(self.n_row_groups)) if row_group is None else [row_group]
         with self._explained():
-            table = self._reader.read_row_groups(groups, column_indices=positions, use_threads=False)
+            table = self._file.read_row_groups(groups, columns=list(names), use_threads=False)
         if table.num_rows != n_rows:
             raise BundleError(
                 f"{self.path} holds {table.num_rows} rows, its footer says {n_rows}. Copy it again."
@@ -102,7 +98,7 @@ class ParquetTable:
         """
         lows, highs = np.empty((2, self.n_row_groups), np.int64)
         for group in range(self.n_row_groups):
-            statistics = self._metadata.row_group(group).column(self._position[name]).statistics
+            statistics = self._metadata.row_group(group).column(self._leaves[name]).statistics
             if statistics is None or not statistics.has_min_max or statistics.null_count:
                 raise BundleError(
                     f"{self.path}: row group {group} does not say its range of {name}. Export again."
@@ -135,9 +131,9 @@ def numbers(column: pa.Array) -> np.ndarray:
 
 
 def arrow(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
-    """Numbers or truth values [n] as Arrow, null where `missing` (bool [n]) says so.
+    """Numbers or booleans [n] as an Arrow array, null where `missing` (bool [n]) is true.
 
-    Not `pa.array`: that imports pandas, too.
+    Not `pa.array`, which also imports pandas where it is installed.
     """
     data = _bits(values) if values.dtype == bool else pa.py_buffer(np.ascontiguousarray(values))
     valid = None if missing is None else _bits(~missing)
@@ -161,7 +157,7 @@ def _check_footer(path: Path) -> None:
 
 
 def joined(column: pa.ChunkedArray) -> pa.Array:
-    """The values of a column in one array. A single chunk is not copied, as Arrow would."""
+    """The values of a column as one array; a single chunk is not copied."""
     if column.num_chunks == 1:
         return column.chunk(0)
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from serve.runtime import validation
 from serve.runtime.recommender import Recommender
 
 Compute = Callable[[Callable[[], list["Top"]]], Awaitable[list["Top"]]]
@@ -87,11 +86,14 @@ class Batcher:
 
 def answer(recommender: Recommender, asks: Sequence[Ask]) -> list[Top]:
     """The lists of all, from one run."""
-    excluded = validation.padded([_excluded(recommender, ask) for ask in asks], np.int64)  # [B, E]
-    users = np.array([ask.user_index for ask in asks])
-    top, scores = recommender.recommend_indices(users, excluded)  # [B, K] both
-    k = max(ask.top_k for ask in asks)
-    top, scores = top[:, :k], scores[:, :k]
+    nothing = np.empty(0, np.int64)
+    more = [nothing if ask.exclude_item_indices is None else ask.exclude_item_indices for ask in asks]
+    top, scores = recommender.rank(
+        np.array([ask.user_index for ask in asks]),
+        max(ask.top_k for ask in asks),
+        exclude_seen=np.array([ask.exclude_seen for ask in asks]),
+        exclude_item_indices=more,
+    )  # [B, k] both
     rows = zip(asks, recommender.items.ids.ids(top).tolist(), top.tolist(), scores.tolist(), strict=True)
     tops = []
     for ask, ids, indices, values in rows:
@@ -100,13 +102,3 @@ def answer(recommender: Recommender, asks: Sequence[Ask]) -> list[Top]:
             n = indices.index(0)
         tops.append(Top(ids[:n], indices[:n], values[:n]))
     return tops
-
-
-def _excluded(recommender: Recommender, ask: Ask) -> np.ndarray:
-    """What a user is not to be shown: int32 or int64 [n]."""
-    seen = recommender.seen.of_user(ask.user_index) if ask.exclude_seen else None
-    more = ask.exclude_item_indices
-    if seen is None or more is None:
-        one = seen if more is None else more
-        return np.empty(0, np.int64) if one is None else one
-    return np.concatenate([seen, more])

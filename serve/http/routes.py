@@ -18,7 +18,7 @@ from serve.http import bodies
 from serve.http.batcher import Ask
 from serve.http.bodies import ErrorResponse
 from serve.http.model import Model, card
-from serve.runtime.recommender import Ranking
+from serve.runtime.rankings import Ranking
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorResponse, "description": "A token is set, and it is not this one."},

@@ -1,4 +1,4 @@
-"""Answers of any size, cut into runs of a graph that take bounded memory."""
+"""Requests of any size, cut into runs of a graph so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from serve.runtime.session import run
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+    from serve.runtime.ranker import Ranker
+
 Top = tuple[np.ndarray, np.ndarray]
 """Item indices int64 [B, K], 0 where none is left; scores float32 [B, K]."""
 Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
-"""Does the runs: `map`, one after the other; or an executor's `map`, several at a time."""
+"""Applies a function to each run of a graph: `map`, or an executor's `map`, several at a time."""
 
 # A run scores every item for each of its users at once. Larger batches are cut into runs of this many users,
 # and of this many scores (64 MiB), so that memory stays bounded; throughput no longer grows beyond either.
@@ -74,48 +76,56 @@ def rank_rows(session: InferenceSession, feeds: Mapping[str, np.ndarray], n_item
 
 
 def rank_users(
-    rank: Callable[[np.ndarray, np.ndarray], Top],
+    ranker: Ranker,
     user_index: np.ndarray,
     top_k: int,
     seen: Seen | None,
+    rated_by: np.ndarray,
     exclude: np.ndarray | None,
     each: Each,
 ) -> Top:
     """The `top_k` best items of many users.
 
     Args:
-        rank: Users (int64 [b]) and what to leave out for each (int64 [b, E], 0-padded) -> their best items.
-        user_index: int64 [B].
-        top_k: At most what `rank` gives.
-        seen: Leave out what they have rated.
+        ranker: Ranks some users at a time.
+        user_index: int64 [B], known to be in range.
+        top_k: At most what `ranker` gives.
+        seen: What users have rated; None: nothing of it is left out.
+        rated_by: int64 [B]: whose rated items are left out for each user, 0 for nobody's.
         exclude: More to leave out: int64 [B, E], 0-padded.
         each: See `Each`.
     """
-    if len(user_index) == 1:  # a warm call, whose every microsecond counts
-        rated = np.zeros((1, 1), np.int64) if seen is None else seen.padded(user_index)
-        best, values = rank(
-            user_index, rated if exclude is None else np.concatenate([rated, exclude], axis=1)
-        )
+    if len(user_index) == 1:  # one request, where every microsecond counts
+        rated = np.zeros((1, 1), np.int64) if seen is None else seen.padded(rated_by)
+        best, values = ranker.rank(user_index, _side_by_side(rated, exclude))
         return best[:, :top_k], values[:, :top_k]
-    users, place = np.unique(user_index, return_inverse=True)
-    lists = ItemLists.empty(len(users)) if seen is None else seen.of_users(users)
-    # Users with lists of like length together: padded to the longest, the lists of a few would cost as much
-    # as all the scores.
-    order = np.argsort(lists.lengths[place], kind="stable")
+    if seen is None:
+        lists, place = ItemLists.empty(1), np.zeros(len(user_index), np.int64)
+    else:
+        users, place = np.unique(rated_by, return_inverse=True)
+        lists = seen.of_users(users)
+    # Users with lists of like length run together: padded to the longest, the lists of a few would cost as
+    # much as all the scores.
+    lengths = lists.lengths[place]
+    order = np.argsort(lengths, kind="stable")
     top = np.empty((len(user_index), top_k), np.int64)
     scores = np.empty((len(user_index), top_k), np.float32)
 
     def rank_some(start: int) -> None:
         rows = order[start : stops[start]]
         rated = lists.padded(place[rows])
-        both = rated if exclude is None else np.concatenate([rated, exclude[rows]], axis=1)
-        best, values = rank(user_index[rows], both)
+        both = _side_by_side(rated, None if exclude is None else exclude[rows])
+        best, values = ranker.rank(user_index[rows], both)
         top[rows], scores[rows] = best[:, :top_k], values[:, :top_k]
 
     more = 0 if exclude is None else exclude.shape[1]
-    stops = dict(_stretches(lists.lengths[place][order] + more))
+    stops = dict(_stretches(lengths[order] + more))
     _do(each(rank_some, stops))
     return top, scores
+
+
+def _side_by_side(rated: np.ndarray, exclude: np.ndarray | None) -> np.ndarray:
+    return rated if exclude is None else np.concatenate([rated, exclude], axis=1)
 
 
 def _stretches(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -133,5 +143,5 @@ def _stretches(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _do(results: Iterable[None]) -> None:
-    """All of what has been asked for; the first error is raised."""
+    """Exhaust an iterator of runs; the first error is raised."""
     deque(results, maxlen=0)

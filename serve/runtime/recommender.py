@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
@@ -19,6 +19,8 @@ from serve.errors import BundleError, RequestError, UnknownIdError, UnsupportedE
 from serve.files.names import TABLES_NAME
 from serve.runtime import validation
 from serve.runtime.batching import Each, Top, rank_rows, rank_users, score_pairs
+from serve.runtime.ranker import GraphRanker, Ranker
+from serve.runtime.rankings import Ranking, Scores
 from serve.runtime.session import Device, available_cpus, has_cuda_gpu, open_session, run, session_device
 
 if TYPE_CHECKING:
@@ -26,32 +28,6 @@ if TYPE_CHECKING:
 
 Unknown = Literal["average", "error"]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """The best items, best first: one list, or one row for each id of a batch ("[B, …]")."""
-
-    item_ids: np.ndarray
-    """int64 or object (str) [k] or [B, k]; -1 or None past `count`."""
-    item_indices: np.ndarray
-    """int64 [k] or [B, k]; 0 past `count`."""
-    scores: np.ndarray
-    """float32 [k] or [B, k]; ratings, or cosines of similar items; -1e30 past `count`."""
-    known: Any
-    """bool, or bool [B]: whether the id was in the tables; where not, this is the average's list."""
-    count: Any
-    """int, or int64 [B]: how many items there are; fewer than k only where no more were left."""
-
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """The scores of one pair, or of each."""
-
-    scores: Any
-    """float, or float32 [n]; ratings."""
-    known: Any
-    """bool, or bool [n]: whether user and item were both in the tables."""
 
 
 class Recommender:
@@ -158,6 +134,78 @@ class Recommender:
         """
         return validation.top_k(top_k, self.largest_k(graph), self.manifest.model.n_items)
 
+    def resolve(
+        self, ids: Any, unknown: Unknown = "average", *, table: Literal["user", "item"] = "user"
+    ) -> np.ndarray:
+        """The indices of ids: int64 [n], [1] for a single id; 0 where an id is unknown.
+
+        Args:
+            ids: One id, or [n] of them.
+            unknown: What an id that is not in the table gets: index 0 (the average), or an error.
+            table: Whose ids they are.
+
+        Raises:
+            RequestError: an id of the wrong type, or another value of `unknown`.
+            UnknownIdError: an id is not in the table, and `unknown` is "error".
+        """
+        if unknown not in get_args(Unknown):
+            raise RequestError(f"unknown must be 'average' or 'error', got {unknown!r}")
+        known = self.users if table == "user" else self.items.ids
+        one = validation.is_one(ids)
+        index = np.array([known.lookup_one(ids)]) if one else known.lookup(ids)
+        if unknown == "error" and not index.all():
+            wrong = ids if one else np.asarray(ids, object)[index == 0][0]
+            raise UnknownIdError(f"{known.name} {wrong!r} is not in this bundle ({len(known)} are).")
+        return index
+
+    def rank(
+        self,
+        user_index: np.ndarray,
+        top_k: int | None = None,
+        *,
+        exclude_seen: bool | np.ndarray = True,
+        exclude_item_indices: Sequence[np.ndarray] | None = None,
+        each: Each = map,
+    ) -> Top:
+        """The best items of any number of users, between indices; memory stays bounded.
+
+        Args:
+            user_index: int64 [B], from 0 to n_users.
+            top_k: Length of the lists; None: ten, or all that the bundle ranks.
+            exclude_seen: Leave out what each user has rated: for all of them, or bool [B].
+            exclude_item_indices: More to leave out for each user: B arrays of int64 from 0 to n_items.
+            each: Applies a function to the runs of the graph: `map`, or an executor's `map`.
+
+        Returns:
+            Item indices int64 [B, top_k] (0 where no item is left), scores float32 [B, top_k].
+
+        Raises:
+            RequestError: wrong types, shapes or ranges.
+        """
+        model = self.manifest.model
+        top_k = self.list_length(top_k, "recommend")
+        user_index = validation.indices("user_index", user_index, 1, model.n_users)
+        exclude = None
+        if exclude_item_indices is not None:
+            if len(exclude_item_indices) != len(user_index):
+                raise RequestError(f"{len(user_index)} users, but {len(exclude_item_indices)} exclusions")
+            check = partial(validation.indices, "exclude_item_indices", n_dims=1, highest=model.n_items)
+            exclude = validation.padded([check(row) for row in exclude_item_indices], np.int64)
+        rated_by = user_index * np.asarray(exclude_seen, np.int64)  # row 0 has rated nothing
+        seen = None if exclude_seen is False else self.seen
+        return rank_users(self._ranker, user_index, top_k, seen, rated_by, exclude, each)
+
+    def name(self, top: Top, known: Any) -> Ranking:
+        """The ids of ranked indices.
+
+        Args:
+            top: Item indices int64 and scores float32, [k] or [B, k].
+            known: bool or bool [B]: whether the user (or item) that was asked for is in the tables.
+        """
+        indices, scores = top
+        count = np.count_nonzero(indices, axis=-1)
+        return Ranking(self.items.ids.ids(indices), indices, scores, known, count)
+
     def recommend(
         self,
         user_ids: Any,
@@ -183,59 +231,13 @@ class Recommender:
             UnknownIdError: a user is not in the tables, and `unknown` is "error".
         """
         one = validation.is_one(user_ids)
-        top_k = self.list_length(top_k, "recommend")
-        user_index = self._lookup(self.users, user_ids, one, unknown)
+        user_index = self.resolve(user_ids, unknown)
         exclude = None
         if exclude_item_ids is not None:
             rows = validation.lists("exclude_item_ids", exclude_item_ids, None if one else len(user_index))
-            exclude = validation.padded([self.items.ids.lookup(row) for row in rows], np.int64)
-        seen = self.seen if exclude_seen else None
-        top, scores = rank_users(self._recommend, user_index, top_k, seen, exclude, map)
-        return self._ranking(one, user_index > 0, top, scores)
-
-    def recommend_indices(self, user_index: np.ndarray, exclude_item_indices: np.ndarray) -> Top:
-        """The same between indices, K long.
-
-        Args:
-            user_index: int64 [B], from 0 to n_users.
-            exclude_item_indices: int64 [B, E], from 0 to n_items, 0-padded.
-
-        Returns:
-            top_item_indices int64 [B, K] (0 where no item is left), top_scores float32 [B, K].
-
-        Raises:
-            RequestError: wrong types, shapes or ranges.
-        """
-        model = self.manifest.model
-        user_index = validation.indices("user_index", user_index, 1, model.n_users)
-        exclude = validation.indices("exclude_item_indices", exclude_item_indices, 2, model.n_items)
-        if len(exclude) != len(user_index):
-            raise RequestError(f"{len(user_index)} users, but {len(exclude)} rows of exclude_item_indices")
-        if not exclude.shape[1]:
-            exclude = np.zeros((len(user_index), 1), np.int64)
-        return self._recommend(user_index, exclude)
-
-    def recommend_many(
-        self, user_index: np.ndarray, top_k: int | None, *, exclude_seen: bool = True, each: Each = map
-    ) -> Top:
-        """The best items of any number of users; what they have seen takes little memory.
-
-        Args:
-            user_index: int64 [B], from 0 to n_users.
-            top_k: Length of the list; None: ten, or all that the bundle ranks.
-            exclude_seen: Leave out what each has rated.
-            each: Does the runs of the graph: `map`, or an executor's, which does several at a time.
-
-        Returns:
-            top_item_indices int64 [B, top_k] (0 where no item is left), top_scores float32 [B, top_k].
-
-        Raises:
-            RequestError: wrong types, shapes or ranges.
-        """
-        top_k = self.list_length(top_k, "recommend")
-        user_index = validation.indices("user_index", user_index, 1, self.manifest.model.n_users)
-        seen = self.seen if exclude_seen else None
-        return rank_users(self._recommend, user_index, top_k, seen, None, each)
+            exclude = [self.items.ids.lookup(row) for row in rows]
+        top = self.rank(user_index, top_k, exclude_seen=exclude_seen, exclude_item_indices=exclude)
+        return self._named(one, user_index > 0, top)
 
     def score(self, user_ids: Any, item_ids: Any, *, unknown: Unknown = "average") -> Scores:
         """The predicted ratings of pairs. One user with many items, or one item with many users, will do.
@@ -250,8 +252,8 @@ class Recommender:
             UnknownIdError: an id is not in the tables, and `unknown` is "error".
         """
         one_user, one_item = validation.is_one(user_ids), validation.is_one(item_ids)
-        user_index = self._lookup(self.users, user_ids, one_user, unknown)
-        item_index = self._lookup(self.items.ids, item_ids, one_item, unknown)
+        user_index = self.resolve(user_ids, unknown)
+        item_index = self.resolve(item_ids, unknown, table="item")
         if one_user and not one_item:
             user_index = np.repeat(user_index, len(item_index))
         elif one_item and not one_user:
@@ -297,9 +299,9 @@ class Recommender:
         """
         one = validation.is_one(item_ids)
         top_k = self.list_length(top_k, "similar_items")
-        item_index = self._lookup(self.items.ids, item_ids, one, unknown)
+        item_index = self.resolve(item_ids, unknown, table="item")
         top, scores = self._run_ranking("similar_items", {"item_index": item_index})
-        return self._ranking(one, item_index > 0, top[:, :top_k], scores[:, :top_k])
+        return self._named(one, item_index > 0, (top[:, :top_k], scores[:, :top_k]))
 
     def fold_in(self, item_ids: Any, ratings: Any, top_k: int | None = None) -> Ranking:
         """Recommendations for somebody new, from a few ratings; rated items are left out.
@@ -325,7 +327,7 @@ class Recommender:
         for ids, given in zip(item_rows, rating_rows, strict=True):
             if len(ids) != len(given):
                 raise RequestError(f"{len(ids)} items, but {len(given)} ratings")
-            row = self._lookup(self.items.ids, ids, False, "error")
+            row = self.resolve(ids, "error", table="item")
             if len(np.unique(row)) != len(row):
                 twice = row[np.flatnonzero(np.bincount(row)[row] > 1)[0]]
                 raise RequestError(f"item {self.items.ids.one_id(int(twice))!r} is rated more than once")
@@ -336,7 +338,7 @@ class Recommender:
             "ratings": validation.padded(values, np.float32),
         }
         top, scores = self._run_ranking("fold_in", feeds)
-        return self._ranking(one, np.ones(len(top), bool), top[:, :top_k], scores[:, :top_k])
+        return self._named(one, np.ones(len(top), bool), (top[:, :top_k], scores[:, :top_k]))
 
     def run_graph(self, graph: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The raw outputs of a graph by name, as `check_golden_rows` compares them.
@@ -349,26 +351,18 @@ class Recommender:
         names = [output.name for output in session.get_outputs()]
         return dict(zip(names, run(session, feeds), strict=True))
 
-    def _recommend(self, user_index: np.ndarray, exclude: np.ndarray) -> Top:
-        """`recommend_indices` for indices that are known to be right."""
-        return self._run_ranking("recommend", {"user_index": user_index, "exclude_item_indices": exclude})
+    def _named(self, one: bool, known: np.ndarray, top: Top) -> Ranking:
+        """As `name`, for a request that was for one id, or for [B] of them."""
+        return self.name((top[0][0], top[1][0]), bool(known[0])) if one else self.name(top, known)
 
-    def _lookup(self, table: IdIndex, ids: Any, one: bool, unknown: Unknown) -> np.ndarray:
-        """int64 [n], 0 where an id is unknown and that is allowed."""
-        if unknown not in ("average", "error"):
-            raise RequestError(f"unknown must be 'average' or 'error', got {unknown!r}")
-        index = np.array([table.lookup_one(ids)]) if one else table.lookup(ids)
-        if unknown == "error" and not index.all():
-            wrong = ids if one else np.asarray(ids, object)[index == 0][0]
-            raise UnknownIdError(f"{table.name} {wrong!r} is not in this bundle ({len(table)} are).")
-        return index
-
-    def _ranking(self, one: bool, known: np.ndarray, top: np.ndarray, scores: np.ndarray) -> Ranking:
-        if one:
-            # Only the row that is asked for: this is the path of one warm call.
-            top, scores = top[0], scores[0]
-            return Ranking(self.items.ids.ids(top), top, scores, bool(known[0]), int(np.count_nonzero(top)))
-        return Ranking(self.items.ids.ids(top), top, scores, known, np.count_nonzero(top, axis=1))
+    @property
+    def _ranker(self) -> Ranker:
+        return self._part(
+            "ranker",
+            lambda: GraphRanker(
+                self._session("recommend"), self.manifest.model.n_items, self.largest_k("recommend")
+            ),
+        )
 
     def _run_ranking(self, graph: str, feeds: dict[str, np.ndarray]) -> Top:
         """Top indices and scores of a ranking graph, its batch cut into runs of bounded memory."""

@@ -39,7 +39,7 @@ def test_recommends_by_index(program: Path, name: str) -> None:
     done = run(program, BUNDLES[name], 3)
     assert (done.returncode, done.stderr) == (0, "")
     rows = [line.split("\t") for line in done.stdout.splitlines()]
-    wanted = Recommender.load(BUNDLES[name], "cpu").recommend_indices(np.array([3]), np.zeros((1, 1), int))
+    wanted = Recommender.load(BUNDLES[name], "cpu").rank(np.array([3]), exclude_seen=False)
     assert [int(index) for index, _ in rows] == wanted[0][0, :10].tolist()
     np.testing.assert_allclose([float(score) for _, score in rows], wanted[1][0, :10], atol=1e-5)
 

@@ -61,7 +61,7 @@ def test_nothing_else_is_there(bare_python) -> None:
 @pytest.mark.parametrize("name", BUNDLES)
 def test_recommends_by_index(bare_python, name) -> None:
     rows = run(bare_python, DEMOS / "recommend.py", BUNDLES[name], "3").splitlines()
-    wanted = Recommender.load(BUNDLES[name], "cpu").recommend_indices(np.array([3]), np.zeros((1, 1), int))
+    wanted = Recommender.load(BUNDLES[name], "cpu").rank(np.array([3]), exclude_seen=False)
     assert [int(row.split("\t")[0]) for row in rows] == wanted[0][0, :10].tolist()
     found = [float(row.split("\t")[1]) for row in rows]
     np.testing.assert_allclose(found, wanted[1][0, :10], atol=1e-5)

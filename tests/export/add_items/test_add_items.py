@@ -110,9 +110,11 @@ def test_every_other_score_is_the_same_bit_for_bit(base: Path, added: Path) -> N
     np.testing.assert_array_equal(before.score_indices(users, items), after.score_indices(users, items))
     everyone = np.arange(N_USERS + 1)
     new = np.tile(np.arange(N_ITEMS + 1, N_ITEMS + 4), (len(everyone), 1))
-    for exclude in (np.zeros((len(everyone), 1), np.int64), before.seen.padded(everyone)):
-        top, scores = before.recommend_indices(everyone, exclude)
-        top_after, scores_after = after.recommend_indices(everyone, np.concatenate([exclude, new], axis=1))
+    for exclude_seen in (False, True):
+        top, scores = before.rank(everyone, N_ITEMS, exclude_seen=exclude_seen)
+        top_after, scores_after = after.rank(
+            everyone, N_ITEMS, exclude_seen=exclude_seen, exclude_item_indices=list(new)
+        )
         np.testing.assert_array_equal(top, top_after)
         np.testing.assert_array_equal(scores, scores_after)
     feeds = {

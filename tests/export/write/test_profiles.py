@@ -14,7 +14,8 @@ from export.model.arrays import DotArrays
 from export.write.bundle import export_run
 from export.write.kmeans import k_means
 from export.write.profiles import N_PROFILES, choose_profiles, encode
-from serve.runtime.profiles import PROFILES_NAME, Profiles
+from serve.bundle.profiles import PROFILES_NAME
+from serve.runtime.profiles import Profiles
 from serve.runtime.recommender import Recommender
 
 

@@ -138,7 +138,7 @@ def test_users_who_have_seen_much_share_a_run_with_few(monkeypatch: pytest.Monke
     monkeypatch.setattr(batching, "EXCLUDED_PER_RUN", 30)
     recommender = Recommender.load(FIXTURES / "dot-bias", "cpu")
     users = np.arange(len(recommender.users) + 1)
-    top, scores = recommender.recommend_many(users, 5)
-    alone = [recommender.recommend_many(users[i : i + 1], 5) for i in users]
+    top, scores = recommender.rank(users, 5)
+    alone = [recommender.rank(users[i : i + 1], 5) for i in users]
     assert (top == np.concatenate([one for one, _ in alone])).all()
     np.testing.assert_allclose(scores, np.concatenate([one for _, one in alone]), atol=1e-5)

@@ -225,7 +225,7 @@ def test_an_answer_imports_nothing_that_it_does_not_need() -> None:
         "import sys; from recsys.cli import main\n"
         f"try: main(['recommend', {BUNDLE!r}, '--user-id', '10'])\n"
         "except SystemExit as stop: assert not stop.code\n"
-        "unwanted = {'torch', 'onnx', 'pandas', 'rich', 'pyarrow.parquet', 'pyarrow.compute', 'difflib'}\n"
+        "unwanted = {'torch', 'onnx', 'pandas', 'rich', 'pyarrow.compute', 'rapidfuzz'}\n"
         "print(unwanted & set(sys.modules), file=sys.stderr)"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -13,7 +13,8 @@ from fixture_bundles import FIXTURES
 
 from serve.http.metrics import FOLDER_VARIABLE, Metrics
 from serve.http.model import load_model
-from serve.runtime.recommender import Ranking, Recommender
+from serve.runtime.rankings import Ranking
+from serve.runtime.recommender import Recommender
 
 from .conftest import Service, app_client
 
@@ -127,13 +128,13 @@ def test_together_is_as_alone(
         async with app_client(bundle_path) as client:
             runs = []
             recommender = client.current.model.recommender  # type: ignore[attr-defined]
-            alone = recommender.recommend_indices
+            alone = recommender.rank
 
-            def counted(users: np.ndarray, exclude: np.ndarray) -> Any:
+            def counted(users: np.ndarray, *arguments: Any, **options: Any) -> Any:
                 runs.append(len(users))
-                return alone(users, exclude)
+                return alone(users, *arguments, **options)
 
-            monkeypatch.setattr(recommender, "recommend_indices", counted)
+            monkeypatch.setattr(recommender, "rank", counted)
             responses = await asyncio.gather(*(client.post("/v1/recommend", json=body) for body in bodies))
             assert sum(runs) == len(users)
             assert len(runs) < len(users), "nothing was computed together"
@@ -180,13 +181,13 @@ def test_large_catalogues_are_computed_in_a_thread(
     model = load_model(bundle_path, "cpu", 1)
     assert not model.is_quick
     threads = set()
-    alone = model.recommender.recommend_indices
+    alone = model.recommender.rank
 
-    def watched(*arguments: np.ndarray) -> Any:
+    def watched(*arguments: Any, **options: Any) -> Any:
         threads.add(threading.current_thread())
-        return alone(*arguments)
+        return alone(*arguments, **options)
 
-    monkeypatch.setattr(model.recommender, "recommend_indices", watched)
+    monkeypatch.setattr(model.recommender, "rank", watched)
     users = [served.users.one_id(index) for index in range(1, 11)]
 
     async def all_at_once() -> list[Any]:

@@ -223,10 +223,10 @@ def test_our_own_faults_are_told_by_their_id_only(
         async with app_client(FIXTURES / "dot-bias") as client:
             recommender = client.current.model.recommender  # type: ignore[attr-defined]
 
-            def broken(*arguments: Any) -> None:
+            def broken(*arguments: Any, **options: Any) -> None:
                 raise OSError("/secret/place is on fire")
 
-            monkeypatch.setattr(recommender, "recommend_indices", broken)
+            monkeypatch.setattr(recommender, "rank", broken)
             return await client.post("/v1/recommend", json={"user_id": 10})
 
     with caplog.at_level(logging.ERROR):

@@ -83,7 +83,7 @@ def test_nothing_known_is_the_average_user(profiles: Profiles) -> None:
     assert profiles.match({}) is None
     assert profiles.match({first: None}) is None
     found = profiles.recommend(None, 5)
-    expected, scores = recommender.recommend_indices(np.zeros(1, np.int64), np.zeros((1, 0), np.int64))
+    expected, scores = recommender.rank(np.zeros(1, np.int64))
     np.testing.assert_array_equal(found.item_indices, expected[0, :5])
     np.testing.assert_array_equal(found.scores, scores[0, :5])
     assert found.known is False

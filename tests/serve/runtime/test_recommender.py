@@ -12,7 +12,8 @@ import pytest
 
 from serve.errors import UnknownIdError, UnsupportedError
 from serve.runtime import batching, recommender
-from serve.runtime.recommender import Ranking, Recommender
+from serve.runtime.rankings import Ranking
+from serve.runtime.recommender import Recommender
 from serve.runtime.session import run, run_bound
 
 from ..conftest import all_users
@@ -179,7 +180,7 @@ def test_an_unknown_user_gets_the_average_and_it_is_said(served: Recommender, tr
     unknown = an_unknown(served.users)
     ranking = served.recommend(unknown, 10)
     assert ranking.known is False
-    top, scores = served.recommend_indices(np.array([0]), np.zeros((1, 1), np.int64))
+    top, scores = served.rank(np.array([0]), 10)
     assert ranking.item_indices.tolist() == top[0, :10].tolist()
     assert ranking.scores.tolist() == scores[0, :10].tolist()
     same_list(ranking.item_indices, ranking.scores, best(truth[0], set(), 10), truth[0])
@@ -200,8 +201,8 @@ def test_an_empty_batch_is_an_empty_answer(served: Recommender) -> None:
 
 
 def test_no_exclusions_at_index_level(served: Recommender) -> None:
-    nothing = served.recommend_indices(np.array([1, 2]), np.empty((2, 0), np.int64))
-    padding = served.recommend_indices(np.array([1, 2]), np.zeros((2, 3), np.int64))
+    nothing = served.rank(np.array([1, 2]), exclude_item_indices=np.empty((2, 0), np.int64))
+    padding = served.rank(np.array([1, 2]), exclude_item_indices=np.zeros((2, 3), np.int64))
     assert (nothing[0] == padding[0]).all()
 
 

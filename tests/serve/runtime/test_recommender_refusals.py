@@ -62,7 +62,7 @@ def test_ids_that_are_none(served: Recommender, wrong: Any) -> None:
 )
 def test_indices_out_of_range_never_reach_a_graph(served: Recommender, users: Any, exclude: Any) -> None:
     with pytest.raises(RequestError):
-        served.recommend_indices(np.array(users), np.array(exclude))
+        served.rank(np.array(users), exclude_item_indices=np.array(exclude))
 
 
 def test_pairs_must_be_pairs(served: Recommender) -> None:

@@ -1,0 +1,38 @@
+"""Who ranks: users and exclusions in, each user's best items out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from serve.runtime.batching import Top, rank_rows
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+
+class Ranker(Protocol):
+    """Ranks every item of the catalogue for each user."""
+
+    def rank(self, user_index: np.ndarray, exclude: np.ndarray) -> Top:
+        """The K best items of each user, best first.
+
+        Args:
+            user_index: int64 [B], from 0 to n_users.
+            exclude: int64 [B, E], items to leave out, 0-padded, E at least 1.
+        """
+
+
+class GraphRanker(NamedTuple):
+    """A `Ranker` that is one graph: `recommend.onnx`."""
+
+    session: InferenceSession
+    n_items: int
+    top_k: int
+    """K of the graph."""
+
+    def rank(self, user_index: np.ndarray, exclude: np.ndarray) -> Top:
+        """See Ranker."""
+        feeds = {"user_index": user_index, "exclude_item_indices": exclude}
+        return rank_rows(self.session, feeds, self.n_items, self.top_k)

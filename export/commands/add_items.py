@@ -66,7 +66,7 @@ def add_items(
 
     from export.add_items.add_items import add_items as add
     from recsys.console import Console
-    from recsys.data.item_file import read_items
+    from recsys.data.items import read_items
     from serve.bundle.manifest import read_manifest
 
     if ctx.get_parameter_source("item_key") is not ParameterSource.COMMANDLINE:

@@ -11,7 +11,8 @@ import pyarrow as pa
 from recsys.data.duplicates import Pairs, group_pairs, mean_ratings
 from recsys.data.encoding import encode
 from recsys.data.interactions import Interactions
-from recsys.data.ratings_table import RatingsTable, refuse
+from recsys.data.items import series
+from recsys.data.ratings_table import RatingsTable
 from recsys.errors import DataError
 
 ItemKey = Literal["id", "title"]
@@ -43,7 +44,7 @@ def assemble(
     if pairs and duplicates == "error":
         _refuse_repeated(pairs, table)
     if item_key == "title":
-        items, title_index = _by_title(items, table.source.file)
+        items, title_index = _by_title(items, table.name)
         item_index = title_index[item_index]
         pairs = group_pairs(user_index, item_index, table.timestamps)
     ratings, timestamps = table.ratings, table.timestamps
@@ -56,7 +57,7 @@ def assemble(
         sha256=sha256,
         licence=licence,
         item_key=item_key,
-        users=pd.DataFrame({"user_id": _series(user_ids)}),
+        users=pd.DataFrame({"user_id": series(user_ids)}),
         items=items,
         user_index=user_index,
         item_index=item_index,
@@ -66,13 +67,9 @@ def assemble(
 
 
 def _refuse_repeated(pairs: Pairs, table: RatingsTable) -> None:
-    shared = np.bincount(pairs.pair)[pairs.pair] > 1
-    refuse(
-        pa.chunked_array([shared]),
-        "ratings share their user and item with another one",
-        "Keep one of each, or choose --duplicates last (the latest counts) or mean",
-        table.source,
-    )
+    shared = np.flatnonzero(np.bincount(pairs.pair)[pairs.pair] > 1)
+    way_out = "Keep one of each, or choose --duplicates last (the latest counts) or mean"
+    table.refuse(shared, "share their user and item with another one", way_out)
 
 
 def _ids_of(catalogue: pd.DataFrame) -> pa.Array:
@@ -81,14 +78,8 @@ def _ids_of(catalogue: pd.DataFrame) -> pa.Array:
     return array
 
 
-def _series(ids: pa.Array) -> pd.Series:
-    """int64 or str."""
-    values = pd.Series(ids.to_numpy(zero_copy_only=False))
-    return values.astype("str") if pa.types.is_string(ids.type) else values
-
-
 def _items(item_ids: pa.Array, catalogue: pd.DataFrame | None) -> pd.DataFrame:
-    items = pd.DataFrame({"item_id": _series(item_ids)})
+    items = pd.DataFrame({"item_id": series(item_ids)})
     if catalogue is None:
         return items
     if items["item_id"].dtype != catalogue["item_id"].dtype:
@@ -110,5 +101,5 @@ def _by_title(items: pd.DataFrame, file: str) -> tuple[pd.DataFrame, np.ndarray]
     titles, index = encode(pa.chunked_array([pa.Array.from_pandas(items["title"], type=pa.string())]))
     # Of several items with one title, the one with the lowest id describes them all.
     _, first_row = np.unique(index, return_index=True)
-    merged = items.iloc[first_row].reset_index(drop=True).assign(item_id=_series(titles))
+    merged = items.iloc[first_row].reset_index(drop=True).assign(item_id=series(titles))
     return merged, np.concatenate([np.zeros(1, np.int32), index])

@@ -2,38 +2,110 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pandas as pd
 import pyarrow as pa
 
+from recsys.data.refusals import as_data_errors, whole_table
 from recsys.errors import DataError
+from serve.reading.columns import find_columns
+from serve.reading.files import open_source
+from serve.reading.ids import as_written, holds_ids
+from serve.reading.rows import Source, joined
+from serve.reading.text import TextSource
+
+TITLES = ("title", "movie_title", "name", "item_name")
+GENRES = ("genres", "genre", "class", "categories", "category")
+YEARS = ("year", "release_year")
+NO_GENRES = {"(no genres listed)", "unknown"}
 
 # The last year in brackets: "Toy Story (1995)", "Death Note (2006–2007)", "The Great Giving (1995) (V)".
 _YEAR = r"^.*\((\d{4})(?:[-–]\d{0,4})?\)"
 
 
-def catalogue(
-    item_ids: pa.Array, titles: list[str | None], genres: list[str | None], file: str
-) -> pd.DataFrame:
-    """The catalogue as a frame: `item_id` (int64 or str), `title` (str, exactly as in the source),
-    `genres` (str, "|" between two, "" for none), `year` (Int64, out of the title).
+def read_items(path: Path, item_column: str | None = None) -> pd.DataFrame:
+    """Read a file of items by itself: see `catalogue`, whose columns of the item's id and of titles it needs.
+
+    Raises:
+        DataError: as `catalogue`; or there is no column of titles.
+    """
+    with as_data_errors():
+        source = open_source(path)
+        if _first(source, TITLES) is None:
+            raise DataError(f"{path} needs a column title. It has: {', '.join(source.schema.names)}.")
+        return catalogue(source, item_column)
+
+
+def catalogue(source: Source, item_column: str | None = None) -> pd.DataFrame:
+    """Read what a table says of items: ids, and titles, genres and years where it has columns of them.
+
+    Args:
+        source: The table. Its genres stand between "|", or, in RecBole's token_seq, between spaces.
+        item_column: The column of ids; None: a usual name.
+
+    Returns:
+        As `frame`.
+
+    Raises:
+        InputError: the table can't be read, or has no column of ids.
+        DataError: refused rows; ids that are missing or repeated, or of another type.
+    """
+    item = find_columns(source.schema.names, {"item": item_column}, source.name)["item"]
+    if not holds_ids(kind := source.schema.field(item).type):
+        raise DataError(f"{source.name}: item ids are of type {kind}; they must be integers or strings.")
+    known = {"title": _first(source, TITLES), "genres": _first(source, GENRES), "year": _first(source, YEARS)}
+    columns = {"item_id": item} | {name: column for name, column in known.items() if column}
+    table = whole_table(source, list(columns.values())).rename_columns(list(columns))
+    is_sequence = isinstance(source, TextSource) and source.types.get(known["genres"] or "") == "token_seq"
+    return frame(table, source.name, is_text=source.is_text, genres_between=" " if is_sequence else "|")
+
+
+def frame(table: pa.Table, file: str, *, is_text: bool = True, genres_between: str = "|") -> pd.DataFrame:
+    """A catalogue out of a table with `item_id`, and perhaps `title`, `genres` and `year`.
+
+    Returns:
+        `item_id` (int64 or str), `title` (str, as in the source), `genres` (str, "|" between two, "" for
+        none), `year` (Int64; out of a title such as "Toy Story (1995)" where no column says it).
 
     Raises:
         DataError: ids of `file` that are missing or repeated.
     """
-    frame = pd.DataFrame(
+
+    def strings(name: str) -> list[str | None]:
+        known = name in table.column_names
+        return table[name].cast(pa.string()).to_pylist() if known else [None] * len(table)
+
+    genres = [
+        None
+        if cell is None
+        else "|".join(name for name in cell.split(genres_between) if name not in NO_GENRES)
+        for cell in strings("genres")
+    ]
+    items = pd.DataFrame(
         {
-            "item_id": item_ids.to_numpy(zero_copy_only=False),
-            "title": pd.Series(titles, dtype="str"),
+            "item_id": series(as_written(joined(table["item_id"]), is_text)),
+            "title": pd.Series(strings("title"), dtype="str"),
             "genres": pd.Series(genres, dtype="str"),
         }
     )
-    if pa.types.is_string(item_ids.type):
-        frame["item_id"] = frame["item_id"].astype("str")
-    bad = frame["item_id"].isna() | frame["item_id"].duplicated() | (frame["item_id"] == "")
+    bad = items["item_id"].isna() | items["item_id"].duplicated()
     if bad.any():
-        first = ", ".join(map(repr, frame["item_id"][bad].head(5).tolist()))
+        first = ", ".join(map(repr, items["item_id"][bad].head(5).tolist()))
         raise DataError(
             f"{file}: {bad.sum():,} item ids are missing or repeated: {first}. Keep one row an item."
         )
-    frame["year"] = frame["title"].str.extract(_YEAR, expand=False).astype("Float64").astype("Int64")
-    return frame
+    years = pd.to_numeric(pd.Series(strings("year"), dtype="str"), errors="coerce").astype("Float64")
+    in_title = items["title"].str.extract(_YEAR, expand=False).astype("Float64")
+    return items.assign(year=years.fillna(in_title).round().astype("Int64"))
+
+
+def series(ids: pa.Array) -> pd.Series:
+    """Ids as int64 or str."""
+    values = pd.Series(ids.to_numpy(zero_copy_only=False))
+    return values.astype("str") if pa.types.is_string(ids.type) else values
+
+
+def _first(source: Source, names: Sequence[str]) -> str | None:
+    return next((name for name in names if name in source.schema.names), None)

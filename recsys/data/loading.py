@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import hashlib
 import logging
 from importlib.resources.abc import Traversable
@@ -11,20 +12,18 @@ from typing import get_args
 
 import pandas as pd
 
-from recsys.data import archive, movielens, parquet, recbole, text
+from recsys.data import archive, movielens, recbole
 from recsys.data.assembly import ItemKey, assemble
 from recsys.data.catalog import KNOWN, DataSet
 from recsys.data.columns import Columns
 from recsys.data.download import fetch, named_by_hash
 from recsys.data.duplicates import POLICIES
 from recsys.data.interactions import Interactions
-from recsys.data.ratings_table import RatingsTable
-from recsys.data.text_ratings import read_ratings
+from recsys.data.ratings_table import RatingsTable, read_ratings
+from recsys.data.refusals import as_data_errors
 from recsys.errors import ConfigError, DataError
 from serve.files.checksum import sha256_of
-
-TEXT_ENDINGS = {".csv": text.CSV, ".tsv": text.TSV, ".inter": text.ATOMIC}
-PARQUET_ENDINGS = (".parquet", ".pq")
+from serve.reading.files import find_files, open_source
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +37,13 @@ def load(
     columns: Columns | None = None,
     item_key: str = "id",
     duplicates: str = "error",
+    delimiter: str | None = None,
 ) -> Interactions:
     """Read ratings.
 
     Args:
-        source: A name of `catalog.KNOWN`; or a path: a CSV, TSV, Parquet or RecBole .inter file, or a
-            folder or zip in MovieLens' or RecBole's layout.
+        source: A name of `catalog.KNOWN`; or a path: a CSV, TSV, Parquet or RecBole .inter file, a folder
+            or glob of such files, or a folder or zip in MovieLens' or RecBole's layout.
         from_file: The zip or unpacked folder of a data set known by name, instead of a download. One
             that is not the published file is read too, and a warning is logged.
         columns: What the columns are called; None for the usual names.
@@ -52,6 +52,7 @@ def load(
             `duplicates="mean"`.
         duplicates: What becomes of several ratings of one item by one user: "error", "last" (by time,
             then by place in the file) or "mean".
+        delimiter: The character between the cells of a CSV or TSV file, where it is no comma or tab.
 
     Raises:
         DataError: the data is not what it should be.
@@ -62,6 +63,8 @@ def load(
         raise ConfigError(f"duplicates={duplicates!r}: one of {', '.join(POLICIES)}.")
     if item_key not in get_args(ItemKey):
         raise ConfigError(f"item_key={item_key!r}: one of {', '.join(get_args(ItemKey))}.")
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise ConfigError(f"delimiter={delimiter!r}: one character, and neither a quote nor a line's end.")
     columns = columns or Columns()
     known = KNOWN.get(source)
     if known is None and from_file is not None:
@@ -70,13 +73,12 @@ def load(
             f"{source!r}. Files of your own are named by their path."
         )
     path = from_file or (fetch(known) if known else Path(source))
-    if not path.exists():
+    if not path.exists() and not glob.has_magic(source):
         raise DataError(_unknown(source) if known is None else f"{path} does not exist.")
-    # A zip stays open to the end: an error about its ratings quotes their lines.
-    with archive.opened(path) as root:
+    with as_data_errors(), archive.opened(path) as root:
         if from_file and not root.is_dir():
             raise DataError(f"{path} is neither a zip nor a folder, one of which {source} comes as.")
-        table, catalogue, files = _read(root, path, columns)
+        table, catalogue, files = _read(root, path, columns, delimiter)
         sha256 = _sha256(path, files)
         if known:
             _check_is(known, path, sha256, files[0], len(table.ratings))
@@ -87,23 +89,23 @@ def load(
         return assemble(table, catalogue, name, sha256, licence, item_key=item_key, duplicates=duplicates)
 
 
-def _read(root: Traversable, path: Path, columns: Columns) -> Read:
+def _read(root: Traversable, path: Path, columns: Columns, delimiter: str | None) -> Read:
     if root.is_dir():
-        if movies := movielens.find_ratings(root):
+        movies, inter = movielens.find_ratings(root), recbole.find_ratings(root)
+        if delimiter and (movies or inter):
+            raise ConfigError(f"delimiter={delimiter!r}: {path} has a layout of its own. Name its file.")
+        if movies:
             return movielens.read(root, *movies, columns)
-        if inter := recbole.find_ratings(root):
+        if inter:
             return recbole.read(root, inter, columns)
-        raise DataError(
-            f"{path} has neither MovieLens' ratings ({', '.join(movielens.RATINGS_FILES)}) nor a RecBole "
-            f".inter file. Name the file of ratings itself."
-        )
-    ending = path.suffix.lower()
-    if ending in TEXT_ENDINGS:
-        return read_ratings(path, TEXT_ENDINGS[ending], columns), None, [path]
-    if ending in PARQUET_ENDINGS:
-        return parquet.read_ratings(path, columns), None, [path]
-    endings = ", ".join((*TEXT_ENDINGS, *PARQUET_ENDINGS, ".zip"))
-    raise DataError(f"{path}: what is in it is told by its ending, which must be one of {endings}.")
+        if root is not path:  # a zip
+            raise DataError(
+                f"{path} has neither MovieLens' ratings ({', '.join(movielens.RATINGS_FILES)}) nor a RecBole "
+                f".inter file. Unpack it, and name the file of ratings itself."
+            )
+    paths = [file for _, file in find_files(str(path))]
+    sources = (open_source(file, delimiter) for file in paths)
+    return read_ratings(sources, columns, str(path)), None, list(paths)
 
 
 def _sha256(path: Path, files: list[Traversable]) -> str:

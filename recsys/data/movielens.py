@@ -6,18 +6,19 @@ movie.csv with dates for timestamps.
 
 from __future__ import annotations
 
-import re
+import logging
 from importlib.resources.abc import Traversable
 
 import pandas as pd
 import pyarrow as pa
 
-from recsys.data import archive, text
+from recsys.data import archive
 from recsys.data.columns import Columns
-from recsys.data.items import catalogue
-from recsys.data.ratings_table import RatingsTable
-from recsys.data.text_ratings import read_ratings
+from recsys.data.items import catalogue, frame
+from recsys.data.ratings_table import RatingsTable, read_ratings
+from recsys.data.refusals import whole_table
 from recsys.errors import DataError
+from serve.reading.text import CSV, Layout, TextSource
 
 RATINGS_FILES = {
     "u.data": ("u.data",),
@@ -26,7 +27,20 @@ RATINGS_FILES = {
 }
 """Layout -> the names that its file of ratings has."""
 
-NO_GENRES = {"(no genres listed)", "unknown"}
+_HEADER = ("user_id", "item_id", "rating", "timestamp")
+_LAYOUTS = {
+    "u.data": Layout("\t", _HEADER, quotes="none"),
+    "ratings.dat": Layout("::", _HEADER, quotes="none"),
+    "ratings.csv": CSV,
+}
+_ITEM_FILES = {
+    "u.data": ("u.item",),
+    "ratings.dat": ("movies.dat",),
+    "ratings.csv": ("movies.csv", "movie.csv"),
+}
+_MOVIES_DAT = Layout("::", ("item_id", "title", "genres"), quotes="none", encoding="latin-1")
+
+log = logging.getLogger(__name__)
 
 
 def find_ratings(root: Traversable) -> tuple[str, Traversable] | None:
@@ -45,81 +59,36 @@ def find_ratings(root: Traversable) -> tuple[str, Traversable] | None:
 
 def read(
     root: Traversable, layout: str, ratings: Traversable, columns: Columns
-) -> tuple[RatingsTable, pd.DataFrame, list[Traversable]]:
-    """The ratings, the catalogue of items, and the files that were read.
+) -> tuple[RatingsTable, pd.DataFrame | None, list[Traversable]]:
+    """The ratings, the catalogue of items (None without its file), and the files that were read.
 
     `columns` is for data in MovieLens' layout with names of its own; without a header the names are
     user_id, item_id, rating, timestamp.
 
     Raises:
-        DataError: no file of items, or one of the two is not as its layout says.
+        InputError, DataError: as `read_ratings` and `catalogue`.
     """
-    if layout == "u.data":
-        items = _needed(root, "u.item")
-        genres = _needed(root, "u.genre")
-        table = read_ratings(ratings, text.U_DATA, columns)
+    table = read_ratings([TextSource(ratings, _LAYOUTS[layout])], columns, str(ratings))
+    items = archive.find(root, *_ITEM_FILES[layout])
+    genres = archive.find(root, "u.genre") if layout == "u.data" else None
+    if items is None or (layout == "u.data" and genres is None):
+        log.warning("%s has no %s: items have no titles.", root, " or ".join(_ITEM_FILES[layout]))
+        return table, None, [ratings]
+    if genres is not None:
         return table, _u_item(items, genres), [ratings, items, genres]
-    if layout == "ratings.dat":
-        items = _needed(root, "movies.dat")
-        return read_ratings(ratings, text.RATINGS_DAT, columns), _movies_dat(items), [ratings, items]
-    items = _needed(root, "movies.csv", "movie.csv")
-    return read_ratings(ratings, text.CSV, columns), _movies_csv(items), [ratings, items]
-
-
-def _needed(root: Traversable, *names: str) -> Traversable:
-    file = archive.find(root, *names)
-    if file is None:
-        raise DataError(
-            f"{root} has ratings, but no {' or '.join(names)}. Unpack or download the whole data set."
-        )
-    return file
+    return (
+        table,
+        catalogue(TextSource(items, _MOVIES_DAT if layout == "ratings.dat" else CSV)),
+        [ratings, items],
+    )
 
 
 def _u_item(items: Traversable, genres: Traversable) -> pd.DataFrame:
-    """Movie id | title | release date | video release date | IMDb URL | one 0 or 1 a genre; Latin-1."""
-    names = [line.partition("|")[0] for line in _lines(genres)]
-    rows = _rows(items, "|", 5 + len(names))
-    flagged = [[name for name, flag in zip(names, row[5:], strict=True) if flag == "1"] for row in rows]
-    return _movies(items, rows, flagged)
-
-
-def _movies_dat(items: Traversable) -> pd.DataFrame:
-    """Movie id :: title :: genres; Latin-1."""
-    rows = _rows(items, "::", 3)
-    return _movies(items, rows, [row[2].split("|") for row in rows])
-
-
-def _movies_csv(items: Traversable) -> pd.DataFrame:
-    """movieId,title,genres; UTF-8."""
-    types = {"movieId": pa.int64(), "title": pa.string(), "genres": pa.string()}
-    try:
-        table = text.TextTable.of(items, text.CSV).read(list(types), types)
-    except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
-        raise DataError(f"{items} is no table of movieId,title,genres: {error}") from None
-    rows = [[str(row["movieId"]), row["title"]] for row in table.to_pylist()]
-    return _movies(items, rows, [genres.split("|") for genres in table["genres"].to_pylist()])
-
-
-def _lines(file: Traversable) -> list[str]:
-    # Not splitlines: to it, \x85 ends a line too, and that is a letter's neighbour in Latin-1.
-    lines = file.read_bytes().decode("latin-1").split("\n")
-    return [line.rstrip("\r") for line in lines if line.strip()]
-
-
-def _rows(file: Traversable, delimiter: str, n_fields: int) -> list[list[str]]:
-    rows = [line.split(delimiter) for line in _lines(file)]
-    wrong = [row for row in rows if len(row) != n_fields]
-    if wrong:
-        raise DataError(
-            f"{file}: {len(wrong):,} rows don't have {n_fields} fields: {delimiter.join(wrong[0])[:200]!r}."
-        )
-    return rows
-
-
-def _movies(file: Traversable, rows: list[list[str]], genres: list[list[str]]) -> pd.DataFrame:
-    wrong = [row[0] for row in rows if not re.fullmatch("[0-9]{1,18}", row[0])]
-    if wrong:
-        raise DataError(f"{file}: {len(wrong):,} movie ids are no number, the first is {wrong[0][:50]!r}.")
-    ids = pa.array([int(row[0]) for row in rows], pa.int64())
-    listed: list[str | None] = ["|".join(name for name in names if name not in NO_GENRES) for names in genres]
-    return catalogue(ids, [row[1] for row in rows], listed, str(file))
+    """Movie id | title | release date | video release date | IMDb URL | one 0 or 1 a genre."""
+    lines = genres.read_bytes().decode("latin-1").split("\n")
+    names = [line.partition("|")[0] for line in lines if line.strip()]
+    header = ("item_id", "title", "released", "video", "url", *(f"genre {name}" for name in names))
+    table = whole_table(TextSource(items, Layout("|", header, quotes="none", encoding="latin-1")))
+    flags = zip(*(table[place].to_pylist() for place in range(5, len(header))), strict=True)
+    flagged = ["|".join(name for name, flag in zip(names, row, strict=True) if flag == "1") for row in flags]
+    return frame(pa.table({"item_id": table[0], "title": table[1], "genres": flagged}), str(items))

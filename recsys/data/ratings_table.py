@@ -1,40 +1,30 @@
-"""Columns as they were read -> ratings that can be trusted, or an error that shows the offending rows."""
+"""Rows of files -> ratings that can be trusted, or an error that shows the offending rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from recsys.data.columns import Columns
+from recsys.data.refusals import SHOWN, Refusals, listed
 from recsys.errors import DataError
+from serve.reading.ids import as_written, holds_ids, why_not
+from serve.reading.numbers import as_numbers
+from serve.reading.rows import RefusedRow, Rows, Source
+from serve.reading.times import as_seconds, is_date
 
-SHOWN = 5
-"""How many offending rows an error shows."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where rows came from, so that an error can show them."""
-
-    file: str
-    quote: Callable[[list[int]], list[str]]
-    """Row numbers (from 0, ascending) -> those rows in the source's own words, "line 7: 1,2,abc"."""
-
-    def refuse(self, rows: list[int], what: str, way_out: str) -> NoReturn:
-        """Raise DataError: how many rows (ascending), the first of them, the way out."""
-        shown = "\n  ".join(self.quote(rows[:SHOWN]))
-        more = f"\n  … and {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
-        raise DataError(f"{self.file}: {len(rows):,} {what}:\n  {shown}{more}\n{way_out}.")
+NO_TIME = "not a time as the first ones are, in the years 1 to 9999"
 
 
 @dataclass(frozen=True, eq=False)
 class RatingsTable:
     """Ratings with the ids of their source, rows in its order. n > 0."""
 
+    name: str
+    """What errors call the data."""
     user_ids: pa.ChunkedArray
     """int64 or string [n], no null, no empty string."""
     item_ids: pa.ChunkedArray
@@ -43,85 +33,103 @@ class RatingsTable:
     """float32 [n], finite."""
     timestamps: np.ndarray | None
     """int64 [n], seconds since 1970."""
-    source: Source
+    places: list[Rows]
+    """Where the rows stand in their files, in stretches; without tables."""
+
+    def refuse(self, positions: np.ndarray, what: str, way_out: str) -> None:
+        """Raise DataError: how many rows (their positions, ascending), the first of them, the way out."""
+        ends = np.cumsum([len(place.numbers) for place in self.places])
+        first = []
+        for position in positions[:SHOWN].tolist():
+            stretch = int(np.searchsorted(ends, position, side="right"))
+            rows = self.places[stretch]
+            ids = f"{self.user_ids[position]}, {self.item_ids[position]}, {self.ratings[position]:g}"
+            first.append(rows.refuse(position - int(ends[stretch]), None, what, ids))
+        raise DataError(listed(self.name, len(positions), f"ratings {what}", first, way_out))
 
 
-def checked(columns: dict[str, pa.ChunkedArray], source: Source) -> RatingsTable:
-    """Check and convert `columns`: user, item (integers or strings), rating (numbers), maybe timestamp.
+def read_ratings(sources: Iterable[Source], columns: Columns, name: str) -> RatingsTable:
+    """Read ratings from one or more files, whose ids get one type.
+
+    Args:
+        sources: The files, opened one after the other.
+        columns: What their columns are called.
+        name: What errors call the data.
 
     Raises:
-        DataError: no rows, null ids, ratings that are null, NaN or infinite, timestamps that are null or
-            no time; with the count, the first offending rows and the way out.
+        InputError: a file can't be read, or has no such columns.
+        DataError: no rows; files with times and others without; or refused rows: too few or too many cells,
+            missing ids, ratings that are no finite numbers, times that are none.
     """
-    if len(columns["rating"]) == 0:
-        raise DataError(f"{source.file} has no ratings.")
-    user_ids = _ids(columns["user"], "user", source)
-    item_ids = _ids(columns["item"], "item", source)
-    try:
-        ratings = pc.cast(columns["rating"], pa.float32(), safe=False)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise DataError(
-            f"{source.file}: the rating column is of type {columns['rating'].type}, not numbers."
-        ) from None
-    # NaN is not null to Arrow, and is_finite(null) is null: both count.
-    bad = pc.invert(pc.fill_null(pc.is_finite(ratings), False))
-    refuse(bad, "ratings are missing, NaN or infinite", "Remove or correct these rows", source)
-    timestamps = _seconds(columns["timestamp"], source) if "timestamp" in columns else None
-    return RatingsTable(user_ids, item_ids, ratings.to_numpy(), timestamps, source)
+    refusals, places, read = Refusals(name), [], dict[str, list[pa.Array]]()
+    dates: bool | None = None
+    for source in sources:
+        found = columns.resolve(source.schema.names, source.name)
+        if read and read.keys() != found.keys():
+            raise DataError(f"{name}: some files have times, and others, as {source.name}, have none.")
+        read = read or {role: [] for role in found}
+        _check_types(source, found)
+        for rows in source.read(list(found.values())):
+            given = {role: rows.table.column(column).combine_chunks() for role, column in found.items()}
+            if dates is None and "timestamp" in given:
+                first = next((time.as_py() for time in given["timestamp"] if time.as_py()), None)
+                dates = None if first is None else is_date(str(first))
+            values = {role: _read(role, given[role], source.is_text, bool(dates)) for role in found}
+            refused = _refused(rows, found, given, values)
+            refusals.add(rows.without(refused).refused)
+            if refused:
+                good = np.ones(len(rows.table), bool)
+                good[list(refused)] = False
+                values = {role: column.filter(pa.array(good)) for role, column in values.items()}
+            for role, column in values.items():
+                read[role].append(column)
+            places.append(rows._replace(table=None, numbers=rows.numbers, refused=[]))
+    refusals.check()
+    if not sum(map(len, read.get("rating", []))):
+        raise DataError(f"{name} has no ratings.")
+    ratings = pa.chunked_array(read["rating"]).to_numpy()
+    times = pa.chunked_array(read["timestamp"]).to_numpy() if "timestamp" in read else None
+    return RatingsTable(name, one_type(read["user"]), one_type(read["item"]), ratings, times, places)
 
 
-def refuse(bad: pa.ChunkedArray, what: str, way_out: str, source: Source) -> None:
-    """Raise DataError if any of `bad`, bool [n], is true."""
-    rows = np.flatnonzero(bad.to_numpy())
-    if len(rows):
-        source.refuse(rows.tolist(), what, way_out)
+def one_type(ids: list[pa.Array]) -> pa.ChunkedArray:
+    """Ids as `as_written` gives them: all int64, or all string where some are."""
+    kind = pa.string() if any(pa.types.is_string(chunk.type) for chunk in ids) else pa.int64()
+    return pa.chunked_array([chunk.cast(kind) for chunk in ids], kind)
 
 
-def _ids(ids: pa.ChunkedArray, role: str, source: Source) -> pa.ChunkedArray:
-    """int64 or string, whole and not empty."""
-    if pa.types.is_dictionary(ids.type):
-        ids = ids.cast(ids.type.value_type)
-    if pa.types.is_integer(ids.type):
-        try:
-            ids = ids.cast(pa.int64())
-        except pa.ArrowInvalid as error:
+def _check_types(source: Source, found: dict[str, str]) -> None:
+    for role in ("user", "item"):
+        kind = source.schema.field(found[role]).type
+        if not holds_ids(kind):
             raise DataError(
-                f"{source.file}: a {role} id does not fit into 64 bits with a sign ({error})."
-            ) from None
-        bad = ids.is_null()
-    elif pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type) or pa.types.is_null(ids.type):
-        ids = ids.cast(pa.string())
-        bad = pc.fill_null(pc.equal(ids, ""), True)
-    else:
-        raise DataError(
-            f"{source.file}: {role} ids are of type {ids.type}; they must be integers or strings."
-        )
-    refuse(bad, f"{role} ids are missing", "Remove these rows, or give them an id", source)
-    return ids
+                f"{source.name}: {role} ids are of type {kind}; they must be integers or strings. "
+                f"Convert them (floats, in pandas: astype('Int64'))."
+            )
 
 
-# Seconds since 1970; calendars end there.
-YEAR_1, YEAR_10000 = -62_135_596_800, 253_402_300_800
+def _read(role: str, column: pa.Array, is_text: bool, dates: bool) -> pa.Array:
+    """A column by its role, null where a value is none: ids, float32, or int64 seconds."""
+    if role == "rating":
+        return as_numbers(column, pa.float32())
+    return as_seconds(column, dates) if role == "timestamp" else as_written(column, is_text)
 
 
-def _seconds(times: pa.ChunkedArray, source: Source) -> np.ndarray:
-    """int64 [n], seconds since 1970; a time without a zone is taken as UTC."""
-    way_out = "Correct these rows, or leave the column out with --timestamp-column ''"
-    refuse(times.is_null(), "timestamps are missing", way_out, source)
-    kind = times.type
-    if pa.types.is_temporal(kind) and not pa.types.is_time(kind) and not pa.types.is_duration(kind):
-        times = pc.cast(times, pa.timestamp("s", getattr(kind, "tz", None)), safe=False).cast(pa.int64())
-    elif pa.types.is_floating(kind):
-        # Beyond 2^53 a double is no whole second, NaN and infinity are none either.
-        bad = pc.invert(pc.less(pc.abs(times), 2.0**53))
-        refuse(bad, "timestamps are no time", way_out, source)
-        times = pc.cast(pc.floor(times), pa.int64())
-    elif pa.types.is_integer(kind):
-        times = times.cast(pa.int64())
-    else:
-        raise DataError(f"{source.file}: the timestamp column is of type {kind}. {way_out}.")
-    outside = pc.invert(pc.and_(pc.greater_equal(times, YEAR_1), pc.less(times, YEAR_10000)))
-    hint = "Seconds since 1970 are meant: divide milliseconds by 1000. " + way_out
-    refuse(outside, "timestamps are no seconds in the years 1 to 9999", hint, source)
-    seconds: np.ndarray = times.to_numpy()
-    return seconds
+def _refused(
+    rows: Rows, found: dict[str, str], given: dict[str, pa.Array], values: dict[str, pa.Array]
+) -> dict[int, RefusedRow]:
+    """The refusals of rows with a null, by their places in the table."""
+    refused: dict[int, RefusedRow] = {}
+    for role, column in values.items():
+        if not column.null_count:
+            continue
+        for place in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)).tolist():
+            value = given[role][place].as_py()
+            if role in ("user", "item"):
+                reason = why_not(value, pa.int64())
+            elif value is None or value == "":
+                reason = "missing"
+            else:
+                reason = "not a finite number" if role == "rating" else NO_TIME
+            refused.setdefault(place, rows.refuse(place, found[role], reason, value))
+    return refused

@@ -1,1 +1,1 @@
-"""Rows out of files of people: CSV, TSV, JSON lines, Parquet, folders of them; one set of rules."""
+"""Rows out of CSV, TSV, Parquet, and folders of them, by one set of rules; `files.open_source` opens one."""

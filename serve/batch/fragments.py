@@ -10,16 +10,16 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from serve.batch.inputs import check_unchanged, open_source
+from serve.batch.inputs import check_unchanged
 from serve.batch.job import Fragment, Plan
 from serve.batch.job_folder import DONE, LOCK, QUARANTINE
 from serve.batch.part_writers import new_part
 from serve.batch.prefetch import prefetched
-from serve.batch.source import BadRow, Source
+from serve.batch.sources import open_planned
 from serve.batch.task_result import TaskResult
-from serve.batch.users_source import UsersSource
 from serve.errors import BadRowError, InputError, JobError
 from serve.files.atomic import new_file, write_file
+from serve.reading.rows import RefusedRow, Rows
 from serve.runtime.batching import Each
 from serve.runtime.recommender import Recommender
 from serve.runtime.session import Device
@@ -90,21 +90,27 @@ class FragmentRunner:
                 f"{plan.job.bundle} has changed: it is {recommender.bundle.version[:12]}, and the job began "
                 f"with {plan.version[:12]}. Start again with --overwrite."
             )
-        source, name = open_fragment(plan, fragment, recommender), plan.source(fragment)
-        task = plan.job.task
-        schema = task.schema(name, source.schema, source.is_text, recommender)
+        input_files = [plan.files[fragment.file]] if plan.files else []
+        check_unchanged(input_files)
+        source, task = open_planned(plan, fragment.file, folder, recommender), plan.job.task
+        schema = task.schema(source, recommender)
         path = folder / plan.part_name(fragment)
         rows_in = rows_out = n_bad = 0
 
+        def batches() -> Generator[Rows]:
+            yield from source.read(
+                task.reads,
+                row_groups=range(fragment.start, fragment.stop),
+                first_row=fragment.first_row,
+                batch_rows=plan.job.rows_per_batch,
+            )
+
         def results() -> Generator[TaskResult]:
             nonlocal rows_in
-            batches = source.read(
-                fragment.start, fragment.stop, fragment.first_row, plan.job.rows_per_batch, task.reads
-            )
-            with self._ahead(batches) as ready:
+            with self._ahead(batches()) as ready:
                 for batch in ready:
-                    yield task.answer(batch, name, source.is_text, recommender, self._each)
-                    rows_in += (n := len(batch.table) + len(batch.bad))
+                    yield task.answer(batch, recommender, self._each)
+                    rows_in += (n := len(batch.table) + len(batch.refused))
                     on_rows(n)
 
         with (
@@ -121,10 +127,9 @@ class FragmentRunner:
                 rows_out += len(table)
             if rows_in != fragment.n_rows:
                 raise InputError(
-                    f"{name} gave {rows_in} rows where {fragment.n_rows} were counted. Copy it again."
+                    f"{source.name} gave {rows_in} rows where {fragment.n_rows} were counted. Copy it again."
                 )
-            if plan.files:
-                check_unchanged([plan.files[fragment.file]])  # it may have been written to meanwhile
+            check_unchanged(input_files)  # it may have been written to meanwhile
             check_still_ours(plan, folder)
         outcome = Outcome(fragment.number, rows_in, rows_out, n_bad, path.stat().st_size)
         (folder / DONE).mkdir(exist_ok=True)
@@ -133,32 +138,19 @@ class FragmentRunner:
 
 
 @contextmanager
-def _quarantine(folder: Path, number: int) -> Iterator[Callable[[Sequence[BadRow]], None]]:
+def _quarantine(folder: Path, number: int) -> Iterator[Callable[[Sequence[RefusedRow]], None]]:
     """Give a function that sets rows aside, as they come; there is a file only where there are such rows."""
     with ExitStack() as stack:
         files: list[BinaryIO] = []
         encoder = msgspec.json.Encoder()
 
-        def write(rows: Sequence[BadRow]) -> None:
+        def write(rows: Sequence[RefusedRow]) -> None:
             if not files:
                 (folder / QUARANTINE).mkdir(exist_ok=True)
                 files.append(stack.enter_context(new_file(folder / QUARANTINE / f"part-{number:05d}.jsonl")))
             files[0].write(encoder.encode_lines(rows))
 
         yield write
-
-
-def open_fragment(plan: Plan, fragment: Fragment, recommender: Recommender) -> Source:
-    """Where a fragment's rows come from.
-
-    Raises:
-        InputError: the file is not what it was when the job was planned.
-    """
-    if not plan.files:
-        return UsersSource(recommender.users)
-    file = plan.files[fragment.file]
-    check_unchanged([file])
-    return open_source(file.path)
 
 
 def check_still_ours(plan: Plan, folder: Path) -> None:
@@ -171,7 +163,7 @@ def check_still_ours(plan: Plan, folder: Path) -> None:
         raise JobError(f"another job has begun in {folder}. This one ends here.")
 
 
-def check_bad_rows(plan: Plan, n: int, some: Sequence[BadRow]) -> None:
+def check_bad_rows(plan: Plan, n: int, some: Sequence[RefusedRow]) -> None:
     """Whether the job may go on with so many bad rows, `some` of which are at hand.
 
     Raises:

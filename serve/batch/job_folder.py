@@ -4,6 +4,7 @@ What lies there:
 
     _plan.json              what the job is; only a job with the same identity may go on with the rest
     _lock                   held by the processes that run the job; says which run that is
+    _input/00000.parquet    an input that is text, staged; removed at the end
     part-00000.parquet      finished parts, each renamed into place whole
     _done/00000.json        written after the part that it tells of
     _quarantine/part-….jsonl  bad rows, where they are set aside
@@ -25,6 +26,7 @@ from serve.errors import OutputError
 
 PLAN = "_plan.json"
 LOCK = "_lock"
+INPUT = "_input"
 DONE = "_done"
 QUARANTINE = "_quarantine"
 SUCCESS = "_SUCCESS.json"
@@ -77,7 +79,7 @@ def share_claim(folder: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what somebody was writing who has been killed."""
-    for place in (folder, folder / DONE, folder / QUARANTINE):
+    for place in (folder, folder / INPUT, folder / DONE, folder / QUARANTINE):
         for temporary in place.glob(".*.tmp"):
             temporary.unlink(missing_ok=True)
 

@@ -21,6 +21,7 @@ from serve.batch.fragments import Outcome, check_bad_rows, finished, load
 from serve.batch.job import Job, Plan
 from serve.batch.job_folder import (
     DONE,
+    INPUT,
     LOCK,
     PLAN,
     QUARANTINE,
@@ -32,7 +33,8 @@ from serve.batch.job_folder import (
     sweep,
 )
 from serve.batch.local_engine import run_locally
-from serve.batch.plan import make_plan
+from serve.batch.plan import make_plan, with_fragments
+from serve.batch.staging import stage
 from serve.errors import JobError, OutputError, ServeError
 from serve.files.atomic import check_target, move_into_place, write_file
 
@@ -121,12 +123,14 @@ def run_job(
                 return summary
             empty(folder)
         _prepare(folder, plan, resume=resume, overwrite=overwrite)
-        tally = _Tally(plan)
-        for outcome in finished(plan, folder).values():
-            tally.add(outcome)
-        watcher.on_plan(plan, sum(done.rows_in for done in tally.outcomes.values()))
-        left = [fragment for fragment in plan.fragments if fragment.number not in tally.outcomes]
         try:
+            stage(plan, folder)
+            plan = with_fragments(plan, folder, recommender)
+            tally = _Tally(plan)
+            for outcome in finished(plan, folder).values():
+                tally.add(outcome)
+            watcher.on_plan(plan, sum(done.rows_in for done in tally.outcomes.values()))
+            left = [fragment for fragment in plan.fragments if fragment.number not in tally.outcomes]
             engine(plan, left, folder, recommender, watcher.on_rows, tally.add)
         except ServeError:
             if not finished(plan, folder):
@@ -242,7 +246,8 @@ def _finish(folder: Path, plan: Plan, overwrite: bool) -> Summary:
 
 
 def _put_in_place(folder: Path, plan: Plan, summary: Summary, overwrite: bool) -> None:
-    shutil.rmtree(folder / DONE, ignore_errors=True)
+    for name in (DONE, INPUT):
+        shutil.rmtree(folder / name, ignore_errors=True)
     kept = {SUCCESS, QUARANTINE, LOCK, *(part["name"] for part in summary.parts)}
     for found in folder.iterdir():
         if found.name not in kept:

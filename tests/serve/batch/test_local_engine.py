@@ -125,7 +125,7 @@ def test_errors_of_a_worker_are_those_of_this_process(
 ) -> None:
     path = tmp_path / "users.csv"
     path.write_text("user_id\n" + "10\n" * 50 + "x\n" + "20\n" * 50)
-    with pytest.raises(BadRowError, match=r"users\.csv, row 51: user_id 'x'"):
+    with pytest.raises(BadRowError, match=r"users\.csv, line 52: user_id 'x'"):
         do(Recommend(), path, part_rows=20, engine=TWO)
     assert not multiprocessing.active_children()
     assert capfd.readouterr() == ("", "")

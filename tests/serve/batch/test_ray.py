@@ -186,7 +186,7 @@ def test_workers_that_die_again_and_again_stop_the_job(
 def test_errors_are_those_of_the_local_engine(cluster: Any, tmp_path: Path, do: DoJob) -> None:
     path = tmp_path / "users.csv"
     path.write_text("user_id\n" + "10\n" * 50 + "x\n" + "20\n" * 50)
-    with pytest.raises(BadRowError, match=r"users\.csv, row 51: user_id 'x'"):
+    with pytest.raises(BadRowError, match=r"users\.csv, line 52: user_id 'x'"):
         do(Recommend(), path, part_rows=20, engine=ray_engine(None, 2, 0))
     options = {"part_rows": 20, "on_bad_row": "quarantine"}
     summary = do(Recommend(), path, resume=True, engine=ray_engine(None, 2, 0), **options)

@@ -310,7 +310,7 @@ def test_a_place_that_can_not_be_written(pairs: Path, tmp_path: Path) -> None:
 def test_a_row_that_is_bad_after_some_parts_leaves_them_for_resumption(tmp_path: Path, do: DoJob) -> None:
     path = tmp_path / "users.csv"
     path.write_text("user_id\n" + "10\n" * 50 + "x\n" + "20\n" * 50)
-    with pytest.raises(BadRowError, match=r"row 51: user_id 'x'"):
+    with pytest.raises(BadRowError, match=r"line 52: user_id 'x'"):
         do(Recommend(), path, part_rows=20)
     summary = do(Recommend(), path, part_rows=20, on_bad_row="quarantine", resume=True)
     assert (summary.rows_in, summary.rows_out, summary.quarantined) == (101, 100, 1)

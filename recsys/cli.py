@@ -60,6 +60,7 @@ EXTRAS = {
     "ray": "ray",
     "gradio": "demo",
     "jinja2": "demo",
+    "markupsafe": "demo",
     "matplotlib": "demo",
     "sklearn": "export",
 }

@@ -29,6 +29,14 @@ device_option = click.option(
     show_default=True,
     help="Where to compute; auto takes a GPU that truly works, else the CPU.",
 )
+allow_host_option = click.option(
+    "--allow-host",
+    "allow_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="Also answer requests to this host name, and from pages of it; repeatable. Addresses, localhost and "
+    "the name given as --host need none.",
+)
 
 
 def item_values(values: Sequence[str], parse: Callable[[str], T], form: str) -> list[tuple[str, T]]:

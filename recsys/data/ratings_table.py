@@ -16,7 +16,7 @@ from serve.reading.numbers import as_numbers
 from serve.reading.rows import RefusedRow, Rows, Source
 from serve.reading.times import as_seconds, is_date
 
-NO_TIME = "not a time as the first ones are, in the years 1 to 9999"
+NO_TIME = "no time in the years 1 to 9999, written as the first ones (seconds or milliseconds, or ISO 8601)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ def _refused(
             if role in ("user", "item"):
                 reason = why_not(value, pa.int64())
             elif value is None or value == "":
-                reason = "missing"
+                reason = "no rating" if role == "rating" else "no time"
             else:
                 reason = "not a finite number" if role == "rating" else NO_TIME
             refused.setdefault(place, rows.refuse(place, found[role], reason, value))

@@ -283,7 +283,7 @@ class TextSource:
     def _read_heading(self) -> list[str]:
         with self._open() as stream:
             data = stream.read(MAX_HEADING_BYTES)
-        if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:100]:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:2]:
             raise InputError(
                 f"{self.name} is UTF-16, not UTF-8. Convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW."
             )
@@ -318,7 +318,7 @@ class TextSource:
 
 
 def _block(data: bytes, line: int, is_last: bool) -> _Block:
-    return _Block(data, line, data.count(b"\n") + (not data.endswith(b"\n")), is_last)
+    return _Block(data, line, data.count(b"\n") + (data[-1:] not in (b"", b"\n")), is_last)
 
 
 def _unquoted(cell: str) -> str:

@@ -81,7 +81,10 @@ def test_what_could_steer_a_terminal_does_not_reach_it(tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating\n\x1b[31mann,1,good\n")
     done = recsys("data", "describe", str(tmp_path))
-    assert "line 2: \ufffd[31mann,1,good" in done.stderr
+    assert "line 2: rating 'good'" in done.stderr
+    (tmp_path / "ratings.csv").write_text("userId,movieId,rating\n\x1b[31mann,1,3\n\x1b[31mann,1,3\n")
+    done = recsys("data", "describe", str(tmp_path))
+    assert "\\x1b[31mann, 1, 3" in done.stderr
 
 
 def test_a_reader_that_has_left_is_no_error() -> None:
@@ -98,7 +101,7 @@ def test_refused_data_is_exit_code_2_without_a_traceback(tmp_path: Path) -> None
     path.write_text("user_id,item_id,rating\n1,2,good\n")
     done = recsys("data", "describe", str(path))
     assert done.returncode == 2
-    assert "line 2: 1,2,good" in done.stderr
+    assert "line 2: rating 'good'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -1,0 +1,205 @@
+"""Cells -> ids, numbers, times; names -> columns. The same whatever type of Arrow a column has."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serve.errors import InputError
+from serve.reading.columns import find_columns
+from serve.reading.ids import as_ids, as_written, holds_ids, parse_integer, why_not
+from serve.reading.numbers import as_numbers
+from serve.reading.times import as_seconds
+
+TEXT_TYPES = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+INT64 = pa.int64()
+
+INTEGERS = {"7": 7, "-3": -3, "0": 0, "007": 7, "-0": 0, str(2**63 - 1): 2**63 - 1, str(-(2**63)): -(2**63)}
+NO_INTEGERS = [
+    "",
+    "x",
+    "0x1F",
+    "0X1f",
+    "4_2",
+    "+5",
+    "1.0",
+    "1e3",
+    " 7",
+    "7 ",
+    "٣",
+    "１",
+    "-",
+    "9" * 19,
+    "0b1",
+]
+
+
+@pytest.mark.parametrize("kind", TEXT_TYPES, ids=str)
+def test_only_plain_decimal_integers_are_integers(kind: pa.DataType) -> None:
+    for text in [*INTEGERS, *NO_INTEGERS]:
+        column = pa.array([text, "12", None], pa.string()).cast(kind)
+        assert as_ids(column, INT64).to_pylist() == [INTEGERS.get(text), 12, None]
+        assert parse_integer(text) == INTEGERS.get(text)
+
+
+@pytest.mark.parametrize("kind", TEXT_TYPES, ids=str)
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["7", "-3", "0"], [7, -3, 0]),
+        (["0155061224", "034545104X"], ["0155061224", "034545104X"]),
+        (["0108775015", "7"], ["0108775015", "7"]),
+        (["7", "-0"], ["7", "-0"]),
+        (["1.0", "2"], ["1.0", "2"]),
+        (["0x1F", "2"], ["0x1F", "2"]),
+        (["7", "", None], ["7", None, None]),
+        (["NA", "null"], ["NA", "null"]),
+    ],
+)
+def test_ids_of_new_data_are_integers_or_what_is_written(
+    texts: list[str], expected: list[object], kind: pa.DataType
+) -> None:
+    found = as_written(pa.array(texts, pa.string()).cast(kind), is_text=True)
+    assert found.cast(pa.string()).to_pylist() == [None if id is None else str(id) for id in expected]
+    if None not in expected:
+        assert found.to_pylist() == expected
+    typed = as_written(pa.array(texts, pa.string()).cast(kind), is_text=False)
+    assert typed.to_pylist() == [text or None for text in texts], "where types are known, they decide"
+
+
+@given(st.lists(st.one_of(st.integers(-(2**63), 2**63 - 1).map(str), st.text("0123456789-x", min_size=1))))
+def test_an_id_that_became_an_integer_can_be_written_as_it_was(texts: list[str]) -> None:
+    assert as_written(pa.array(texts, pa.string()), is_text=True).cast(pa.string()).to_pylist() == texts
+
+
+def test_which_types_hold_ids() -> None:
+    for kind in (*TEXT_TYPES, pa.int8(), pa.uint64(), pa.dictionary(pa.int8(), pa.int32()), pa.null()):
+        assert holds_ids(kind)
+    for kind in (pa.float64(), pa.bool_(), pa.binary(), pa.timestamp("s"), pa.list_(pa.int64())):
+        assert not holds_ids(kind)
+    assert as_ids(pa.array([1, 2**64 - 1], pa.uint64()), INT64).to_pylist() == [1, None]
+    assert as_ids(pa.array([7, None]), pa.string()).to_pylist() == ["7", None]
+
+
+def test_what_is_wrong_with_an_id_is_said() -> None:
+    assert why_not("", INT64) == why_not(None, pa.string()) == "no id"
+    assert "astype('Int64')" in why_not("3.0", INT64)
+    assert why_not("x", INT64) == "not an integer of 64 bits"
+
+
+@pytest.mark.parametrize("kind", TEXT_TYPES, ids=str)
+def test_numbers(kind: pa.DataType) -> None:
+    good = {"3": 3.0, "3.5": 3.5, ".5": 0.5, "5.": 5.0, "-1e2": -100.0, "+4": 4.0}
+    bad = ["", "good", "nan", "inf", "-inf", "1e300", "4,5", "1_0", "３", "0x1", " 3"]
+    texts = [*good, *bad, None]
+    found = as_numbers(pa.array(texts, pa.string()).cast(kind), pa.float32())
+    assert found.to_pylist() == [*good.values(), *[None] * (len(bad) + 1)]
+    for text in texts:  # by itself, as beside others
+        alone = as_numbers(pa.array([text], pa.string()).cast(kind), pa.float32())
+        assert alone.to_pylist() == [good.get(text or "")]
+    assert as_numbers(pa.array([[3.0]]), pa.float32()).null_count == 1
+    assert as_numbers(pa.array([1, None]), pa.float32()).to_pylist() == [1.0, None]
+
+
+NOON = int(datetime(1997, 12, 4, 12, tzinfo=UTC).timestamp())
+
+
+@pytest.mark.parametrize("kind", TEXT_TYPES, ids=str)
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("881236800", NOON),
+        ("881236800.9", NOON),
+        ("8.812368e8", NOON),
+        ("881236800123", NOON),  # milliseconds
+        ("0", 0),
+        ("-1.5", -2),
+        ("-62135596800", -62135596800),
+        ("-62135596801", None),
+        ("1600000000000000", None),
+        ("1e40", None),
+        ("nan", None),
+        ("soon", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_times_as_numbers(text: str | None, seconds: int | None, kind: pa.DataType) -> None:
+    column = pa.array([text, "881236800"], pa.string()).cast(kind)
+    assert as_seconds(column).to_pylist() == [seconds, NOON]
+
+
+@pytest.mark.parametrize("kind", TEXT_TYPES, ids=str)
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1997-12-04 12:00:00", NOON),
+        ("1997-12-04T12:00", NOON),
+        ("1997-12-04T12:00:00.999Z", NOON),
+        ("1997-12-04 13:00:00+01:00", NOON),
+        ("1997-12-04", NOON - 12 * 3600),
+        ("0001-01-01", -62135596800),
+        ("1969-12-31 23:59:59.5", -1),
+        ("1997-13-04", None),
+        ("19971204", None),
+        ("881236800", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_times_as_dates(text: str | None, seconds: int | None, kind: pa.DataType) -> None:
+    for other in ("1997-12-04 12:00:00", "1997-12-04T12:00:00Z"):
+        column = pa.array([text, other], pa.string()).cast(kind)
+        assert as_seconds(column, dates=True).to_pylist() == [seconds, NOON]
+
+
+def test_times_of_typed_columns() -> None:
+    noon = datetime(1997, 12, 4, 12, tzinfo=UTC)
+    for kind in (pa.timestamp("ns", "UTC"), pa.timestamp("us", "Europe/Berlin"), pa.timestamp("s")):
+        assert as_seconds(pa.array([noon, None]).cast(kind, safe=False)).to_pylist() == [NOON, None]
+    assert as_seconds(pa.array([noon.date()])).to_pylist() == [NOON - 12 * 3600]
+    for kind in (pa.int64(), pa.uint64(), pa.float64()):
+        assert as_seconds(pa.array([NOON, NOON * 1000, None]).cast(kind)).to_pylist() == [NOON, NOON, None]
+    assert as_seconds(pa.array([1], pa.duration("s"))).to_pylist() == [None]
+
+
+@pytest.mark.parametrize(
+    ("names", "user", "item"),
+    [
+        (["user_id", "item_id"], "user_id", "item_id"),
+        (["movieId", "userId"], "userId", "movieId"),
+        (["User-ID", "Movie Id"], "User-ID", "Movie Id"),
+        (["USER", "ITEM", "itemid"], "USER", "itemid"),
+        (["user", "userId", "movie", "item"], "userId", "item"),
+    ],
+)
+def test_columns_in_any_usual_spelling(names: list[str], user: str, item: str) -> None:
+    assert find_columns(names, {"user": None, "item": None}, "f") == {"user": user, "item": item}
+
+
+@pytest.mark.parametrize(
+    ("names", "roles", "message"),
+    [
+        (
+            ["who", "item_id"],
+            {"user": None, "item": None},
+            r"for user \(user_id or user\).*who, item_id",
+        ),
+        (["a", "b"], {"user": "c", "item": "b"}, r"no column for user \(c\)"),
+        (
+            ["user_id", "userId", "item"],
+            {"user": None, "item": None},
+            "'user_id' and 'userId'; name one",
+        ),
+        (["item", "item"], {"item": None}, "2 columns are called 'item'; one is needed"),
+        (["item"], {"user": "item", "item": None}, "one column for two purposes"),
+        (["196", "242", "3"], {"user": None}, "first line looks like data"),
+    ],
+)
+def test_columns_that_can_not_be_told(names: list[str], roles: dict[str, str | None], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        find_columns(names, roles, "f")

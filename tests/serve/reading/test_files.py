@@ -1,0 +1,102 @@
+"""Which files an input is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from serve.errors import InputError
+from serve.reading.files import find_files, open_source
+from serve.reading.parquet import ParquetSource
+from serve.reading.text import TextSource
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Files at several depths, one folder of them behind a link, and a link that leads back."""
+    root, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
+    for path in (root / "a.csv", root / "b" / "c.csv", root / "b" / "d" / "e.parquet", elsewhere / "f.csv"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"user_id,item_id\n")
+    for hidden in ("_old/g.csv", ".h/i.csv", "b/_j.csv"):
+        path = root / hidden
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (root / "b" / "l").symlink_to(elsewhere)
+    (root / "b" / "back").symlink_to(root)
+    return root
+
+
+def names(asked: Path | str) -> list[str]:
+    return [name for name, _ in find_files(str(asked))]
+
+
+def test_a_folder_is_all_that_is_below_it_also_behind_links(tree: Path) -> None:
+    below = ["b/c.csv", "b/d/e.parquet", "b/l/f.csv"]
+    assert names(tree) == ["a.csv", *below]
+    assert names(f"{tree}/*") == ["a.csv", *below], "a folder that a glob matches is its files"
+    assert names(f"{tree}/b") == [name.removeprefix("b/") for name in below]
+    assert names(f"{tree}/*.csv") == ["a.csv"]
+    assert names(tree / "a.csv") == ["a.csv"]
+
+
+def test_each_file_is_read_once_however_it_is_spelled(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "a-link-first.csv").symlink_to(tree / "a.csv")
+    (tree / "latest").symlink_to(tree / "b")
+    (tree / "b" / "up").symlink_to("..")
+    below = names(tree)
+    assert below == ["a.csv", "b/c.csv", "b/d/e.parquet", "b/l/f.csv"]
+    assert names(f"{tree}/**") == names(f"{tree}/*") == below
+    assert names(f"{tree}/**/*.csv") == ["a.csv", "b/c.csv"], "as in a shell, it goes into no links"
+    assert names(f"{tree}/_old/*") == ["g.csv"], "asked for by name"
+    monkeypatch.chdir(tree)
+    assert names(".") == names("*") == below
+
+
+def test_what_would_be_left_out_unasked_is_refused(tree: Path) -> None:
+    (tree / "b" / "more.csv.gz").touch()
+    for asked in (str(tree), f"{tree}/*"):
+        with pytest.raises(InputError, match=r"more\.csv\.gz is compressed"):
+            find_files(asked)
+    (tree / "b" / "more.csv.gz").unlink()
+    (tree / "gone.csv").symlink_to(tree / "nowhere")
+    for asked in (str(tree), f"{tree}/gone*"):
+        with pytest.raises(InputError, match=r"gone\.csv is a link to nothing"):
+            find_files(asked)
+    os.mkfifo(tree / "pipe.csv")
+    with pytest.raises(InputError, match=r"pipe\.csv is neither a file nor a folder"):
+        find_files(str(tree / "pipe.csv"))
+
+
+def test_the_ending_says_what_a_file_is(tmp_path: Path) -> None:
+    for name, delimiter in (("a.csv", ","), ("a.TSV", "\t"), ("a.inter", "\t")):
+        (tmp_path / name).write_text(f"user_id{delimiter}item_id\n1{delimiter}2\n")
+        source = open_source(tmp_path / name)
+        assert isinstance(source, TextSource)
+        assert source.schema.names == ["user_id", "item_id"]
+    (tmp_path / "b.csv").write_text("user_id;item_id\n1;2\n")
+    assert open_source(tmp_path / "b.csv", ";").schema.names == ["user_id", "item_id"]
+    (tmp_path / "a.parquet").write_text("no")
+    with pytest.raises(InputError, match="can't be read as Parquet"):
+        open_source(tmp_path / "a.parquet")
+    for name, message in (
+        ("a.xlsx", r"must end in \.parquet, \.pq, \.csv"),
+        ("a.csv.gz", "compressed"),
+    ):
+        (tmp_path / name).touch()
+        with pytest.raises(InputError, match=message):
+            open_source(tmp_path / name)
+        with pytest.raises(InputError, match=message):
+            find_files(str(tmp_path / name))
+    assert ParquetSource.is_text is False
+
+
+def test_a_file_that_goes_while_it_is_read_is_an_input_that_can_not_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("user_id,item_id\n10,1001\n")
+    source = TextSource(path)
+    path.unlink()
+    with pytest.raises(InputError, match=r"pairs\.csv can't be read: No such file"):
+        list(source.read())

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from serve.commands.options import print_json
+from serve.commands.options import device_option, json_option, print_json
 from serve.terminal import warn
 
 if TYPE_CHECKING:
     from serve.batch.engine import Engine
     from serve.batch.job import Job, Plan
+    from serve.batch.recommend import Recommend
     from serve.batch.run import Summary, Watcher
+    from serve.batch.score import Score
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -27,21 +29,8 @@ EXIT_QUARANTINED = 3
 EXIT_INTERRUPTED = 130
 MAX_ROWS = 1 << 31
 
-BATCH_ONLY = (
-    "output",
-    "format",
-    "resume",
-    "overwrite",
-    "on_bad_row",
-    "max_bad_rows",
-    "part_rows",
-    "batch_rows",
-    "engine",
-    "address",
-    "workers",
-    "gpus_per_worker",
-)
-"""The options below, by name."""
+OF_THE_JOB = ("device", "format", "on_bad_row", "max_bad_rows", "part_rows", "batch_rows")
+"""Options that are fields of `serve.batch.job.Job`."""
 
 OPTIONS = (
     click.option(
@@ -96,23 +85,43 @@ OPTIONS = (
 )
 
 
-def batch_options(command: Command) -> Command:
-    """Add the options to a command."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
+def batch_options(unknown: str) -> Callable[[Command], Command]:
+    """The options of a batch command, as one decorator; `unknown` is the help of --unknown."""
+    unknown_option = click.option(
+        "--unknown",
+        type=click.Choice(["average", "null", "error"]),
+        default="average",
+        show_default=True,
+        help=unknown,
+    )
+
+    def add(command: Command) -> Command:
+        for option in reversed((unknown_option, *OPTIONS, device_option, json_option)):
+            command = option(command)
+        return command
+
+    return add
 
 
-def run_and_report(job: Job, options: dict[str, Any], as_json: bool) -> None:
+def run_and_report(
+    task: Score | Recommend, bundle: Path, input: str | None, options: dict[str, Any], as_json: bool
+) -> None:
     """Run a job with a progress bar on stderr, print what it did, and exit with 3 where rows were set aside.
 
     Args:
-        job: What to do.
-        options: The values of `OPTIONS` that are not part of the job.
+        task: What to do.
+        bundle: What answers.
+        input: Where the rows are; None: every user of the bundle.
+        options: The values of `OPTIONS`, and the device.
         as_json: Print one JSON object instead of a summary for people.
     """
+    if options["output"] is None:
+        raise click.UsageError("Missing option '--output', the folder to make.")
+    from serve.batch.job import Job
     from serve.batch.run import run_job
 
+    given = {name: options[name] for name in OF_THE_JOB}
+    job = Job(task=task, bundle=str(bundle), input=input, output=str(options["output"]), **given)
     started = time.monotonic()
     show = Progress()
     summary = None

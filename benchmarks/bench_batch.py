@@ -63,8 +63,10 @@ print(json.dumps({"seconds": time.perf_counter() - started}))
 JOB = """
 import json, os, resource, shutil, sys, threading, time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from serve.batch.job import Job
+from serve.batch.local_engine import run_locally
 from serve.batch.recommend import Recommend
 from serve.batch.run import run_job
 from serve.batch.score import Score
@@ -87,7 +89,8 @@ def watch():
 threading.Thread(target=watch, daemon=True).start()
 started = time.perf_counter()
 tasks = {"score": Score(), "recommend": Recommend()}
-run_job(Job(task=tasks[task], bundle=bundle, input=source, output=output, device="cpu"))
+run_job(Job(task=tasks[task], bundle=bundle, input=source, output=output, device="cpu"),
+        engine=partial(run_locally, workers=None))
 seconds = time.perf_counter() - started
 tenths = [0.0] * 10
 for at, mib, _ in samples:

@@ -40,9 +40,9 @@ def run_locally(
     on_rows: Callable[[int], None],
     on_outcome: Callable[[Outcome], None],
     *,
-    workers: int | None = None,
+    workers: int | None = 1,
 ) -> None:
-    """An `Engine`. More than one worker needs an importable `__main__` module, as `multiprocessing` does.
+    """An `Engine`.
 
     Args:
         plan: See `Engine`, as for the next five.
@@ -51,7 +51,8 @@ def run_locally(
         recommender: See `Engine`.
         on_rows: See `Engine`.
         on_outcome: See `Engine`.
-        workers: Processes; None: as many as the size of the input is worth. One means this process.
+        workers: Processes; one means this process. None: as many as the size of the input is worth. Several
+            import `__main__` anew, as `multiprocessing` does: a script needs `if __name__ == "__main__":`.
     """
     n_workers = min(workers or _worth_while(plan), len(fragments))
     if n_workers <= 1:

@@ -87,7 +87,7 @@ def run_job(
         job: What to do.
         resume: Go on with what an earlier run of the same job has left.
         overwrite: Replace an output that is there, once the new one is whole.
-        engine: What does the fragments.
+        engine: What does the fragments; by default this process.
         watcher: Who is told how it goes.
 
     Raises:

@@ -11,7 +11,6 @@ from demos.gradio_app.showcase import Neighbours, Picks, Rated
 from demos.report.render import ENVIRONMENT, render_macro
 from serve.bundle.items import Item
 from serve.bundle.profiles import Profile
-from serve.runtime.profiles import 
 
 N_GENRES = 3
 N_RATED = 60

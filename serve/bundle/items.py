@@ -15,6 +15,8 @@ from serve.errors import BundleError, RequestError
 
 # Characters of a mistyped title that are compared: the time grows with them.
 MAX_COMPARED = 200
+# Titles that are compared a second time.
+N_COMPARED = 64
 # On rapidfuzz's scale from 0 to 100; below, titles have little in common.
 MIN_LIKENESS = 62
 
@@ -126,10 +128,12 @@ class Catalogue:
         from rapidfuzz import fuzz, process
 
         wanted = title[:MAX_COMPARED].casefold()
+        # WRatio knows parts of titles and word order, and so has many ties: the plain ratio decides those.
         found = process.extract(
-            wanted, self._folded, scorer=fuzz.WRatio, score_cutoff=MIN_LIKENESS, limit=limit
+            wanted, self._folded, scorer=fuzz.WRatio, score_cutoff=MIN_LIKENESS, limit=N_COMPARED
         )
-        return [place + 1 for _, _, place in found]
+        found.sort(key=lambda match: (match[1], fuzz.ratio(wanted, match[0])), reverse=True)
+        return [place + 1 for _, _, place in found[:limit]]
 
     @property
     def titles(self) -> Sequence[str | None]:

@@ -26,13 +26,19 @@ from_file_option = click.option(
 
 _OPTIONS = (
     from_file_option,
-    click.option("--user-column", metavar="NAME", help="Column of user ids. [default: user_id, userId]"),
+    click.option("--user-column", metavar="NAME", help="Column of user ids. [default: user_id, userId, …]"),
     click.option("--item-column", metavar="NAME", help="Column of item ids. [default: item_id, movieId, …]"),
     click.option("--rating-column", metavar="NAME", help="Column of ratings. [default: rating]"),
     click.option(
         "--timestamp-column",
         metavar="NAME",
-        help="Column of times: seconds since 1970 or ISO dates; '' for none. [default: timestamp, if there]",
+        help="Column of times: seconds or milliseconds since 1970, or ISO dates; '' for none. "
+        "[default: timestamp, if there]",
+    ),
+    click.option(
+        "--delimiter",
+        metavar="CHARACTER",
+        help="What stands between the cells of a CSV or TSV file. [default: a comma; in .tsv a tab]",
     ),
     click.option(
         "--item-key",
@@ -66,6 +72,7 @@ def load_from_options(
     item_column: str | None = None,
     rating_column: str | None = None,
     timestamp_column: str | None = None,
+    delimiter: str | None = None,
     item_key: str = "id",
     duplicates: str = "error",
 ) -> Interactions:
@@ -77,4 +84,11 @@ def load_from_options(
     from recsys.data import Columns, load
 
     columns = Columns(user_column, item_column, rating_column, timestamp_column)
-    return load(source, from_file=from_file, columns=columns, item_key=item_key, duplicates=duplicates)
+    return load(
+        source,
+        from_file=from_file,
+        columns=columns,
+        item_key=item_key,
+        duplicates=duplicates,
+        delimiter=delimiter,
+    )

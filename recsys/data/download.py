@@ -5,17 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
-
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 
 from recsys.data.catalog import DEFAULT, KNOWN, DataSet
 from recsys.errors import DataError, DownloadError
@@ -63,14 +55,13 @@ def fetch(known: DataSet) -> Path:
     # Pooch says each step at level INFO in a log of its own, which nobody has asked for.
     pooch.get_logger().setLevel("WARNING")
     try:
-        with _Bar(known) as bar:
-            pooch.retrieve(
-                known.url,
-                known_hash=f"sha256:{known.sha256}",
-                fname=path.name,
-                path=path.parent,
-                downloader=pooch.HTTPDownloader(progressbar=bar, timeout=30),
-            )
+        pooch.retrieve(
+            known.url,
+            known_hash=f"sha256:{known.sha256}",
+            fname=path.name,
+            path=path.parent,
+            downloader=pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=30),
+        )
     except (OSError, ValueError) as error:  # of requests, of the disk; ValueError: another checksum
         raise DownloadError(
             f"{known.name} could not be downloaded from {known.url}: {error}\n"
@@ -119,51 +110,3 @@ def keep(known: DataSet, zip_path: Path) -> Path:
 def named_by_hash(sha256: str) -> DataSet | None:
     """The data set whose published zip has this checksum."""
     return next((known for known in KNOWN.values() if known.sha256 == sha256), None)
-
-
-class _Bar:
-    """A progress bar with the four methods that pooch wants of one."""
-
-    def __init__(self, known: DataSet) -> None:
-        from recsys.console import Console
-
-        columns = (
-            TextColumn(known.name),
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-        )
-        self._progress = Progress(*columns, console=Console(stderr=True))
-        self._total = float(known.bytes)
-        self._task = self._progress.add_task("", total=self._total)
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    @property
-    def total(self) -> float:
-        """Bytes that will come."""
-        return self._total
-
-    @total.setter
-    def total(self, n_bytes: float) -> None:
-        # 0: the server does not say.
-        self._total = n_bytes or self._total
-        self._progress.update(self._task, total=self._total)
-
-    def update(self, n_bytes: float) -> None:
-        """So many bytes more have come."""
-        self._progress.advance(self._task, n_bytes)
-
-    def reset(self) -> None:
-        """Back to none."""
-        self._progress.update(self._task, completed=0)
-
-    def close(self) -> None:
-        """All have come."""
-        self._progress.refresh()

@@ -13,8 +13,8 @@ from recsys.data.refusals import SHOWN, Refusals, listed
 from recsys.errors import DataError
 from serve.reading.ids import as_written, holds_ids, why_not
 from serve.reading.numbers import as_numbers
-from serve.reading.rows import RefusedRow, Rows, Source
-from serve.reading.times import as_seconds, is_date
+from serve.reading.rows import RefusedRow, Rows, Source, joined
+from serve.reading.times import as_seconds, begins_with_date
 
 NO_TIME = "no time in the years 1 to 9999, written as the first ones (seconds or milliseconds, or ISO 8601)"
 
@@ -44,7 +44,7 @@ class RatingsTable:
             stretch = int(np.searchsorted(ends, position, side="right"))
             rows = self.places[stretch]
             ids = f"{self.user_ids[position]}, {self.item_ids[position]}, {self.ratings[position]:g}"
-            first.append(rows.refuse(position - int(ends[stretch]), None, what, ids))
+            first.append(rows.refuse(position - int(ends[stretch]), None, "repeated", ids))
         raise DataError(listed(self.name, len(positions), f"ratings {what}", first, way_out))
 
 
@@ -70,20 +70,15 @@ def read_ratings(sources: Iterable[Source], columns: Columns, name: str) -> Rati
         read = read or {role: [] for role in found}
         _check_types(source, found)
         for rows in source.read(list(found.values())):
-            given = {role: rows.table.column(column).combine_chunks() for role, column in found.items()}
+            given = {role: joined(rows.table.column(column)) for role, column in found.items()}
             if dates is None and "timestamp" in given:
-                first = next((time.as_py() for time in given["timestamp"] if time.as_py()), None)
-                dates = None if first is None else is_date(str(first))
+                dates = begins_with_date(given["timestamp"])
             values = {role: _read(role, given[role], source.is_text, bool(dates)) for role in found}
             refused = _refused(rows, found, given, values)
-            refusals.add(rows.without(refused).refused)
-            if refused:
-                good = np.ones(len(rows.table), bool)
-                good[list(refused)] = False
-                values = {role: column.filter(pa.array(good)) for role, column in values.items()}
+            refusals.add([*rows.refused, *refused.values()])
             for role, column in values.items():
                 read[role].append(column)
-            places.append(rows._replace(table=None, numbers=rows.numbers, refused=[]))
+            places.append(rows._replace(table=None, refused=[]))
     refusals.check()
     if not sum(map(len, read.get("rating", []))):
         raise DataError(f"{name} has no ratings.")

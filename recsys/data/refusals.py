@@ -30,7 +30,7 @@ class Refusals:
     def add(self, rows: Sequence[RefusedRow]) -> None:
         """Count more of them."""
         self._n += len(rows)
-        self._first += rows[: SHOWN - len(self._first)]
+        self._first += sorted(rows, key=lambda row: row.line or row.row or 0)[: SHOWN - len(self._first)]
 
     def check(self) -> None:
         """Raise DataError if there are any."""

@@ -107,20 +107,17 @@ class TextSource:
         """
         names = self.schema.names
         places = list(range(len(names))) if columns is None else [names.index(name) for name in columns]
-        rest, line = b"", 1 + self._n_heading_lines
+        line = 1 + self._n_heading_lines
         ahead: deque[Future[Rows]] = deque()
         with self._open() as stream, ThreadPoolExecutor(BLOCKS_AHEAD) as pool:
             for _ in range(self._n_heading_lines):
                 stream.readline()
+            rest = b"" if self._n_heading_lines else self._as_utf8(stream.read(len(BOM)).removeprefix(BOM))
             is_last = False
             while not is_last:
                 data = stream.read(BLOCK_BYTES)
                 is_last = not data
-                if self._layout.encoding != "utf-8":
-                    data = data.decode(self._layout.encoding).encode()
-                data = rest + data
-                if line == 1:
-                    data = data.removeprefix(BOM)
+                data = rest + self._as_utf8(data)
                 cut = len(data) if is_last else data.rfind(b"\n") + 1
                 block = _block(data[:cut], line, is_last)
                 unfinished = b""
@@ -140,6 +137,9 @@ class TextSource:
                         f"{self.name}, line {line}: a record of more than {MAX_RECORD_BYTES >> 20} MiB. Is a "
                         f"quote never closed?"
                     )
+
+    def _as_utf8(self, data: bytes) -> bytes:
+        return data if self._layout.encoding == "utf-8" else data.decode(self._layout.encoding).encode()
 
     def _is_plain(self, block: _Block) -> bool:
         """Whether the block ends where a record does, and Arrow reads it as the rules say."""

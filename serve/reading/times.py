@@ -20,9 +20,13 @@ March 1973."""
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}.*)?$"
 
 
-def is_date(text: str) -> bool:
-    """Whether a text begins as an ISO 8601 date does, so that its column is one of dates."""
-    return bool(re.match("[0-9]{4}-", text))
+def begins_with_date(column: pa.Array) -> bool | None:
+    """Whether the first text of a column is an ISO 8601 date, so that all should be; None: it has no text."""
+    column = plain_text(column)
+    if not pa.types.is_string(column.type):
+        return None
+    first = next((cell.as_py() for cell in column if cell.as_py()), None)
+    return None if first is None else bool(re.match("[0-9]{4}-", first))
 
 
 def as_seconds(column: pa.Array, dates: bool = False) -> pa.Array:

@@ -360,11 +360,11 @@ def test_the_command_shows_rows_that_are_no_ratings(base: Path, tmp_path: Path, 
     ratings.write_text("user_id,item_id,rating\n10,9001,good\n20,9001,4\n")
     assert run("add-items", str(base), "--ratings", str(ratings), "--output", str(tmp_path / "out")) == 2
     error = capsys.readouterr().err
-    assert "line 2: 10,9001,good" in error
+    assert "line 2: rating 'good'" in error
     titles = tmp_path / "titles.csv"
     titles.write_text("id,name\n1,a\n")
     ratings.write_text("user_id,item_id,rating\n10,9001,4\n")
     asked = ["add-items", str(base), "--ratings", str(ratings), "--output", str(tmp_path / "out")]
     assert run(*asked, "--items", str(titles)) == 2
-    assert "needs the columns" in capsys.readouterr().err
+    assert "no column for item (item_id or movie_id" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

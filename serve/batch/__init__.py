@@ -2,6 +2,6 @@
 
 A job is planned once (`plan`), text inputs are staged as Parquet (`staging`), and the input is cut into
 fragments. A fragment makes one part of the output (`fragments.FragmentRunner`), with the same bytes in every
-process, so a part may be done twice. `run.run_job` gives fragments to an `engine`, and the finished folder its
-name.
+process, so a part may be done twice. `run.run_job` gives fragments to an `engine`, and its name to the
+finished folder.
 """

@@ -1,4 +1,4 @@
-"""The unit of work: one fragment of the input -> one part of the output, with the same bytes in any process."""
+"""The unit of work: one fragment of the input -> one part of the output, the same bytes in any process."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ function showRecommended({ items, folded, ms }) {
   const { runtime, nGoldenCases, notWebGpu } = model
   at('runtime').textContent =
     `Computed in ${ms.toFixed(1)} ms by ONNX Runtime Web (${runtime.name}), after it answered the model's ` +
-    `${nGoldenCases} golden cases rightly.` +
+    `${nCases} conformance cases rightly.` +
     (notWebGpu ? ` WebGPU is not used (${notWebGpu}).` : '')
 }
 

@@ -15,7 +15,7 @@ from export.model.inputs import History
 from serve.bundle.manifest import FoldIn
 
 REGULARIZATIONS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
-STEPS = (8, 12, 16, 24, 32, 48)
+STEPS = (8, 12, 16, 24, 32, 48, 64)
 N_USERS = 200
 N_MADE_UP = 20
 # Without held-out ratings there is nothing to choose by.

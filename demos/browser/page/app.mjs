@@ -138,7 +138,7 @@ function showRecommended({ items, folded, ms }) {
       return element('li', { value: items.findIndex((item) => item.index === index) + 1 }, text, bar, element('span', { className: 'score' }, score.toFixed(2)))
     }),
   )
-  const { runtime, nGoldenCases, notWebGpu } = model
+  const { runtime, nCases, notWebGpu } = model
   at('runtime').textContent =
     `Computed in ${ms.toFixed(1)} ms by ONNX Runtime Web (${runtime.name}), after it answered the model's ` +
     `${nCases} conformance cases rightly.` +

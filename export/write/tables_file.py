@@ -22,7 +22,7 @@ LARGE = 1 << 30
 
 
 def is_table(name: str, array: npt.NDArray[Any]) -> bool:
-    """Whether it is a table of numbers of the model: no constant of the exporter, no attribute, no strings."""
+    """Whether it is a table of numbers of the model: no exporter constant, no attribute, no strings."""
     return (
         array.dtype.kind in "fiub"
         and array.size > 1

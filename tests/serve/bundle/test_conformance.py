@@ -93,8 +93,8 @@ def stretch(document: Any) -> None:
         (lambda document: first(document, "score", "outputs", "score").update(shape=[3]), "can't be"),
         (lambda document: first(document, "score", "outputs", "score").update(dtype="complex64"), "can't be"),
         (
-            lambda document: document["graphs"]["score"][0]["outputs"].clear(),
-            "the outputs of a case of score are not",
+            lambda it: it["graphs"]["score"][0]["outputs"].clear(),
+            "outputs of a case of score are not",
         ),
         (
             lambda document: document["graphs"]["recommend"][0]["outputs"].pop("top_scores"),

@@ -94,7 +94,7 @@ class Showcase:
     @property
     def score_range(self) -> tuple[float, float]:
         """What a predicted rating can be; the scale of the data where the model sets no bounds."""
-        return self.recommender.manifest.model.score_range or self.ratings_range
+        return self.recommender.manifest.model.score_scale or self.ratings_range
 
     @property
     def ratings_range(self) -> tuple[float, float]:

@@ -1,1 +1,1 @@
-"""A bundle in Python without this toolkit, and the check that a runtime answers as the golden rows say."""
+"""A bundle in Python without this toolkit, and a check of its conformance cases in any runtime."""

@@ -1,4 +1,4 @@
-"""Does a runtime answer as a bundle's golden rows say?
+"""Does a runtime answer as a bundle's conformance cases say?
 
 `python -m demos.python.conformance BUNDLE --runtime onnxruntime|openvino|tract`
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from demos.python.runners import RUNTIMES, Open
 from serve.bundle.bundle import Bundle, open_bundle
-from serve.bundle.conformance import difference, read_golden
+from serve.bundle.conformance import difference, read_conformance
 from serve.errors import ServeError, UnsupportedError
 from serve.files.names import CONFORMANCE_NAME
 
@@ -23,13 +23,13 @@ TAIL = -1e29
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a runtime answered the golden rows of one graph."""
+    """How a runtime answered the conformance cases of one graph."""
 
     graph: str
     n_cases: int
     """0: the bundle has none for it."""
     largest_error: float
-    """Largest difference of a float output from the golden one; nan where nothing was compared."""
+    """Largest difference of a float output from the reference; nan where nothing was compared."""
     unsupported: str | None = None
     """Why the runtime can't run the graph."""
     problem: str | None = None
@@ -37,13 +37,12 @@ class Verdict:
 
 
 def check(bundle: Bundle, graph: str, open_graph: Open) -> Verdict:
-    """Run the golden rows of one graph of a bundle.
+    """Run the conformance cases of one graph of a bundle.
 
     Raises:
-        BundleError: the bundle has no golden rows.
+        BundleError: the bundle has no conformance cases.
     """
-    golden = read_golden(bundle.file(CONFORMANCE_NAME))
-    cases = golden.graphs.get(graph, [])
+    cases = read_conformance(bundle.file(CONFORMANCE_NAME)).graphs.get(graph, [])
     outputs = [tensor.name for tensor in bundle.manifest.graphs[graph].outputs]
     try:
         run = open_graph(bundle.file(bundle.manifest.graphs[graph].file), outputs)
@@ -51,9 +50,9 @@ def check(bundle: Bundle, graph: str, open_graph: Open) -> Verdict:
         return Verdict(graph, len(cases), float("nan"), unsupported=str(error))
     largest = 0.0 if cases else float("nan")
     for case in cases:
-        found = run({name: value.array() for name, value in case.inputs.items()})
-        right = {name: value.array() for name, value in case.outputs.items()}
-        if problem := difference(found, right, golden.tolerance):
+        inputs, right = case.arrays()
+        found = run(inputs)
+        if problem := difference(found, right, bundle.manifest.graphs[graph].tolerance):
             return Verdict(graph, len(cases), float("nan"), problem=problem)
         for name, array in right.items():
             if array.dtype.kind == "f":
@@ -68,7 +67,7 @@ def check(bundle: Bundle, graph: str, open_graph: Open) -> Verdict:
     "--runtime", type=click.Choice(list(RUNTIMES)), default="onnxruntime", help="What runs the graphs."
 )
 def main(bundle: Path, runtime: str) -> None:
-    """Run every golden row of BUNDLE and say how far the answers are off."""
+    """Run every conformance case of BUNDLE and say how far the answers are off."""
     try:
         opened = open_bundle(bundle)
         verdicts = [check(opened, graph, RUNTIMES[runtime]) for graph in sorted(opened.manifest.graphs)]
@@ -78,7 +77,7 @@ def main(bundle: Path, runtime: str) -> None:
         if verdict.unsupported:
             told = f"not supported: {verdict.unsupported}"
         elif not verdict.n_cases:
-            told = "not compared: the bundle has no golden rows for it"
+            told = "not compared: the bundle has no conformance cases for it"
         else:
             told = verdict.problem or f"equal, {verdict.n_cases} cases within {verdict.largest_error:.1e}"
         click.echo(f"{verdict.graph}: {told}")

@@ -80,7 +80,7 @@ def _add_health(app: FastAPI, current: CurrentModel) -> None:
     @app.head("/health/ready", include_in_schema=False)
     @app.get("/health/ready", response_model=bodies.Ready, responses={503: {"model": bodies.Ready}})
     async def ready(request: Request) -> Response:
-        """Whether to send requests here: checksums and golden rows have passed. Asks for no token."""
+        """Whether to send requests here: checksums and conformance cases have passed. Asks for no token."""
         model: Model | None = request.state.model
         status = "draining" if current.draining else "loading" if model is None else "ready"
         response = routes.answer(

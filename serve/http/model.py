@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from serve.bundle.conformance import check_golden_rows
+from serve.bundle.conformance import check_conformance
 from serve.http.batcher import Batcher
 from serve.runtime.recommender import Recommender
 from serve.runtime.session import Device
@@ -75,15 +75,15 @@ def load_model(
 ) -> Model:
     """Load the bundle in `folder`, check it, and touch every part that a request needs.
 
-    The checks are those of `open_bundle` (every checksum) and every golden row, on the device that will
+    The checks are those of `open_bundle` (every checksum) and every conformance case, on the device that will
     serve. What a first request would otherwise wait for is loaded here.
 
     Raises:
-        BundleError: it is not whole, or does not answer as its golden rows say.
+        BundleError: it is not whole, or does not answer as its conformance cases say.
         DeviceError: device="cuda", and it is not really there.
     """
     recommender = Recommender.load(folder, device, threads=threads, share_tables=share_tables)
-    n_cases = check_golden_rows(recommender.bundle, recommender.run_graph)
+    n_cases = check_conformance(recommender.bundle, recommender.run_graph)
     recommender.recommend(recommender.users.one_id(1), 1)
     recommender.items.ids.lookup_one(recommender.items.ids.one_id(1))
     recommender.items.search("warm")

@@ -44,7 +44,7 @@ def verdicts(request, page_of):
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_the_browser_answers_as_the_golden_rows_say(verdicts, graph) -> None:
+def test_the_browser_answers_as_the_conformance_cases_say(verdicts, graph) -> None:
     runtime, of_model = verdicts
     found = {}
     for model in BUNDLES:

@@ -189,7 +189,7 @@ def test_a_browser_that_answers_wrongly_says_so(open_page, serve_page, tmp_path)
     relist(bundle, "conformance.json")
     tab = open_page(serve_page(bundle), ready=False)
     expect(tab.locator("#error")).to_contain_text(
-        "does not answer as the bundle's golden rows say: top_scores"
+        "does not answer as the bundle's conformance cases say: top_scores"
     )
     expect(tab.locator("#list li")).to_have_count(0)
 
@@ -201,7 +201,10 @@ def test_a_browser_that_answers_wrongly_says_so(open_page, serve_page, tmp_path)
         ("GPU.prototype.requestAdapter = async () => { throw Error('spoilt adapter') }", "spoilt adapter"),
         ("GPUAdapter.prototype.requestDevice = async () => { throw Error('spoilt device') }", "error"),
         ("GPUQueue.prototype.submit = () => { throw Error('spoilt run') }", "spoilt run"),
-        ("GPUBuffer.prototype.mapAsync = async () => { throw Error('spoilt read') }", "golden rows say"),
+        (
+            "GPUBuffer.prototype.mapAsync = async () => { throw Error('spoilt read') }",
+            "conformance cases say",
+        ),
         ("", "ort.webgpu.min.mjs"),
     ],
     ids=["no adapter", "adapter", "device", "run", "wrong answer", "module"],

@@ -1,4 +1,4 @@
-"""The Node script and its golden rows, in a real Node (`npm ci --prefix demos/node` first)."""
+"""The Node script and its conformance cases, in a real Node (`npm ci --prefix demos/node` first)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def verdicts() -> dict[str, dict[str, dict]]:
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_node_answers_as_the_golden_rows_say(verdicts, graph) -> None:
+def test_node_answers_as_the_conformance_cases_say(verdicts, graph) -> None:
     found = {}
     for model in BUNDLES:
         if runtimes_table.has_graph(model, graph):
@@ -78,14 +78,14 @@ def test_a_wrong_answer_is_noticed(tmp_path, graph, name, spoil) -> None:
     assert set(problems.values()) == {None}
 
 
-def test_a_graph_without_golden_rows_is_named(tmp_path) -> None:
+def test_a_graph_without_conformance_cases_is_named(tmp_path) -> None:
     copy = Path(shutil.copytree(BUNDLES["dot"], tmp_path / "bundle"))
     golden = json.loads((copy / "conformance.json").read_text())
     del golden["graphs"]["score"]
     (copy / "conformance.json").write_text(json.dumps(golden))
     done = node("conformance.mjs", copy)
     assert done.returncode == 0, done.stderr
-    assert "score: not compared: the bundle has no golden rows for it\n" in done.stdout
+    assert "score: not compared: the bundle has no conformance cases for it\n" in done.stdout
     assert "recommend: equal, 2 cases" in done.stdout
     (copy / "conformance.json").write_text(json.dumps({**golden, "graphs": {}}))
     done = node("conformance.mjs", copy)

@@ -22,7 +22,7 @@ NAMES = {"onnxruntime": "ONNX Runtime, Python", "openvino": "OpenVINO", "tract":
 
 @pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_runtime_answers_as_the_golden_rows_say(runtime, graph) -> None:
+def test_a_runtime_answers_as_the_conformance_cases_say(runtime, graph) -> None:
     found = {}
     for model in BUNDLES:
         if runtimes_table.has_graph(model, graph):
@@ -92,7 +92,7 @@ def test_the_command_tells_and_exits_with_1_where_an_answer_is_wrong(tmp_path) -
     assert "score: score is" in wrong.stdout
 
 
-def test_a_graph_without_golden_rows_is_named(tmp_path) -> None:
+def test_a_graph_without_conformance_cases_is_named(tmp_path) -> None:
     bundle = Path(shutil.copytree(BUNDLES["mlp"], tmp_path / "bundle"))
     golden = msgspec.json.decode((bundle / "conformance.json").read_bytes())
     del golden["graphs"]["score"]
@@ -101,7 +101,7 @@ def test_a_graph_without_golden_rows_is_named(tmp_path) -> None:
     forge(bundle, data)
     done = command(bundle)
     assert done.returncode == 0, done.stderr
-    assert "score: not compared: the bundle has no golden rows for it\n" in done.stdout
+    assert "score: not compared: the bundle has no conformance cases for it\n" in done.stdout
     assert "recommend: equal, 2 cases" in done.stdout
     data = msgspec.json.encode({**golden, "graphs": {}})
     (bundle / "conformance.json").write_bytes(data)

@@ -134,7 +134,7 @@ def test_a_bad_bundle_changes_nothing(tmp_path: Path, link: Path) -> None:
 
     bad = {
         damaged(): "SHA-256",
-        lying(tmp_path): "golden rows",
+        lying(tmp_path): "conformance cases",
         tmp_path / "nowhere": "No such file",
         tmp_path / "empty": "manifest.json",
     }
@@ -163,7 +163,7 @@ def test_a_bad_bundle_changes_nothing(tmp_path: Path, link: Path) -> None:
 
 
 def lying(folder: Path) -> Path:
-    """A whole bundle with right checksums, whose graphs do not answer as its golden rows say."""
+    """A whole bundle with right checksums, whose graphs do not answer as its conformance cases say."""
     bundle = Path(shutil.copytree(FIXTURES / "dot-bias", folder / "lying"))
     golden = msgspec.json.decode((bundle / "conformance.json").read_bytes())
     golden["graphs"]["recommend"][0]["outputs"]["top_scores"]["data"][0] += 0.01

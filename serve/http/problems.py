@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from serve.errors import RequestError, UnknownIdError, UnsupportedError
+from serve.http.middleware.refusal import new_error_id
 
 CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
 MAX_DETAILS = 10
@@ -37,7 +37,7 @@ class Problem(Exception):  # noqa: N818  said to the client, who may be the one 
     def response(self) -> Response:
         """What the client gets."""
         error = {
-            "id": f"{random.getrandbits(64):016x}",  # tells errors apart; no secret
+            "id": new_error_id(),
             "code": self.code,
             "message": _sayable(self.message),
             "details": list(self.details),

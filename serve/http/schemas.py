@@ -242,7 +242,7 @@ class ErrorDetail(BaseModel):
 class ErrorBody(BaseModel):
     """What went wrong."""
 
-    id: str = Field(description="Tells this error apart from others.")
+    id: str = Field(description="Tells this error apart from others; the log repeats that of a 500.")
     code: str
     message: str
     details: list[ErrorDetail]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.http.middleware.refusal import refuse
+from serve.http.middleware.refusal import new_error_id, refuse
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ class ErrorShape:
         except Exception:
             if has_begun:
                 raise
-            incident = f"{random.getrandbits(64):016x}"
-            logger.exception("error %s", incident)
-            message = f"The service failed; its log says more under {incident}."
-            await refuse(scope, receive, send, 500, "internal", message)
+            error_id = new_error_id()
+            logger.exception("error %s", error_id)
+            message = f"The service failed; its log says more under {error_id}."
+            await refuse(scope, receive, send, 500, "internal", message, error_id=error_id)

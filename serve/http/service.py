@@ -20,8 +20,9 @@ from serve.http.worker import SETTINGS_VARIABLE
 # An event loop accepts one connection a turn from a socket, and a turn under load takes milliseconds: clients
 # that open a connection for each request would wait for seconds. So each worker listens several times.
 LISTENERS = 8
-# Of a worker, for each request that it admits: the rest are idle, or are told to come again by our own words.
-CONNECTIONS_PER_REQUEST = 16
+# Of a worker, idle ones too. Far more than the requests that it admits: what has no place is told so by the
+# admission, with `Retry-After`, where uvicorn's own refusal has none.
+MIN_CONNECTIONS, CONNECTIONS_PER_REQUEST = 1024, 16
 # Longer than the usual minute of proxies: they, and not we, should be the ones to close an idle connection.
 KEEP_ALIVE_SECONDS = 75
 # How long a worker that replaces a running one may take to load a bundle.
@@ -55,7 +56,7 @@ def run_service(settings: ServiceSettings, listener: socket.socket, n_workers: i
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=CONNECTIONS_PER_REQUEST * settings.max_concurrency,
+            limit_concurrency=max(MIN_CONNECTIONS, CONNECTIONS_PER_REQUEST * settings.max_concurrency),
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=settings.grace_seconds,
             timeout_worker_healthcheck=START_SECONDS,

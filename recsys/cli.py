@@ -60,6 +60,7 @@ EXTRAS = {
     "ray": "ray",
     "gradio": "demo",
     "jinja2": "demo",
+    "markupsafe": "demo",
     "matplotlib": "demo",
     "sklearn": "export",
 }
@@ -82,7 +83,7 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the subcommand; quietly to its end where the reader of its output (head, less) has left."""
+        """Run the subcommand; end quietly where the reader of its output (head, less) has left."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:  # caught here, since click would silently end with 1
@@ -150,7 +151,7 @@ def main(args: list[str] | None = None) -> None:
             raise
         extra = EXTRAS[error.name or ""]
         _fail(f"this command needs {error.name}. Install it: pip install 'recsys-onnx[{extra}]'", 1)
-    except Exception as error:  # the last line of defence: no traceback reaches a user
+    except Exception as error:  # the last handler: no traceback reaches a user without --debug
         if debug:
             raise
         if _was_interrupted(error):
@@ -165,7 +166,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether it comes of a Ctrl-C: a library that is being loaded makes an error of its own of that."""
+    """Whether a Ctrl-C caused it: a library may wrap KeyboardInterrupt in an error of its own."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None

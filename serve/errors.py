@@ -42,17 +42,17 @@ class OutputError(ServeError, OSError):
 
 
 class InputError(ServeError, ValueError):
-    """A batch input that can't be read as what it should be: no files, a missing column, a damaged file."""
+    """An input that can't be read: no files, a column missing or of the wrong type, a damaged file."""
 
     exit_code = 2
 
 
 class BadRowError(ServeError, ValueError):
-    """A row of a batch input that has no answer, where bad rows are not set aside, or too many of them."""
+    """A row of a batch input without an answer where bad rows are not quarantined, or too many of them."""
 
 
 class ClusterError(ServeError, ConnectionError):
-    """A Ray cluster can't be reached, or does not let us in."""
+    """A Ray cluster can't be reached, or refuses the connection."""
 
 
 class JobError(ServeError, RuntimeError):

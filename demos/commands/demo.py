@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from serve.commands.listen import listen
-from serve.commands.options import bundle_argument, device_option
+from serve.commands.options import allow_host_option, bundle_argument, device_option
 from serve.processes.signals import Signals
 from serve.terminal import say
 
@@ -23,8 +23,9 @@ from serve.terminal import say
     show_default=True,
     help="The port to listen on; 0 takes a free one.",
 )
+@allow_host_option
 @device_option
-def demo(bundle: Path, host: str, port: int, device: str) -> None:
+def demo(bundle: Path, host: str, port: int, allow_hosts: tuple[str, ...], device: str) -> None:
     """Show BUNDLE as a page: pick a user, rate as somebody new, similar items, a map, the model's card.
 
     \b
@@ -38,7 +39,7 @@ def demo(bundle: Path, host: str, port: int, device: str) -> None:
     listener = listen(host, port)
     app = build_app(recommender)
     signals = Signals(signal.SIGINT, signal.SIGTERM)  # the page can be reached before `Served` returns
-    page = Served(app, listener)
+    page = Served(app, listener, [host, *allow_hosts])
     say(f"{page.url} (Ctrl-C stops)")
     signals.next()
     page.close()

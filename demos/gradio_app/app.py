@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import shutil
 import socket
+import tempfile
 import threading
-from typing import Any
+from collections.abc import Collection
 
 # Read by gradio as it is imported, and later by its client: nothing is told to anybody.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Where Gradio keeps files, and serves all that it finds: a folder of this process, which does not exist.
+os.environ["GRADIO_TEMP_DIR"] = f"{tempfile.gettempdir()}/recsys-demo-{secrets.token_hex(8)}"
 
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.middleware.cors import CORSMiddleware
 
+from demos.gradio_app import cards
 from demos.gradio_app.api import add_api
+from demos.gradio_app.guard import guarded
 from demos.gradio_app.page import html, style, theme
 from demos.gradio_app.showcase import Showcase
 from demos.gradio_app.tabs.factor_map import map_tab
@@ -26,17 +33,10 @@ from demos.gradio_app.tabs.model import model_tab
 from demos.gradio_app.tabs.newcomer import newcomer_tab
 from demos.gradio_app.tabs.similar import similar_tab
 from demos.gradio_app.tabs.user import user_tab
-from demos.report.markup import element, join
 from demos.report.page import check_figures
 from serve.processes.listener import url
 from serve.runtime.recommender import Recommender
 
-# Browsers that keep to it ask this server alone. Gradio's own page needs inline scripts and eval.
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; form-action 'self'; "
-    "base-uri 'self'"
-)
 TABS = {
     "Pick a user": user_tab,
     "New here": newcomer_tab,
@@ -44,28 +44,6 @@ TABS = {
     "Map": map_tab,
     "Model": model_tab,
 }
-
-
-class OwnHostOnly:
-    """Answers carry a policy that keeps the browser from asking any other host."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-
-        async def with_policy(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message.get("headers", []),
-                    (b"content-security-policy", POLICY.encode()),
-                    (b"referrer-policy", b"no-referrer"),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
-            await send(message)
-
-        await self.app(scope, receive, with_policy)
 
 
 def build_app(recommender: Recommender) -> gr.Blocks:
@@ -100,16 +78,17 @@ class Served:
     Args:
         page: What `build_app` gave.
         listener: Where; see `serve.processes.listener`.
+        allowed_hosts: The names that it answers to, beside addresses and `localhost`.
 
     Raises:
         RuntimeError: the server ended while it started; it has told why.
     """
 
-    def __init__(self, page: gr.Blocks, listener: socket.socket) -> None:
+    def __init__(self, page: gr.Blocks, listener: socket.socket, allowed_hosts: Collection[str] = ()) -> None:
         host, port = listener.getsockname()[:2]
         self.url = url(listener)
         config = uvicorn.Config(
-            _mounted(page, host, port),
+            guarded(mounted(page, host, port), allowed_hosts),
             log_config=None,  # its own needs a standard output
             log_level="warning",
             access_log=False,
@@ -133,9 +112,11 @@ class Served:
         self._listener.close()
 
 
-def _mounted(page: gr.Blocks, host: str, port: int) -> ASGIApp:
-    app: ASGIApp = gr.mount_gradio_app(
-        FastAPI(openapi_url=None),
+def mounted(page: gr.Blocks, host: str, port: int) -> FastAPI:
+    """Gradio's own app of the page, without our guard before it."""
+    app: FastAPI = gr.mount_gradio_app(
+        # Without origins it allows none, and Gradio adds no headers of its own, which allow most.
+        FastAPI(openapi_url=None, middleware=[Middleware(CORSMiddleware)]),
         page,
         path="/",
         server_name=host,
@@ -149,18 +130,19 @@ def _mounted(page: gr.Blocks, host: str, port: int) -> ASGIApp:
         max_file_size=0,
         theme=theme(),
         head=style(),
-        app_kwargs={"middleware": [Middleware(OwnHostOnly)]},
     )
+    # `launch` sets this and mounting does not; without it, Gradio reads any file that a request names.
+    page.has_launched = True
+    # Mounting makes it, for a feature that is off.
+    shutil.rmtree(os.environ["GRADIO_TEMP_DIR"], ignore_errors=True)
     return app
 
 
-def _banner(recommender: Recommender) -> Any:
+def _banner(recommender: Recommender) -> str:
     manifest = recommender.manifest
     model = manifest.model
     facts = (
         f"{model.kind} on {manifest.data.name} · {model.n_users:,} users · {model.n_items:,} items · "
         f"{manifest.data.n_ratings:,} ratings · answered by ONNX Runtime on {recommender.device.upper()}"
     )
-    return element(
-        "div", join(element("h1", "Recommendations"), element("p", facts, class_="quiet")), class_="banner"
-    )
+    return cards.banner(facts)

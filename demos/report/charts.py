@@ -1,146 +1,251 @@
-"""The charts of the report, as SVG: lines, grouped bars, one bar a row, a map of points."""
+"""The report's charts: drawn by matplotlib as SVG, coloured by the page's style sheet.
+
+A chart is drawn in the style sheet's light colours; in the SVG each of them becomes the CSS variable of the
+same colour, so that one chart serves light, dark and print. Texts stay texts, in the page's font.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from xml.etree import ElementTree
 
-from demos.report.axes import (
-    LEFT,
-    RIGHT,
-    SERIES,
-    WIDTH,
-    Scale,
-    below,
-    chart,
-    grid,
-    horizontal,
-    legend,
-    number,
-    vertical,
-)
-from demos.report.markup import Markup, element, join
+from markupsafe import Markup
 
+from demos.report.factor_map import FactorMap
+from demos.report.render import number
+from serve.bundle.manifest import HeldOut, PopularityBand
+from serve.terminal import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SERIES = ["#1f6fb4", "#d9750b", "#1b9e77", "#c1539b", "#4aa5d8", "#c8442f", "#7a5ab5", "#9aa3ad"]
+INK, QUIET, RULE, PANEL = "#1c2430", "#5b6675", "#dde2e8", "#f6f7f9"
+VARIABLES = {color: f"s{place}" for place, color in enumerate(SERIES)} | {
+    INK: "ink",
+    QUIET: "quiet",
+    RULE: "rule",
+    PANEL: "panel",
+}
+WIDTH, HEIGHT = 480, 280
 MAP_WIDTH, MAP_HEIGHT = 900, 640
-MAP_MARGIN = 14
-LETTER = 6.2
+# The SVG backend draws 72 dots per inch: a point is a pixel.
+DPI = 72
+STYLE: dict[Any, object] = {
+    "axes.axisbelow": True,
+    "axes.labelcolor": QUIET,
+    "axes.labelpad": 6,
+    "axes.labelsize": 13,
+    "figure.dpi": DPI,
+    "font.size": 13,
+    "grid.color": RULE,
+    "grid.linewidth": 1,
+    "svg.fonttype": "none",
+    "text.color": QUIET,
+    "text.parse_math": False,  # a "$" in a title is a character
+    "xtick.bottom": False,
+    "xtick.labelcolor": QUIET,
+    "ytick.left": False,
+    "ytick.labelcolor": QUIET,
+}
 
 
-class Line(NamedTuple):
-    """A series; y None where there is no value."""
+class Chart(NamedTuple):
+    """A chart and the names of its series, for a legend in the order of their colours."""
 
-    name: str
-    y: Sequence[float | None]
-
-
-class Point(NamedTuple):
-    """A point of a map. `label` is shown beside it where there is room."""
-
-    x: float
-    y: float
-    series: int
-    title: str
-    label: str | None
+    svg: Markup
+    series: list[str]
 
 
-def lines(x: Sequence[int], series: Sequence[Line], x_name: str, y_name: str, label: str) -> Markup:
-    """Series over whole numbers, with a dot at each value."""
-    values = [value for line in series for value in line.y if value is not None]
-    y, marks = vertical(values)
-    across = horizontal(min(x), max(x)) if len(x) > 1 else Scale(x[0] - 1, x[0] + 1, LEFT, WIDTH - RIGHT)
-    drawn = []
-    for place, line in enumerate(series):
-        points = [(at, value) for at, value in zip(x, line.y, strict=True) if value is not None]
-        path = " ".join(f"{across(at)},{y(value)}" for at, value in points)
-        drawn.append(element("polyline", points=path, class_=f"line series-{place}"))
-        drawn += [
-            element(
-                "circle",
-                element("title", f"{line.name}, {x_name} {at}: {value:.4f}"),
-                cx=across(at),
-                cy=y(value),
-                r=3.5,
-                class_=f"dot series-{place}",
+def learning(history: Sequence[dict[str, int | float]]) -> Chart | None:
+    """Error by epoch; None where the history has none."""
+    columns = {
+        "training (RMSE while learning)": [
+            epoch["train_loss"] ** 0.5 if epoch.get("train_loss", -1) >= 0 else None for epoch in history
+        ],
+        "held out (RMSE)": [epoch.get("valid_rmse") for epoch in history],
+        "held out (MAE)": [epoch.get("valid_mae") for epoch in history],
+    }
+    series = {name: values for name, values in columns.items() if any(value is not None for value in values)}
+    if not series:
+        return None
+    epochs = [int(epoch.get("epoch", place)) for place, epoch in enumerate(history, 1)]
+    label = "Error in training and on held-out ratings, by epoch"
+    with _axes("epoch", "error (ratings)", label) as axes:
+        for color, (name, values) in zip(SERIES, series.items(), strict=False):
+            found = [(epoch, value) for epoch, value in zip(epochs, values, strict=True) if value is not None]
+            axes.plot(*zip(*found, strict=True), color=color, linewidth=2.4)
+            for epoch, value in found:
+                title = f"{name}, epoch {epoch}: {value:.4f}"
+                axes.plot(epoch, value, "o", color=color, markersize=7, clip_on=False, gid=title)
+        axes.set_xlim(min(epochs) - 0.2, max(epochs) + 0.2)
+        _ticks(axes, epochs, [str(epoch) for epoch in epochs])
+        return Chart(_svg(axes, label), list(series))
+
+
+def histogram(held_out: HeldOut) -> Chart:
+    """Held-out ratings against their predictions."""
+    label = "Held-out ratings and predictions, how many of each"
+    ratings = [number(round(rating, 2)) for rating in held_out.ratings]
+    series = {"ratings": held_out.n_observed, "predictions": held_out.n_predicted}
+    with _axes("rating", "how many", label) as axes:
+        _bars(axes, ratings, series)
+        return Chart(_svg(axes, label), list(series))
+
+
+def popularity(bands: Sequence[PopularityBand]) -> Chart:
+    """Error by how often the item was rated; above each bar the number of held-out ratings."""
+    label = "Error on held-out ratings, by how often the item was rated in training"
+    with _axes("training ratings of the item", "RMSE (ratings)", label) as axes:
+        _bars(axes, [_band(band) for band in bands], {"RMSE": [band.rmse for band in bands]})
+        axes.bar_label(axes.containers[0], [number(band.n) for band in bands], padding=3, fontsize=12)  # type: ignore[arg-type]
+        return Chart(_svg(axes, label), ["RMSE"])
+
+
+def factor_map(found: FactorMap) -> Chart:
+    """Items as points; titles beside those that have a label, where there is room for it."""
+    label = "Map of the most rated items by their factors"
+    with _axes("", "", label, (MAP_WIDTH, MAP_HEIGHT), layout=None) as axes:
+        axes.set_axis_off()
+        axes.set_autoscale_on(False)
+        axes.set_position((0.015, 0.02, 0.97, 0.96))
+        x, y = [point.x for point in found.points], [point.y for point in found.points]
+        axes.set_xlim(min(x), max(x) if max(x) > min(x) else min(x) + 1)
+        axes.set_ylim(min(y), max(y) if max(y) > min(y) else min(y) + 1)
+        # The labelled ones last, above the others.
+        for point in sorted(found.points, key=lambda point: point.label is not None):
+            axes.plot(
+                point.x,
+                point.y,
+                "o",
+                color=SERIES[point.series],
+                alpha=0.8,
+                markersize=10 if point.label else 6,
+                markeredgecolor=PANEL,
+                markeredgewidth=0.6,
+                clip_on=False,
+                gid=_line(point.title),
             )
-            for at, value in points
-        ]
-    parts = [grid(y, marks, y_name), below([across(at) for at in x], [str(at) for at in x], x_name), *drawn]
-    return join(chart(*parts, label=label), legend([line.name for line in series], "round"))
+        _label(axes, found)
+        return Chart(_svg(axes, label), found.series)
 
 
-def bars(
-    labels: Sequence[str],
-    series: Sequence[tuple[str, Sequence[float]]],
+def _label(axes: Axes, found: FactorMap) -> None:
+    """Write the labels that cover no other, to the right of their points; left of them at the right edge."""
+    taken: list[Any] = []
+    for point in found.points:
+        if point.label is None:
+            continue
+        for side, offset in (("left", 8), ("right", -8)):
+            text = axes.annotate(
+                _line(point.label),
+                (point.x, point.y),
+                (offset, 0),
+                textcoords="offset points",
+                ha=side,
+                va="center_baseline",
+                fontsize=12,
+                color=INK,
+            )
+            box = text.get_window_extent()
+            if side == "left" and box.x1 > MAP_WIDTH:
+                text.remove()
+                continue
+            if any(box.overlaps(other) for other in taken):
+                text.remove()
+            else:
+                taken.append(box)
+            break
+
+
+@contextmanager
+def _axes(
     x_name: str,
     y_name: str,
     label: str,
-    notes: Sequence[str] | None = None,
-) -> Markup:
-    """Groups of bars from zero. `notes` stand above each group."""
-    y, marks = vertical([value for _, values in series for value in values], from_zero=True)
-    across = horizontal(0, len(labels))
-    drawn = []
-    for group, name in enumerate(labels):
-        for place, (series_name, values) in enumerate(series):
-            left = across(group + 0.12 + 0.76 * place / len(series))
-            right = across(group + 0.12 + 0.76 * (place + 1) / len(series))
-            drawn.append(
-                element(
-                    "rect",
-                    element("title", f"{x_name} {name}, {series_name}: {number(values[group])}"),
-                    x=left,
-                    y=y(values[group]),
-                    width=round(max(1.0, right - left - 1), 1),
-                    height=round(y(0) - y(values[group]), 1),
-                    class_=f"bar series-{place}",
-                )
-            )
-        if notes is not None:
-            top = min(y(values[group]) for _, values in series)
-            drawn.append(
-                element("text", notes[group], x=across(group + 0.5), y=top - 5, class_="note middle")
-            )
-    centres = [across(group + 0.5) for group in range(len(labels))]
-    parts = [grid(y, marks, y_name), *drawn, below(centres, labels, x_name)]
-    key = legend([name for name, _ in series]) if len(series) > 1 else None
-    return join(chart(*parts, label=label), key)
+    size: tuple[int, int] = (WIDTH, HEIGHT),
+    layout: Literal["constrained"] | None = "constrained",
+) -> Iterator[Axes]:
+    """Axes in the report's style, whatever matplotlibrc says; `size` is in pixels."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        # The browser draws the text in its own fonts; those of matplotlib only measure it.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        matplotlib.rcdefaults()
+        # Ids in the SVG come from the salt and the content: the charts of a page share none.
+        matplotlib.rcParams.update({**STYLE, "svg.hashsalt": label})
+        inches = (size[0] / DPI, size[1] / DPI)
+        axes = Figure(inches, frameon=False, layout=layout).subplots(subplot_kw={"frame_on": False})
+        axes.set(xlabel=x_name, ylabel=y_name)
+        axes.yaxis.set_major_formatter("{x:,.12g}")
+        axes.locator_params(axis="y", nbins=6)
+        axes.grid(axis="y", clip_on=False)
+        yield axes
 
 
-def points(found: Sequence[Point], series: Sequence[str], label: str) -> Markup:
-    """A map: points by series, titles to hover, labels where they don't cover each other."""
-    x = Scale(min(p.x for p in found), max(p.x for p in found), MAP_MARGIN, MAP_WIDTH - MAP_MARGIN)
-    y = Scale(min(p.y for p in found), max(p.y for p in found), MAP_HEIGHT - MAP_MARGIN, MAP_MARGIN)
-    dots = [
-        element(
-            "circle",
-            element("title", point.title),
-            cx=x(point.x),
-            cy=y(point.y),
-            r=5 if point.label else 3,
-            class_=f"point series-{point.series % SERIES}",
-        )
-        # The labelled ones last, above the others.
-        for point in sorted(found, key=lambda point: point.label is not None)
-    ]
-    texts: list[Markup] = []
-    taken: list[tuple[float, float, float, float]] = []
-    for point in found:
-        if point.label is None:
-            continue
-        width = LETTER * len(point.label)
-        to_right = x(point.x) + 8 + width < MAP_WIDTH
-        left = x(point.x) + 8 if to_right else x(point.x) - 8 - width
-        box = (left, y(point.y) - 7, left + width, y(point.y) + 7)
-        if any(_overlap(box, other) for other in taken):
-            continue
-        taken.append(box)
-        anchor = left if to_right else left + width
-        text_class = "label" if to_right else "label end"
-        texts.append(element("text", point.label, x=round(anchor, 1), y=y(point.y) + 4, class_=text_class))
-    picture = chart(*dots, *texts, label=label, size=(MAP_WIDTH, MAP_HEIGHT))
-    key = legend(series, "round") if len(series) > 1 else None
-    return join(element("div", picture, class_="map"), key)
+def _bars(axes: Axes, labels: Sequence[str], series: Mapping[str, Sequence[float]]) -> None:
+    """Groups of bars from zero, one group for each label."""
+    width = 0.76 / len(series)
+    for place, (name, values) in enumerate(series.items()):
+        left = [group + 0.12 + width * place for group in range(len(labels))]
+        bars = axes.bar(left, values, width * 0.96, align="edge", color=SERIES[place])
+        for bar, label, value in zip(bars, labels, values, strict=True):
+            bar.set_gid(f"{axes.get_xlabel()} {label}, {name}: {number(value)}")
+    axes.set_xlim(0, len(labels))
+    _ticks(axes, [group + 0.5 for group in range(len(labels))], labels)
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _ticks(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
+    """Label places of the x axis; give the y axis round ticks that reach around the data."""
+    # Every second or third label where there is no room for all.
+    widest = 8 * max(len(label) for label in labels) + 10
+    every = math.ceil(widest * len(labels) / (0.85 * WIDTH))
+    axes.set_xticks(places[::every], labels[::every])
+    low, high = axes.dataLim.intervaly
+    ticks = axes.yaxis.get_major_locator().tick_values(low, high if high > low else low + 1)
+    axes.set_yticks(ticks)
+    axes.set_ylim(ticks[0], ticks[-1])
+
+
+def _svg(axes: Axes, label: str) -> Markup:
+    """The chart as an element for HTML; `label` is what a screen reader says."""
+    file = BytesIO()
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    axes.figure.canvas.print_figure(file, format="svg", metadata=metadata)
+    root = ElementTree.fromstring(file.getvalue())
+    root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
+    root.remove(root[0])  # a style sheet, which would apply to the whole page
+    for element in list(root.iter()):
+        element.tag = element.tag.rpartition("}")[2]
+        for key in [key for key in element.attrib if key.startswith("{")]:
+            element.attrib[key.rpartition("}")[2]] = element.attrib.pop(key)
+        if element.tag == "g" and (name := element.attrib.pop("id", "")) and ": " in name:
+            title = ElementTree.Element("title")
+            title.text = name
+            element.insert(0, title)
+        if style := element.get("style"):
+            style = re.sub("#[0-9a-f]{6}", lambda found: f"var(--{VARIABLES[found[0]]})", style)
+            element.set("style", re.sub("font-family: [^;]*(; )?", "", style))
+        element.tail = None
+        if not (element.text or "").strip():
+            element.text = None
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
+
+
+def _line(text: str) -> str:
+    """Text on one line without control characters, which XML can't hold."""
+    return printable(" ".join(text.split()))
+
+
+def _band(band: PopularityBand) -> str:
+    if band.highest is None:
+        return f"{band.lowest:,}+"
+    return f"{band.lowest:,}" if band.highest == band.lowest else f"{band.lowest:,}–{band.highest:,}"

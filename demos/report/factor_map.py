@@ -6,17 +6,28 @@ from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
-from demos.report.charts import Point
 from serve.bundle.bundle import Bundle
 from serve.bundle.items import Catalogue
+from serve.bundle.parquet import ParquetTable, numbers
 
-# The most rated items: more would be a cloud.
+# The most rated items: more points would hide each other.
 MAX_POINTS = 800
 MAX_LABELS = 40
 # Genres with a colour of their own; one more colour is for all others.
 N_GENRES = 7
 LONGEST_LABEL = 34
+
+
+class Point(NamedTuple):
+    """An item. `label` is shown beside its point where there is room."""
+
+    x: float
+    y: float
+    series: int
+    title: str
+    label: str | None
 
 
 class FactorMap(NamedTuple):
@@ -30,40 +41,51 @@ class FactorMap(NamedTuple):
     """Share of the factors' variance that the two directions hold."""
 
 
-def factor_map(bundle: Bundle, items: Catalogue, n_ratings: np.ndarray) -> FactorMap:
+def item_counts(bundle: Bundle) -> np.ndarray:
+    """How many ratings each item has: int64 [n_items + 1], a row group at a time."""
+    table = ParquetTable(bundle.file("seen.parquet"), {"item_index": [pa.int32()]})
+    counts = np.zeros(bundle.manifest.model.n_items + 1, np.int64)
+    for group in range(table.n_row_groups):
+        index = numbers(table.read(["item_index"], group)["item_index"])
+        # Damaged rows are not counted: an index beyond the table is no item.
+        counts += np.bincount(index[(index >= 0) & (index < len(counts))], minlength=len(counts))
+    return counts
+
+
+def factor_map(bundle: Bundle, items: Catalogue, n_ratings: np.ndarray) -> FactorMap | None:
     """The two directions in which the item factors vary most (principal components).
 
     Args:
         bundle: any bundle.
         items: its items.
         n_ratings: int [n_items + 1], how often each item was rated.
+
+    Returns:
+        None where no item was rated.
     """
     shown = 1 + np.argsort(-n_ratings[1:], kind="stable")[:MAX_POINTS]
     shown = shown[n_ratings[shown] > 0]
-    factors = bundle.table("item_factors")[shown].astype(np.float64)
+    if not len(shown):
+        return None
+    factors = bundle.table("item_factors")[shown].astype(np.float64)  # [n_shown, n_factors]
     factors -= factors.mean(axis=0)
-    # Of the covariance, not of the table: it is as small as the number of factors is.
-    variances, directions = np.linalg.eigh(factors.T @ factors)
-    main = directions[:, ::-1][:, :2]
-    # A direction has no sign: the one that makes its largest part positive.
-    main = main * np.where(main[np.abs(main).argmax(axis=0), np.arange(main.shape[1])] < 0, -1, 1)
-    places = factors @ main
-    if places.shape[1] == 1:
-        places = np.column_stack([places, np.zeros(len(places))])
+    _, singular, directions = np.linalg.svd(factors, full_matrices=False)
+    main = directions[:2]
+    # A direction has no sign: take the one that makes its largest component positive.
+    largest = main[np.arange(len(main)), np.abs(main).argmax(axis=1)]
+    places = np.zeros((len(shown), 2))
+    places[:, : len(main)] = factors @ (main * np.where(largest < 0, -1, 1)[:, None]).T
     found = [items[index] for index in shown.tolist()]
     series, of_item = _by_genre([item.genres for item in found])
-    points = [
-        Point(
-            float(place[0]),
-            float(place[1]),
-            genre,
-            f"{items.label(item.item_index)}: {n_ratings[item.item_index]:,} ratings",
-            _short(items.label(item.item_index)) if order < MAX_LABELS else None,
-        )
-        for order, (item, place, genre) in enumerate(zip(found, places, of_item, strict=True))
-    ]
+    points = []
+    for order, (item, (x, y), genre) in enumerate(zip(found, places.tolist(), of_item, strict=True)):
+        title = items.label(item.item_index)
+        short = title if len(title) <= LONGEST_LABEL else title[: LONGEST_LABEL - 1] + "…"
+        label = short if order < MAX_LABELS else None
+        points.append(Point(x, y, genre, f"{title}: {n_ratings[item.item_index]:,} ratings", label))
+    variances = singular**2
     total = float(variances.sum())
-    return FactorMap(points, series, float(variances[-2:].sum()) / total if total > 0 else 1.0)
+    return FactorMap(points, series, float(variances[:2].sum()) / total if total > 0 else 1.0)
 
 
 def _by_genre(genres: list[tuple[str, ...]]) -> tuple[list[str], list[int]]:
@@ -80,7 +102,3 @@ def _by_genre(genres: list[tuple[str, ...]]) -> tuple[list[str], list[int]]:
         max((place[genre] for genre in listed if genre in place), default=len(named)) for listed in genres
     ]
     return [*named, "other"], of_item
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"

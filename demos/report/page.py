@@ -1,84 +1,92 @@
-"""`report_page`: a bundle's card as one HTML page, without a script and without a call to anywhere."""
+"""`report_page`: a bundle's model card as one HTML page, without a script or a request."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
+from markupsafe import Markup
 
-from demos.report import sections
-from demos.report.factor_map import factor_map
-from demos.report.markup import Markup, element, join
+from demos.report import charts
+from demos.report.factor_map import FactorMap, factor_map, item_counts
+from demos.report.render import render, render_macro
 from serve.bundle.bundle import Bundle
 from serve.bundle.items import Catalogue
 from serve.bundle.manifest import Manifest
-from serve.bundle.parquet import ParquetTable, numbers
 from serve.errors import BundleError
 
-# The page's own style, and nothing else, from anywhere.
-# No error, rating or count is larger; floats beyond it would overflow on the way to pixels.
+# No error, rating or count is larger; floats beyond it overflow in the arithmetic of the charts.
 LARGEST = 1e18
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+METRICS = {
+    "RMSE": "rmse",
+    "MAE": "mae",
+    "nDCG@{k}": "ndcg_at_k",
+    "recall@{k}": "recall_at_k",
+    "precision@{k}": "precision_at_k",
+    "MRR@{k}": "mrr_at_k",
+    "hit rate@{k}": "hit_rate_at_k",
+}
 
 
 def report_page(bundle: Bundle) -> str:
-    """The page, UTF-8 text.
+    """The page, UTF-8 text; the same bundle gives the same text.
 
     Raises:
-        BundleError: the bundle's items are damaged, or the figures of its manifest can't be.
+        BundleError: the items of the bundle are damaged, or figures of its manifest are not finite.
     """
     manifest = bundle.manifest
     check_figures(manifest)
     items = Catalogue(bundle.file("items.parquet"), manifest.model.n_items)
-    title = f"{manifest.data.name}: {manifest.model.kind}"
-    n_ratings = item_counts(bundle)
-    body = join(
-        _head(bundle, title),
-        element(
-            "div",
-            sections.quality(manifest),
-            sections.learning(manifest),
-            sections.histogram(manifest),
-            sections.popularity(manifest),
-            sections.sizes(manifest),
-            sections.item_map(factor_map(bundle, items, n_ratings)),
-            sections.parity(manifest),
-            sections.tables(manifest),
-            sections.additions(manifest),
-            sections.origin(manifest),
-            class_="sections",
-        ),
+    found = factor_map(bundle, items, item_counts(bundle))
+    return render(
+        "report/templates/page.html.j2",
+        manifest=manifest,
+        version=bundle.version,
+        style=Markup(files("demos.report").joinpath("style.css").read_text(encoding="utf-8")),
+        sections=sections(manifest, found),
     )
-    style = Markup(files("demos.report").joinpath("style.css").read_text(encoding="utf-8"))
-    head = join(
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("title", title),
-        element("style", style),
+
+
+def sections(manifest: Manifest, found: FactorMap | None = None) -> Markup:
+    """The tiles and every section of the report; without `found`, no factor map."""
+    held_out, history = manifest.held_out, manifest.training.history
+    return render(
+        "report/templates/sections.html.j2",
+        manifest=manifest,
+        scores_are_ratings=scores_are_ratings(manifest),
+        quality=_quality(manifest.metrics),
+        learning=charts.learning(history),
+        histogram=held_out and charts.histogram(held_out),
+        popularity=held_out and charts.popularity(held_out.by_popularity),
+        factor_map=found and factor_map_section(found),
     )
-    page = element("html", element("head", head), element("body", element("main", body)), lang="en")
-    return f"<!doctype html>\n{page}\n"
+
+
+def factor_map_section(found: FactorMap) -> Markup:
+    """The section with the map of the items."""
+    return render_macro("report/templates/section.html.j2", "factor_map", found, charts.factor_map(found))
+
+
+def scores_are_ratings(manifest: Manifest) -> bool:
+    """Whether scores are predicted ratings, which may be drawn and judged on the ratings' scale."""
+    return True
 
 
 def check_figures(manifest: Manifest) -> None:
-    """Refuse what can't be drawn.
+    """Refuse figures that can't be drawn.
 
     Raises:
-        BundleError: figures that are not finite, or not as many as they should be.
+        BundleError: figures are not finite, or lists of them differ in length.
     """
     figures = [value for epoch in manifest.training.history for value in epoch.values()]
     held_out = manifest.held_out
     if held_out is not None:
         columns = (held_out.ratings, held_out.n_observed, held_out.n_predicted)
-        if (
-            len({len(column) for column in columns}) != 1
-            or not held_out.ratings
-            or not held_out.by_popularity
-        ):
+        lengths = {len(column) for column in columns}
+        if len(lengths) != 1 or not held_out.ratings or not held_out.by_popularity:
             raise BundleError(
-                "manifest.json: held_out is not as long as it should be. Export the bundle again."
+                "manifest.json: held_out is empty, or its lists differ in length. Export the bundle again."
             )
         figures += [value for column in columns for value in column]
         figures += [band.rmse for band in held_out.by_popularity]
@@ -86,19 +94,16 @@ def check_figures(manifest: Manifest) -> None:
         raise BundleError("manifest.json: a figure is not finite. Export the bundle again.")
 
 
-def item_counts(bundle: Bundle) -> np.ndarray:
-    """How many ratings each item has: int64 [n_items + 1], a row group at a time."""
-    table = ParquetTable(bundle.file("seen.parquet"), {"item_index": [pa.int32()]})
-    counts = np.zeros(bundle.manifest.model.n_items + 1, np.int64)
-    for group in range(table.n_row_groups):
-        index = numbers(table.read(["item_index"], group)["item_index"])
-        # Damage is not drawn: an index beyond the table is no item.
-        counts += np.bincount(index[(index >= 0) & (index < len(counts))], minlength=len(counts))
-    return counts
-
-
-def _head(bundle: Bundle, title: str) -> Markup:
-    lead = join("Version ", element("code", bundle.version), ", checked.")
-    return element(
-        "header", element("h1", title), element("p", lead, class_="lead"), sections.tiles(bundle.manifest)
-    )
+def _quality(metrics: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Names of the metrics that the model was measured by; rows of them for it and for the baselines."""
+    baselines = metrics.get("baselines")
+    rows = {"this model": metrics, **(baselines if isinstance(baselines, Mapping) else {})}
+    measured = {name.format(k=metrics.get("k", 10)): key for name, key in METRICS.items() if key in metrics}
+    return {
+        "names": list(measured),
+        "rows": [
+            (name, [found.get(key) for key in measured.values()])
+            for name, found in rows.items()
+            if measured and isinstance(found, Mapping)
+        ],
+    }

@@ -1,4 +1,4 @@
-"""From an id to its index: three ways, chosen by what the ids are."""
+"""Look-up of an id's index: a direct table, bisection or a dict, chosen by what the ids are."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ import pyarrow as pa
 
 from serve.bundle.parquet import numbers
 
-# A direct table may be this much longer than the list of ids (4 bytes for each slot).
-COMPACT = 8
-# A table this short is made in any case: 4 MiB and under a millisecond, for look-ups ten times as fast.
+# A direct table may have this many slots (4 bytes each) for each id.
+MAX_SLOTS_PER_ID = 8
+# A table this short is always made: 4 MiB and under a millisecond, for look-ups ten times as fast.
 SHORTEST_TABLE = 1 << 20
 
 
-class Finder(Protocol):
-    """Ids of the right type in, indices out; 0 where an id is not there."""
+class IdLookup(Protocol):
+    """Maps ids of the table's type to indices; 0 where an id is not in the table."""
 
     n_distinct: int
-    """How many different ids there are: fewer than rows, where one comes twice."""
+    """Number of distinct ids; smaller than the number of rows where an id repeats."""
 
     def one(self, value: Any) -> int:
         """The index of one id."""
 
     def many(self, values: Any) -> np.ndarray:
-        """The indices of many: int64 [n]."""
+        """The indices of ids [n]: int64 [n]."""
 
 
-def make_finder(ids: pa.Array) -> Finder:
-    """The quickest finder for these ids, int64 or string [n]; the first stands for index 1."""
+def make_id_lookup(ids: pa.Array) -> IdLookup:
+    """The fastest look-up for these ids, int64 or string [n]; the first id has index 1."""
     if ids.type == pa.string():
-        return Strings(ids)
+        return StringLookup(ids)
     values = numbers(ids)
     low, high = int(values.min()), int(values.max())
-    if high - low < max(SHORTEST_TABLE, COMPACT * len(values)):
-        return CompactNumbers(values, low, high)
-    return SparseNumbers(values)
+    if high - low < max(SHORTEST_TABLE, MAX_SLOTS_PER_ID * len(values)):
+        return DenseLookup(values, low, high)
+    return SortedLookup(values)
 
 
-class CompactNumbers:
-    """id - lowest id -> index, and a last slot of 0 for what is not there."""
+class DenseLookup:
+    """A table indexed by id - lowest id, with a last slot of 0 for ids outside it."""
 
     def __init__(self, values: np.ndarray, low: int, high: int) -> None:
         self.low = low
@@ -52,19 +52,19 @@ class CompactNumbers:
         self.n_distinct = int(np.count_nonzero(self.table))
 
     def one(self, value: int) -> int:
-        """See Finder."""
+        """See IdLookup."""
         place = value - self.low
         return int(self.table[place]) if 0 <= place < self.last else 0
 
     def many(self, values: np.ndarray) -> np.ndarray:
-        """See Finder."""
-        # Modulo 2^64, all that lies outside is a large number, ids at both ends of int64, too.
+        """See IdLookup."""
+        # Modulo 2^64, every id outside the table is a large number, ids at both ends of int64 too.
         places = values - self.low
         np.minimum(places.view(np.uint64), self.last, out=places.view(np.uint64))
         return self.table.take(places).astype(np.int64)
 
 
-class SparseNumbers:
+class SortedLookup:
     """Sorted ids and their indices, found by bisection."""
 
     def __init__(self, values: np.ndarray) -> None:
@@ -74,17 +74,17 @@ class SparseNumbers:
         self.n_distinct = 1 + int(np.count_nonzero(np.diff(self.sorted)))
 
     def one(self, value: int) -> int:
-        """See Finder."""
+        """See IdLookup."""
         place = int(self.sorted.searchsorted(value))
         return int(self.index[place]) if place < len(self.sorted) and self.sorted[place] == value else 0
 
     def many(self, values: np.ndarray) -> np.ndarray:
-        """See Finder."""
+        """See IdLookup."""
         places = np.minimum(self.sorted.searchsorted(values), len(self.sorted) - 1)
         return np.where(self.sorted[places] == values, self.index[places], 0)
 
 
-class Strings:
+class StringLookup:
     """A dict from id to index."""
 
     def __init__(self, ids: pa.Array) -> None:
@@ -92,9 +92,9 @@ class Strings:
         self.n_distinct = len(self.index)
 
     def one(self, value: str) -> int:
-        """See Finder."""
+        """See IdLookup."""
         return self.index.get(value, 0)
 
     def many(self, values: Sequence[str]) -> np.ndarray:
-        """See Finder."""
+        """See IdLookup."""
         return np.fromiter(map(self.index.get, values, repeat(0)), np.int64, len(values))

@@ -1,4 +1,4 @@
-"""Ids outside, indices inside: the two tables that say which is which, and the look-up in both directions."""
+"""`users.parquet` and `items.parquet`: which id each row of a table has, looked up in both directions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from serve.bundle.id_lookup import Finder, make_finder
+from serve.bundle.id_lookup import IdLookup, make_id_lookup
 from serve.bundle.parquet import ParquetTable, arrow, joined, numbers, write_columns
 from serve.errors import BundleError, RequestError
 
@@ -84,14 +84,14 @@ class IdIndex:
     """The ids of one table, in both directions. Thread-safe.
 
     An int64 id is found through a direct table where the ids lie close together, else by bisection; a
-    string id through a dict, about 150 bytes each. Both are made at the first look-up.
+    string id through a dict, about 150 bytes an id. The look-up table is made at the first look-up.
 
     Args:
         name: "user_id" or "item_id", for the errors.
         ids: int64 or string [n]; the first stands for index 1.
 
     Raises:
-        BundleError: an id is missing. One that is there twice is found at the first look-up.
+        BundleError: an id is missing. A repeated id is reported at the first look-up.
     """
 
     def __init__(self, name: str, ids: pa.Array) -> None:
@@ -102,7 +102,7 @@ class IdIndex:
         self._ids = ids
         self._numbers = None if self.is_string else numbers(ids)
         self._lock = threading.Lock()
-        self._find: Finder | None = None
+        self._id_lookup: IdLookup | None = None
 
     @classmethod
     def read(cls, path: Path, name: str, n: int) -> IdIndex:
@@ -128,7 +128,7 @@ class IdIndex:
         return "a string" if self.is_string else "an integer (int64)"
 
     def parse(self, text: str) -> int | str:
-        """An id as somebody types it: "42" is 42 where ids are integers.
+        """An id from text, as a command line or a page gives it: "42" is 42 where ids are integers.
 
         Raises:
             RequestError: it can't be read as an id of this table.
@@ -151,12 +151,12 @@ class IdIndex:
                 raise self._wrong(value)
         elif type(value) is not int or not -(1 << 63) <= value < 1 << 63:
             value = self._checked_number(value)
-        return self._finder().one(value)
+        return self._lookup().one(value)
 
     def lookup_text(self, text: str) -> int:
-        """The index of an id as somebody types it, 0 where there is none, whatever was typed.
+        """The index of an id from text; 0 where no id is meant, also for text of the wrong type.
 
-        Spaces around it belong to it where there is such an id, and are dropped where there is none.
+        The text is looked up as it is first, then without outer spaces.
         """
         for typed in (text, text.strip()):
             try:
@@ -178,7 +178,7 @@ class IdIndex:
         """
         if getattr(ids, "ndim", 1) != 1:
             raise RequestError(f"{self.name}s must be one list, got an array of shape {ids.shape}")
-        return self._finder().many(self._strings(ids) if self.is_string else self._int64(ids))
+        return self._lookup().many(self._strings(ids) if self.is_string else self._int64(ids))
 
     def ids(self, index: np.ndarray) -> np.ndarray:
         """The ids at indices: int64 or object (str) of the same shape; -1 or None where the index is 0.
@@ -208,16 +208,16 @@ class IdIndex:
         value: int | str = self._ids[index - 1].as_py()
         return value
 
-    def _finder(self) -> Finder:
-        if self._find is None:
+    def _lookup(self) -> IdLookup:
+        if self._id_lookup is None:
             with self._lock:
-                if self._find is None:
-                    finder = make_finder(self._ids)
-                    if finder.n_distinct != len(self):
-                        twice = len(self) - finder.n_distinct
+                if self._id_lookup is None:
+                    made = make_id_lookup(self._ids)
+                    if made.n_distinct != len(self):
+                        twice = len(self) - made.n_distinct
                         raise BundleError(f"{twice} of {self.name} are there twice. Export the bundle again.")
-                    self._find = finder
-        return self._find
+                    self._id_lookup = made
+        return self._id_lookup
 
     def _int64(self, ids: Any) -> np.ndarray:
         if isinstance(ids, (pa.Array, pa.ChunkedArray)):

@@ -1,4 +1,4 @@
-"""What a bundle knows of its items, and finding one by what people type."""
+"""`items.parquet`: ids, titles, genres and years of the items, and search by title or id."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from serve.errors import BundleError, RequestError
 
 # Characters of a mistyped title that are compared: the time grows with them.
 MAX_COMPARED = 200
+# Titles that are compared a second time.
+N_COMPARED = 64
 # On rapidfuzz's scale from 0 to 100; below, titles have little in common.
 MIN_LIKENESS = 62
 
@@ -78,13 +80,13 @@ class Catalogue:
         return item.title if item.title is not None else str(item.item_id)
 
     def resolve(self, text: str) -> int:
-        """The index of the item that somebody means: a title as it is, a title but for case, or an id.
+        """The index of the item with this title (exactly, or ignoring case) or this id.
 
-        Spaces around it are dropped where nothing is found with them.
+        The text is looked up as it is first, then without outer spaces.
 
         Raises:
-            RequestError: there is no such item, and the nearest titles are named; or several bear the title,
-                and their ids are named.
+            RequestError: no item has this title or id (the message names the nearest titles), or several
+                items have this title (the message names their ids).
         """
         for typed in (text, text.strip()):
             exact = self.with_title(typed)
@@ -100,14 +102,14 @@ class Catalogue:
         )
 
     def with_title(self, title: str) -> list[int]:
-        """The indices of the items with this title: exactly, or if there is none, but for case."""
+        """The indices of the items with this title: exactly, or where there is none, ignoring case."""
         exact, folded = self._by_title
         return exact.get(title) or folded.get(title.casefold(), [])
 
     def search(self, query: str, limit: int = 20) -> list[int]:
-        """Indices of the items whose title has every word of `query`, those that begin with it first.
+        """Indices of the items whose title contains every word of `query`, titles that begin with it first.
 
-        An item whose id is `query` comes before them all. An empty query finds nothing.
+        An item whose id is `query` comes before all. An empty query finds nothing.
         """
         words = query.casefold().split()
         if not words:
@@ -122,14 +124,16 @@ class Catalogue:
         return found[:limit]
 
     def nearest(self, title: str, limit: int = 3) -> list[int]:
-        """Indices of the items whose titles are most like `title`, for a typing error; the best first."""
+        """Indices of the items with the titles most similar to a mistyped one, the most similar first."""
         from rapidfuzz import fuzz, process
 
         wanted = title[:MAX_COMPARED].casefold()
+        # WRatio knows parts of titles and word order, and so has many ties: the plain ratio decides those.
         found = process.extract(
-            wanted, self._folded, scorer=fuzz.WRatio, score_cutoff=MIN_LIKENESS, limit=limit
+            wanted, self._folded, scorer=fuzz.WRatio, score_cutoff=MIN_LIKENESS, limit=N_COMPARED
         )
-        return [place + 1 for _, _, place in found]
+        found.sort(key=lambda match: (match[1], fuzz.ratio(wanted, match[0])), reverse=True)
+        return [place + 1 for _, _, place in found[:limit]]
 
     @property
     def titles(self) -> Sequence[str | None]:

@@ -1,4 +1,4 @@
-"""Parquet as the bundle uses it: written so that the same columns give the same bytes, read as untrusted."""
+"""Parquet files of a bundle: written deterministically, read as untrusted input."""
 
 from __future__ import annotations
 
@@ -131,9 +131,9 @@ def numbers(column: pa.Array) -> np.ndarray:
 
 
 def arrow(values: np.ndarray, missing: np.ndarray | None = None) -> pa.Array:
-    """Numbers or truth values [n] as Arrow, null where `missing` (bool [n]) says so.
+    """Numbers or booleans [n] as an Arrow array, null where `missing` (bool [n]) is true.
 
-    Not `pa.array`: that imports pandas, too.
+    Not `pa.array`, which also imports pandas where it is installed.
     """
     data = _bits(values) if values.dtype == bool else pa.py_buffer(np.ascontiguousarray(values))
     valid = None if missing is None else _bits(~missing)
@@ -157,7 +157,7 @@ def _check_footer(path: Path) -> None:
 
 
 def joined(column: pa.ChunkedArray) -> pa.Array:
-    """The values of a column in one array. A single chunk is not copied, as Arrow would."""
+    """The values of a column as one array; a single chunk is not copied."""
     if column.num_chunks == 1:
         return column.chunk(0)
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

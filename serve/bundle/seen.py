@@ -71,7 +71,7 @@ class History(NamedTuple):
 
 
 class ItemLists(NamedTuple):
-    """A list of items for each of B users, one after the other."""
+    """B lists of items of any length, stored one after the other."""
 
     starts: np.ndarray
     """int64 [B + 1]"""
@@ -80,7 +80,7 @@ class ItemLists(NamedTuple):
 
     @classmethod
     def empty(cls, n: int) -> ItemLists:
-        """Of `n` users who have none."""
+        """`n` empty lists."""
         return cls(np.zeros(n + 1, np.int64), np.empty(0, np.int32))
 
     @property
@@ -112,15 +112,15 @@ class _Group(NamedTuple):
 
 
 class Seen:
-    """Who has rated what, read a row group at a time and remembered within a budget. Thread-safe.
+    """The items that each user has rated, decoded a row group at a time into a bounded cache. Thread-safe.
 
     The row groups' statistics say which of them hold a user, so a look-up decodes one, or two where a user
     lies across a border. Users taken in order decode each row group once.
 
     Args:
         path: `seen.parquet`.
-        n_users, n_items: Sizes of the model; an index beyond them is damage.
-        budget_bytes: What decoded row groups may take together (0.3 MiB each). The last one used stays.
+        n_users, n_items: Sizes of the model; a larger index means that the file is damaged.
+        budget_bytes: Size of the cache of decoded row groups (0.3 MiB each); the last one used always stays.
 
     Raises:
         BundleError: the file is damaged, or not sorted.

@@ -10,6 +10,7 @@ from serve.commands.options import (
     bundle_argument,
     device_option,
     item_fields,
+    item_values,
     json_option,
     listed,
     print_items,
@@ -21,17 +22,7 @@ from serve.commands.options import (
 def _parse_rates(
     context: click.Context, option: click.Parameter, values: tuple[str, ...]
 ) -> list[tuple[str, float]]:
-    """Each "TITLE_OR_ID=RATING" as its two parts. A title may hold "=", so the last one counts."""
-    parsed = []
-    for value in values:
-        item, _, rating = value.rpartition("=")
-        try:
-            parsed.append((item, float(rating)))
-        except ValueError:
-            item = ""
-        if not item.strip():
-            raise click.BadParameter(f"{value!r} is not TITLE_OR_ID=RATING, such as 'Toy Story (1995)=5'.")
-    return parsed
+    return item_values(values, float, "TITLE_OR_ID=RATING, such as 'Toy Story (1995)=5'")
 
 
 @click.command()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from serve.bundle.items import Catalogue
     from serve.runtime.rankings import Ranking
+
+T = TypeVar("T")
 
 bundle_argument = click.argument("bundle", type=click.Path(exists=True, path_type=Path))
 top_k_option = click.option(
@@ -26,6 +29,37 @@ device_option = click.option(
     show_default=True,
     help="Where to compute; auto takes a GPU that truly works, else the CPU.",
 )
+allow_host_option = click.option(
+    "--allow-host",
+    "allow_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="Also answer requests to this host name, and from pages of it; repeatable. Addresses, localhost and "
+    "the name given as --host need none.",
+)
+
+
+def item_values(values: Sequence[str], parse: Callable[[str], T], form: str) -> list[tuple[str, T]]:
+    """Each "TITLE_OR_ID=VALUE" as its two parts. A title may hold "=", so the last one separates them.
+
+    Args:
+        values: What was given on the command line.
+        parse: Reads a value, or raises ValueError.
+        form: What is expected, for the error.
+
+    Raises:
+        click.BadParameter: no item, or a value that `parse` refuses.
+    """
+    parsed = []
+    for text in values:
+        item, _, value = text.rpartition("=")
+        try:
+            parsed.append((item, parse(value)))
+        except ValueError:
+            item = ""
+        if not item.strip():
+            raise click.BadParameter(f"{text!r} is not {form}.")
+    return parsed
 
 
 def item_fields(item_index: int, items: Catalogue) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from serve.commands.options import (
     bundle_argument,
     device_option,
     item_fields,
+    item_values,
     json_option,
     listed,
     print_items,
@@ -42,20 +43,8 @@ def _parse_answer(text: str) -> Answer:
 def _parse_answers(
     context: click.Context, option: click.Parameter, values: tuple[str, ...]
 ) -> list[tuple[str, Answer]]:
-    """Each "TITLE_OR_ID=ANSWER" as its two parts. A title may hold "=", so the last one counts."""
-    parsed = []
-    for value in values:
-        item, _, answer = value.rpartition("=")
-        try:
-            parsed.append((item, _parse_answer(answer)))
-        except ValueError:
-            item = ""
-        if not item.strip():
-            raise click.BadParameter(
-                f"{value!r} is not TITLE_OR_ID=ANSWER, such as 'Heat (1995)=like', '=dislike', '=4.5' or "
-                f"'=not seen'."
-            )
-    return parsed
+    form = "TITLE_OR_ID=ANSWER, such as 'Heat (1995)=like', '=dislike', '=4.5' or '=not seen'"
+    return item_values(values, _parse_answer, form)
 
 
 @click.command()

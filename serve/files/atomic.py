@@ -47,7 +47,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            error.filename = str(path)  # what was asked for; of the temporary one nobody has heard
+            error.filename = str(path)  # the caller's path, not the temporary one's
         raise
     fsync(path.parent)
 
@@ -157,7 +157,7 @@ def _fsync_tree(folder: Path) -> None:
 
 
 def write_behind(file: BinaryIO, start: int) -> None:
-    """Have the system begin to write what a file holds from `start` on, so that there is less to wait for.
+    """Ask the system to start writing a file's pages from `start` on, so that the later fsync waits less.
 
     POSIX_FADV_DONTNEED starts the writing of changed pages; those that are being written stay in the cache.
     """
@@ -167,7 +167,7 @@ def write_behind(file: BinaryIO, start: int) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Have a file, or the names in a folder, on disk before going on."""
+    """Flush a file, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Answers of any size, cut into runs of a graph that take bounded memory."""
+"""Requests of any size, cut into runs of a graph so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Top = tuple[np.ndarray, np.ndarray]
 """Item indices int64 [B, K], 0 where none is left; scores float32 [B, K]."""
 Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
-"""Does the runs: `map`, one after the other; or an executor's `map`, several at a time."""
+"""Applies a function to each run of a graph: `map`, or an executor's `map`, several at a time."""
 
 # A run scores every item for each of its users at once. Larger batches are cut into runs of this many users,
 # and of this many scores (64 MiB), so that memory stays bounded; throughput no longer grows beyond either.
@@ -143,5 +143,5 @@ def _stretches(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _do(results: Iterable[None]) -> None:
-    """All of what has been asked for; the first error is raised."""
+    """Exhaust an iterator of runs; the first error is raised."""
     deque(results, maxlen=0)

@@ -203,7 +203,9 @@ class Recommender:
             known: bool or bool [B]: whether the user (or item) that was asked for is in the tables.
         """
         indices, scores = top
-        count = np.count_nonzero(indices, axis=-1)
+        count: Any = np.count_nonzero(indices, axis=-1)
+        if indices.ndim == 1:
+            count = int(count)
         return Ranking(self.items.ids.ids(indices), indices, scores, known, count)
 
     def recommend(

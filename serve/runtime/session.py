@@ -1,4 +1,4 @@
-"""Where a graph runs. ONNX Runtime is asked which device it really took, never believed beforehand."""
+"""ONNX Runtime sessions on a device. Which device a session really uses is read from the session itself."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def run(session: InferenceSession, feeds: Mapping[str, np.ndarray]) -> list[np.n
 
 
 def run_bound(session: InferenceSession, feeds: Mapping[str, np.ndarray], device: str) -> list[np.ndarray]:
-    """As `run`, the outputs bound where they are computed and copied to the host once, at the end."""
+    """As `run`, by IOBinding: outputs stay on the device and are copied to the host once, at the end."""
     binding = session.io_binding()
     for name, array in feeds.items():
         binding.bind_cpu_input(name, array)
@@ -105,7 +105,7 @@ def run_bound(session: InferenceSession, feeds: Mapping[str, np.ndarray], device
 
 
 def available_cpus() -> int:
-    """CPUs that this process may use: what `taskset` or a container left of the machine."""
+    """Number of CPUs that this process may use, as limited by `taskset` or a container."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -129,7 +129,7 @@ def has_cuda_gpu() -> bool:
 def _open_on_cuda(path: Path, threads: int | None) -> InferenceSession:
     import onnxruntime
 
-    # What fails here is told by our own error, or is a fall-back that was asked for.
+    # Failures are reported by our own error, or lead to the CPU under device="auto".
     onnxruntime.set_default_logger_severity(LOG_FATAL)
     try:
         with contextlib.redirect_stdout(io.StringIO()):

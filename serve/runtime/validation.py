@@ -1,5 +1,6 @@
-"""What a request must be, checked before a graph sees it: an index out of range is an error on one device
-and a silent zero on another.
+"""Checks of a request before it reaches a graph.
+
+An index out of range is an error on one device and a silent zero on another, so graphs never see one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ DEFAULT_TOP_K = 10
 
 
 def is_one(value: Any) -> bool:
-    """Whether a request is for one id rather than for a list of them. Sets and dicts are no lists."""
+    """Whether a value is one id rather than a list of ids. Sets and dicts are not lists."""
     if isinstance(value, (str, bytes, dict, set, frozenset)):
         return True
     if isinstance(value, np.ndarray):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+from markupsafe import Markup
 
 from demos.gradio_app import cards
 from demos.gradio_app.page import html, on, said
 from demos.gradio_app.showcase import Showcase
-from demos.report.axes import number
-from demos.report.markup import Markup, element, join
+from demos.report.render import number
 from serve.errors import ServeError
 from serve.runtime.profiles import Answer, Profiles
 
@@ -97,15 +97,15 @@ def _folded(showcase: Showcase, given: Given) -> Markup:
         found = showcase.fold_in({int(index): rating for index, rating in given.items()})
     except ServeError as error:
         return cards.notice(str(error), "bad")
-    told: Markup | None
+    told = Markup()
     if not given:
         text = "Until you have rated something, this is what the average user gets."
         told = cards.notice(text if showcase.has_fold_in else NO_FOLD_IN)
-    else:
-        told = None if found.known else cards.notice(NO_FOLD_IN)
+    elif not found.known:
+        told = cards.notice(NO_FOLD_IN)
     n = len(given)
     heading = f"From your {n} rating{'s' if n != 1 else ''}" if found.known else "For the average user"
-    return join(told, cards.picks(found, showcase.score_range, heading))
+    return told + cards.picks(found, showcase.score_range, heading)
 
 
 def _questions(showcase: Showcase, profiles: Profiles) -> None:
@@ -139,18 +139,9 @@ def _answered(showcase: Showcase, profiles: Profiles, answers: dict[int, Answer]
         return cards.notice(str(error), "bad")
     if place is None:
         told = cards.notice("Until you have answered something, this is what the average user gets.")
-        return join(told, cards.picks(found, showcase.score_range, "For the average user"))
+        return told + cards.picks(found, showcase.score_range, "For the average user")
     profile = profiles.profiles[place]
     items = showcase.recommender.items
-    likes = ", ".join(cards.label(items[favourite.item_index]) for favourite in profile.favourites[:4])
-    about = element(
-        "div",
-        element("p", element("strong", f"Nearest of {len(profiles.profiles)} profiles: number {place + 1}")),
-        element(
-            "p", f"It stands for a group of {profile.n_users:,}. More than the average they like {likes}."
-        ),
-        element("p", f"Their genres: {', '.join(profile.genres)}.") if profile.genres else None,
-        class_="notice info",
-        role="status",
-    )
-    return join(about, cards.picks(found, showcase.score_range, "For this profile"))
+    likes = [cards.label(items[favourite.item_index]) for favourite in profile.favourites[:4]]
+    about = cards.profile(place, len(profiles.profiles), profile, likes)
+    return about + cards.picks(found, showcase.score_range, "For this profile")

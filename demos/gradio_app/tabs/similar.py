@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gradio as gr
+from markupsafe import Markup
 
 from demos.gradio_app import cards
 from demos.gradio_app.page import how_many, html, on, said
 from demos.gradio_app.showcase import Showcase
-from demos.report.markup import Markup
 from serve.errors import ServeError
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gradio as gr
+from markupsafe import Markup
 
 from demos.gradio_app import cards
 from demos.gradio_app.page import how_many, html, on, said
 from demos.gradio_app.showcase import Showcase
-from demos.report.markup import Markup, join
 from serve.errors import ServeError
 
 NEWEST, BEST = "Newest first", "Best first"
@@ -90,4 +90,4 @@ def _rated(showcase: Showcase, user_id: str | None, order: str | None) -> Markup
         return cards.notice(str(error), "bad")
     if not items:
         return cards.empty("No ratings", f"User {user_id} has rated nothing that this bundle knows of.")
-    return join(cards.rated(items, showcase.ratings_range, f"What user {user_id} has rated"))
+    return cards.rated(items, showcase.ratings_range, f"What user {user_id} has rated")

@@ -27,12 +27,14 @@ class HostCheck:
 
     Args:
         app: What answers the requests that pass.
-        allowed: Host names without a port, in any case: `recommender.example`.
+        allowed: Host names, in any case: `recommender.example`. Ports are ignored. Addresses and `localhost`
+            among them change nothing: pages of other ports there stay foreign.
     """
 
     def __init__(self, app: ASGIApp, allowed: Collection[str] = ()) -> None:
         self.app = app
-        self.allowed = frozenset(name.lower().rstrip(".") for name in allowed)
+        names = {_name(name.lower()) for name in allowed}
+        self.allowed = {name for name in names if name and not _is_own(name)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -52,7 +54,7 @@ class HostCheck:
 
     def _is_ours(self, host: str) -> bool:
         name = _name(host)
-        return name == "localhost" or name in self.allowed or _is_address(name)
+        return name in self.allowed or _is_own(name)
 
     def _may_ask(self, origin: str, hosts: list[str]) -> bool:
         scheme, _, authority = origin.partition("://")
@@ -65,9 +67,10 @@ def _name(authority: str) -> str:
     return match[1].strip("[]").removesuffix(".") if match else ""
 
 
-def _is_address(name: str) -> bool:
+def _is_own(name: str) -> bool:
+    """Whether a host is `localhost` or an IP address."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        return False
+        return name == "localhost"
     return True

@@ -92,15 +92,20 @@ def make_bare(path: Path) -> Path:
 class Served:
     """A page and what it should say."""
 
-    def __init__(self, bundle: Path, url: str) -> None:
+    def __init__(self, bundle: Path, url: str, temp: Path) -> None:
         self.bundle = bundle
+        self.temp = temp
+        """The temporary folder of its process."""
         self.url = url.rstrip("/")
         self.recommender = Recommender.load(bundle, "cpu")
 
 
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Served]]:
-    """The page of `recsys demo`, and more pages by name; the processes must end when they are told to."""
+    """The page of `recsys demo`, and more pages by name.
+
+    The processes must end when they are told to, and leave nothing in their temporary folder.
+    """
     folder = tmp_path_factory.mktemp("bundles")
     paths = {
         "mlp": FIXTURES / "mlp",
@@ -109,22 +114,27 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Served
         "bare": make_bare(folder / "bare"),
     }
     main = FIXTURES / "dot-bias"
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    temp = tmp_path_factory.mktemp("temp")
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": str(temp)}
+    # 127.1 is a name for 127.0.0.1 that every machine has.
+    hosts = ["--host", "127.1", "--allow-host", "other.example", "--allow-host", "recommender.example"]
     commands = [
-        [*COMMAND, "demo", str(main), "--port", "0", "--device", "cpu"],
+        [*COMMAND, "demo", str(main), "--port", "0", "--device", "cpu", *hosts],
         [sys.executable, "-c", SERVE_SEVERAL, *map(str, paths.values())],
     ]
     running = [
         subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0, env=environment) for command in commands
     ]
     try:
-        found = {"dot-bias": Served(main, next_line(running[0]).removesuffix(" (Ctrl-C stops)"))}
+        url = next_line(running[0]).removesuffix(" (Ctrl-C stops)")
+        found = {"dot-bias": Served(main, url, temp)}
         for name, path in paths.items():
-            found[name] = Served(path, next_line(running[1]))
+            found[name] = Served(path, next_line(running[1]), temp)
         yield found
         for process in running:
             process.terminate()
         assert [process.wait(PATIENCE) for process in running] == [0, 0]
+        assert list(temp.iterdir()) == []
     finally:
         for process in running:
             process.kill()

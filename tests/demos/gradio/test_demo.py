@@ -232,8 +232,8 @@ def test_map_and_biases(open_page, pages) -> None:
     tab = open_page("dot-bias")
     go(tab, "Map")
     rated = {index for user in range(1, 31) for index in recommender.seen.of_user(user).tolist()}
-    expect(tab.locator("#map circle")).to_have_count(len(rated))
-    titles = tab.locator("#map circle title").all_text_contents()
+    expect(tab.locator("#map use")).to_have_count(len(rated))
+    titles = tab.locator("#map g > title").all_text_contents()
     assert {text.rpartition(":")[0] for text in titles} == {recommender.items.label(index) for index in rated}
     legend = tab.locator("#map .legend li").all_inner_texts()
     assert {"Drama", "Action", "Comedy", "Romance"} <= {text.strip() for text in legend}
@@ -272,7 +272,7 @@ def test_a_model_without_fold_in_and_biases_says_so(open_page, pages) -> None:
     expect(tab.locator("#folded h2")).to_have_text("For the average user")
     go(tab, "Map")
     expect(tab.locator("#biases")).to_contain_text("No item biases")
-    expect(tab.locator("#map circle").first).to_be_visible()
+    expect(tab.locator("#map use").first).to_be_visible()
 
 
 def test_ids_alone_are_enough(open_page, pages) -> None:

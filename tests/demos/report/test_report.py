@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 from fixture_bundles import BUNDLES, FIXTURES
 
-from demos.report.factor_map import factor_map
-from demos.report.page import item_counts, report_page
+from demos.report import charts
+from demos.report.factor_map import FactorMap, Point, factor_map, item_counts
+from demos.report.page import report_page
 from serve.bundle.bundle import open_bundle
 from serve.bundle.ids import write_items
 from serve.bundle.items import Catalogue
+from serve.bundle.manifest import HeldOut
 from serve.errors import BundleError
 
 SECTIONS = [
@@ -71,10 +73,15 @@ def show(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
 def edited(tmp_path: Path) -> Callable[..., Path]:
     """A copy of a fixture bundle, its manifest changed, its checksums right."""
 
-    def edit(change: Callable[[dict[str, Any]], object], titles: list[str | None] | None = None) -> Path:
+    def edit(
+        change: Callable[[dict[str, Any]], object] = lambda manifest: None,
+        *,
+        rewrite_items: bool = False,
+        titles: list[str] | None = None,
+    ) -> Path:
         folder = Path(shutil.copytree(FIXTURES / "dot-bias", tmp_path / "edited"))
         manifest = msgspec.json.decode((folder / "manifest.json").read_bytes())
-        if titles is not None:
+        if rewrite_items:
             write_items(folder / "items.parquet", np.arange(1001, 1051), titles=titles, genres=titles)
             data = (folder / "items.parquet").read_bytes()
             sha256 = hashlib.sha256(data).hexdigest()
@@ -105,7 +112,7 @@ def test_every_bundle_has_a_whole_page(show: Callable[..., Any], name: str) -> N
     assert overflow(page) <= 0
     held_out = bundle.manifest.held_out
     assert held_out is not None
-    tips = page.eval_on_selector_all("rect title", "all => all.map(title => title.textContent)")
+    tips = page.locator("svg title").all_text_contents()
     for rating, observed, predicted in zip(
         held_out.ratings, held_out.n_observed, held_out.n_predicted, strict=True
     ):
@@ -113,9 +120,12 @@ def test_every_bundle_has_a_whole_page(show: Callable[..., Any], name: str) -> N
         assert f"rating {rating:g}, predictions: {predicted}" in tips
     rows = page.query_selector_all("section:has(h2:text-is('Parity with torch')) tbody tr")
     assert len(rows) == len(bundle.manifest.parity.checks)
-    assert page.evaluate("document.querySelectorAll('circle.point').length") == len(
-        np.flatnonzero(item_counts(bundle))
-    )
+    assert page.locator(".map use").count() == np.count_nonzero(item_counts(bundle))
+    for chart in page.locator("svg").all():
+        assert chart.get_attribute("role") == "img"
+        assert chart.get_attribute("aria-label")
+    ids = page.eval_on_selector_all("[id]", "all => all.map(element => element.id)")
+    assert len(ids) == len(set(ids))
 
 
 def test_bars_are_as_high_as_their_values(show: Callable[..., Any]) -> None:
@@ -123,13 +133,10 @@ def test_bars_are_as_high_as_their_values(show: Callable[..., Any]) -> None:
     bundle = open_bundle(FIXTURES / "dot-bias")
     held_out = bundle.manifest.held_out
     assert held_out is not None
-    page = show(report_page(bundle))
-    heights = page.evaluate(
-        """[...document.querySelectorAll('section')].find(s => s.innerText.startsWith('Ratings and'))
-           .querySelectorAll('rect.series-0').values().map(r => r.getBoundingClientRect().height).toArray()"""
-    )
+    bars = show(report_page(bundle)).locator("g:has(> title:text-matches(', ratings: '))").all()
+    heights = np.array([bar.bounding_box()["height"] for bar in bars])
     counts = np.array(held_out.n_observed)
-    np.testing.assert_allclose(np.array(heights) / max(heights), counts / counts.max(), atol=0.01)
+    np.testing.assert_allclose(heights / heights.max(), counts / counts.max(), atol=0.01)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -181,6 +188,7 @@ HOSTILE = [
     "\x1b[31mred\x07",
     "\u202eright to left",
     "&amp;lt;",
+    "$\\frac{1$ _^",
     "x" * 3000,
     "映画 🎬",
 ]
@@ -198,10 +206,10 @@ def test_hostile_titles_and_names_are_text(show: Callable[..., Any], edited: Cal
         manifest["metrics"]["n_held_out"] = HOSTILE[1]
         manifest["parity"]["checks"][0]["provider"] = HOSTILE[1]
 
-    page = show(report_page(open_bundle(edited(spoil, titles))))
+    page = show(report_page(open_bundle(edited(spoil, rewrite_items=True, titles=titles))))
     assert page.evaluate("document.querySelectorAll('script, img').length") == 0
     assert page.inner_text("h1").startswith("<script>alert(1)</script>:")
-    tips = "\n".join(page.eval_on_selector_all("circle title", "all => all.map(title => title.textContent)"))
+    tips = "\n".join(page.locator(".map title").all_text_contents())
     for title in titles:
         if title.isprintable():
             assert title in tips
@@ -230,6 +238,13 @@ def test_added_items_are_listed(show: Callable[..., Any], edited: Callable[..., 
     assert "60" in section
 
 
+def test_ids_alone_are_enough(show: Callable[..., Any], edited: Callable[..., Path]) -> None:
+    page = show(report_page(open_bundle(edited(rewrite_items=True))))
+    assert headings(page) == SECTIONS
+    assert page.locator(".map title").first.text_content().startswith("10")
+    assert page.locator(".map ~ .legend").count() == 0
+
+
 def test_a_bundle_without_the_figures_says_so(show: Callable[..., Any], edited: Callable[..., Path]) -> None:
     def strip(manifest: dict[str, Any]) -> None:
         manifest.pop("held_out")
@@ -256,26 +271,39 @@ def test_figures_that_can_not_be_are_refused(edited: Callable[..., Path], change
 
 
 def test_the_map_shows_the_main_directions() -> None:
-    """Against numpy's own singular value decomposition; distances don't depend on the signs."""
+    """The places are uncorrelated, and hold the two largest variances of the factors."""
     bundle = open_bundle(FIXTURES / "dot-bias")
     items = Catalogue(bundle.file("items.parquet"), bundle.manifest.model.n_items)
     counts = item_counts(bundle)
+    assert counts.sum() == bundle.manifest.data.n_ratings
     found = factor_map(bundle, items, counts)
+    assert found is not None
     shown = 1 + np.argsort(-counts[1:], kind="stable")[: len(found.points)]
     factors = bundle.table("item_factors")[shown].astype(np.float64)
-    left, singular, _ = np.linalg.svd(factors - factors.mean(axis=0), full_matrices=False)
-    expected = left[:, :2] * singular[:2]
+    factors -= factors.mean(axis=0)
+    variances = np.linalg.eigvalsh(factors.T @ factors)[::-1]
     places = np.array([(point.x, point.y) for point in found.points])
-    np.testing.assert_allclose(places**2, expected**2, atol=1e-9)
-    assert found.explained == pytest.approx((singular[:2] ** 2).sum() / (singular**2).sum())
-    assert {point.series for point in found.points} <= set(range(len(found.series)))
+    np.testing.assert_allclose(places.T @ places, np.diag(variances[:2]), atol=1e-9)
+    assert found.explained == pytest.approx(variances[:2].sum() / variances.sum())
 
 
-def test_ratings_are_counted(edited: Callable[..., Path]) -> None:
-    bundle = open_bundle(FIXTURES / "mlp")
-    counts = item_counts(bundle)
-    assert counts[0] == 0
-    assert counts.sum() == bundle.manifest.data.n_ratings
+def test_labels_of_a_map_never_overlap() -> None:
+    crowd = [Point(0.001 * i, 0.001 * i, 0, f"{i}: 1 rating", "a long label") for i in range(50)]
+    points = [*crowd, Point(5.0, 5.0, 0, "far: 1 rating", "$far$ away")]
+    drawn = charts.factor_map(FactorMap(points, ["items"], 1.0)).svg
+    assert drawn.count(">a long label</text>") == 1
+    assert drawn.count(">$far$ away</text>") == 1
+    assert drawn.count("<use ") == 51
+
+
+def test_charts_of_little_data() -> None:
+    one = charts.learning([{"train_loss": 0.25}])
+    assert one is not None
+    assert "epoch 1: 0.5000" in one.svg
+    assert charts.learning([{"seconds": 1}]) is None
+    nothing = HeldOut(n=0, ratings=[1.0], n_observed=[0], n_predicted=[0], by_popularity=[])
+    assert "rating 1, predictions: 0" in charts.histogram(nothing).svg
+    assert "<use " in charts.factor_map(FactorMap([Point(0, 0, 0, "a: 1 rating", "a")], ["items"], 1.0)).svg
 
 
 def recsys(*arguments: str) -> subprocess.CompletedProcess[str]:

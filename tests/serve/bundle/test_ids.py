@@ -55,9 +55,9 @@ def test_random_ids_agree_with_a_dict(rng: np.random.Generator) -> None:
 
 
 def test_the_finder_fits_the_ids() -> None:
-    assert isinstance(id_lookup.make_finder(pa.array(COMPACT)), id_lookup.CompactNumbers)
-    assert isinstance(id_lookup.make_finder(pa.array(SPARSE)), id_lookup.SparseNumbers)
-    assert isinstance(id_lookup.make_finder(pa.array(STRINGS)), id_lookup.Strings)
+    assert isinstance(id_lookup.make_id_lookup(pa.array(COMPACT)), id_lookup.DenseLookup)
+    assert isinstance(id_lookup.make_id_lookup(pa.array(SPARSE)), id_lookup.SortedLookup)
+    assert isinstance(id_lookup.make_id_lookup(pa.array(STRINGS)), id_lookup.StringLookup)
 
 
 def test_small_unsigned_and_narrow_arrays_are_integers_too() -> None:

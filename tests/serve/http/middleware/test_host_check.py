@@ -8,7 +8,7 @@ from serve.http.middleware.host_check import HostCheck
 
 from .calls import answer, ask, echo
 
-APP = HostCheck(echo, ["Recommender.Example", "10.1.1.1"])
+APP = HostCheck(echo, ["Recommender.Example:443", "127.0.0.1", "localhost", "::1", ""])
 OURS = (200, b"")
 MISDIRECTED = (421, "misdirected_request")
 FOREIGN = (403, "foreign_origin")
@@ -78,13 +78,13 @@ def test_without_a_host_no_browser_has_asked() -> None:
         ("[::1]:7860", "http://[::1]:7860", OURS),
         ("recommender.example", "https://recommender.example", OURS),
         ("127.0.0.1:7860", "https://recommender.example", OURS),  # a proxy that rewrites Host
-        ("127.0.0.1:7860", "https://10.1.1.1:8443", OURS),
         ("127.0.0.1:7860", "http://evil.example", FOREIGN),
         ("127.0.0.1:7860", "http://evil.example:7860", FOREIGN),
         ("127.0.0.1:7860", "http://192.0.2.7", FOREIGN),
         ("127.0.0.1:7860", "http://127.0.0.1", FOREIGN),
         ("127.0.0.1:7860", "http://127.0.0.1:3000", FOREIGN),
         ("127.0.0.1:7860", "http://localhost:7860", FOREIGN),
+        ("recommender.example", "http://127.0.0.1", FOREIGN),
         ("127.0.0.1:7860", "http://127.0.0.1:7860.evil.example", FOREIGN),
         ("127.0.0.1:7860", "http://127.0.0.1:7860@evil.example", FOREIGN),
         ("127.0.0.1:7860", "chrome-extension://127.0.0.1:7860", FOREIGN),

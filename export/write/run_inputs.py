@@ -74,7 +74,7 @@ class LoadedRun:
             seen=seen,
             sample=self._sample(seen, histories or made_up_histories(data.n_items, ratings_range)),
             top_k=min(top_k, data.n_items),
-            scores="ratings",
+            scores=self.run.info.part.objective,
             score_scale=self.arrays.y_range or ratings_range,
             ids=self._id_tables() if raw_ids else None,
             fold_in=fold_in,

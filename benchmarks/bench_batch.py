@@ -63,8 +63,10 @@ print(json.dumps({"seconds": time.perf_counter() - started}))
 JOB = """
 import json, os, resource, shutil, sys, threading, time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from serve.batch.job import Job
+from serve.batch.local_engine import run_locally
 from serve.batch.recommend import Recommend
 from serve.batch.run import run_job
 from serve.batch.score import Score
@@ -75,7 +77,7 @@ samples = []
 def watch():
     page, me = resource.getpagesize(), os.getpid()
     while True:
-        # Of this process and of its helpers; what they share is counted for each.
+        # Of this process and of its workers; what they share is counted for each.
         everyone = [me, *Path(f"/proc/{me}/task/{me}/children").read_text().split()]
         resident = 0
         for process in everyone:
@@ -87,7 +89,8 @@ def watch():
 threading.Thread(target=watch, daemon=True).start()
 started = time.perf_counter()
 tasks = {"score": Score(), "recommend": Recommend()}
-run_job(Job(task=tasks[task], bundle=bundle, input=source, output=output, device="cpu"))
+run_job(Job(task=tasks[task], bundle=bundle, input=source, output=output, device="cpu"),
+        engine=partial(run_locally, workers=None))
 seconds = time.perf_counter() - started
 tenths = [0.0] * 10
 for at, mib, _ in samples:
@@ -103,14 +106,13 @@ PARTS = """
 import json, sys, tempfile, time
 from pathlib import Path
 from serve.batch.job import BATCH_ROWS
-from serve.batch.parquet_source import ParquetSource
 from serve.batch.part_writers import new_part
 from serve.batch.score import Score
 from serve.batch.fragments import load
+from serve.reading.parquet import ParquetSource
 
 bundle, path = sys.argv[1:]
 recommender, source = load(bundle, "cpu"), ParquetSource(Path(path))
-(cut,) = source.cuts(1 << 30)
 seconds = {}
 
 def timed(name, each, items):
@@ -121,7 +123,7 @@ def timed(name, each, items):
         seconds[name] = time.perf_counter() - started
 
 def read():
-    return source.read(cut.start, cut.stop, 1, BATCH_ROWS[Score])
+    return source.read(batch_rows=BATCH_ROWS[Score])
 
 def look_up(stretch):
     return [ids.lookup(stretch.table.column(ids.name)) for ids in (recommender.users, recommender.items.ids)]
@@ -130,7 +132,7 @@ timed("read", len, read)
 stretches = list(read())
 timed("look up", look_up, stretches)
 timed("graph", lambda found: recommender.score_indices(*found), [look_up(stretch) for stretch in stretches])
-tables = [Score().answer(stretch, path, False, recommender, map).table for stretch in stretches]
+tables = [Score().answer(stretch, recommender, map).table for stretch in stretches]
 with tempfile.TemporaryDirectory() as folder:
     with new_part(Path(folder) / "part", "parquet", tables[0].schema) as part:
         timed("write", part.write, tables)

@@ -2,10 +2,10 @@
 
     python benchmarks/bench_http.py [BUNDLE] [--rounds 5] [--seconds 3] [--large BUNDLE]
 
-The load generator (http_load.py, in this process) and a service of one worker have one CPU each, so that
-neither takes the other's. The bounds: recommendations at least half as often as /health/live, at 64
-connections, from the same process; at twice and five times what it can do, those that are accepted wait no
-longer than twice what they do at once.
+The load generator (wrk; http_load.py for loads that wrk does not make) and a service of one worker have one
+CPU each, so that neither takes the other's. The bounds: recommendations at least half as often as
+/health/live, at 64 connections, from the same process; at twice and five times what it can do, those that are
+accepted wait no longer than twice what they do at once.
 
 Overload and memory are measured on a bundle with many items, too, whose tables lie in one file; without
 --large one is made (some minutes).
@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import uvloop
-from http_load import Tally, closed_loop, fresh_connections, get, open_loop, percentile, post
+from http_load import Tally, fresh_connections, open_loop, percentile, post
 from machine import describe_machine
 
 from serve.bundle.manifest import Model
@@ -57,8 +57,8 @@ class Service:
     pid: int
 
     def workers(self) -> list[int]:
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        return [int(pid) for pid in children.read_text().split()]
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [int(pid) for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @contextmanager
@@ -84,11 +84,45 @@ def serving(bundle: Path, *options: str, cpu: int | None = None) -> Iterator[Ser
 
 
 def asks(bundle: Path) -> list[bytes]:
-    """A request for every user, in an order that jumps."""
+    """The body of a request for every user, in an order that jumps."""
     served = Recommender.load(bundle, "cpu")
     order = np.random.default_rng(0).permutation(len(served.users))[:2000] + 1
-    ids = [served.users.one_id(int(index)) for index in order]
-    return [post("/v1/recommend", json.dumps({"user_id": user_id}).encode()) for user_id in ids]
+    return [json.dumps({"user_id": served.users.one_id(int(index))}).encode() for index in order]
+
+
+@dataclass
+class Closed:
+    """What wrk found: each connection sends its next request when the last one is answered."""
+
+    answers: int
+    seconds: float
+    p50: float
+    """Seconds."""
+    p99: float
+    refused: int
+    """Answers other than 2xx."""
+    failed: int
+
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return self.answers / self.seconds
+
+
+def closed_loop(
+    service: Service, path: str, bodies: Sequence[bytes], *, n_connections: int, seconds: float
+) -> Closed:
+    """GET `path`, or POST each of the bodies in turn, as often as the connections get answered."""
+    script = Path(__file__).with_name("wrk_requests.lua")
+    command = ["wrk", "-t1", f"-c{n_connections}", f"-d{seconds:g}s", "-s", str(script)]
+    with tempfile.NamedTemporaryFile("wb") as file:
+        file.write(b"\n".join(bodies))
+        file.flush()
+        command += [f"http://{service.host}:{service.port}", "--", path, *([file.name] if bodies else [])]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = Closed(**json.loads(done.stdout.splitlines()[-1]))
+    assert found.failed == 0, done.stdout
+    return found
 
 
 def sizes(model: Model) -> str:
@@ -103,33 +137,23 @@ def median_of(tallies: Sequence[Tally], percent: float) -> float:
     return statistics.median(tally.percentile(200, percent) for tally in tallies)
 
 
-async def throughput(
-    service: Service, requests: list[bytes], rounds: int, seconds: float
+def throughput(
+    service: Service, bodies: Sequence[bytes], rounds: int, seconds: float
 ) -> tuple[list[str], float]:
     """Rows of the table, and the ratio at the last number of connections."""
-    rows, ratio = [], float("nan")
-    live = itertools.repeat(get("/health/live"))
-    recommend = itertools.cycle(requests)
+    rows, ratio, middle = [], float("nan"), statistics.median
+    kinds: tuple[tuple[str, Sequence[bytes]], ...] = (("/health/live", []), ("/v1/recommend", bodies))
     for n_connections in CONNECTIONS:
-        pairs: list[tuple[Tally, Tally]] = []
-        for _ in range(rounds):
-            constant, answers = [
-                await closed_loop(
-                    service.host, service.port, kind, n_connections=n_connections, seconds=seconds
-                )
-                for kind in (live, recommend)
-            ]
-            assert set(constant.seconds) == {200}
-            assert constant.n_failed == answers.n_failed == 0
-            pairs.append((constant, answers))
-        ratio = statistics.median(b.rate(200) / a.rate(200) for a, b in pairs)
-        for name, tallies in zip(("/health/live", "/v1/recommend"), zip(*pairs, strict=True), strict=True):
-            rate = statistics.median(tally.rate(200) for tally in tallies)
-            shed = sum(tally.count(503) for tally in tallies)
-            last = f"{ratio:.2f}" if name == "/v1/recommend" else ""
+        pairs = [
+            [closed_loop(service, *kind, n_connections=n_connections, seconds=seconds) for kind in kinds]
+            for _ in range(rounds)
+        ]
+        ratio = middle(answers.rate / constant.rate for constant, answers in pairs)
+        for (path, bodies_of), found in zip(kinds, zip(*pairs, strict=True), strict=True):
             rows.append(
-                f"| {n_connections} | `{name}` | {rate:,.0f} | {ms(median_of(tallies, 50))} | "
-                f"{ms(median_of(tallies, 99))} | {shed} | {last} |"
+                f"| {n_connections} | `{path}` | {middle(f.rate for f in found):,.0f} | "
+                f"{ms(middle(f.p50 for f in found))} | {ms(middle(f.p99 for f in found))} | "
+                f"{sum(f.refused for f in found)} | {f'{ratio:.2f}' if bodies_of else ''} |"
             )
     return rows, ratio
 
@@ -145,16 +169,16 @@ class Overload:
     """Offered -> p99 of those accepted, in seconds since they were sent."""
 
 
-async def overload(service: Service, requests: list[bytes], rounds: int, seconds: float) -> Overload:
-    recommend, middle = itertools.cycle(requests), statistics.median
+async def overload(service: Service, bodies: Sequence[bytes], rounds: int, seconds: float) -> Overload:
+    middle = statistics.median
     host, port = service.host, service.port
-    await closed_loop(host, port, recommend, n_connections=CAPACITY_CONNECTIONS, seconds=1)
+    recommend = itertools.cycle([post("/v1/recommend", body) for body in bodies])
     measured = [
-        await closed_loop(host, port, recommend, n_connections=CAPACITY_CONNECTIONS, seconds=seconds)
+        closed_loop(service, "/v1/recommend", bodies, n_connections=CAPACITY_CONNECTIONS, seconds=seconds)
         for _ in range(rounds)
     ]
-    assert all(set(tally.seconds) == {200} for tally in measured)
-    capacity = middle(tally.rate(200) for tally in measured)
+    assert not any(found.refused for found in measured)
+    capacity = middle(found.rate for found in measured)
     found = Overload([], {}, {})
     found.rows += [
         f"Capacity (closed loop, {CAPACITY_CONNECTIONS} connections): {capacity:,.0f} answers a second.\n",
@@ -199,9 +223,10 @@ async def overload(service: Service, requests: list[bytes], rounds: int, seconds
     return found
 
 
-async def fresh(service: Service, requests: list[bytes], rounds: int, seconds: float) -> list[str]:
+async def fresh(service: Service, bodies: Sequence[bytes], rounds: int, seconds: float) -> list[str]:
     """Rows of the table of clients that open a connection for each request."""
-    recommend, middle, rows = itertools.cycle(requests), statistics.median, []
+    recommend = itertools.cycle([post("/v1/recommend", body) for body in bodies])
+    middle, rows = statistics.median, []
     for rate in FRESH_RATES:
         tallies = [
             await fresh_connections(service.host, service.port, recommend, rate=rate, seconds=seconds)
@@ -228,7 +253,7 @@ def memory(pid: int) -> dict[str, int]:
     }
 
 
-async def workers_and_memory(bundle: Path, requests: list[bytes], seconds: float) -> list[str]:
+def workers_and_memory(bundle: Path, bodies: Sequence[bytes], seconds: float) -> list[str]:
     tables = (bundle / "tables.bin").stat().st_size
     rows = [
         f"`tables.bin` of this bundle has {tables / 2**20:,.0f} MiB.\n",
@@ -239,15 +264,13 @@ async def workers_and_memory(bundle: Path, requests: list[bytes], seconds: float
         options = ["--workers", str(n_workers), "--threads", "1", "--max-concurrency", "256", share]
         with serving(bundle, *options) as service:
             # Every graph has been run by the golden rows; this touches the tables' every page besides.
-            tally = await closed_loop(
-                service.host, service.port, itertools.cycle(requests), n_connections=32, seconds=seconds
-            )
-            assert set(tally.seconds) == {200}
+            found = closed_loop(service, "/v1/recommend", bodies, n_connections=32, seconds=seconds)
+            assert not found.refused
             used = [memory(pid) for pid in service.workers()]
         total = {name: sum(each[name] for each in used) / 2**20 for name in used[0]}
         rows.append(
             f"| {n_workers} | `{share}` | {total['rss']:,.0f} | {total['pss']:,.0f} | "
-            f"{total['pss'] / n_workers:,.0f} | {total['own'] / n_workers:,.0f} | {tally.rate(200):,.0f} |"
+            f"{total['pss'] / n_workers:,.0f} | {total['own'] / n_workers:,.0f} | {found.rate:,.0f} |"
         )
     return rows
 
@@ -287,18 +310,18 @@ def main() -> None:
         sys.exit("this needs two CPUs: one for the service, one for its clients")
     # The collector would stop the clients now and then, and their lateness be measured.
     gc.disable()
-    requests = asks(arguments.bundle)
+    bodies = asks(arguments.bundle)
     with serving(arguments.bundle, "--threads", "1", cpu=cpus[0]) as service:
-        table, ratio = uvloop.run(throughput(service, requests, rounds, seconds))
+        table, ratio = throughput(service, bodies, rounds, seconds)
     with serving(arguments.bundle, "--threads", "1", cpu=cpus[0]) as service:
-        alone = uvloop.run(fresh(service, requests, rounds, seconds))
+        alone = uvloop.run(fresh(service, bodies, rounds, seconds))
     with tempfile.TemporaryDirectory() as scratch:
         large = arguments.large or make_large(Path(scratch))
         overloaded = []
         for bundle in (arguments.bundle, large):
             with serving(bundle, "--threads", "1", cpu=cpus[0]) as service:
                 overloaded.append(uvloop.run(overload(service, asks(bundle), rounds, seconds)))
-        used = uvloop.run(workers_and_memory(large, asks(large), seconds))
+        used = workers_and_memory(large, asks(large), seconds)
         large_model = Recommender.load(large, "cpu").manifest.model
     model = Recommender.load(arguments.bundle, "cpu").manifest.model
     head = (
@@ -348,9 +371,10 @@ latencies grow with it, and the ratios say more than the rates.
 ## One worker, one-user recommendations beside a constant
 
 `/v1/recommend`, ten items, seen items left out; `/health/live` passes the same server, middleware and router.
-Closed loop. Under load, recommendations that wait are computed together; one connection alone never waits.
+Closed loop (wrk). Under load, recommendations that wait are computed together; one connection alone never
+waits.
 
-| connections | route | answers/s | p50 ms | p99 ms | shed | ratio |
+| connections | route | answers/s | p50 ms | p99 ms | refused | ratio |
 | --- | --- | --- | --- | --- | --- | --- |
 {table}
 
@@ -363,7 +387,7 @@ their rate whatever happens. Latency counts from when a request was due, and bes
 sent. "Sent" is what really went out, in times of the capacity; left out is what was due when all connections
 were busy, and what the generator itself was more than 5 ms late for.
 
-Turning a request away costs some tens of microseconds, of parsing it and of the sockets. Where an answer
+A refusal costs some tens of microseconds, of parsing the request and of the sockets. Where an answer
 costs a few hundred, as over a small catalogue, this is a good part of it, and at several times its capacity
 a worker answers fewer, later. Bundle: {small}.
 

@@ -1,10 +1,9 @@
-"""A load generator for HTTP/1.1 over keep-alive connections, cheap enough to overload a service.
+"""Loads that wrk does not make, over HTTP/1.1: an open loop, and a connection for each request.
 
-Closed loop: `n` connections, each sends its next request when the last one is answered. Open loop: requests
-at a fixed rate whatever the answers do, as the world sends them; latency counts from the moment a request was
-due, so that a server that falls behind can't hide it, and beside that from the moment it was sent. What the
-generator itself is too late for it leaves out and counts: sent all at once after a stall, it would be a
-burst that nobody asked for.
+Open loop: requests at a fixed rate whatever the answers do, as the world sends them; latency counts from the
+moment a request was due, so that a server that falls behind can't hide it, and beside that from the moment it
+was sent. Requests that the generator itself is too late for are left out and counted: sent all at once after
+a stall, they would be a burst that nobody asked for.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ class Tally:
     """What came back: status -> seconds of each answer."""
 
     seconds: dict[int, list[float]] = field(default_factory=dict)
-    """Since a request was due (open loop) or sent (closed loop)."""
+    """Since a request was due."""
     seconds_since_sent: dict[int, list[float]] = field(default_factory=dict)
-    """Open loop only."""
+    """Since it was sent (open loop only)."""
     lateness: list[float] = field(default_factory=list)
     """Seconds from due to sent, of every request that was (open loop)."""
     n_failed: int = 0
@@ -61,11 +60,6 @@ def post(path: str, body: bytes) -> bytes:
     """The bytes of a request."""
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-
-
-def get(path: str) -> bytes:
-    """The bytes of a request."""
-    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 class Connection(asyncio.Protocol):
@@ -118,31 +112,6 @@ async def _connect(
         _, connection = await loop.create_connection(lambda: Connection(answered), host, port)
         connections.append(connection)
     return connections
-
-
-async def closed_loop(
-    host: str, port: int, requests: Iterator[bytes], *, n_connections: int, seconds: float
-) -> Tally:
-    """As many requests as `n_connections` get answered one after the other."""
-    tally, clock = Tally(), time.perf_counter
-    end = clock() + seconds
-
-    def answered(connection: Connection, status: int | None) -> None:
-        now = clock()
-        if status is None:
-            tally.n_failed += 1
-            return
-        tally.seconds.setdefault(status, []).append(now - connection.due)
-        if now < end:
-            connection.send(next(requests), now, now)
-
-    connections = await _connect(n_connections, host, port, answered)
-    start = clock()
-    for connection in connections:
-        connection.send(next(requests), start, start)
-    await _finish(connections, end)
-    tally.elapsed = clock() - start
-    return tally
 
 
 async def fresh_connections(

@@ -30,8 +30,8 @@ RUNTIME_FILES = (
     "ort-wasm-simd-threaded.asyncify.mjs",
     "ort-wasm-simd-threaded.asyncify.wasm",
 )
-# Runs golden rows in any ONNX Runtime for JavaScript.
-GOLDEN_MODULE = HERE.parent / "node" / "golden.mjs"
+# Runs conformance cases in any ONNX Runtime for JavaScript.
+CHECK_MODULE = HERE.parent / "node" / "check.mjs"
 MARKER = "index.html"
 
 
@@ -61,7 +61,7 @@ def build(bundle_path: Path, output: Path, packages: Path = PACKAGES) -> None:
     recommender = Recommender(bundle, "cpu")
     with new_folder(output, overwrite=True, marker=MARKER) as folder:
         shutil.copytree(HERE / "page", folder, dirs_exist_ok=True)
-        shutil.copyfile(GOLDEN_MODULE, folder / GOLDEN_MODULE.name)
+        shutil.copyfile(CHECK_MODULE, folder / CHECK_MODULE.name)
         (folder / "ort").mkdir()
         for name in RUNTIME_FILES:
             shutil.copyfile(runtime / name, folder / "ort" / name)
@@ -94,7 +94,7 @@ def _about(manifest: Manifest) -> dict[str, Any]:
         "ratings_range": list(data.ratings_range),
         "data": data.name,
         "licence": data.licence,
-        "graphs": sorted(manifest.graphs),
+        "tolerance": {name: manifest.graphs[name].tolerance for name in sorted(manifest.graphs)},
     }
 
 

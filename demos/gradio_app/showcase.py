@@ -67,7 +67,7 @@ class Showcase:
         self.has_fold_in = "fold_in" in manifest.graphs
         self.has_similar = "similar_items" in manifest.graphs
         self.longest_list = min(LONGEST_LIST, recommender.largest_k("recommend"))
-        self.score_range = manifest.model.score_range or manifest.data.ratings_range
+        self.score_range = manifest.model.score_scale or manifest.data.ratings_range
         """The range of the scores; the scale of the data where the model's scores are unbounded."""
 
     def warm_up(self) -> None:

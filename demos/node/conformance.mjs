@@ -1,7 +1,7 @@
-// Does ONNX Runtime for Node answer as a bundle's golden rows say? node conformance.mjs BUNDLE [--json]
+// Does ONNX Runtime for Node answer as a bundle's conformance cases say? node conformance.mjs BUNDLE [--json]
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { check } from './golden.mjs'
+import { check } from './check.mjs'
 
 process.env.ORT_DISABLE_TELEMETRY ??= '1' // or official builds report to their maker
 const ort = await import('onnxruntime-node')
@@ -14,11 +14,13 @@ if (!bundle) {
   process.exit(2)
 }
 const read = async (name) => JSON.parse(await readFile(join(bundle, name), 'utf8'))
-const [manifest, golden] = [await read('manifest.json'), await read('conformance.json')]
+const [manifest, conformance] = [await read('manifest.json'), await read('conformance.json')]
 const verdicts = []
 for (const graph of Object.keys(manifest.graphs).sort()) {
   verdicts.push(
-    await check(ort, golden, graph, (name) => ort.InferenceSession.create(join(bundle, `${name}.onnx`))),
+    await check(ort, conformance.graphs[graph], manifest.graphs[graph].tolerance, graph, (name) =>
+      ort.InferenceSession.create(join(bundle, `${name}.onnx`)),
+    ),
   )
 }
 if (options.includes('--json')) {
@@ -27,7 +29,7 @@ if (options.includes('--json')) {
   for (const { graph, n_cases, largest_error, unsupported, problem } of verdicts) {
     const equal = n_cases
       ? `equal, ${n_cases} cases within ${largest_error?.toExponential(1)}`
-      : 'not compared: the bundle has no golden rows for it'
+      : 'not compared: the bundle has no conformance cases for it'
     console.log(`${graph}: ${unsupported ? `not supported: ${unsupported}` : (problem ?? equal)}`)
   }
 }

@@ -1,1 +1,1 @@
-"""Scripts that use a bundle without this toolkit, and a check of a runtime against the golden rows."""
+"""Scripts that use a bundle without this toolkit, and a check of a runtime against the conformance cases."""

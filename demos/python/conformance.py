@@ -1,4 +1,4 @@
-"""Runs a bundle's golden rows in a runtime and compares the outputs.
+"""Runs a bundle's conformance cases in a runtime and compares the outputs.
 
 `python -m demos.python.conformance BUNDLE --runtime onnxruntime|openvino|tract`
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from demos.python.runners import RUNTIMES, Open
 from serve import Bundle, open_bundle
-from serve.bundle.conformance import difference, read_golden
+from serve.bundle.conformance import difference, read_conformance
 from serve.errors import ServeError, UnsupportedError
 from serve.files.names import CONFORMANCE_NAME
 
@@ -22,13 +22,13 @@ TAIL = -1e29
 
 
 class Verdict(NamedTuple):
-    """The result of the golden rows of one graph in a runtime."""
+    """The result of the conformance cases of one graph in a runtime."""
 
     graph: str
     n_cases: int
-    """0: the bundle has no golden rows for the graph."""
+    """0: the bundle has no conformance cases for the graph."""
     largest_error: float = float("nan")
-    """Largest difference of a float output from the golden one; nan where nothing was compared."""
+    """Largest difference of a float output from the reference; nan where nothing was compared."""
     unsupported: str | None = None
     """Why the runtime can't run the graph."""
     problem: str | None = None
@@ -38,19 +38,18 @@ class Verdict(NamedTuple):
         if self.unsupported:
             return f"{self.graph}: not supported: {self.unsupported}"
         if not self.n_cases:
-            return f"{self.graph}: not compared: the bundle has no golden rows for it"
+            return f"{self.graph}: not compared: the bundle has no conformance cases for it"
         equal = f"equal, {self.n_cases} cases within {self.largest_error:.1e}"
         return f"{self.graph}: {self.problem or equal}"
 
 
 def check(bundle: Bundle, graph: str, open_graph: Open) -> Verdict:
-    """Run the golden rows of one graph of a bundle.
+    """Run the conformance cases of one graph of a bundle.
 
     Raises:
-        BundleError: the bundle has no golden rows.
+        BundleError: the bundle has no conformance cases.
     """
-    golden = read_golden(bundle.file(CONFORMANCE_NAME))
-    cases = golden.graphs.get(graph, [])
+    cases = read_conformance(bundle.file(CONFORMANCE_NAME)).graphs.get(graph, [])
     outputs = [tensor.name for tensor in bundle.manifest.graphs[graph].outputs]
     try:
         run = open_graph(bundle.file(bundle.manifest.graphs[graph].file), outputs)
@@ -58,9 +57,9 @@ def check(bundle: Bundle, graph: str, open_graph: Open) -> Verdict:
         return Verdict(graph, len(cases), unsupported=str(error))
     errors = [0.0] if cases else []
     for case in cases:
-        found = run({name: value.array() for name, value in case.inputs.items()})
-        right = {name: value.array() for name, value in case.outputs.items()}
-        if problem := difference(found, right, golden.tolerance):
+        inputs, right = case.arrays()
+        found = run(inputs)
+        if problem := difference(found, right, bundle.manifest.graphs[graph].tolerance):
             return Verdict(graph, len(cases), problem=problem)
         for name, array in right.items():
             if array.dtype.kind == "f":
@@ -73,7 +72,7 @@ def check(bundle: Bundle, graph: str, open_graph: Open) -> Verdict:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--runtime", type=click.Choice(list(RUNTIMES)), default="onnxruntime", help="What to run.")
 def main(bundle: Path, runtime: str) -> None:
-    """Run every golden row of BUNDLE and print the largest error of each graph."""
+    """Run every conformance case of BUNDLE and print the largest error of each graph."""
     try:
         opened = open_bundle(bundle)
         verdicts = [check(opened, graph, RUNTIMES[runtime]) for graph in sorted(opened.manifest.graphs)]

@@ -54,7 +54,7 @@ def sections(manifest: Manifest, found: FactorMap | None = None) -> Markup:
     return render(
         "report/templates/sections.html.j2",
         manifest=manifest,
-        scores_are_ratings=scores_are_ratings(manifest),
+        scores_are_ratings=manifest.model.scores == "ratings",
         quality=_quality(manifest.metrics),
         learning=charts.learning(history),
         histogram=held_out and charts.histogram(held_out),
@@ -66,11 +66,6 @@ def sections(manifest: Manifest, found: FactorMap | None = None) -> Markup:
 def factor_map_section(found: FactorMap) -> Markup:
     """The section with the map of the items."""
     return render_macro("report/templates/section.html.j2", "factor_map", found, charts.factor_map(found))
-
-
-def scores_are_ratings(manifest: Manifest) -> bool:
-    """Whether scores are predicted ratings, and so comparable with ratings."""
-    return True
 
 
 def check_figures(manifest: Manifest) -> None:

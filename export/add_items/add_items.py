@@ -11,20 +11,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from export.add_items.appended_tables import SeenRatings, write_more_items, write_more_seen
+from export.add_items.appended_tables import write_more_items, write_more_seen
 from export.add_items.item_rows import Choice, choose_regularization, with_items
 from export.add_items.new_ratings import NewRatings, select
-from export.errors import ParityError
-from export.graphs.build import IR_VERSION, OPSET
-from export.graphs.recommend_by_id import IdTables
-from export.model.arrays import DotArrays
-from export.model.fold_in_choice import enough_steps, made_up_histories, sample_histories
-from export.verify.parity import N_PAIRS, N_USERS, Sample
-from export.verify.verify import verify_folder
-from export.write.bundle import current_versions, describe_failures
-from export.write.graph_files import describe_graph, list_files, list_tables, write_conformance, write_graphs
-from export.write.run_inputs import build_graphs
-from export.write.tables_file import initializers
+from export.errors import GraphError, ParityError
+from export.graphs.fold_in import folding
+from export.model.dot import DotArrays
+from export.model.id_tables import IdTables
+from export.model.inputs import ExportInputs, Sample, SeenRatings
+from export.write.fold_in_choice import made_up_histories, sample_histories, with_enough_steps
+from export.write.graph_files import list_files, write_graphs
+from export.write.run_inputs import N_PAIRS, N_USERS
 from recsys.data.interactions import Interactions
 from recsys.errors import ConfigError
 from recsys.models import build, config_from_dict
@@ -96,44 +93,28 @@ def add_items(
         old_arrays, rated = _arrays(bundle), new.of_items()
         choice = Choice(regularization, None) if regularization else choose_regularization(old_arrays, rated)
         arrays = with_items(old_arrays, rated, choice.regularization)
-        module = _module(manifest, arrays)
-
         progress("writing ids and seen items")
         for name in ("users.parquet", PROFILES_NAME):
             if name in manifest.files:
                 shutil.copyfile(bundle.file(name), folder / name)
         write_more_items(folder, bundle, new.items)
         seen = write_more_seen(folder, bundle, new)
-
-        progress("writing graphs")
-        sample = _sample(manifest, len(new.items), seen)
-        fold_in = _fold_in(manifest.fold_in, arrays, sample)
-        top_k = manifest.graphs["recommend"].top_k
-        assert top_k is not None  # open_bundle has checked it
-        ids = _id_tables(folder, users, len(arrays.item_factors) - 1) if BY_ID in manifest.graphs else None
-        graphs = build_graphs(module, arrays, top_k, fold_in, ids)
-        expected = {name: initializers(model) for name, model in graphs.items()}
-        write_graphs(folder, graphs, "always" if TABLES_NAME in manifest.files else "auto")
-        low, high = manifest.model.score_range or manifest.data.ratings_range
-        write_conformance(folder, arrays, seen.of_user, high - low, top_k, fold_in, ids)
-
-        progress("verifying")
-        _check_unchanged(bundle, folder)
-        parity = verify_folder(folder, expected, module, arrays, sample, high - low, top_k, fold_in, ids)
-        if not parity.passed:
-            raise ParityError(f"no bundle was written: {describe_failures(parity)}")
+        inputs = _inputs(manifest, arrays, seen, len(new.items), _id_tables(folder, users, arrays.n_items))
+        graphs = write_graphs(
+            folder,
+            inputs,
+            "always" if TABLES_NAME in manifest.files else "auto",
+            progress,
+            lambda: _check_unchanged(bundle, folder),
+        )
         made = msgspec.structs.replace(
             manifest,
-            opset=OPSET,
-            ir_version=IR_VERSION,
-            model=msgspec.structs.replace(manifest.model, n_items=manifest.model.n_items + len(new.items)),
-            parity=parity,
-            fold_in=fold_in,
-            graphs={name: describe_graph(name, model) for name, model in graphs.items()},
-            tables=list_tables(expected),
+            model=msgspec.structs.replace(
+                manifest.model, n_items=arrays.n_items, score_span=inputs.score_span
+            ),
             files=list_files(folder),
-            versions=current_versions(),
             additions=[*manifest.additions, _addition(bundle, data, new, choice)],
+            **graphs,
         )
         write_file(folder / MANIFEST_NAME, m.encode_manifest(made))
     return made
@@ -154,18 +135,36 @@ def _module(manifest: m.Manifest, arrays: DotArrays) -> nn.Module:
     """The torch model with these tables."""
     kind = manifest.model.kind
     config = config_from_dict(kind, manifest.model.config)
-    module = build(kind, config, len(arrays.user_factors) - 1, len(arrays.item_factors) - 1)
+    module = build(kind, config, arrays.n_users, arrays.n_items)
     tables = {name: getattr(arrays, name) for name in module.state_dict()}
     module.load_state_dict({name: torch.from_numpy(table.copy()) for name, table in tables.items()})
     return module.eval()
 
 
-def _fold_in(base: m.FoldIn | None, arrays: DotArrays, sample: Sample) -> m.FoldIn | None:
-    """The ridge of the base, with more steps where histories with new items need them to be solved."""
-    if base is None:
-        return None
-    steps = enough_steps(arrays, sample.histories, base.regularization, base.steps)
-    return msgspec.structs.replace(base, steps=steps)
+def _inputs(
+    manifest: m.Manifest, arrays: DotArrays, seen: SeenRatings, n_new: int, ids: IdTables
+) -> ExportInputs:
+    """What the new graphs are made from: the ridge of the base, with more steps where new items need them."""
+    sample, fold_in, left_out = _sample(manifest, n_new, seen), manifest.fold_in, dict(manifest.left_out)
+    if fold_in is not None:
+        try:
+            fold_in = with_enough_steps(folding(arrays), sample.histories, fold_in)
+        except GraphError as error:
+            fold_in, left_out["fold_in"] = None, str(error)
+    top_k = manifest.graphs["recommend"].top_k
+    assert top_k is not None  # open_bundle has checked it
+    return ExportInputs(
+        module=_module(manifest, arrays),
+        arrays=arrays,
+        seen=seen,
+        sample=sample,
+        top_k=top_k,
+        scores=manifest.model.scores,
+        score_scale=manifest.model.score_scale,
+        ids=ids if BY_ID in manifest.graphs else None,
+        fold_in=fold_in,
+        left_out=left_out,
+    )
 
 
 def _id_tables(folder: Path, users: IdIndex, n_items: int) -> IdTables:

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from export.add_items.new_ratings import NewRatings
-from export.model.reference import Int64
+from export.model.inputs import SeenRatings
 from serve.bundle.bundle import Bundle
 from serve.bundle.ids import ID_TYPES, write_items
 from serve.bundle.parquet import ParquetTable, numbers
-from serve.bundle.seen import write_seen
-
-
-@dataclass(frozen=True, eq=False)
-class SeenRatings:
-    """Every rating of a bundle, sorted by user, then item."""
-
-    user_index: Int64
-    item_index: Int64
-    ratings: npt.NDArray[np.float32]
-
-    def of_user(self, user: int) -> tuple[Int64, npt.NDArray[np.float32]]:
-        """Items int64 [H], rising, and ratings float32 [H]."""
-        place = slice(*np.searchsorted(self.user_index, [user, user + 1]))
-        return self.item_index[place], self.ratings[place]
+from serve.bundle.seen import seen_table, write_seen
 
 
 def write_more_items(folder: Path, bundle: Bundle, items: pd.DataFrame) -> None:
@@ -68,13 +52,7 @@ def write_more_seen(folder: Path, bundle: Bundle, new: NewRatings) -> SeenRating
     The time of a new rating where none is given is that of the bundle's latest; times are left out where the
     bundle has none of its own.
     """
-    types = {
-        "user_index": [pa.int32()],
-        "item_index": [pa.int32()],
-        "rating": [pa.float32()],
-        "timestamp": [pa.int64()],
-    }
-    table = ParquetTable(bundle.file("seen.parquet"), types, optional=["timestamp"])
+    table = seen_table(bundle.file("seen.parquet"))
     old = {name: numbers(column) for name, column in table.read(table.columns).items()}
     item_index = bundle.manifest.model.n_items + 1 + new.item
     timestamps = None
@@ -86,5 +64,4 @@ def write_more_seen(folder: Path, bundle: Bundle, new: NewRatings) -> SeenRating
     items = np.concatenate([old["item_index"].astype(np.int64), item_index])
     ratings = np.concatenate([old["rating"], new.ratings])
     write_seen(folder / "seen.parquet", users, items, ratings, timestamps)
-    order = np.lexsort((items, users))
-    return SeenRatings(users[order], items[order], ratings[order])
+    return SeenRatings.of(users, items, ratings)

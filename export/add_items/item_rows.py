@@ -7,15 +7,15 @@ problem with users and items exchanged: centred on the average item, row 0, solv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
-from export.model import reference
-from export.model.arrays import DotArrays, Float32
-from export.model.fold_in_choice import DEFAULT_REGULARIZATION, REGULARIZATIONS
-from export.model.reference import Float64, Int64
+from export.model.arrays import Float32, Float64, Int64
+from export.model.dot import DotArrays
+from export.model.reference import to_range
+from export.write.fold_in_choice import DEFAULT_REGULARIZATION, REGULARIZATIONS
 
 # With fewer left-out ratings the choice would be noise.
 MIN_LEFT_OUT = 20
@@ -58,18 +58,13 @@ def with_items(arrays: DotArrays, items: Sequence[Rated], regularization: float)
     """
     exchanged, n_factors = mirrored(arrays), arrays.item_factors.shape[1]
     rows = np.stack(
-        [reference.fold_in(exchanged, item.user_index, item.ratings, regularization) for item in items]
+        [exchanged.fold_in64(item.user_index, item.ratings, regularization) for item in items]
     ).astype(np.float32)
     biases = None
     if arrays.item_biases is not None:
         biases = np.concatenate([arrays.item_biases, rows[:, n_factors:]])
-    return DotArrays(
-        user_factors=arrays.user_factors,
-        item_factors=np.concatenate([arrays.item_factors, rows[:, :n_factors]]),
-        user_biases=arrays.user_biases,
-        item_biases=biases,
-        y_range=arrays.y_range,
-    )
+    factors = np.concatenate([arrays.item_factors, rows[:, :n_factors]])
+    return replace(arrays, item_factors=factors, item_biases=biases)
 
 
 def choose_regularization(arrays: DotArrays, items: Sequence[Rated]) -> Choice:
@@ -97,12 +92,12 @@ def left_out_errors(arrays: DotArrays, item: Rated) -> Float64:
     is the fitted one's over 1 - H_ii (Allen's PRESS, 1974). One singular value decomposition gives H for
     every regularization.
     """
-    factors, target, offset = reference.ridge_problem(mirrored(arrays), item.user_index, item.ratings)
+    factors, target, offset = mirrored(arrays).ridge_problem(item.user_index, item.ratings)
     left, singular, _ = np.linalg.svd(factors, full_matrices=False)
     errors = []
     for regularization in REGULARIZATIONS:
         shrunk = left * (singular**2 / (singular**2 + regularization))
         residual = (target - shrunk @ (left.T @ target)) / (1 - (shrunk * left).sum(axis=1))
         logits = offset + target - residual
-        errors.append(reference.to_range(logits, arrays.y_range) - item.ratings)
+        errors.append(to_range(logits, arrays.y_range) - item.ratings)
     return np.stack(errors)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from export.add_items.item_rows import Rated
 from export.errors import AdditionError
-from export.model.reference import Int64
+from export.model.arrays import Int64
 from recsys.data.interactions import Interactions
 from serve.bundle.ids import IdIndex
 from serve.bundle.items import Catalogue

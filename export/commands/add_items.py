@@ -88,6 +88,8 @@ def add_items(
         click.echo(msgspec.json.encode(made.additions[-1]))
         return
     click.echo("\n".join(_lines(made.additions[-1], data.timestamps is not None)))
+    for graph, why in made.left_out.items():
+        click.echo(f"Without {graph}.onnx: {why}")
     click.echo(f"Bundle: {output}")
 
 

@@ -62,7 +62,7 @@ def export(
     \b
       recsys export runs/mine --output artifacts/mine
     """
-    from export.commands.report import print_files, print_parity
+    from export.commands.report import print_files, print_left_out, print_parity
     from export.write.bundle import export_run
     from export.write.triton import check_repository_target, write_repository
     from recsys.console import Console
@@ -92,6 +92,7 @@ def export(
         return
     print_files(console, manifest.files)
     print_parity(console, manifest.parity)
+    print_left_out(console, manifest.left_out)
     console.print(f"Bundle: {output}", markup=False)
     if triton is not None:
         console.print(f"Triton model repository: {triton}", markup=False)

@@ -20,6 +20,12 @@ def print_files(console: Console, files: dict[str, File]) -> None:
     console.print(table)
 
 
+def print_left_out(console: Console, left_out: dict[str, str]) -> None:
+    """The graphs that the bundle is made without, and why."""
+    for graph, why in left_out.items():
+        console.print(f"Without {graph}.onnx: {why}", markup=False)
+
+
 def print_parity(console: Console, parity: Parity) -> None:
     """The parity report: one row a graph and provider; errors in ratings, or cosines."""
     table = _table(

@@ -29,8 +29,8 @@ def verify(bundle: Path, run: Path, as_json: bool) -> None:
 
     from export.commands.report import print_parity
     from export.errors import ParityError
+    from export.verify.verify import describe_failures
     from export.verify.verify import verify as verify_bundle
-    from export.write.bundle import describe_failures
     from recsys.console import Console
 
     parity = verify_bundle(bundle, run)

@@ -1,1 +1,12 @@
-"""One graph per file. Each is written from arrays with standard operators only: opset 18, IR version 8."""
+"""The graphs of a bundle: one file each, and one line each here."""
+
+from export.graphs import fold_in, recommend, recommend_by_id, score, similar_items
+from export.graphs.spec import GraphSpec
+
+GRAPHS: tuple[GraphSpec, ...] = (
+    score.SPEC,
+    recommend.SPEC,
+    similar_items.SPEC,
+    fold_in.SPEC,
+    recommend_by_id.SPEC,
+)

@@ -2,43 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 from onnxscript import GraphBuilder
+
+from export.graphs.spec import Tensor
+from export.model.nodes import to_range
+from export.model.reference import MASKED
 
 # The newest opset at which every operator used here has a CUDA kernel; newer nodes would silently run on
 # the CPU. It is also what OpenVINO, TensorRT and tract all read.
 OPSET = 18
 IR_VERSION = 8
 
-# Finite on purpose: CUDA and WebGPU pad TopK with the lowest float, and -inf sorts below their padding.
-MASKED = -1e30
+DTYPES = {
+    "int64": ir.DataType.INT64,
+    "float32": ir.DataType.FLOAT,
+    "bool": ir.DataType.BOOL,
+    "string": ir.DataType.STRING,
+}
 
 
-def begin(name: str) -> GraphBuilder:
-    """An empty graph."""
-    return GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=name))
+def begin(
+    name: str, inputs: Sequence[Tensor], dtypes: Mapping[str, str] = {}
+) -> tuple[GraphBuilder, list[ir.Value]]:
+    """A graph of nothing but its inputs, and those.
 
-
-def table(graph: GraphBuilder, name: str, array: npt.NDArray[Any]) -> ir.Value:
-    """An initializer under exactly this name; the same value when asked for again."""
-    if name in graph.graph.initializers:
-        return graph.graph.initializers[name]
-    return graph.initializer(ir.tensor(np.ascontiguousarray(array), name=name), qualify=False)
+    Args:
+        name: of the graph.
+        inputs: what it takes.
+        dtypes: tensor -> type, in place of "id".
+    """
+    graph = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=name))
+    values = [
+        graph.input(tensor.name, DTYPES[dtypes.get(tensor.name, tensor.dtype)], list(tensor.shape))
+        for tensor in inputs
+    ]
+    return graph, values
 
 
 def finish(
-    graph: GraphBuilder, outputs: Sequence[tuple[str, ir.Value, ir.DataType, Sequence[int | str]]]
+    graph: GraphBuilder,
+    outputs: Sequence[Tensor],
+    values: Mapping[str, ir.Value],
+    sizes: Mapping[str, int],
+    dtypes: Mapping[str, str] = {},
 ) -> ir.Model:
-    """The model whose outputs are (name, value, type, shape); a `str` dimension is symbolic."""
-    for name, value, dtype, shape in outputs:
-        value.name = name
-        value.type = ir.TensorType(dtype)
-        value.shape = ir.Shape(shape)
+    """The model with these outputs, optional ones where there is a value.
+
+    Args:
+        graph: what computes them.
+        outputs: what it gives.
+        values: output -> value.
+        sizes: baked-in sizes, such as "K".
+        dtypes: tensor -> type, in place of "id".
+    """
+    for tensor in outputs:
+        if tensor.optional and tensor.name not in values:
+            continue
+        value = values[tensor.name]
+        value.name = tensor.name
+        value.type = ir.TensorType(DTYPES[dtypes.get(tensor.name, tensor.dtype)])
+        value.shape = ir.Shape([sizes.get(size, size) for size in tensor.shape])
         graph.graph.outputs.append(value)
     return stamp(ir.Model(graph.graph, ir_version=IR_VERSION))
 
@@ -73,7 +100,7 @@ def rank(
     top_k: int,
     row_bias: ir.Value | None = None,
     y_range: tuple[float, float] | None = None,
-) -> tuple[ir.Value, ir.Value]:
+) -> dict[str, ir.Value]:
     """The K best columns of each row, best first, equal ones in order of index.
 
     Args:
@@ -86,7 +113,8 @@ def rank(
             approximation of the sigmoid makes ties that the logits don't have.
 
     Returns:
-        Indices int64 [B, K] and scores float32 [B, K]; where fewer than K are left, index 0 and -1e30.
+        `top_item_indices` int64 [B, K] and `top_scores` float32 [B, K]; where fewer than K are left, index 0
+        and -1e30.
     """
     # The extra column of zeros masks index 0, and keeps the scatter from being empty when E = 0.
     column_shape = op.Concat(op.Shape(exclude, start=0, end=1), [1], axis=0)
@@ -96,13 +124,7 @@ def rank(
     values, indices = op.TopK(candidates, [top_k], axis=-1, largest=1, sorted=1, _outputs=2)
     left = op.Greater(values, MASKED / 10)
     scores = to_range(op, values if row_bias is None else op.Add(values, row_bias), y_range)
-    return op.Where(left, indices, 0), op.Where(left, scores, MASKED)
-
-
-def to_range(op: Any, logits: ir.Value, y_range: tuple[float, float] | None) -> ir.Value:
-    """`low + (high - low) sigmoid(logits)`; the logits themselves where there is no range."""
-    if y_range is None:
-        return logits
-    low, high = y_range
-    scores: ir.Value = op.Add(op.Mul(op.Sigmoid(logits), high - low), low)
-    return scores
+    return {
+        "top_item_indices": op.Where(left, indices, 0),
+        "top_scores": op.Where(left, scores, MASKED),
+    }

@@ -1,118 +1,108 @@
-"""`fold_in.onnx`: a new user's ratings in, recommendations out, by ridge regression inside the graph.
-
-A dot model is linear in the user, so with the items fixed the best user is a ridge solution. The ridge is
-centred on the average user (row 0): the graph solves for the difference d from it,
-
-    minimise  sum_i (logit(r_i) - average user's logit_i - d . q_i)^2  +  regularization |d|^2,
-
-where q_i is the item's factors, with a 1 appended in a model with biases (the user's bias is one more
-factor). Without ratings d = 0: the average user's recommendations. The normal equations are solved by a
-fixed number of conjugate-gradient steps, which take nothing but matrix products.
-"""
+"""`fold_in.onnx`: a new user's ratings in, recommendations out, by the model's closed form for new users."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import numpy as np
 import onnx_ir as ir
 
-from export.graphs.build import begin, finish, rank, table
-from export.graphs.recommend import item_logits
-from export.model.arrays import DotArrays
+from export.graphs.build import begin, finish, rank
+from export.graphs.recommend import TOP
+from export.graphs.spec import SCORE_TOLERANCE, Case, Comparison, GraphSpec, Runner, Tensor
+from export.model import reference
+from export.model.arrays import Arrays, FoldInArrays
+from export.model.inputs import ExportInputs, Sample
+from export.verify.compare_lists import compare_lists
+from serve.bundle.manifest import FoldIn
+from serve.runtime.validation import padded
 
-# A rating at the very end of the sigmoid's range has an infinite logit.
-LOGIT_MARGIN = 0.01
-# Keeps 0/0 at 0 once a residual has vanished; far below any residual that matters.
-TINY = 1e-30
+INPUTS = (Tensor("item_indices", "int64", ("B", "H")), Tensor("ratings", "float32", ("B", "H")))
+OUTPUTS = (
+    *TOP,
+    Tensor("user_factors", "float32", ("B", "F")),
+    Tensor("user_biases", "float32", ("B", "1"), optional=True),
+)
+# Of the size of users' rows: float32 sums over a history of hundreds of ratings reach about 1e-6.
+FACTOR_TOLERANCE = 1e-5
 
 
-def fold_in_graph(arrays: DotArrays, top_k: int, regularization: float, steps: int) -> ir.Model:
-    """The graph of design "fold_in". Rated items are left out of the list.
+def fold_in_graph(arrays: FoldInArrays, top_k: int, settings: FoldIn) -> ir.Model:
+    """The graph of a model, lists of `top_k`. Rated items are left out of the list.
 
     Inputs: `item_indices` int64 [B, H], 0-padded; `ratings` float32 [B, H], ignored where padded.
-    Outputs: `top_item_indices` int64 [B, K]; `top_scores` float32 [B, K] (ratings); `user_factors` float32
-    [B, F]; with biases also `user_biases` float32 [B, 1].
+    Outputs: `top_item_indices` int64 [B, K]; `top_scores` float32 [B, K]; `user_factors` float32 [B, F]; with
+    biases also `user_biases` float32 [B, 1].
     """
-    graph = begin("fold_in")
-    op = graph.op
-    item_indices = graph.input("item_indices", ir.DataType.INT64, ["B", "H"])
-    ratings = graph.input("ratings", ir.DataType.FLOAT, ["B", "H"])
-
-    item_table = table(graph, "item_factors", arrays.item_factors)
-    n_factors = arrays.item_factors.shape[1]
-    rated = op.Unsqueeze(op.Cast(op.Greater(item_indices, 0), to=ir.DataType.FLOAT), [2])  # [B, H, 1]
-    factors = op.Gather(item_table, item_indices)  # [B, H, F]
-    average = arrays.user_factors[:1]  # [1, F]
-    if arrays.item_biases is not None and arrays.user_biases is not None:
-        factors = op.Concat(factors, rated, axis=2)  # [B, H, F + 1]
-        average = np.concatenate([average, arrays.user_biases[:1]], axis=1)
-    start = table(graph, "average_user", average)
-
-    observed = op.Unsqueeze(_logit(op, ratings, arrays.y_range), [2])  # [B, H, 1]
-    expected = op.MatMul(factors, op.Transpose(start, perm=[1, 0]))
-    if arrays.item_biases is not None:
-        biases = table(graph, "item_biases", arrays.item_biases)
-        expected = op.Add(expected, op.Gather(biases, item_indices))
-    # Where, not Mul: whatever stands in the padding (even NaN) must not reach the sums.
-    residual = op.Where(op.Greater(rated, 0.5), op.Sub(observed, expected), 0.0)
-    masked = op.Mul(factors, rated)
-    difference = _ridge(op, masked, residual, regularization, steps)  # [B, 1, F (+ 1)]
-    user = op.Add(op.Squeeze(difference, [1]), start)
-
-    user_biases = None
-    if arrays.user_biases is not None:
-        user_biases = op.Slice(user, [n_factors], [n_factors + 1], [1])
-        user = op.Slice(user, [0], [n_factors], [1])
-    logits = item_logits(graph, arrays, user)
-    indices, scores = rank(op, logits, item_indices, top_k, user_biases, arrays.y_range)
-    outputs: list[tuple[str, ir.Value, ir.DataType, list[int | str]]] = [
-        ("top_item_indices", indices, ir.DataType.INT64, ["B", top_k]),
-        ("top_scores", scores, ir.DataType.FLOAT, ["B", top_k]),
-        ("user_factors", user, ir.DataType.FLOAT, ["B", n_factors]),
-    ]
-    if user_biases is not None:
-        outputs.append(("user_biases", user_biases, ir.DataType.FLOAT, ["B", 1]))
-    return finish(graph, outputs)
+    graph, (item_indices, ratings) = begin("fold_in", INPUTS)
+    parts = arrays.fold_in(graph, item_indices, ratings, settings)
+    logits, row_bias = arrays.row_logits(graph, parts)
+    top = rank(graph.op, logits, item_indices, top_k, row_bias, arrays.y_range)
+    n_factors = arrays.row_parts()["user_factors"].stop
+    return finish(graph, OUTPUTS, top | parts, {"K": top_k, "F": n_factors, "1": 1})
 
 
-def _logit(op: Any, ratings: ir.Value, y_range: tuple[float, float] | None) -> ir.Value:
-    """The inverse of the sigmoid range, ratings near its ends pulled in; the ratings where there is none."""
-    if y_range is None:
-        return ratings
-    low, high = y_range
-    share = op.Clip(op.Div(op.Sub(ratings, low), high - low), LOGIT_MARGIN, 1 - LOGIT_MARGIN)
-    logits: ir.Value = op.Log(op.Div(share, op.Sub(1.0, share)))
-    return logits
+def folding(arrays: Arrays) -> FoldInArrays:
+    """Arrays that `can_fold_in`."""
+    assert arrays.can_fold_in
+    return cast("FoldInArrays", arrays)
 
 
-def _ridge(op: Any, factors: ir.Value, target: ir.Value, regularization: float, steps: int) -> ir.Value:
-    """(QᵀQ + regularization I)⁻¹ Qᵀ target by conjugate gradients (Hestenes and Stiefel, 1952).
+def _settings(inputs: ExportInputs) -> FoldIn:
+    assert inputs.fold_in is not None
+    return inputs.fold_in
 
-    Args:
-        op: the builder's operators.
-        factors: Q, float32 [B, H, F].
-        target: float32 [B, H, 1].
-        regularization: added to the diagonal.
-        steps: F steps are exact but for rounding; far fewer do, since eigenvalues cluster.
 
-    Returns:
-        float32 [B, 1, F].
-    """
-    transposed = op.Transpose(factors, perm=[0, 2, 1])  # [B, F, H]
-    residual = op.MatMul(op.Transpose(target, perm=[0, 2, 1]), factors)  # [B, 1, F]
-    solution: ir.Value = op.Mul(residual, 0.0)
-    direction = residual
-    square = op.ReduceSum(op.Mul(residual, residual), [2], keepdims=1)  # [B, 1, 1]
-    for _ in range(steps):
-        image = op.Add(
-            op.MatMul(op.MatMul(direction, transposed), factors), op.Mul(direction, regularization)
+def _cases(inputs: ExportInputs) -> list[Case]:
+    """Whole histories, one rating, and none at all."""
+    arrays, ridge = folding(inputs.arrays), _settings(inputs).regularization
+    histories = [inputs.example_history(user) for user in inputs.example_users]
+    histories += [(histories[0][0][:n], histories[0][1][:n]) for n in (1, 0)]
+    item_indices = padded([items for items, _ in histories], np.int64)
+    ratings = padded([ratings for _, ratings in histories], np.float32)
+    rows = np.stack([arrays.fold_in64(i, r, ridge) for i, r in zip(item_indices, ratings, strict=True)])
+    indices, scores = reference.top_k(arrays.row_scores64(rows), item_indices, inputs.top_k)
+    outputs = {"top_item_indices": indices, "top_scores": scores}
+    outputs |= {name: rows[:, part] for name, part in arrays.row_parts().items()}
+    return [Case({"item_indices": item_indices, "ratings": ratings}, outputs)]
+
+
+def _tolerance(inputs: ExportInputs) -> dict[str, float]:
+    arrays = folding(inputs.arrays)
+    of_rows = dict.fromkeys(arrays.row_parts(), FACTOR_TOLERANCE * arrays.row_size)
+    return {"top_scores": SCORE_TOLERANCE * inputs.score_span, **of_rows}
+
+
+def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
+    arrays, ridge = folding(inputs.arrays), _settings(inputs).regularization
+    tolerance = _tolerance(inputs)["top_scores"]
+    errors, agreements = [], []
+    for history in sample.histories:
+        items = history.item_indices[None]
+        found = run("fold_in", {"item_indices": items, "ratings": history.ratings[None]})
+        exact = arrays.fold_in64(history.item_indices, history.ratings, ridge)
+        listed, agreement = compare_lists(
+            arrays.row_scores64(exact[None]), items, found["top_item_indices"], found["top_scores"], tolerance
         )
-        curvature = op.ReduceSum(op.Mul(direction, image), [2], keepdims=1)
-        step = op.Div(square, op.Add(curvature, TINY))
-        solution = op.Add(solution, op.Mul(step, direction))
-        residual = op.Sub(residual, op.Mul(step, image))
-        next_square = op.ReduceSum(op.Mul(residual, residual), [2], keepdims=1)
-        direction = op.Add(residual, op.Mul(op.Div(next_square, op.Add(square, TINY)), direction))
-        square = next_square
-    return solution
+        row = np.concatenate([found[name] for name in arrays.row_parts()], axis=1)[0]
+        # One figure for both: rows in units of their own tolerance.
+        errors += [listed, np.array([row_error(arrays, row, exact) / FACTOR_TOLERANCE * tolerance])]
+        agreements.append(agreement)
+    return Comparison(len(agreements), np.concatenate(errors), tolerance, float(np.mean(agreements)))
+
+
+def row_error(arrays: FoldInArrays, found: np.ndarray, exact: np.ndarray) -> float:
+    """Largest difference of two rows [row], relative to the size of such rows."""
+    return float(np.abs(found - exact).max() / max(arrays.row_size, np.abs(exact).max()))
+
+
+SPEC = GraphSpec(
+    name="fold_in",
+    inputs=INPUTS,
+    outputs=OUTPUTS,
+    applies=lambda inputs: inputs.arrays.can_fold_in and inputs.fold_in is not None,
+    build=lambda inputs: fold_in_graph(folding(inputs.arrays), inputs.top_k, _settings(inputs)),
+    cases=_cases,
+    check=_check,
+    tolerance=_tolerance,
+)

@@ -2,97 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import numpy as np
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
-from export.graphs.build import begin, finish, rank, table
-from export.model.arrays import Arrays, DotArrays, MlpArrays
+from export.graphs.build import begin, finish, rank
+from export.graphs.spec import SCORE_TOLERANCE, Case, Comparison, GraphSpec, Runner, Tensor
+from export.model import reference
+from export.model.arrays import Arrays, Int64
+from export.model.inputs import ExportInputs, Sample
+from export.verify.compare_lists import check_lists
+from serve.runtime.validation import padded
 
-# The widest part of an MLP's first activation that is computed at once, in floats per user: 256 KiB, so
-# that it stays in a core's L2 cache and memory does not grow with the catalogue.
-CHUNK_FLOATS = 65_536
-# More chunks than this cost more in graph size and start-up than they save in memory.
-MAX_CHUNKS = 64
+INPUTS = (Tensor("user_index", "int64", ("B",)), Tensor("exclude_item_indices", "int64", ("B", "E")))
+TOP = (Tensor("top_item_indices", "int64", ("B", "K")), Tensor("top_scores", "float32", ("B", "K")))
 
 
 def recommend_graph(arrays: Arrays, top_k: int) -> ir.Model:
-    """The graph of design "recommend".
+    """The graph of a model, lists of `top_k`.
 
     Inputs: `user_index` int64 [B]; `exclude_item_indices` int64 [B, E], 0-padded.
-    Outputs: `top_item_indices` int64 [B, K]; `top_scores` float32 [B, K] (ratings).
+    Outputs: `top_item_indices` int64 [B, K]; `top_scores` float32 [B, K].
     """
-    graph = begin("recommend")
-    user_index = graph.input("user_index", ir.DataType.INT64, ["B"])
-    exclude = graph.input("exclude_item_indices", ir.DataType.INT64, ["B", "E"])
-    indices, scores = best_items(graph, arrays, user_index, exclude, top_k)
-    return finish(
-        graph,
-        [
-            ("top_item_indices", indices, ir.DataType.INT64, ["B", top_k]),
-            ("top_scores", scores, ir.DataType.FLOAT, ["B", top_k]),
-        ],
-    )
+    graph, (user_index, exclude) = begin("recommend", INPUTS)
+    return finish(graph, TOP, best_items(graph, arrays, user_index, exclude, top_k), {"K": top_k})
 
 
 def best_items(
     graph: GraphBuilder, arrays: Arrays, user_index: ir.Value, exclude: ir.Value, top_k: int
-) -> tuple[ir.Value, ir.Value]:
+) -> dict[str, ir.Value]:
     """The K best items of each user (int64 [B]) but for the excluded (int64 [B, E]): as `rank` gives them."""
-    if isinstance(arrays, DotArrays):
-        logits, row_bias = _dot_logits(graph, arrays, user_index)
-    else:
-        logits, row_bias = _mlp_logits(graph, arrays, user_index), None
+    logits, row_bias = arrays.logits(graph, user_index)
     return rank(graph.op, logits, exclude, top_k, row_bias, arrays.y_range)
 
 
-def _dot_logits(
-    graph: GraphBuilder, arrays: DotArrays, user_index: ir.Value
-) -> tuple[ir.Value, ir.Value | None]:
-    """Logits without the user's bias, float32 [B, N], and that bias, [B, 1]."""
-    op = graph.op
-    user = op.Gather(table(graph, "user_factors", arrays.user_factors), user_index)
-    row_bias = None
-    if arrays.user_biases is not None:
-        row_bias = op.Gather(table(graph, "user_biases", arrays.user_biases), user_index)
-    return item_logits(graph, arrays, user), row_bias
-
-
-def item_logits(graph: GraphBuilder, arrays: DotArrays, user: ir.Value) -> ir.Value:
-    """`user` float32 [B, F] against every item: float32 [B, N]. One Gemm on the table that Gather reads."""
-    op = graph.op
-    operands = [user, table(graph, "item_factors", arrays.item_factors)]
-    if arrays.item_biases is not None:
-        operands.append(op.Reshape(table(graph, "item_biases", arrays.item_biases), [1, -1]))
-    result: ir.Value = op.Gemm(*operands, transB=1)
-    return result
-
-
-def _mlp_logits(graph: GraphBuilder, arrays: MlpArrays, user_index: ir.Value) -> ir.Value:
-    """Logits float32 [B, N], the catalogue taken in chunks."""
-    op = graph.op
-    user = op.Gather(table(graph, "user_hidden", arrays.user_hidden), user_index)
-    user = op.Unsqueeze(user, [1])  # [B, 1, H]
-    items = table(graph, "item_hidden", arrays.item_hidden)  # [N, H]
-    n_rows, width = arrays.item_hidden.shape
-    size = max(CHUNK_FLOATS // width, -(-n_rows // MAX_CHUNKS))
-    layers = [
-        (table(graph, f"layer_{i}_weight", weight.T), table(graph, f"layer_{i}_bias", bias))
-        for i, (weight, bias) in enumerate(arrays.layers, 1)
+def cases(inputs: ExportInputs) -> list[Case]:
+    """Some users without what they have rated, the average user; and one with nothing left out."""
+    users = inputs.example_users
+    exclude = padded([*(inputs.example_history(user)[0] for user in users), np.array([], int)], np.int64)
+    return [
+        _case(inputs, np.append(users, 0), exclude),
+        _case(inputs, users[:1], np.zeros((1, 1), np.int64)),
     ]
-    chunks = []
-    for start in range(0, n_rows, size):
-        chunk = op.Slice(items, [start], [min(start + size, n_rows)], [0]) if size < n_rows else items
-        chunks.append(_mlp_chunk(op, user, chunk, layers))
-    logits: ir.Value = chunks[0] if len(chunks) == 1 else op.Concat(*chunks, axis=1)
-    return logits
 
 
-def _mlp_chunk(op: Any, user: ir.Value, items: ir.Value, layers: list[tuple[ir.Value, ir.Value]]) -> ir.Value:
-    """`user` [B, 1, H] against `items` [C, H]: logits [B, C]."""
-    hidden = op.Add(user, items)  # [B, C, H]
-    for weight, bias in layers:
-        hidden = op.Add(op.MatMul(op.Relu(hidden), weight), bias)
-    logits: ir.Value = op.Squeeze(hidden, [2])  # [B, C, 1] -> [B, C]
-    return logits
+def _case(inputs: ExportInputs, users: Int64, exclude: Int64) -> Case:
+    indices, scores = reference.top_k(inputs.arrays.scores64(users), exclude, inputs.top_k)
+    return Case(
+        {"user_index": users, "exclude_item_indices": exclude},
+        {"top_item_indices": indices, "top_scores": scores},
+    )
+
+
+def tolerance(inputs: ExportInputs) -> dict[str, float]:
+    """A share of the scores' span."""
+    return {"top_scores": SCORE_TOLERANCE * inputs.score_span}
+
+
+def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
+    found = run("recommend", {"user_index": sample.users, "exclude_item_indices": sample.exclude})
+    truth = inputs.torch_scores(sample.users)
+    return check_lists(truth, sample.exclude, found, inputs.top_k, tolerance(inputs)["top_scores"])
+
+
+SPEC = GraphSpec(
+    name="recommend",
+    inputs=INPUTS,
+    outputs=TOP,
+    applies=lambda inputs: True,
+    build=lambda inputs: recommend_graph(inputs.arrays, inputs.top_k),
+    cases=cases,
+    check=_check,
+    tolerance=tolerance,
+)

@@ -6,59 +6,32 @@ Optional (`recsys export --raw-ids`), because it is not for every runtime: the l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
 from export.errors import GraphError
-from export.graphs.build import begin, finish, table
-from export.graphs.recommend import best_items
+from export.graphs import recommend
+from export.graphs.build import begin, finish
+from export.graphs.spec import Case, Comparison, GraphSpec, Named, Runner, Tensor
 from export.model.arrays import Arrays
+from export.model.id_tables import IdArray, IdTables, is_string
+from export.model.inputs import ExportInputs, Sample
+from export.model.nodes import table
+from export.verify.compare_lists import check_lists
 
+INPUTS = (Tensor("user_id", "id", ("B",)), Tensor("exclude_item_ids", "id", ("B", "E")))
+OUTPUTS = (
+    Tensor("top_item_ids", "id", ("B", "K")),
+    Tensor("top_scores", "float32", ("B", "K")),
+    Tensor("known", "bool", ("B",)),
+    Tensor("top_titles", "string", ("B", "K"), optional=True),
+)
 ML_DOMAIN = "ai.onnx.ml"
 # The first version whose tables may be tensors: one field of raw bytes, not one for each id.
 ML_OPSET = 4
 # A string is a protobuf field of its own; a bundle's reader refuses files of more than a million.
 MAX_STRINGS = 400_000
-
-IdArray = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class IdTables:
-    """What stands for each row. Ids are int64, or str in an object array."""
-
-    user_ids: IdArray
-    """[n_users]: the first stands for index 1"""
-    item_ids: IdArray
-    """[n_items]"""
-    titles: Sequence[str] | None
-    """[n_items], "" where an item has none; None where the data has no titles"""
-
-    @property
-    def no_item(self) -> int | str:
-        """What stands where no item is left, and pads `exclude_item_ids`: -1, or ""."""
-        return "" if _is_string(self.item_ids) else -1
-
-    def users(self, user_index: npt.NDArray[np.int64]) -> IdArray:
-        """Ids at indices [B]; at 0 an id that is not in the table."""
-        unknown: int | str = "unknown" if _is_string(self.user_ids) else -1
-        while unknown in set(self.user_ids.tolist()):
-            unknown = f"{unknown}?" if isinstance(unknown, str) else unknown - 1
-        return _with_row_0(self.user_ids, unknown)[user_index]
-
-    def items(self, item_index: npt.NDArray[np.int64]) -> IdArray:
-        """Ids at indices, of any shape; `no_item` at 0."""
-        return _with_row_0(self.item_ids, self.no_item)[item_index]
-
-    def titles_of(self, item_index: npt.NDArray[np.int64]) -> IdArray | None:
-        """Titles at indices, of any shape; "" at 0. None where the data has no titles."""
-        return None if self.titles is None else np.array(["", *self.titles], object)[item_index]
 
 
 def recommend_by_id_graph(arrays: Arrays, ids: IdTables, top_k: int) -> ir.Model:
@@ -66,43 +39,44 @@ def recommend_by_id_graph(arrays: Arrays, ids: IdTables, top_k: int) -> ir.Model
 
     Inputs: `user_id` int64 or string [B], one that is not in the table is the average user;
     `exclude_item_ids` int64 or string [B, E], where one that is not in the table excludes nothing.
-    Outputs: `top_item_ids` [B, K], -1 or "" where no item is left; `top_scores` float32 [B, K] (ratings);
+    Outputs: `top_item_ids` [B, K], -1 or "" where no item is left; `top_scores` float32 [B, K];
     `known` bool [B], whether the user is in the table; where there are titles `top_titles` string [B, K].
 
     Raises:
         GraphError: an item has the id that stands for "no item", or there are too many strings.
     """
-    _check(ids)
-    graph = begin("recommend_by_id")
+    _check_ids(ids)
+    item_type = _dtype(ids.item_ids)
+    dtypes = {
+        "user_id": _dtype(ids.user_ids),
+        "exclude_item_ids": item_type,
+        "top_item_ids": item_type,
+    }
+    graph, (user_id, exclude_ids) = begin("recommend_by_id", INPUTS, dtypes)
     graph.graph.opset_imports[ML_DOMAIN] = ML_OPSET
-    op = graph.op
-    user_id = graph.input("user_id", _dtype(ids.user_ids), ["B"])
-    exclude_ids = graph.input("exclude_item_ids", _dtype(ids.item_ids), ["B", "E"])
     user_index = _index(graph, user_id, ids.user_ids)
     exclude = _index(graph, exclude_ids, ids.item_ids)
-    indices, scores = best_items(graph, arrays, user_index, exclude, top_k)
-    item_type = _dtype(ids.item_ids)
+    top = recommend.best_items(graph, arrays, user_index, exclude, top_k)
     every_item = np.arange(len(ids.item_ids) + 1)
-    outputs: list[tuple[str, ir.Value, ir.DataType, list[int | str]]] = [
-        ("top_item_ids", _gather(graph, "item_ids", ids.items(every_item), indices), item_type, ["B", top_k]),
-        ("top_scores", scores, ir.DataType.FLOAT, ["B", top_k]),
-        ("known", op.Greater(user_index, 0), ir.DataType.BOOL, ["B"]),
-    ]
+    outputs = {
+        "top_item_ids": _gather(graph, "item_ids", ids.items(every_item), top["top_item_indices"]),
+        "top_scores": top["top_scores"],
+        "known": graph.op.Greater(user_index, 0),
+    }
     titles = ids.titles_of(every_item)
     if titles is not None:
-        top_titles = _gather(graph, "item_titles", titles, indices)
-        outputs.append(("top_titles", top_titles, ir.DataType.STRING, ["B", top_k]))
-    return finish(graph, outputs)
+        outputs["top_titles"] = _gather(graph, "item_titles", titles, top["top_item_indices"])
+    return finish(graph, OUTPUTS, outputs, {"K": top_k}, dtypes)
 
 
-def _check(ids: IdTables) -> None:
+def _check_ids(ids: IdTables) -> None:
     if ids.no_item in set(ids.item_ids.tolist()):
         raise GraphError(
             f'an item has the id {ids.no_item!r}, which stands for "no item" in recommend_by_id.onnx. '
             f"Rename it, or export without --raw-ids."
         )
-    n_strings = sum(len(table) for table in (ids.user_ids, ids.item_ids) if _is_string(table))
-    n_strings += len(ids.item_ids) * (_is_string(ids.item_ids) + (ids.titles is not None))
+    n_strings = sum(len(table) for table in (ids.user_ids, ids.item_ids) if is_string(table))
+    n_strings += len(ids.item_ids) * (is_string(ids.item_ids) + (ids.titles is not None))
     if n_strings > MAX_STRINGS:
         raise GraphError(
             f"recommend_by_id.onnx would hold {n_strings:,} strings, more than {MAX_STRINGS:,}: export "
@@ -122,7 +96,7 @@ def _index(graph: GraphBuilder, ids: ir.Value, known: IdArray) -> ir.Value:
 
 
 def _gather(graph: GraphBuilder, name: str, values: IdArray, indices: ir.Value) -> ir.Value:
-    if _is_string(values):
+    if is_string(values):
         rows = graph.initializer(_tensor(name, values), name, qualify=False)
     else:
         rows = table(graph, name, values)
@@ -131,18 +105,63 @@ def _gather(graph: GraphBuilder, name: str, values: IdArray, indices: ir.Value) 
 
 
 def _tensor(name: str, values: IdArray) -> ir.TensorProtocol:
-    if _is_string(values):
+    if is_string(values):
         return ir.StringTensor([value.encode() for value in values], shape=ir.Shape(values.shape), name=name)
     return ir.tensor(values.astype(np.int64), name=name)
 
 
-def _dtype(ids: IdArray) -> ir.DataType:
-    return ir.DataType.STRING if _is_string(ids) else ir.DataType.INT64
+def _dtype(ids: IdArray) -> str:
+    return "string" if is_string(ids) else "int64"
 
 
-def _is_string(ids: IdArray) -> bool:
-    return ids.dtype.kind not in "iu"
+def _ids(inputs: ExportInputs) -> IdTables:
+    assert inputs.ids is not None
+    return inputs.ids
 
 
-def _with_row_0(ids: IdArray, row_0: int | str) -> IdArray:
-    return np.concatenate([np.array([row_0], object if _is_string(ids) else np.int64), ids])
+def _cases(inputs: ExportInputs) -> list[Case]:
+    """The cases of `recommend` between ids; user 0 becomes an id that is not in the table."""
+    ids, cases = _ids(inputs), []
+    for case in recommend.cases(inputs):
+        users, best = case.inputs["user_index"], case.outputs["top_item_indices"]
+        outputs: Named = {
+            "top_item_ids": ids.items(best),
+            "top_scores": case.outputs["top_scores"],
+            "known": users > 0,
+        }
+        titles = ids.titles_of(best)
+        if titles is not None:
+            outputs["top_titles"] = titles
+        exclude = ids.items(case.inputs["exclude_item_indices"])
+        cases.append(Case({"user_id": ids.users(users), "exclude_item_ids": exclude}, outputs))
+    return cases
+
+
+def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
+    """Compare the lists with torch, and see that every title is its item's, every id known."""
+    ids, tolerance = _ids(inputs), recommend.tolerance(inputs)["top_scores"]
+    feeds = {"user_id": ids.users(sample.users), "exclude_item_ids": ids.items(sample.exclude)}
+    found = run("recommend_by_id", feeds)
+    row_of = {item_id: row for row, item_id in enumerate(ids.item_ids.tolist(), 1)}
+    indices = np.vectorize(lambda item_id: row_of.get(item_id, 0), otypes=[np.int64])(found["top_item_ids"])
+    right = np.array_equal(found["known"], sample.users > 0)
+    titles = ids.titles_of(indices)
+    if titles is not None:
+        right = right and np.array_equal(found["top_titles"], titles)
+    if not right:
+        return Comparison(len(sample.users), np.array([np.inf]), tolerance, 0.0)
+    lists = {"top_item_indices": indices, "top_scores": found["top_scores"]}
+    return check_lists(inputs.torch_scores(sample.users), sample.exclude, lists, inputs.top_k, tolerance)
+
+
+SPEC = GraphSpec(
+    name="recommend_by_id",
+    inputs=INPUTS,
+    outputs=OUTPUTS,
+    applies=lambda inputs: inputs.ids is not None,
+    build=lambda inputs: recommend_by_id_graph(inputs.arrays, _ids(inputs), inputs.top_k),
+    cases=_cases,
+    check=_check,
+    tolerance=recommend.tolerance,
+    cpu_only=True,  # LabelEncoder and strings
+)

@@ -8,11 +8,17 @@ import logging
 import warnings
 from collections.abc import Iterator
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from torch import nn
 
 from export.graphs.build import IR_VERSION, OPSET, stamp
+from export.graphs.spec import SCORE_TOLERANCE, Case, Comparison, GraphSpec, Runner, Tensor
+from export.model.inputs import ExportInputs, Sample
+
+INPUTS = (Tensor("user_index", "int64", ("N",)), Tensor("item_index", "int64", ("N",)))
+OUTPUTS = (Tensor("score", "float32", ("N",)),)
 
 
 def score_graph(module: nn.Module) -> ir.Model:
@@ -35,8 +41,8 @@ def score_graph(module: nn.Module) -> ir.Model:
                 example,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=["user_index", "item_index"],
-                output_names=["score"],
+                input_names=[tensor.name for tensor in INPUTS],
+                output_names=[tensor.name for tensor in OUTPUTS],
                 dynamic_shapes=({0: n}, {0: n}),
                 verbose=False,
             )
@@ -61,3 +67,42 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def _cases(inputs: ExportInputs) -> list[Case]:
+    """Every pair of some users and items, "unknown" among both."""
+    users, items = np.append(inputs.example_users, 0), np.append(inputs.example_items, 0)
+    feeds = {"user_index": np.repeat(users, len(items)), "item_index": np.tile(items, len(users))}
+    return [Case(feeds, {"score": inputs.arrays.scores64(users)[:, items].ravel()})]
+
+
+def _tolerance(inputs: ExportInputs) -> dict[str, float]:
+    return {"score": SCORE_TOLERANCE * inputs.score_span}
+
+
+def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
+    user_index, item_index = sample.pairs
+    found = run("score", {"user_index": user_index, "item_index": item_index})["score"].astype(np.float64)
+    with torch.inference_mode():
+        truth = inputs.module(torch.from_numpy(user_index), torch.from_numpy(item_index)).double().numpy()
+    rated = np.isfinite(sample.ratings)
+    rmse = None
+    if rated.any() and inputs.scores == "ratings":
+        rmse_torch, rmse_onnx = (
+            float(np.sqrt(np.mean((scores[rated] - sample.ratings[rated]) ** 2))) for scores in (truth, found)
+        )
+        rmse = rmse_torch, rmse_onnx
+    return Comparison(len(truth), np.abs(found - truth), _tolerance(inputs)["score"], rmse=rmse)
+
+
+SPEC = GraphSpec(
+    name="score",
+    inputs=INPUTS,
+    outputs=OUTPUTS,
+    applies=lambda inputs: True,
+    build=lambda inputs: score_graph(inputs.module),
+    cases=_cases,
+    check=_check,
+    tolerance=_tolerance,
+    max_batch=8192,  # a row is one score
+)

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+import torch
 
-from export.graphs.build import begin, finish, rank, table
+from export.graphs.build import begin, finish, rank
+from export.graphs.recommend import TOP
+from export.graphs.spec import Case, Comparison, GraphSpec, Runner, Tensor
+from export.model import reference
 from export.model.arrays import Arrays, Float32
+from export.model.inputs import ExportInputs, Sample
+from export.model.nodes import table
+from export.verify.compare_lists import check_lists
+
+INPUTS = (Tensor("item_index", "int64", ("B",)),)
+# A few roundings of numbers below 1.
+COSINE_TOLERANCE = 1e-5
 
 
 def item_directions(item_factors: Float32) -> Float32:
@@ -17,21 +28,41 @@ def item_directions(item_factors: Float32) -> Float32:
 
 
 def similar_items_graph(arrays: Arrays, top_k: int) -> ir.Model:
-    """The graph of design "similar_items". An item is no neighbour of its own.
+    """The graph of a model, lists of `top_k`. An item is no neighbour of its own.
 
     Inputs: `item_index` int64 [B].
     Outputs: `top_item_indices` int64 [B, K]; `top_scores` float32 [B, K], cosines from -1 to 1.
     """
-    graph = begin("similar_items")
+    graph, (item_index,) = begin("similar_items", INPUTS)
     op = graph.op
-    item_index = graph.input("item_index", ir.DataType.INT64, ["B"])
     directions = table(graph, "item_directions", item_directions(arrays.item_factors))
     cosines = op.Gemm(op.Gather(directions, item_index), directions, transB=1)
-    indices, scores = rank(op, cosines, op.Unsqueeze(item_index, [1]), top_k)
-    return finish(
-        graph,
-        [
-            ("top_item_indices", indices, ir.DataType.INT64, ["B", top_k]),
-            ("top_scores", scores, ir.DataType.FLOAT, ["B", top_k]),
-        ],
-    )
+    return finish(graph, TOP, rank(op, cosines, op.Unsqueeze(item_index, [1]), top_k), {"K": top_k})
+
+
+def _cases(inputs: ExportInputs) -> list[Case]:
+    items = np.append(inputs.example_items, 0)
+    cosines = reference.cosines(inputs.arrays.item_factors, items)
+    indices, scores = reference.top_k(cosines, items[:, None], inputs.top_k)
+    return [Case({"item_index": items}, {"top_item_indices": indices, "top_scores": scores})]
+
+
+def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
+    found = run("similar_items", {"item_index": sample.items})
+    # cosine_similarity would broadcast to [sample, n_items, n_factors]: 20 GB at 300,000 items.
+    factors = inputs.module.get_parameter("item_factors").detach().double()
+    directions = torch.nn.functional.normalize(factors)
+    truth = (directions[torch.from_numpy(sample.items)] @ directions.T).numpy()
+    return check_lists(truth, sample.items[:, None], found, inputs.top_k, COSINE_TOLERANCE)
+
+
+SPEC = GraphSpec(
+    name="similar_items",
+    inputs=INPUTS,
+    outputs=TOP,
+    applies=lambda inputs: True,
+    build=lambda inputs: similar_items_graph(inputs.arrays, inputs.top_k),
+    cases=_cases,
+    check=_check,
+    tolerance=lambda inputs: {"top_scores": COSINE_TOLERANCE},
+)

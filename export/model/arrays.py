@@ -1,121 +1,83 @@
-"""A trained model as plain arrays: what the graphs are written from.
+"""What every model is to the graphs: arrays that know their arithmetic, in ONNX nodes and in float64.
 
 Graphs know arrays, not modules, so that tables from elsewhere (another trainer, another precision) get the
-same graphs.
+same graphs. One file beside this one holds the arrays of one kind of arithmetic (`dot.py`, `mlp.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
+from onnxscript import GraphBuilder
+
+from serve.bundle.manifest import FoldIn
 
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
-class DotArrays:
-    """score = user . item (+ user bias + item bias), through a sigmoid range where there is one.
+class Arrays(Protocol):
+    """A fitted model. Row 0 of every table is "unknown"."""
 
-    All arrays are float32; row 0 is "unknown".
-    """
+    can_fold_in: bool
+    """Whether a new user has a closed form: then these are `FoldInArrays`."""
 
-    user_factors: Float32
-    """[n_users + 1, F]"""
-    item_factors: Float32
-    """[n_items + 1, F]"""
-    user_biases: Float32 | None
-    """[n_users + 1, 1]; None in a model without biases"""
-    item_biases: Float32 | None
-    """[n_items + 1, 1]; None in a model without biases"""
-    y_range: tuple[float, float] | None
-    """The sigmoid range (ratings); None where the score is the plain product."""
+    @property
+    def n_users(self) -> int:
+        """Users, row 0 left out."""
 
-    def of_items(self, items: npt.NDArray[np.int64]) -> DotArrays:
-        """With these items alone, int64 [n], in place of all, row 0 included."""
-        biases = None if self.item_biases is None else self.item_biases[items]
-        return replace(self, item_factors=self.item_factors[items], item_biases=biases)
+    @property
+    def n_items(self) -> int:
+        """Items, row 0 left out."""
 
+    @property
+    def item_factors(self) -> Float32:
+        """float32 [n_items + 1, F]: what neighbours are found by."""
 
-@dataclass(frozen=True, eq=False)
-class MlpArrays:
-    """score = MLP(concat(user, item)), the first layer split into its two halves and applied already.
+    @property
+    def y_range(self) -> tuple[float, float] | None:
+        """The sigmoid range of the scores (ratings); None where the score is the logit."""
 
-    With W = [W_user | W_item], relu(W @ concat(u, v) + b) = relu((W_user u + b) + W_item v): both halves are
-    tables, so that a query pays one addition instead of a [B, N, wide] concatenation.
-    """
+    def of_items(self, items: Int64) -> Self:
+        """The model of these items alone, int64 [n], in place of all, row 0 included."""
 
-    user_hidden: Float32
-    """[n_users + 1, H]: W_user u + b"""
-    item_hidden: Float32
-    """[n_items + 1, H]: W_item v"""
-    layers: tuple[tuple[Float32, Float32], ...]
-    """(weight [out, in], bias [out]) of the layers after the first, each applied after a ReLU; the last has
-    out = 1. Batch norm is folded in."""
-    item_factors: Float32
-    """[n_items + 1, F]: the item embeddings, for neighbours"""
-    y_range: tuple[float, float] | None
+    def scores64(self, user_index: Int64) -> Float64:
+        """Scores of users int64 [B] for every item: float64 [B, n_items + 1]."""
 
-    def of_items(self, items: npt.NDArray[np.int64]) -> MlpArrays:
-        """With these items alone, int64 [n], in place of all, row 0 included."""
-        return replace(self, item_factors=self.item_factors[items], item_hidden=self.item_hidden[items])
+    def logits(self, graph: GraphBuilder, user_index: ir.Value) -> tuple[ir.Value, ir.Value | None]:
+        """ONNX nodes: users int64 [B] -> logits float32 [B, n_items + 1], and what to add to a whole row.
+
+        The second value, float32 [B, 1] or None, can't change the order of a row: it is added to the ranked
+        items alone.
+        """
 
 
-Arrays = DotArrays | MlpArrays
+class FoldInArrays(Arrays, Protocol):
+    """A model in which a new user has a closed form. A user is a row: factors, then the bias if any."""
 
+    @property
+    def row_size(self) -> float:
+        """Largest absolute entry of the users' rows, 1 where all are 0: errors of rows are shares of it."""
 
-def dot_arrays(state: Mapping[str, Float32], y_range: tuple[float, float] | None) -> DotArrays:
-    """The arrays of a `dot` or `dot-bias` model from its state."""
-    return DotArrays(
-        user_factors=state["user_factors"],
-        item_factors=state["item_factors"],
-        user_biases=state.get("user_biases"),
-        item_biases=state.get("item_biases"),
-        y_range=y_range,
-    )
+    def row_parts(self) -> dict[str, slice]:
+        """The names of the graph's outputs for a row, and their columns."""
 
+    def fold_in64(
+        self, item_indices: Int64, ratings: npt.NDArray[np.floating], regularization: float
+    ) -> Float64:
+        """The row of a new user: items int64 [H], 0 is padding; ratings float [H] -> float64 [row]."""
 
-def mlp_arrays(state: Mapping[str, Float32], y_range: tuple[float, float] | None) -> MlpArrays:
-    """The arrays of an `mlp` model from its state (`layers.N.weight`, `.bias`, `.running_mean`, …).
+    def row_scores64(self, rows: Float64) -> Float64:
+        """Scores of users' rows, float64 [B, row], for every item: float64 [B, n_items + 1]."""
 
-    A batch norm stands after a ReLU and before a linear layer, so it folds into the latter:
-    W (g (x - m) / s + b) + c = (W g / s) x + (W (b - g m / s) + c). Products are taken in float64.
-    """
-    numbers = sorted({int(name.split(".")[1]) for name in state if name.startswith("layers.")})
-    folded: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = []
-    scale: npt.NDArray[np.float64] | None = None
-    shift: npt.NDArray[np.float64] | None = None
-    for number in numbers:
-        part = {
-            name.removeprefix(f"layers.{number}."): array.astype(np.float64)
-            for name, array in state.items()
-            if name.startswith(f"layers.{number}.")
-        }
-        if "running_mean" in part:
-            scale = part["weight"] / np.sqrt(part["running_var"] + BATCH_NORM_EPS)
-            shift = part["bias"] - scale * part["running_mean"]
-            continue
-        weight = part["weight"]
-        bias = part.get("bias", np.zeros(len(weight)))
-        if scale is not None and shift is not None:
-            bias = bias + weight @ shift
-            weight = weight * scale
-            scale = shift = None
-        folded.append((weight, bias))
-    (first_weight, first_bias), *others = folded
-    user_factors = state["user_factors"].astype(np.float64)
-    item_factors = state["item_factors"].astype(np.float64)
-    width = user_factors.shape[1]
-    return MlpArrays(
-        user_hidden=(user_factors @ first_weight[:, :width].T + first_bias).astype(np.float32),
-        item_hidden=(item_factors @ first_weight[:, width:].T).astype(np.float32),
-        layers=tuple((weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in others),
-        item_factors=state["item_factors"],
-        y_range=y_range,
-    )
+    def fold_in(
+        self, graph: GraphBuilder, item_indices: ir.Value, ratings: ir.Value, settings: FoldIn
+    ) -> dict[str, ir.Value]:
+        """ONNX nodes: items int64 [B, H], 0-padded, and ratings float32 [B, H] -> the parts of the rows."""
 
-
-# torch.nn.BatchNorm1d's default; the models never change it.
-BATCH_NORM_EPS = 1e-5
+    def row_logits(self, graph: GraphBuilder, parts: dict[str, ir.Value]) -> tuple[ir.Value, ir.Value | None]:
+        """ONNX nodes: the parts of the rows -> as `logits`."""

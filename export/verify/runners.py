@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from export.verify.parity import Runner
+from export.graphs.spec import Runner
 from serve.runtime.session import Device, open_session
 from serve.runtime.session import run as run_session
 

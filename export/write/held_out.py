@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from export.write.run_inputs import Trained
+from export.write.run_inputs import LoadedRun
 from recsys.models.scoring import score_pairs
 from serve.bundle.manifest import HeldOut, PopularityBand
 
@@ -15,15 +15,15 @@ MAX_BARS = 20
 BANDS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
 
 
-def held_out(trained: Trained) -> HeldOut | None:
+def held_out(loaded: LoadedRun) -> HeldOut | None:
     """Ratings and predictions on the held-out part of a run; None where nothing is held out."""
-    if not trained.held_out.any():
+    if not loaded.held_out.any():
         return None
-    data = trained.interactions
-    rows = np.flatnonzero(trained.held_out)
+    data = loaded.interactions
+    rows = np.flatnonzero(loaded.held_out)
     items = data.item_index[rows].astype(np.int64)
-    scores = score_pairs(trained.module, data.user_index[rows].astype(np.int64), items)
-    n_training = np.bincount(data.item_index[~trained.held_out], minlength=data.n_items + 1)
+    scores = score_pairs(loaded.module, data.user_index[rows].astype(np.int64), items)
+    n_training = np.bincount(data.item_index[~loaded.held_out], minlength=data.n_items + 1)
     return spread(data.ratings[rows], scores, n_training[items])
 
 

@@ -11,11 +11,9 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from sklearn.cluster import KMeans
 
-from export.model import reference
-from export.model.arrays import Arrays, Float32
-from export.model.reference import Float64, Int64
-from export.write.kmeans import k_means
+from export.model.arrays import Arrays, Float32, Float64, Int64
 from serve.bundle.profiles import FORMAT_VERSION, Favourite, Profile, ProfilesFile, Question
 
 N_PROFILES = 5
@@ -24,6 +22,8 @@ N_FAVOURITES = 8
 N_GENRES = 3
 # Items by their number of ratings: what a stranger may be expected to know.
 N_WELL_KNOWN = 200
+# What groups are fitted on where there are more users: their centres hardly move any more.
+MAX_FITTED = 50_000
 # Of the well-known items: a genre with fewer says more about those items than about the genre.
 MIN_ITEMS_OF_GENRE = 5
 
@@ -33,6 +33,7 @@ def choose_profiles(
     user_factors: Float32,
     n_user_ratings: npt.NDArray[np.integer],
     n_item_ratings: npt.NDArray[np.integer],
+    score_span: float,
     genres: Sequence[str | None] | None = None,
     n_profiles: int = N_PROFILES,
 ) -> ProfilesFile:
@@ -43,22 +44,25 @@ def choose_profiles(
         user_factors: float32 [n_users + 1, F], what users are grouped by.
         n_user_ratings: int [n_users + 1]; users without a rating are in no group.
         n_item_ratings: int [n_items + 1]; items without a rating are in no question.
+        score_span: how wide scores spread; differences far below it are none.
         genres: of each item, item 1 first, "|" between two; None where the data has none.
         n_profiles: how many, at most; fewer where users differ less.
     """
     grouped = 1 + np.flatnonzero(n_user_ratings[1:] > 0)
     factors = user_factors[grouped].astype(np.float64)
-    groups = k_means(factors, n_profiles, np.random.default_rng(0))
-    sizes = np.bincount(groups.labels)
-    middles = np.array([_middle(factors, groups.labels == i, c) for i, c in enumerate(groups.centres)])
+    labels, centres = group(factors, n_profiles)
+    sizes = np.bincount(labels)
+    middles = np.array([_middle(factors, labels == i, centre) for i, centre in enumerate(centres)])
     order = np.lexsort((middles, -sizes))
     users = grouped[middles[order]]
 
     known = _well_known(n_item_ratings)
-    scores = reference.scores(arrays.of_items(known), np.append(0, users))  # [1 + profiles, known]
+    scores = arrays.of_items(known).scores64(np.append(0, users))  # [1 + profiles, known]
     # Against the average user, and without a general liking or disliking of everything.
     relative = scores[1:] - scores[0]
-    lifts = relative - relative.mean(axis=1, keepdims=True)
+    # As shares of the span, rounded, so that two items that differ in the last bit of a sum are equally good
+    # on every machine.
+    lifts = ((relative - relative.mean(axis=1, keepdims=True)) / score_span).round(9)
     asked = _telling(lifts)
     return ProfilesFile(
         format_version=FORMAT_VERSION,
@@ -66,7 +70,7 @@ def choose_profiles(
             Profile(
                 user_index=int(user),
                 n_users=int(size),
-                favourites=_favourites(known, row),
+                favourites=_favourites(known, row, score_span),
                 genres=_favourite_genres(known, row, genres),
             )
             for user, size, row in zip(users, sizes[order], lifts, strict=True)
@@ -75,7 +79,7 @@ def choose_profiles(
             Question(
                 item_index=int(known[place]),
                 average_score=_digits(scores[0, place]),
-                lifts=[_digits(lift) for lift in lifts[:, place]],
+                lifts=[_digits(lift * score_span) for lift in lifts[:, place]],
             )
             for place in asked
         ],
@@ -85,6 +89,19 @@ def choose_profiles(
 def encode(profiles: ProfilesFile) -> bytes:
     """The bytes of `profiles.json`."""
     return msgspec.json.format(msgspec.json.encode(profiles), indent=2) + b"\n"
+
+
+def group(rows: Float64, n_groups: int) -> tuple[Int64, Float64]:
+    """k-means: the group of each row, int64 [n], and the groups' centres, float64 [k, F]; none is empty.
+
+    There are fewer than `n_groups` where there are fewer different rows. The same rows give the same groups.
+    """
+    rng = np.random.default_rng(0)
+    fitted = rows if len(rows) <= MAX_FITTED else rows[rng.choice(len(rows), MAX_FITTED, replace=False)]
+    n_groups = min(n_groups, len(np.unique(fitted, axis=0)))
+    model = KMeans(n_groups, n_init=10, algorithm="lloyd", random_state=0).fit(fitted)
+    kept, labels = np.unique(model.predict(rows), return_inverse=True)
+    return labels, model.cluster_centers_[kept]
 
 
 def _middle(factors: Float64, members: npt.NDArray[np.bool_], centre: Float64) -> int:
@@ -109,8 +126,6 @@ def _telling(lifts: Float64) -> list[int]:
     gains = (lifts[first] - lifts[second]) ** 2  # [pairs, items]
     if not gains.any():
         return []
-    # Rounded, so that two items that differ in the last bit of a sum are equally good on every machine.
-    gains = gains.round(9)
     distances = np.full(len(first), gains[gains > 0].min() / 10)
     chosen: list[int] = []
     for _ in range(min(N_QUESTIONS, lifts.shape[1])):
@@ -121,12 +136,11 @@ def _telling(lifts: Float64) -> list[int]:
     return chosen
 
 
-def _favourites(known: Int64, lifts: Float64) -> list[Favourite]:
+def _favourites(known: Int64, lifts: Float64, score_span: float) -> list[Favourite]:
     """The items with the highest positive lifts, highest first."""
-    lifts = lifts.round(9)
     best = np.lexsort((known, -lifts))[:N_FAVOURITES]
     return [
-        Favourite(item_index=int(known[place]), lift=_digits(lifts[place]))
+        Favourite(item_index=int(known[place]), lift=_digits(lifts[place] * score_span))
         for place in best
         if lifts[place] > 0
     ]

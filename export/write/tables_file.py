@@ -22,8 +22,13 @@ LARGE = 1 << 30
 
 
 def is_table(name: str, array: npt.NDArray[Any]) -> bool:
-    """Whether an initializer belongs to the model, not to the exporter's own constants."""
-    return array.dtype.kind == "f" and array.size > 1 and not name.startswith(("val_", "const_"))
+    """Whether it is a table of numbers of the model: no exporter constant, no attribute, no strings."""
+    return (
+        array.dtype.kind in "fiub"
+        and array.size > 1
+        and not name.startswith(("val_", "const_"))
+        and not name.endswith("_tensor")
+    )
 
 
 def initializers(model: ir.Model) -> dict[str, npt.NDArray[Any]]:

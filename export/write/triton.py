@@ -10,7 +10,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from serve.bundle.bundle import BY_ID, Bundle
+from export.graphs import GRAPHS
+from export.graphs.spec import GraphSpec
+from serve.bundle.bundle import Bundle
 from serve.bundle.manifest import Graph, Tensor
 from serve.bundle.onnx_wire import read_tensors
 from serve.files.atomic import check_target, new_folder
@@ -19,9 +21,6 @@ from serve.files.names import TABLES_NAME
 # What a folder must hold to be replaced as a repository of ours.
 MARKER = "recommend/config.pbtxt"
 DATA_TYPES = {"int64": "TYPE_INT64", "float32": "TYPE_FP32", "bool": "TYPE_BOOL", "string": "TYPE_STRING"}
-# A pair is one score; a row of the others is a whole catalogue of them.
-MAX_BATCH_SIZE = {"score": 8192}
-OTHER_MAX_BATCH_SIZE = 256
 # How long a request waits for others, in microseconds: less than one recommendation takes.
 QUEUE_DELAY = 100
 
@@ -48,31 +47,33 @@ def write_repository(bundle: Bundle, output: Path, *, overwrite: bool = False) -
         OSError: not writable, or the disk is full.
     """
     with new_folder(output, overwrite=overwrite, marker=MARKER) as folder:
-        for name, graph in bundle.manifest.graphs.items():
-            version = folder / name / "1"
+        for spec in GRAPHS:
+            if spec.name not in bundle.manifest.graphs:
+                continue
+            graph = bundle.manifest.graphs[spec.name]
+            version = folder / spec.name / "1"
             version.mkdir(parents=True)
-            (folder / name / "config.pbtxt").write_text(config(name, graph), encoding="utf-8")
+            (folder / spec.name / "config.pbtxt").write_text(config(spec, graph), encoding="utf-8")
             source = bundle.file(graph.file)
             shutil.copyfile(source, version / "model.onnx")
             if any(tensor.external for tensor in read_tensors(source.read_bytes(), str(source))):
                 shutil.copyfile(bundle.file(TABLES_NAME), version / TABLES_NAME)
 
 
-def config(name: str, graph: Graph) -> str:
+def config(spec: GraphSpec, graph: Graph) -> str:
     """The text of `config.pbtxt`.
 
     Triton takes the batch axis for itself; an input that has no other, like `user_index` [B], is sent as
     [B, 1] and reshaped to [B].
     """
-    # Strings and their look-up have no kernels elsewhere.
-    kind = "KIND_CPU" if name == BY_ID else "KIND_AUTO"
+    kind = "KIND_CPU" if spec.cpu_only else "KIND_AUTO"
     warmup = "\n".join(_warmup(tensor) for tensor in graph.inputs)
     return f"""\
-name: "{name}"
+name: "{spec.name}"
 backend: "onnxruntime"
 default_model_filename: "model.onnx"
 version_policy {{ latest {{ num_versions: 1 }} }}
-max_batch_size: {MAX_BATCH_SIZE.get(name, OTHER_MAX_BATCH_SIZE)}
+max_batch_size: {spec.max_batch}
 input [
 {_tensors(graph.inputs)}
 ]

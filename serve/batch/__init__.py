@@ -1,7 +1,7 @@
 """Files of users or pairs in, files of answers out: bounded memory, whole parts, the same bytes each time.
 
-A job is planned once (`plan.make_plan`): which files, cut into which fragments. One fragment of the input
-makes one part of the output, whoever does it (`work.do_fragment`), so every engine writes the same bytes, and
-a part that is done twice is the same part. `run.run_job` gives fragments to an engine, and the finished
-folder its name.
+A job is planned once (`plan`), text inputs are staged as Parquet (`staging`), and the input is cut into
+fragments. A fragment makes one part of the output (`fragments.FragmentRunner`), with the same bytes in every
+process, so a part may be done twice. `run.run_job` gives fragments to an `engine`, and its name to the
+finished folder.
 """

@@ -11,6 +11,7 @@ from serve.batch.part_writers import Format
 from serve.batch.recommend import Recommend
 from serve.batch.score import Score
 from serve.errors import InputError
+from serve.reading.files import TEXT
 from serve.runtime.session import Device
 
 OnBadRow = Literal["fail", "quarantine"]
@@ -87,6 +88,11 @@ class InputFile(msgspec.Struct, frozen=True):
     modified_ns: int
     sha256: str
 
+    @property
+    def is_text(self) -> bool:
+        """Whether it is text, which is staged as Parquet before it is worked on."""
+        return Path(self.path).suffix.lower() in TEXT
+
 
 class Fragment(msgspec.Struct, frozen=True):
     """One unit of work: a stretch of one input, and so one part of the output."""
@@ -95,11 +101,11 @@ class Fragment(msgspec.Struct, frozen=True):
     file: int
     """Place in the plan's files; 0 where the input is every user."""
     start: int
-    """First row group (Parquet), byte (CSV) or user index."""
+    """First row group of the file, or of the staged one."""
     stop: int
     """One past the last."""
     first_row: int
-    """Row of the file that it begins with, from 1."""
+    """Row that it begins with, from 1; for text, blank lines and the heading are not counted."""
     n_rows: int
 
 
@@ -112,6 +118,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The bundle's: SHA-256 of its manifest."""
     files: list[InputFile]
     fragments: list[Fragment]
+    """None, until text files are staged."""
     versions: dict[str, str]
     """Packages whose release may change a byte of the output."""
     run_id: str
@@ -136,7 +143,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             "batch_rows": job.rows_per_batch,
             "device": self.device,
             "versions": self.versions,
-            "parts": len(self.fragments),
         }
 
     @property
@@ -147,7 +153,3 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def part_name(self, fragment: Fragment) -> str:
         """File name of a fragment's part."""
         return f"part-{fragment.number:05d}.{self.job.format}"
-
-    def source(self, fragment: Fragment) -> str:
-        """What a fragment's bad rows name as their source."""
-        return self.files[fragment.file].path if self.files else "the bundle's users"

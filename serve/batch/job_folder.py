@@ -4,6 +4,7 @@ What lies there:
 
     _plan.json              what the job is; only a job with the same identity may go on with the rest
     _lock                   held by the processes that run the job; says which run that is
+    _input/00000.parquet    an input that is text, staged; removed at the end
     part-00000.parquet      finished parts, each renamed into place whole
     _done/00000.json        written after the part that it tells of
     _quarantine/part-….jsonl  bad rows, where they are set aside
@@ -25,12 +26,13 @@ from serve.errors import OutputError
 
 PLAN = "_plan.json"
 LOCK = "_lock"
+INPUT = "_input"
 DONE = "_done"
 QUARANTINE = "_quarantine"
 SUCCESS = "_SUCCESS.json"
 
 PATIENCE = 0.5
-"""Seconds that the helpers of a killed job have to end."""
+"""Seconds that the workers of a killed job have to end."""
 
 
 def check_ours(folder: Path) -> None:
@@ -66,9 +68,18 @@ def claimed(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def share_claim(folder: Path) -> None:
+    """Keep other jobs out of a folder as long as this process lives, though the one that claimed it may die.
+
+    Raises:
+        OSError: another job has claimed it.
+    """
+    fcntl.flock(os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
 def sweep(folder: Path) -> None:
     """Remove what somebody was writing who has been killed."""
-    for place in (folder, folder / DONE, folder / QUARANTINE):
+    for place in (folder, folder / INPUT, folder / DONE, folder / QUARANTINE):
         for temporary in place.glob(".*.tmp"):
             temporary.unlink(missing_ok=True)
 
@@ -99,7 +110,7 @@ def _lock(folder: Path) -> int:
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # helpers take their share
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # workers take their share
         except BlockingIOError:
             if time.monotonic() < deadline:
                 time.sleep(0.02)

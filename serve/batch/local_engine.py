@@ -1,59 +1,38 @@
-"""All fragments on this machine: this process does them one after another, and so do its helpers.
+"""All fragments on this machine: in this process, or in several of `concurrent.futures`.
 
-Threads alone are not enough where a row costs as much to read, look up and write as to answer: they wait for
-one interpreter, and for each other's wake-up. Helpers are processes; each does whole fragments.
+Where a row costs as much to read, look up and write as to score, threads wait for the interpreter lock, so
+processes share the fragments.
 """
 
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager, suppress
+from functools import cache
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from serve.batch.fragments import Outcome, do_fragment, new_crew
-from serve.batch.helper_process import Board, Helper
-from serve.batch.inputs import find_files
-from serve.batch.job import Fragment, Job, Plan
+from serve.batch.fragments import FragmentRunner, Outcome, load
+from serve.batch.job import Fragment, Plan
+from serve.batch.job_folder import share_claim
+from serve.errors import JobError
 from serve.runtime.recommender import Recommender
-from serve.runtime.session import available_cpus, has_cuda_gpu
-
-if TYPE_CHECKING:
-    from serve.batch.run import Engine, Work
+from serve.runtime.session import available_cpus
 
 log = logging.getLogger(__name__)
 
-
-def local_engine(workers: int | None = None) -> Engine:
-    """An engine for `serve.batch.run.run_job`.
-
-    Args:
-        workers: Processes, this one among them; None: as many as are worth their start.
-    """
-
-    @contextmanager
-    def engine(job: Job) -> Iterator[Work]:
-        n = _worth_while(job)
-        with ExitStack() as stack:
-            # They start, which takes some tenths of a second, while the job is planned.
-            early = _started(min(workers or n, n) - 1, stack)
-            yield partial(run, workers=workers or n, helpers=early)
-
-    return engine
+MAX_BROKEN_POOLS = 3
+"""In a row, without a finished fragment between them. More are not chance, but want of memory, say."""
 
 
-def _worth_while(job: Job) -> int:
-    if job.input is None or job.device == "cuda" or (job.device == "auto" and has_cuda_gpu()):
-        return 1
-    n_bytes = 0
-    with suppress(OSError):  # the plan will tell
-        n_bytes = sum(path.stat().st_size for _, path in find_files(job.input))
-    return job.workers_worth_while(n_bytes, available_cpus())
-
-
-def run(
+def run_locally(
     plan: Plan,
     fragments: Sequence[Fragment],
     folder: Path,
@@ -61,51 +40,119 @@ def run(
     on_rows: Callable[[int], None],
     on_outcome: Callable[[Outcome], None],
     *,
-    workers: int = 1,
-    helpers: Sequence[Helper] = (),
+    workers: int | None = 1,
 ) -> None:
-    """Do the fragments. What a helper that dies was at is done by somebody else.
+    """An `Engine`.
 
     Args:
-        plan: The job.
-        fragments: Those of the plan that are left to do.
-        folder: Where the job is written.
-        recommender: Of the plan's bundle and device.
-        on_rows: Called with the number of rows answered since its last call, by one thread at a time; what is
-            to be done again is taken back.
-        on_outcome: Called with each fragment's outcome; may raise to stop the job.
-        workers: Processes at most, this one among them.
-        helpers: Those of them that have been started.
+        plan: See `Engine`, as for the next five.
+        fragments: See `Engine`.
+        folder: See `Engine`.
+        recommender: See `Engine`.
+        on_rows: See `Engine`.
+        on_outcome: See `Engine`.
+        workers: Processes; one means this process. None: as many as the size of the input is worth. Several
+            import `__main__` anew, as `multiprocessing` does: a script needs `if __name__ == "__main__":`.
+    """
+    n_workers = min(workers or _worth_while(plan), len(fragments))
+    if n_workers <= 1:
+        with closing(FragmentRunner(plan, folder, recommender, available_cpus())) as runner:
+            for fragment in fragments:
+                on_outcome(runner.run(fragment, on_rows))
+        return
+    left = {fragment.number: fragment for fragment in fragments}
+    n_broken = 0
+    while left:
+        try:
+            for outcome in _in_pool(plan, list(left.values()), folder, n_workers):
+                n_broken = 0
+                del left[outcome.number]
+                on_rows(outcome.rows_in)
+                on_outcome(outcome)
+        except BrokenProcessPool:
+            n_broken += 1
+            if n_broken == MAX_BROKEN_POOLS:
+                raise JobError(
+                    f"worker processes have died {n_broken} times in a row. What is finished is kept: look "
+                    f"at memory and disks, then go on with --resume and fewer --workers."
+                ) from None
+            log.warning("a worker process has died; its fragments are done again")
+
+
+def _worth_while(plan: Plan) -> int:
+    if plan.device != "cpu":
+        return 1
+    return plan.job.workers_worth_while(sum(file.bytes for file in plan.files), available_cpus())
+
+
+def _in_pool(plan: Plan, fragments: Sequence[Fragment], folder: Path, n_workers: int) -> Iterator[Outcome]:
+    """Outcomes as they come.
 
     Raises:
-        ServeError: as `do_fragment`.
+        BrokenProcessPool: a worker has died; every outcome that is known was given before.
     """
-    board = Board(fragments, on_rows)
-    n_helpers = max(0, min(workers, len(fragments)) - 1)
-    with ExitStack() as stack:
-        helpers = [*helpers[:n_helpers], *_started(n_helpers - len(helpers), stack)]
-        threads = max(1, round(available_cpus() / (1 + len(helpers))))
-        crew = stack.enter_context(new_crew(recommender, threads))
-        for helper in helpers:
-            stack.callback(helper.stop)
-            helper.begin(plan, folder, threads, board)
-        n_left = len(fragments)
-        while n_left:
-            if fragment := board.take():
-                on_outcome(do_fragment(plan, fragment, folder, recommender, crew, board.count))
-                n_left -= 1
-            for outcome in board.news(wait=n_left > 0):
-                on_outcome(outcome)
-                n_left -= 1
+    broken: BrokenProcessPool | None = None
+    with _new_pool(plan, folder, n_workers) as pool:
+        for future in as_completed(_submitted(pool, fragments)):
+            try:
+                yield future.result()
+            except BrokenProcessPool as error:
+                broken = error
+    if broken:
+        raise broken
 
 
-def _started(n: int, stack: ExitStack) -> list[Helper]:
-    """At most `n` helpers, which end with the stack; fewer where the system has no room for them."""
-    helpers: list[Helper] = []
+def _submitted(pool: ProcessPoolExecutor, fragments: Sequence[Fragment]) -> list[Future[Outcome]]:
+    # Workers inherit the mask: Ctrl-C, which a terminal sends to all of them, is for this process alone.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        for _ in range(n):
-            helpers.append(Helper())
-            stack.callback(helpers[-1].stop)
+        return [pool.submit(_run, fragment) for fragment in fragments]
     except OSError as error:
-        log.warning("no more than %d helpers could be started: %s", len(helpers), error)
-    return helpers
+        raise JobError(f"worker processes can't be started: {error}. Take fewer --workers.") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _new_pool(plan: Plan, folder: Path, n_workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Worker processes, which exit at once when the block ends or this process does, however it ends."""
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, round(available_cpus() / n_workers))
+    theirs, ours = context.Pipe(duplex=False)
+    with theirs, ours:
+        pool = ProcessPoolExecutor(n_workers, context, _start, (plan, folder, threads, theirs))
+        try:
+            yield pool
+        finally:
+            ours.close()
+            pool.shutdown(cancel_futures=True)
+
+
+# What follows runs in the workers.
+
+_given: tuple[Plan, Path, int]
+
+
+def _start(plan: Plan, folder: Path, threads: int, parent: Connection) -> None:
+    global _given
+    _given = plan, folder, threads
+    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
+
+
+def _exit_with(parent: Connection) -> None:
+    """Wait for the end of a pipe that only the parent writes to; what is half done then has no use."""
+    with suppress(EOFError, OSError):
+        parent.recv_bytes()
+    os._exit(0)
+
+
+@cache
+def _runner() -> FragmentRunner:
+    # Not in `_start`: the executor logs the traceback of an initializer's error, and loses the error.
+    plan, folder, threads = _given
+    share_claim(folder)
+    return FragmentRunner(plan, folder, load(plan.job.bundle, plan.device), threads)
+
+
+def _run(fragment: Fragment) -> Outcome:
+    return _runner().run(fragment)

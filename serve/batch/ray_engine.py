@@ -16,19 +16,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import msgspec
-
-from serve.batch.fragments import Outcome
+from serve.batch.engine import Engine
+from serve.batch.fragments import FragmentRunner, Outcome, load
 from serve.batch.job import Fragment, Plan
-from serve.batch.worker import Reply, Worker, checked
-from serve.errors import JobError
+from serve.errors import JobError, ServeError
 from serve.processes.ray_cluster import connect
 from serve.runtime.recommender import Recommender
-
-if TYPE_CHECKING:
-    from serve.batch.run import Engine
 
 LOOK_EVERY = 5.0
 """Seconds."""
@@ -36,15 +31,23 @@ MAX_DEATHS = 3
 """Of each worker. If more die, it is not chance that kills them, but want of memory, say."""
 
 
-class RayWorker(Worker):
-    """One actor."""
+class RayWorker:
+    """One actor: the bundle, loaded once, and fragments one after another."""
 
-    def load(self) -> Reply:
+    def __init__(self, plan: Plan, folder: Path, threads: int) -> None:
+        self._given = plan, folder, threads
+
+    def load(self) -> str:
         """Get ready: the id of the node."""
         import ray
 
-        kind, answer = super().load()
-        return kind, answer or str(ray.get_runtime_context().get_node_id())
+        plan, folder, threads = self._given
+        self._runner = FragmentRunner(plan, folder, load(plan.job.bundle, plan.device), threads)
+        return str(ray.get_runtime_context().get_node_id())
+
+    def run(self, fragment: Fragment) -> Outcome:
+        """See FragmentRunner."""
+        return self._runner.run(fragment)
 
 
 def ray_engine(address: str | None, workers: int | None, gpus_per_worker: float) -> Engine:
@@ -66,14 +69,13 @@ def ray_engine(address: str | None, workers: int | None, gpus_per_worker: float)
     ) -> None:
         if not fragments:
             return
-        rows = {fragment.number: fragment.n_rows for fragment in fragments}
         with _connected(address) as ray:
             pool = _Pool(ray, plan, folder, workers, gpus_per_worker)
-            for outcome in pool.run([fragment.number for fragment in fragments]):
-                on_rows(rows[outcome.number])
+            for outcome in pool.run(fragments):
+                on_rows(outcome.rows_in)
                 on_outcome(outcome)
 
-    return lambda job: contextlib.nullcontext(run)
+    return run
 
 
 def shares(
@@ -137,39 +139,39 @@ class _Pool:
         worth_while = partial(plan.job.workers_worth_while, n_bytes)
         n_workers, threads = shares(nodes, len(plan.fragments), workers, gpus, worth_while)
         self._ray = ray
-        self._folder = str(folder)
         actor = ray.remote(RayWorker).options(
             num_cpus=threads, num_gpus=gpus, max_restarts=0, scheduling_strategy="SPREAD"
         )
-        packed = msgspec.json.encode(plan)
-        self._start: Callable[[], Any] = lambda: actor.remote(packed, threads)
+        self._start: Callable[[], Any] = lambda: actor.remote(plan, folder, threads)
         self._workers = [self._start() for _ in range(n_workers)]
 
-    def run(self, numbers: list[int]) -> Iterator[Outcome]:
+    def run(self, fragments: Sequence[Fragment]) -> Iterator[Outcome]:
         """Outcomes as they come.
 
         Raises:
             ServeError: what a worker raised; the others are stopped.
             JobError: workers die again and again.
         """
-        waiting, deaths = numbers[::-1], 0
+        waiting, deaths = list(reversed(fragments)), 0
         # What each worker is at: a fragment, or getting ready (None), which may have to wait for room.
-        running: dict[Any, tuple[int | None, Any]] = {
+        running: dict[Any, tuple[Fragment | None, Any]] = {
             worker.load.remote(): (None, worker) for worker in self._workers
         }
         node_of: dict[Any, str] = {}
         idle: list[Any] = []
         try:
-            while waiting or any(number is not None for number, _ in running.values()):
+            while waiting or any(fragment for fragment, _ in running.values()):
                 done, _ = self._ray.wait(list(running), timeout=LOOK_EVERY)
                 if not done:
                     # A task whose whole node has died may never return, so nodes are looked at, too.
                     done = self._on_dead_nodes(running, node_of)
                 for reference in done:
-                    number, worker = running.pop(reference)
+                    fragment, worker = running.pop(reference)
                     try:
-                        reply = self._ray.get(reference, timeout=LOOK_EVERY)
+                        result = self._ray.get(reference, timeout=LOOK_EVERY)
                     except self._ray.exceptions.RayTaskError as error:
+                        if isinstance(error.cause, ServeError | OSError):
+                            raise error.cause from None
                         last = str(error).strip().splitlines()[-1]
                         raise JobError(f"a worker failed: {last}") from error
                     except self._ray.exceptions.RayError as error:  # dead, alone or with its node, or killed
@@ -180,27 +182,26 @@ class _Pool:
                                 f"{deaths} workers have died, the last with: {last} What is finished is "
                                 f"kept: look at memory and disks, then go on with --resume."
                             ) from None
-                        waiting += [] if number is None else [number]
+                        waiting += [fragment] if fragment else []
                         self._workers.remove(worker)
                         worker = self._start()
                         self._workers.append(worker)
                         running[worker.load.remote()] = None, worker
                         continue
-                    answer = checked(reply)
-                    if number is None:
-                        node_of[worker] = answer
+                    if fragment:
+                        yield result
                     else:
-                        yield msgspec.json.decode(answer, type=Outcome)
+                        node_of[worker] = result
                     idle.append(worker)
                 while waiting and idle:
-                    number, worker = waiting.pop(), idle.pop()
-                    running[worker.do.remote(number, self._folder)] = number, worker
+                    fragment, worker = waiting.pop(), idle.pop()
+                    running[worker.run.remote(fragment)] = fragment, worker
         finally:
             for worker in self._workers:
                 self._ray.kill(worker)
 
     def _on_dead_nodes(
-        self, running: dict[Any, tuple[int | None, Any]], node_of: dict[Any, str]
+        self, running: dict[Any, tuple[Fragment | None, Any]], node_of: dict[Any, str]
     ) -> list[Any]:
         dead = {node["NodeID"] for node in self._ray.nodes() if not node["Alive"]}
         return [reference for reference, (_, worker) in running.items() if node_of.get(worker) in dead]

@@ -9,10 +9,10 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from serve.batch.id_column import check_id_column, look_up, read_ids
-from serve.batch.source import Rows
-from serve.batch.task_result import Answer, UnknownIds, unknown_ids, without
+from serve.batch.id_column import check_id_column, read_ids
+from serve.batch.task_result import TaskResult, UnknownIds
 from serve.bundle.parquet import arrow
+from serve.reading.rows import RefusedRow, Rows, Source
 from serve.runtime.batching import Each
 from serve.runtime.recommender import Recommender
 
@@ -32,14 +32,14 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
     reads: ClassVar[Sequence[str] | None] = ("user_id",)
     """The columns of the input that it needs."""
 
-    def schema(self, source: str, given: pa.Schema, is_text: bool, recommender: Recommender) -> pa.Schema:
+    def schema(self, source: Source, recommender: Recommender) -> pa.Schema:
         """The columns of the output; of an input, only `user_id` is read.
 
         Raises:
             InputError: there is none, or it is of another type than the bundle's.
             RequestError: the bundle does not rank so many items.
         """
-        check_id_column(source, given, recommender.users, is_text)
+        check_id_column(source, recommender.users)
         recommender.list_length(self.top_k, "recommend")
         return self._columns(recommender)
 
@@ -54,15 +54,14 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
             columns += [("item_ids", pa.list_(item)), ("scores", pa.list_(pa.float32()))]
         return pa.schema(columns)
 
-    def answer(self, rows: Rows, source: str, is_text: bool, recommender: Recommender, each: Each) -> Answer:
+    def answer(self, rows: Rows, recommender: Recommender, each: Each) -> TaskResult:
         """See the class; the table has the columns that `schema` says. `each` does the runs of the graph."""
-        users = recommender.users
-        ids, wrong = read_ids(rows.table.column("user_id"), users, is_text)
-        user_index = look_up(ids, users)
-        if self.unknown == "error":
-            wrong += unknown_ids("user_id", ids, user_index)
-        stay, bad = without(rows, source, wrong)
-        ids, user_index = ids.filter(arrow(stay)), user_index[stay]
+        refused: dict[int, RefusedRow] = {}
+        ids, user_index = read_ids(rows, recommender.users, self.unknown, refused)
+        if refused:
+            rows = rows.without(refused)
+            stay = np.delete(np.arange(len(ids)), list(refused))
+            ids, user_index = ids.take(arrow(stay)), user_index[stay]
         known = user_index > 0
         top, scores = recommender.rank(user_index, self.top_k, exclude_seen=self.exclude_seen, each=each)
         has_list = known | (self.unknown != "null")
@@ -72,11 +71,11 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
         values = arrow(scores[listed])
         schema = self._columns(recommender)
         if self.explode:
-            return Answer(_exploded(schema, ids, known, counts, item_ids, values), bad)
+            return TaskResult(_exploded(schema, ids, known, counts, item_ids, values), rows.refused)
         offsets = arrow(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
         none = arrow(~has_list)
         lists = [pa.ListArray.from_arrays(offsets, flat, mask=none) for flat in (item_ids, values)]
-        return Answer(pa.Table.from_arrays([ids, arrow(known), *lists], schema=schema), bad)
+        return TaskResult(pa.Table.from_arrays([ids, arrow(known), *lists], schema=schema), rows.refused)
 
 
 def _exploded(

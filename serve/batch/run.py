@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
+from serve.batch.engine import Engine
 from serve.batch.fragments import Outcome, check_bad_rows, finished, load
 from serve.batch.job import Job, Plan
 from serve.batch.job_folder import (
     DONE,
+    INPUT,
     LOCK,
     PLAN,
     QUARANTINE,
@@ -30,30 +32,11 @@ from serve.batch.job_folder import (
     remove,
     sweep,
 )
-from serve.batch.local_engine import local_engine
-from serve.batch.plan import make_plan
+from serve.batch.local_engine import run_locally
+from serve.batch.plan import make_plan, with_fragments
+from serve.batch.staging import stage
 from serve.errors import JobError, OutputError, ServeError
 from serve.files.atomic import check_target, move_into_place, write_file
-from serve.runtime.recommender import Recommender
-
-
-class Work(Protocol):
-    """Does the fragments of a plan that are left, in any order; see `serve.batch.local_engine.run`."""
-
-    def __call__(
-        self,
-        plan: Plan,
-        fragments: Any,
-        folder: Path,
-        recommender: Recommender,
-        on_rows: Callable[[int], None],
-        on_outcome: Callable[[Outcome], None],
-    ) -> None:
-        """Do them."""
-
-
-Engine = Callable[[Job], AbstractContextManager[Work]]
-"""Who does the work of a job, and may get ready for it while it is planned."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +78,7 @@ def run_job(
     *,
     resume: bool = False,
     overwrite: bool = False,
-    engine: Engine | None = None,
+    engine: Engine = run_locally,
     watcher: Watcher = Watcher(),
 ) -> Summary:
     """Do a job, or the rest of one. A finished job is left as it is when it is resumed.
@@ -104,7 +87,7 @@ def run_job(
         job: What to do.
         resume: Go on with what an earlier run of the same job has left.
         overwrite: Replace an output that is there, once the new one is whole.
-        engine: Who does it; None: this machine.
+        engine: What does the fragments; by default this process.
         watcher: Who is told how it goes.
 
     Raises:
@@ -113,11 +96,6 @@ def run_job(
         BundleError, DeviceError, RequestError: the bundle can't answer this.
         JobError: a part can't be written; what is finished is kept.
     """
-    with (engine or local_engine())(job) as work:
-        return _run(job, resume, overwrite, work, watcher)
-
-
-def _run(job: Job, resume: bool, overwrite: bool, work: Work, watcher: Watcher) -> Summary:
     recommender = load(job.bundle, job.device)
     plan = make_plan(job, recommender)
     output = plan.output
@@ -145,13 +123,15 @@ def _run(job: Job, resume: bool, overwrite: bool, work: Work, watcher: Watcher) 
                 return summary
             empty(folder)
         _prepare(folder, plan, resume=resume, overwrite=overwrite)
-        tally = _Tally(plan)
-        for outcome in finished(plan, folder).values():
-            tally.add(outcome)
-        watcher.on_plan(plan, sum(done.rows_in for done in tally.outcomes.values()))
-        left = [fragment for fragment in plan.fragments if fragment.number not in tally.outcomes]
         try:
-            work(plan, left, folder, recommender, watcher.on_rows, tally.add)
+            stage(plan, folder)
+            plan = with_fragments(plan, folder, recommender)
+            tally = _Tally(plan)
+            for outcome in finished(plan, folder).values():
+                tally.add(outcome)
+            watcher.on_plan(plan, sum(done.rows_in for done in tally.outcomes.values()))
+            left = [fragment for fragment in plan.fragments if fragment.number not in tally.outcomes]
+            engine(plan, left, folder, recommender, watcher.on_rows, tally.add)
         except ServeError:
             if not finished(plan, folder):
                 remove(folder)
@@ -266,7 +246,8 @@ def _finish(folder: Path, plan: Plan, overwrite: bool) -> Summary:
 
 
 def _put_in_place(folder: Path, plan: Plan, summary: Summary, overwrite: bool) -> None:
-    shutil.rmtree(folder / DONE, ignore_errors=True)
+    for name in (DONE, INPUT):
+        shutil.rmtree(folder / name, ignore_errors=True)
     kept = {SUCCESS, QUARANTINE, LOCK, *(part["name"] for part in summary.parts)}
     for found in folder.iterdir():
         if found.name not in kept:

@@ -13,9 +13,9 @@ the files while they are served, and bugs in ONNX Runtime that a well-formed gra
 from __future__ import annotations
 
 import hashlib
+import math
 import mmap
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,12 +94,12 @@ class Bundle:
         raise BundleError(f"{self.path} has no table {name!r}. It has: {names}.")
 
     def _array(self, file: str, tensor: WireTensor) -> np.ndarray:
-        chunks = list(_spans(self.path, file, _mapped(self.path / file), tensor))
-        if tensor.dtype in ("bfloat16", "uint4", "int4", "string") or len(chunks) != 1:
+        if tensor.dtype in ("bfloat16", "uint4", "int4", "string"):
             raise BundleError(
                 f"{self.path}: {tensor.name!r} is {tensor.dtype}, which can't be read as an array"
             )
-        array: np.ndarray = np.frombuffer(chunks[0], tensor.dtype).reshape(tensor.shape)
+        content = _content(self.path, _mapped(self.path / file), tensor)
+        array: np.ndarray = np.frombuffer(content, tensor.dtype).reshape(tensor.shape)
         return array
 
 
@@ -190,7 +190,7 @@ def _check_graph(folder: Path, name: str, manifest: Manifest) -> list[WireTensor
                     f"{folder / name}: tensor {tensor.name!r} needs {tensor.n_bytes} bytes and points to "
                     f"{length} at {external.offset} of {external.location} ({listed.bytes} bytes). {WAY_OUT}"
                 )
-        if tensor.dtype in FLOATS and not _is_finite(folder, name, data, tensor):
+        if tensor.dtype in FLOATS and not _is_finite(folder, data, tensor):
             raise BundleError(
                 f"{folder / name}: tensor {tensor.name!r} has NaN or infinite values: its answers would be "
                 f"meaningless. Train and export again."
@@ -198,27 +198,27 @@ def _check_graph(folder: Path, name: str, manifest: Manifest) -> list[WireTensor
     return tensors
 
 
-def _is_finite(folder: Path, name: str, data: Buffer, tensor: WireTensor) -> bool:
-    for span in _spans(folder, name, data, tensor):
-        for start in range(0, len(span), CHUNK_BYTES):
-            chunk = span[start : start + CHUNK_BYTES]
-            if tensor.dtype == "bfloat16":
-                finite = bool(((np.frombuffer(chunk, np.uint16) & 0x7F80) != 0x7F80).all())
-            else:
-                finite = bool(np.isfinite(np.frombuffer(chunk, tensor.dtype)).all())
-            if not finite:
-                return False
+def _is_finite(folder: Path, data: Buffer, tensor: WireTensor) -> bool:
+    content = _content(folder, data, tensor)
+    for start in range(0, len(content), CHUNK_BYTES):
+        chunk = content[start : start + CHUNK_BYTES]
+        if tensor.dtype == "bfloat16":
+            finite = bool(((np.frombuffer(chunk, np.uint16) & 0x7F80) != 0x7F80).all())
+        else:
+            finite = bool(np.isfinite(np.frombuffer(chunk, tensor.dtype)).all())
+        if not finite:
+            return False
     return True
 
 
-def _spans(folder: Path, name: str, data: Buffer, tensor: WireTensor) -> Iterator[Buffer]:
+def _content(folder: Path, data: Buffer, tensor: WireTensor) -> Buffer:
     """The bytes of a tensor whose place has been checked."""
     if tensor.external is None:
-        for start, stop in tensor.spans:
-            yield data[start:stop]
-    elif tensor.n_bytes:
-        start = tensor.external.offset
-        yield _mapped(folder / tensor.external.location)[start : start + tensor.n_bytes]
+        return data[tensor.start : tensor.stop]
+    if not tensor.n_bytes:
+        return b""
+    start = tensor.external.offset
+    return _mapped(folder / tensor.external.location)[start : start + tensor.n_bytes]
 
 
 def _mapped(path: Path) -> memoryview:
@@ -254,6 +254,11 @@ def _check_contracts(folder: Path, manifest: Manifest) -> None:
                 raise BundleError(f"{path}: the {what} of {kind} are {named}, not {expected}. {WAY_OUT}")
         if kind in RANKING and not (graph.top_k is not None and 1 <= graph.top_k <= manifest.model.n_items):
             raise BundleError(f"{path}: {kind} has the top_k {graph.top_k} of {sizes[1]} items. {WAY_OUT}")
+        floats = {tensor.name for tensor in graph.outputs if tensor.dtype == "float32"}
+        if graph.tolerance.keys() != floats or not all(0 < t < math.inf for t in graph.tolerance.values()):
+            raise BundleError(f"{path}: the tolerance of {kind} is {graph.tolerance}. {WAY_OUT}")
+        if not 1 <= graph.items[0] < graph.items[1] <= sizes[1] + 1:
+            raise BundleError(f"{path}: the items of {kind} are {graph.items} of {sizes[1]}. {WAY_OUT}")
 
 
 def _by_id_contract(manifest: Manifest) -> tuple[set[tuple[str, str, int]], set[tuple[str, str, int]]]:

@@ -1,6 +1,7 @@
-"""The golden rows of a bundle: does this machine, on this device, answer as the bundle says it must?
+"""`conformance.json`: does a runtime, on this machine and device, answer as the bundle says it must?
 
-docs/bundle.md states how golden outputs in `conformance.json` are compared.
+Cases are inputs of a graph and the outputs of a float64 reference. docs/bundle.md states how answers are
+compared.
 """
 
 from __future__ import annotations
@@ -24,12 +25,21 @@ Arrays = dict[str, np.ndarray]
 RunGraph = Callable[[str, Mapping[str, np.ndarray]], Arrays]
 
 
-class Golden(msgspec.Struct, frozen=True):
+class Values(msgspec.Struct, frozen=True):
     """An array as JSON has it."""
 
     dtype: str
     shape: list[int]
     data: list[int | float | bool | str]
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> Values:
+        """An array of a type of `DTYPES`; floats of any width count as float32."""
+        flat = array.ravel().tolist()
+        # Seven digits are what float32 holds, and what hides the last bit of a machine's float64 sums.
+        data = [float(f"{x:.7g}") for x in flat] if array.dtype.kind == "f" else flat
+        dtype = {"f": "float32", "b": "bool", "O": "string"}.get(array.dtype.kind, "int64")
+        return cls(dtype, list(array.shape), data)
 
     def array(self) -> np.ndarray:
         """The array; strings as objects.
@@ -46,19 +56,29 @@ class Golden(msgspec.Struct, frozen=True):
 class Case(msgspec.Struct, frozen=True):
     """Inputs of a graph, and what it must answer."""
 
-    inputs: dict[str, Golden]
-    outputs: dict[str, Golden]
+    inputs: dict[str, Values]
+    outputs: dict[str, Values]
+
+    def arrays(self) -> tuple[Arrays, Arrays]:
+        """Inputs and outputs by name.
+
+        Raises:
+            ValueError: data, shape and dtype of one don't fit.
+        """
+        inputs, outputs = (
+            {name: values.array() for name, values in side.items()} for side in (self.inputs, self.outputs)
+        )
+        return inputs, outputs
 
 
 class Conformance(msgspec.Struct, frozen=True):
     """The whole of `conformance.json`."""
 
     format_version: int
-    tolerance: dict[str, float]
     graphs: dict[str, list[Case]]
 
 
-def read_golden(path: Path) -> Conformance:
+def read_conformance(path: Path) -> Conformance:
     """Read a `conformance.json`.
 
     Raises:
@@ -67,56 +87,61 @@ def read_golden(path: Path) -> Conformance:
     try:
         document = msgspec.json.decode(path.read_bytes(), type=Conformance)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path} does not hold golden rows: {error}. Export the bundle again.") from None
+        raise BundleError(f"{path} holds no conformance cases: {error}. Export the bundle again.") from None
     if document.format_version != FORMAT_VERSION:
         raise BundleError(f"{path}: format version {document.format_version}, not {FORMAT_VERSION}.")
     return document
 
 
-def check_golden_rows(bundle: Bundle, run_graph: RunGraph) -> int:
-    """Run every golden case of the graphs that a `Recommender` runs; returns how many there are.
+def write_conformance(path: Path, graphs: dict[str, list[Case]]) -> None:
+    """Write a `conformance.json`: the same cases give the same bytes."""
+    document = Conformance(FORMAT_VERSION, graphs)
+    path.write_bytes(msgspec.json.encode(document, order="sorted") + b"\n")
+
+
+def check_conformance(bundle: Bundle, run_graph: RunGraph) -> int:
+    """Run every case of the graphs that a `Recommender` runs; returns how many there are.
 
     Args:
         bundle: A checked bundle.
         run_graph: Graph name and inputs -> outputs by name, as `Recommender.run_graph`.
 
     Raises:
-        BundleError: a graph has no golden rows, or answers otherwise than they say.
+        BundleError: a graph has no cases, or answers otherwise than they say.
     """
     path = bundle.file(CONFORMANCE_NAME)
-    document = read_golden(path)
+    document = read_conformance(path)
     n_cases = 0
     for graph in CONTRACTS.keys() & bundle.manifest.graphs.keys():
         cases = document.graphs.get(graph)
         if not cases:
-            raise BundleError(f"{path} has no golden rows for {graph}. Export the bundle again.")
+            raise BundleError(f"{path} has no conformance cases for {graph}. Export the bundle again.")
         for case in cases:
-            feeds = {name: _array(path, golden) for name, golden in case.inputs.items()}
-            _check_inputs(path, graph, feeds, bundle)
-            golden = {name: _array(path, output) for name, output in case.outputs.items()}
-            _check_outputs(path, graph, golden)
-            found = run_graph(graph, feeds)
-            if problem := difference(found, golden, document.tolerance):
+            try:
+                inputs, outputs = case.arrays()
+            except (ValueError, OverflowError) as error:
+                raise BundleError(f"{path}: a case of {graph} can't be: {error}.") from None
+            _check_case(path, graph, inputs, outputs, bundle)
+            found = run_graph(graph, inputs)
+            if problem := difference(found, outputs, bundle.manifest.graphs[graph].tolerance):
                 raise BundleError(
-                    f"{bundle.path}: {graph} does not answer as its golden rows say: {problem}. Don't "
+                    f"{bundle.path}: {graph} does not answer as its conformance cases say: {problem}. Don't "
                     f"serve it here; run `recsys verify`, or export it again."
                 )
             n_cases += 1
     return n_cases
 
 
-def difference(found: Arrays, golden: Arrays, tolerance: Mapping[str, float]) -> str | None:
+def difference(found: Arrays, expected: Arrays, tolerance: Mapping[str, float]) -> str | None:
     """What is wrong with the outputs of one case, or None.
 
-    Floats may differ by their output's tolerance, items only where golden scores are as good as tied.
+    Floats may differ by their output's tolerance, items only where expected scores are as good as tied.
     """
-    for name, right in golden.items():
+    for name, right in expected.items():
         array = found.get(name)
         if array is None or array.shape != right.shape:
             return f"{name} should have the shape {right.shape}, has {None if array is None else array.shape}"
         if right.dtype.kind == "f":
-            if name not in tolerance:
-                return f"{name} has no tolerance"
             error = np.abs(array.astype(np.float64) - right)
             # Written so that NaN fails too.
             wrong = ~(error <= tolerance[name] + RELATIVE_TOLERANCE * np.abs(right))
@@ -126,13 +151,13 @@ def difference(found: Arrays, golden: Arrays, tolerance: Mapping[str, float]) ->
         elif name not in LISTS and (array != right).any():
             place = int(np.argmax(array != right))
             return f"{name} is {array.flat[place]} instead of {right.flat[place]}"
-    for name in golden.keys() & set(LISTS):
-        moved = found[name] != golden[name]
-        wrong = moved & ~as_good_as_tied(golden["top_scores"], 2 * tolerance["top_scores"])
+    for name in expected.keys() & set(LISTS):
+        moved = found[name] != expected[name]
+        wrong = moved & ~as_good_as_tied(expected["top_scores"], 2 * tolerance["top_scores"])
         if wrong.any():
             row, rank = (int(place) for place in np.argwhere(wrong)[0])
             return (
-                f"row {row} has item {found[name][row, rank]} instead of {golden[name][row, rank]} "
+                f"row {row} has item {found[name][row, rank]} instead of {expected[name][row, rank]} "
                 f"at rank {rank + 1}"
             )
     return None
@@ -149,27 +174,17 @@ def as_good_as_tied(scores: np.ndarray, within: float) -> np.ndarray:
     return tied
 
 
-def _array(path: Path, golden: Golden) -> np.ndarray:
-    try:
-        return golden.array()
-    except (ValueError, OverflowError) as error:
-        raise BundleError(f"{path}: {golden.dtype} {golden.shape} can't be: {error}.") from None
-
-
-def _check_inputs(path: Path, graph: str, feeds: Arrays, bundle: Bundle) -> None:
+def _check_case(path: Path, graph: str, inputs: Arrays, outputs: Arrays, bundle: Bundle) -> None:
     """An index out of range is an error on one device and a silent zero on another: refuse it before."""
-    promised = {name: (dtype, rank) for name, dtype, rank in CONTRACTS[graph][0]}
-    if {name: (array.dtype.name, array.ndim) for name, array in feeds.items()} != promised:
-        raise BundleError(f"{path}: the golden inputs of {graph} are not those of docs/bundle.md.")
-    if len({len(array) for array in feeds.values()}) != 1:
-        raise BundleError(f"{path}: the golden inputs of {graph} differ in their number of rows.")
-    for name, array in feeds.items():
+    for what, arrays, promised in zip(
+        ("inputs", "outputs"), (inputs, outputs), CONTRACTS[graph], strict=True
+    ):
+        found = {(name, array.dtype.name, array.ndim) for name, array in arrays.items()}
+        if found - OPTIONAL_OUTPUTS != promised:
+            raise BundleError(f"{path}: the {what} of a case of {graph} are not those of docs/bundle.md.")
+    if len({len(array) for array in inputs.values()}) != 1:
+        raise BundleError(f"{path}: the inputs of a case of {graph} differ in their number of rows.")
+    for name, array in inputs.items():
         highest = bundle.manifest.model.n_users if name == "user_index" else bundle.manifest.model.n_items
         if array.dtype == np.int64 and array.size and (array.min() < 0 or array.max() > highest):
             raise BundleError(f"{path}: {name} of {graph} holds an index beyond 0 to {highest}.")
-
-
-def _check_outputs(path: Path, graph: str, golden: Arrays) -> None:
-    found = {(name, array.dtype.name, array.ndim) for name, array in golden.items()}
-    if found - OPTIONAL_OUTPUTS != CONTRACTS[graph][1]:
-        raise BundleError(f"{path}: the golden outputs of {graph} are not those of docs/bundle.md.")

@@ -9,7 +9,7 @@ mislead an older reader changes `FORMAT_VERSION`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -38,16 +38,23 @@ class Tensor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Graph(msgspec.Struct, frozen=True, kw_only=True):
-    """A graph of the bundle: its file, its tensors, and the baked-in K where it ranks."""
+    """A graph of the bundle: its file, its tensors, and how exact it is."""
 
     file: str
     inputs: list[Tensor]
     outputs: list[Tensor]
+    tolerance: dict[str, float]
+    """Float output -> largest absolute difference from a float64 reference."""
+    precision: str
+    """Of the arithmetic and the tables, as numpy names it."""
+    items: tuple[int, int]
+    """The first item index that its answers are about, and one past the last."""
     top_k: int | None = None
+    """Length of its lists, baked in; None where it does not rank."""
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
-    """An initializer that is a table of the model, and the graphs that hold it."""
+    """An initializer that is a table of the model, of any dtype, and the graphs that hold it."""
 
     name: str
     dtype: str
@@ -64,8 +71,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     n_users: int
     n_items: int
     n_factors: int
+    scores: Literal["ratings", "ranking"]
+    """What a score is: a predicted rating, or a number that orders items and means nothing else."""
+    score_scale: tuple[float, float] | None
+    """The scale to show scores on (ratings); None where they are no ratings."""
+    score_span: float
+    """How wide scores spread: what a difference of two scores is judged by."""
     score_range: tuple[float, float] | None
-    """The lowest and highest score that the model can give (ratings); None where it is unbounded."""
+    """The lowest and highest score that the model can give; None where it is unbounded."""
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +105,9 @@ class FoldIn(msgspec.Struct, frozen=True, kw_only=True):
 
     regularization: float
     steps: int
+    """Of conjugate gradients, in the graph."""
+    n_items: int
+    """The first items, whose factors the preconditioner is made from."""
     held_out_rmse: float | None
     n_held_out_users: int
 
@@ -146,7 +162,7 @@ class Addition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One graph on one provider against torch: errors in ratings, lists as fractions."""
+    """One graph on one provider against torch: errors in scores, lists as fractions."""
 
     graph: str
     provider: str
@@ -184,6 +200,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, File]
     versions: dict[str, str]
     fold_in: FoldIn | None = None
+    left_out: dict[str, str] = {}
+    """Graph that could not be made -> why."""
     held_out: HeldOut | None = None
     additions: list[Addition] = []
     """In order: each is to the bundle that the one before it made. The rest tells of the training."""

@@ -1,9 +1,10 @@
 """Which tensors an ONNX file holds and where their bytes lie, read from the wire format without onnx.
 
 A bundle is looked through before ONNX Runtime sees it, and serving installs no onnx; so this is the small
-part of protobuf that the question needs. It is stricter than a protobuf parser: what one parser may read
-differently from another (a singular field that comes twice, groups, oversized numbers) is refused. Field
-numbers are those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
+part of protobuf that the question needs, and of ONNX what an export writes: values in `raw_data`, in external
+data, or strings. Everything else is refused, and so is what one protobuf parser may read differently from
+another (a singular field that comes twice, groups, oversized numbers). Field numbers are those of onnx.proto
+(https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 """
 
 from __future__ import annotations
@@ -13,15 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from serve.errors import BundleError
 
 Buffer = bytes | memoryview
 
-# Far above every graph of ours (a few hundred fields, nine levels), far below what would stall a reader.
+# Far above every graph of ours (a few hundred fields, and the strings of ids), far below what would stall a
+# reader.
 MAX_FIELDS = 1_000_000
-MAX_DEPTH = 64
 MAX_RANK = 16
 MAX_NAME_BYTES = 4096
 
@@ -29,20 +28,30 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 # message -> field number -> (message inside, may it repeat)
 MESSAGES: dict[str, dict[int, tuple[str, bool]]] = {
-    "ModelProto": {7: ("GraphProto", False), 20: ("TrainingInfoProto", True), 25: ("FunctionProto", True)},
-    "GraphProto": {1: ("NodeProto", True), 5: ("TensorProto", True), 15: ("SparseTensorProto", True)},
+    "ModelProto": {7: ("GraphProto", False)},
+    "GraphProto": {1: ("NodeProto", True), 5: ("TensorProto", True)},
     "NodeProto": {5: ("AttributeProto", True)},
+    "AttributeProto": {5: ("TensorProto", False)},
+}
+# message -> field number -> what an export never writes there: other places and encodings of tensors.
+REFUSED: dict[str, dict[int, str]] = {
+    "ModelProto": {20: "training information", 25: "functions"},
+    "GraphProto": {15: "a sparse tensor"},
     "AttributeProto": {
-        5: ("TensorProto", False),
-        6: ("GraphProto", False),
-        10: ("TensorProto", True),
-        11: ("GraphProto", True),
-        22: ("SparseTensorProto", False),
-        23: ("SparseTensorProto", True),
+        6: "a subgraph",
+        10: "a list of tensors",
+        11: "subgraphs",
+        22: "a sparse tensor",
+        23: "sparse tensors",
     },
-    "SparseTensorProto": {1: ("TensorProto", False), 2: ("TensorProto", False)},
-    "FunctionProto": {7: ("NodeProto", True), 11: ("AttributeProto", True)},
-    "TrainingInfoProto": {1: ("GraphProto", False), 2: ("GraphProto", False)},
+    "TensorProto": {
+        3: "a segment",
+        4: "float_data",
+        5: "int32_data",
+        7: "int64_data",
+        10: "double_data",
+        11: "uint64_data",
+    },
 }
 
 # TensorProto.DataType -> (name, bits of an element). Float8 and complex tensors have no place in a bundle.
@@ -66,9 +75,6 @@ DATA_TYPES = {
 }
 FLOATS = {"float32", "float64", "float16", "bfloat16"}
 
-# The typed fields of TensorProto: number -> (wire type of one element, bytes of one; 0 for a varint)
-TYPED_DATA = {4: (FIXED32, 4), 5: (VARINT, 0), 7: (VARINT, 0), 10: (FIXED64, 8), 11: (VARINT, 0)}
-
 
 @dataclass(frozen=True)
 class External:
@@ -81,13 +87,15 @@ class External:
 
 @dataclass(frozen=True)
 class WireTensor:
-    """A TensorProto (or a float attribute) and where its bytes lie."""
+    """A tensor (or a float attribute) and where its bytes lie."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    spans: tuple[tuple[int, int], ...]
-    """Byte ranges [start, stop) of the ONNX file, in order; empty for external or varint-coded data."""
+    start: int
+    """The first byte of the data in the ONNX file."""
+    stop: int
+    """One past its last byte; `start` where the data is strings, external, or empty."""
     external: External | None
 
     @property
@@ -107,14 +115,15 @@ class _Field(NamedTuple):
 
 
 def read_tensors(data: Buffer, source: str) -> list[WireTensor]:
-    """Find every tensor of a serialized ModelProto, in subgraphs, functions and attributes too.
+    """Find every tensor of a serialized ModelProto: initializers, and tensors and floats in attributes.
 
     Args:
         data: The file's bytes; a memoryview of a mapped file is read only where it must be.
         source: The file's name, for the errors.
 
     Raises:
-        BundleError: the bytes are not a whole, unambiguous ModelProto.
+        BundleError: the bytes are not a whole, unambiguous ModelProto, or hold a tensor in a place or an
+            encoding that no export writes.
     """
     try:
         return list(_Walk(data).tensors())
@@ -127,35 +136,34 @@ class _WireError(Exception):
 
 
 class _Walk:
-    """One pass over a file. Depth first with a stack of our own, so that no nesting exhausts Python's."""
+    """One pass over a file."""
 
     def __init__(self, data: Buffer) -> None:
         self.data = data
         self.n_fields = 0
 
     def tensors(self) -> Iterator[WireTensor]:
-        stack = [("ModelProto", 0, len(self.data), 0)]
+        stack = [("ModelProto", 0, len(self.data))]
         saw_graph = False
         while stack:
-            message, start, stop, depth = stack.pop()
-            if depth > MAX_DEPTH:
-                raise _WireError(f"messages are nested more than {MAX_DEPTH} deep")
+            message, start, stop = stack.pop()
             if message == "TensorProto":
                 yield self.tensor(start, stop)
                 continue
-            children, once = MESSAGES[message], set()
+            once = set()
             for field in self.fields(start, stop):
+                _refuse(message, field)
                 if message == "AttributeProto" and field.number in (2, 7):
                     yield self.float_attribute(field)
-                if field.number not in children:
+                if field.number not in MESSAGES[message]:
                     continue
-                child, repeats = children[field.number]
+                child, repeats = MESSAGES[message][field.number]
                 _expect(field, BYTES, f"{message}.{child}")
                 if not repeats and field.number in once:
                     raise _WireError(f"{message} has two {child} where one may be")
                 once.add(field.number)
-                saw_graph |= message == "ModelProto" and child == "GraphProto"
-                stack.append((child, field.value, field.stop, depth + 1))
+                saw_graph |= child == "GraphProto"
+                stack.append((child, field.value, field.stop))
         if not saw_graph:
             raise _WireError("it holds no graph")
 
@@ -164,20 +172,18 @@ class _Walk:
         if field.wire_type not in (FIXED32, BYTES) or (field.stop - field.value) % 4:
             raise _WireError(f"a float attribute is malformed at byte {field.value}")
         n = (field.stop - field.value) // 4
-        return WireTensor("a float attribute", "float32", (n,), ((field.value, field.stop),), None)
+        return WireTensor("a float attribute", "float32", (n,), field.value, field.stop, None)
 
     def tensor(self, start: int, stop: int) -> WireTensor:
         """Read one TensorProto. Its numbers must add up: one kind of data, as long as the shape says."""
         shape: list[int] = []
         once: dict[int, _Field] = {}
-        typed: dict[int, list[_Field]] = {}
         entries: dict[str, str] = {}
         n_strings = 0
         for field in self.fields(start, stop):
+            _refuse("TensorProto", field)
             if field.number == 1:
                 shape.extend(self.varints(field))
-            elif field.number in TYPED_DATA:
-                typed.setdefault(field.number, []).append(field)
             elif field.number == 6:
                 n_strings += 1
             elif field.number == 13:
@@ -185,7 +191,7 @@ class _Walk:
                 if key in entries:
                     raise _WireError(f"external data names {key!r} twice")
                 entries[key] = value
-            elif field.number in (2, 3, 8, 9, 14):
+            elif field.number in (2, 8, 9, 14):
                 if field.number in once:
                     raise _WireError(f"a tensor has its field {field.number} twice")
                 once[field.number] = field
@@ -193,47 +199,20 @@ class _Walk:
         dtype = self.dtype(name, once.get(2))
         if len(shape) > MAX_RANK or any(size >= 1 << 63 for size in shape):
             raise _WireError(f"tensor {name!r} has the impossible shape {shape[:MAX_RANK]}")
-        if 3 in once:
-            raise _WireError(f"tensor {name!r} is split into segments, which no runtime reads")
-
         location = once.get(14)
         is_external = location is not None and _expect(location, VARINT, "data_location").value != 0
-        kinds = (9 in once) + len(typed) + (n_strings > 0) + (is_external or bool(entries))
+        kinds = (9 in once) + (n_strings > 0) + (is_external or bool(entries))
         if kinds > 1 or is_external != bool(entries):
             raise _WireError(f"tensor {name!r} has data in more than one place, or says so only half")
-        bare = WireTensor(name, dtype, tuple(shape), (), None)
         if is_external:
-            return WireTensor(name, dtype, tuple(shape), (), _external(name, entries))
+            return WireTensor(name, dtype, tuple(shape), 0, 0, _external(name, entries))
+        raw = _expect(once[9], BYTES, "raw_data") if 9 in once else None
+        start, stop = (raw.value, raw.stop) if raw is not None else (0, 0)
+        found = WireTensor(name, dtype, tuple(shape), start, stop, None)
         if dtype == "string":
             self.same_size(name, n_strings, math.prod(shape), "strings")
-            return bare
-        if 9 in once:
-            raw = _expect(once[9], BYTES, "raw_data")
-            self.same_size(name, raw.stop - raw.value, bare.n_bytes, "bytes")
-            return WireTensor(name, dtype, tuple(shape), ((raw.value, raw.stop),), None)
-        if not typed:
-            self.same_size(name, 0, bare.n_bytes, "bytes")
-            return bare
-        return self.typed_tensor(bare, *next(iter(typed.items())))
-
-    def typed_tensor(self, bare: WireTensor, number: int, fields: list[_Field]) -> WireTensor:
-        """Data in `float_data` and its siblings, packed or one by one."""
-        wire_type, size = TYPED_DATA[number]
-        if (bare.dtype in FLOATS) != (size > 0) or (
-            size and size != bare.n_bytes // (math.prod(bare.shape) or 1)
-        ):
-            raise _WireError(f"tensor {bare.name!r} keeps {bare.dtype} in field {number}")
-        if not size:
-            n = sum(self.n_varints(field) for field in fields)
-            per_element = 2 if bare.dtype in ("uint4", "int4") else 1
-            self.same_size(bare.name, n, -(-math.prod(bare.shape) // per_element), "numbers")
-            return bare
-        for field in fields:
-            if field.wire_type not in (wire_type, BYTES):
-                raise _WireError(f"tensor {bare.name!r} is malformed at byte {field.value}")
-        spans = tuple((field.value, field.stop) for field in fields)
-        self.same_size(bare.name, sum(stop - start for start, stop in spans), bare.n_bytes, "bytes")
-        return WireTensor(bare.name, bare.dtype, bare.shape, spans, None)
+        self.same_size(name, stop - start, found.n_bytes, "bytes")
+        return found
 
     def same_size(self, name: str, found: int, expected: int, unit: str) -> None:
         if found != expected:
@@ -277,16 +256,6 @@ class _Walk:
                 raise _WireError(f"a shape has more than {MAX_RANK} dimensions")
             value, position = self.varint(position, field.stop)
             yield value
-
-    def n_varints(self, field: _Field) -> int:
-        """How many there are, without a loop: each has one byte below 128, its last."""
-        if field.wire_type == VARINT:
-            return 1
-        _expect(field, BYTES, "a list of numbers")
-        content = np.frombuffer(self.data, np.uint8, field.stop - field.value, field.value)
-        if len(content) and content[-1] >= 0x80:
-            raise _WireError(f"a number is cut off at byte {field.stop}")
-        return int(np.count_nonzero(content < 0x80))
 
     def fields(self, start: int, stop: int) -> Iterator[_Field]:
         """The fields of the message at [start, stop)."""
@@ -332,6 +301,11 @@ class _Walk:
         else:
             raise _WireError(f"a number is cut off at byte {position}")
         raise _WireError(f"a number at byte {position} does not fit 64 bits")
+
+
+def _refuse(message: str, field: _Field) -> None:
+    if what := REFUSED.get(message, {}).get(field.number):
+        raise _WireError(f"{message} has {what} at byte {field.value}, which no export writes")
 
 
 def _expect(field: _Field, wire_type: int, what: str) -> _Field:

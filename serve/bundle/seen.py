@@ -59,6 +59,21 @@ def write_seen(
     write_columns(path, columns)
 
 
+def seen_table(path: Path) -> ParquetTable:
+    """`seen.parquet`, open.
+
+    Raises:
+        BundleError: a column is missing or of another type.
+    """
+    types = {
+        "user_index": [pa.int32()],
+        "item_index": [pa.int32()],
+        "rating": [pa.float32()],
+        "timestamp": [pa.int64()],
+    }
+    return ParquetTable(path, types, optional=["timestamp"])
+
+
 class History(NamedTuple):
     """What one user has rated, by rising item index."""
 
@@ -127,13 +142,7 @@ class Seen:
     """
 
     def __init__(self, path: Path, n_users: int, n_items: int, budget_bytes: int = 64 << 20) -> None:
-        types = {
-            "user_index": [pa.int32()],
-            "item_index": [pa.int32()],
-            "rating": [pa.float32()],
-            "timestamp": [pa.int64()],
-        }
-        self._file = ParquetTable(path, types, optional=["timestamp"])
+        self._file = seen_table(path)
         self._path, self._n_items, self._budget = path, n_items, budget_bytes
         self._lows, self._highs = self._file.ranges("user_index")
         # A search through a short list is quicker without numpy.

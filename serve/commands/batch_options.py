@@ -6,18 +6,22 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from serve.commands.options import print_json
+from serve.commands.options import device_option, json_option, print_json
 from serve.terminal import warn
 
 if TYPE_CHECKING:
+    from serve.batch.engine import Engine
     from serve.batch.job import Job, Plan
-    from serve.batch.run import Engine, Summary, Watcher
+    from serve.batch.recommend import Recommend
+    from serve.batch.run import Summary, Watcher
+    from serve.batch.score import Score
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,21 +29,8 @@ EXIT_QUARANTINED = 3
 EXIT_INTERRUPTED = 130
 MAX_ROWS = 1 << 31
 
-BATCH_ONLY = (
-    "output",
-    "format",
-    "resume",
-    "overwrite",
-    "on_bad_row",
-    "max_bad_rows",
-    "part_rows",
-    "batch_rows",
-    "engine",
-    "address",
-    "workers",
-    "gpus_per_worker",
-)
-"""The options below, by name."""
+OF_THE_JOB = ("device", "format", "on_bad_row", "max_bad_rows", "part_rows", "batch_rows")
+"""Options that are fields of `serve.batch.job.Job`."""
 
 OPTIONS = (
     click.option(
@@ -94,35 +85,55 @@ OPTIONS = (
 )
 
 
-def batch_options(command: Command) -> Command:
-    """Add the options to a command."""
-    for option in reversed(OPTIONS):
-        command = option(command)
-    return command
+def batch_options(unknown: str) -> Callable[[Command], Command]:
+    """The options of a batch command, as one decorator; `unknown` is the help of --unknown."""
+    unknown_option = click.option(
+        "--unknown",
+        type=click.Choice(["average", "null", "error"]),
+        default="average",
+        show_default=True,
+        help=unknown,
+    )
+
+    def add(command: Command) -> Command:
+        for option in reversed((unknown_option, *OPTIONS, device_option, json_option)):
+            command = option(command)
+        return command
+
+    return add
 
 
-def run_and_report(job: Job, options: dict[str, Any], as_json: bool) -> None:
+def run_and_report(
+    task: Score | Recommend, bundle: Path, input: str | None, options: dict[str, Any], as_json: bool
+) -> None:
     """Run a job with a progress bar on stderr, print what it did, and exit with 3 where rows were set aside.
 
     Args:
-        job: What to do.
-        options: The values of `OPTIONS` that are not part of the job.
+        task: What to do.
+        bundle: What answers.
+        input: Where the rows are; None: every user of the bundle.
+        options: The values of `OPTIONS`, and the device.
         as_json: Print one JSON object instead of a summary for people.
     """
+    if options["output"] is None:
+        raise click.UsageError("Missing option '--output', the folder to make.")
+    from serve.batch.job import Job
     from serve.batch.run import run_job
 
+    given = {name: options[name] for name in OF_THE_JOB}
+    job = Job(task=task, bundle=str(bundle), input=input, output=str(options["output"]), **given)
     started = time.monotonic()
     show = Progress()
-    try:
-        with show, _interruptible(show):
-            summary = run_job(
-                job,
-                resume=options["resume"],
-                overwrite=options["overwrite"],
-                engine=_engine(options),
-                watcher=show.watcher,
-            )
-    except KeyboardInterrupt:
+    summary = None
+    with suppress(KeyboardInterrupt), show, _interruptible(show):
+        summary = run_job(
+            job,
+            resume=options["resume"],
+            overwrite=options["overwrite"],
+            engine=_engine(options),
+            watcher=show.watcher,
+        )
+    if summary is None:
         warn("Interrupted. Finished parts are kept: run the same command with --resume.")
         os._exit(EXIT_INTERRUPTED)  # as another Ctrl-C does
     context = click.get_current_context()
@@ -161,13 +172,12 @@ def _engine(options: dict[str, Any]) -> Engine:
     if options["engine"] == "local":
         if given := [name for name, value in ray_only.items() if value]:
             raise click.UsageError(f"--{given[0].replace('_', '-')} is for --engine ray.")
-        from serve.batch.local_engine import local_engine
+        from serve.batch.local_engine import run_locally
 
-        return local_engine(options["workers"])
+        return partial(run_locally, workers=options["workers"])
     from serve.batch.ray_engine import ray_engine
 
-    engine: Engine = ray_engine(workers=options["workers"], **ray_only)
-    return engine
+    return ray_engine(workers=options["workers"], **ray_only)
 
 
 def _print(job: Job, summary: Summary, seconds: float, rows: int, as_json: bool) -> None:

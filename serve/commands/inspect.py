@@ -57,7 +57,7 @@ def _sections(manifest: Manifest) -> list[str]:
                 "items": f"{model.n_items:,}",
                 "added later": "; ".join(added) or None,
                 "factors": model.n_factors,
-                "scores": score_range,
+                "scores": f"{model.scores}, {score_range}",
                 **model.config,
             },
         ),

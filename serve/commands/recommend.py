@@ -8,16 +8,17 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from serve.commands.batch_options import BATCH_ONLY, batch_options, run_and_report
+from serve.commands.batch_options import batch_options, run_and_report
 from serve.commands.options import (
     bundle_argument,
-    device_option,
-    json_option,
     listed,
     print_items,
     print_json,
     top_k_option,
 )
+
+FOR_ONE = {"bundle", "user_id", "top_k", "include_seen", "unknown", "device", "as_json"}
+"""Parameters that a list for one user takes; the others are for many."""
 
 
 @click.command()
@@ -30,16 +31,9 @@ from serve.commands.options import (
 @top_k_option
 @click.option("--include-seen", is_flag=True, help="List items that the user has rated, too.")
 @click.option("--explode", is_flag=True, help="Many users: one row for each item, not for each user.")
-@click.option(
-    "--unknown",
-    type=click.Choice(["average", "null", "error"]),
-    default="average",
-    show_default=True,
-    help="A user who is not in the bundle: the average user's list, none (many users only), or an error.",
+@batch_options(
+    unknown="A user who is not in the bundle: the average user's list, none (many users only), or an error."
 )
-@batch_options
-@device_option
-@json_option
 @click.pass_context
 def recommend(
     ctx: click.Context,
@@ -52,8 +46,6 @@ def recommend(
     include_seen: bool,
     explode: bool,
     unknown: Any,
-    output: Path | None,
-    device: Any,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -71,36 +63,20 @@ def recommend(
     if (user_id is not None) + (input is not None) + all_users != 1:
         raise click.UsageError("Take one of --user-id, --input and --all-users.")
     if user_id is not None:
-        _check_for_one(ctx, output)
-        _recommend_to_one(bundle, user_id, top_k, include_seen, unknown, device, as_json)
+        _check_for_one(ctx)
+        _recommend_to_one(bundle, user_id, top_k, include_seen, unknown, options["device"], as_json)
         return
-    if output is None:
-        raise click.UsageError("Many users need --output, the folder to make.")
-    from serve.batch.job import Job
     from serve.batch.recommend import Recommend
 
     task = Recommend(top_k=top_k, exclude_seen=not include_seen, explode=explode, unknown=unknown)
-    job = Job(
-        task=task,
-        bundle=str(bundle),
-        input=input,
-        output=str(output),
-        device=device,
-        **{
-            name: options[name]
-            for name in ("format", "on_bad_row", "max_bad_rows", "part_rows", "batch_rows")
-        },
-    )
-    run_and_report(job, options, as_json)
+    run_and_report(task, bundle, input, options, as_json)
 
 
-def _check_for_one(ctx: click.Context, output: Path | None) -> None:
+def _check_for_one(ctx: click.Context) -> None:
     """Refuse what only a batch can do, rather than leave it out silently."""
-    if output is not None:
-        raise click.UsageError("--output is for many users: --input or --all-users.")
     if ctx.params["unknown"] == "null":
         raise click.UsageError("--unknown null is for many users: --input or --all-users.")
-    for name in ("explode", *(option for option in BATCH_ONLY if option != "output")):
+    for name in ctx.params.keys() - FOR_ONE:
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name.replace('_', '-')} is for many users: --input or --all-users.")
 

@@ -8,25 +8,16 @@ from typing import Any
 import click
 
 from serve.commands.batch_options import batch_options, run_and_report
-from serve.commands.options import bundle_argument, device_option, json_option
+from serve.commands.options import bundle_argument
 
 
 @click.command()
 @bundle_argument
 @click.option("--input", required=True, help="Parquet, CSV or TSV: a file, a folder, or a quoted glob.")
-@click.option(
-    "--unknown",
-    type=click.Choice(["average", "null", "error"]),
-    default="average",
-    show_default=True,
-    help="A pair with an id that is not in the bundle: the average's score, none, or it is a bad row.",
+@batch_options(
+    unknown="A pair with an id that is not in the bundle: the average's score, none, or it is a bad row."
 )
-@batch_options
-@device_option
-@json_option
-def score(
-    bundle: Path, input: str, unknown: Any, output: Path | None, device: Any, as_json: bool, **options: Any
-) -> None:
+def score(bundle: Path, input: str, unknown: Any, as_json: bool, **options: Any) -> None:
     """Score every pair of a file with the columns user_id and item_id.
 
     The same rows come out, in order, with all their columns, and with "score" (the predicted rating) and
@@ -38,20 +29,6 @@ def score(
       recsys score artifacts/default --input pairs.parquet --output scored
       recsys score artifacts/default --input 'pairs/*.csv' --output scored --on-bad-row quarantine
     """
-    from serve.batch.job import Job
     from serve.batch.score import Score
 
-    if output is None:
-        raise click.UsageError("Missing option '--output'.")
-    job = Job(
-        task=Score(unknown=unknown),
-        bundle=str(bundle),
-        input=input,
-        output=str(output),
-        device=device,
-        **{
-            name: options[name]
-            for name in ("format", "on_bad_row", "max_bad_rows", "part_rows", "batch_rows")
-        },
-    )
-    run_and_report(job, options, as_json)
+    run_and_report(Score(unknown=unknown), bundle, input, options, as_json)

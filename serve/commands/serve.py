@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from serve.commands.listen import listen
 from serve.commands.options import bundle_argument, device_option
+from serve.processes.listener import url
 from serve.terminal import say, warn
 
 TOKEN_VARIABLE = "RECSYS_TOKEN"
@@ -90,9 +92,10 @@ def _read_token(token_file: Path | None) -> str | None:
     help="A file with the bearer token that every route but health asks for; or set RECSYS_TOKEN.",
 )
 @click.option(
-    "--admin-port",
-    type=click.IntRange(0, 65535),
-    help="Also listen here, on loopback, for POST /admin/reload; off unless given.",
+    "--allow-host",
+    multiple=True,
+    metavar="NAME",
+    help="A host name that the service is reached by, beside localhost and IP addresses; may be repeated.",
 )
 @device_option
 def serve(
@@ -105,7 +108,7 @@ def serve(
     threads: int | None,
     share_tables: bool | None,
     token_file: Path | None,
-    admin_port: int | None,
+    allow_host: tuple[str, ...],
     device: str,
     **limits: float | None,
 ) -> None:
@@ -115,11 +118,12 @@ def serve(
       recsys serve artifacts/default
       curl -s localhost:8000/v1/recommend -H 'content-type: application/json' -d '{"user_id": 42}'
 
-    SIGHUP loads what the link or the text file leads to now; SIGTERM stops when everything is answered.
+    A new bundle answers seconds after the link or the text file leads to it. SIGHUP restarts the workers one
+    by one; SIGTERM stops when everything is answered.
     """
     if sys.platform == "win32":
         raise click.UsageError("`recsys serve` needs Linux or macOS; on Windows use WSL or a container.")
-    from serve.http.settings import Settings
+    from serve.http.settings import ServiceSettings
     from serve.runtime.session import available_cpus
 
     if not math.isfinite(limits["drain_seconds"] or 0):
@@ -129,17 +133,17 @@ def serve(
         raise click.UsageError("--address is for --engine ray.")
     if host not in LOOPBACK and token is None:
         warn(f"Warning: {host} is reached from elsewhere, and no token is set.")
-    settings = Settings(
+    settings = ServiceSettings(
         bundle=bundle.absolute(),
         device=device,  # type: ignore[arg-type]
         threads=threads or max(1, available_cpus() // workers),
         share_tables=workers > 1 if share_tables is None else share_tables,
         token=token,
+        allowed_hosts=allow_host,
         **{name: value for name, value in limits.items() if value is not None},  # type: ignore[arg-type]
     )
     if engine == "ray":
         without = {
-            "--admin-port": admin_port,
             "--drain-seconds": limits["drain_seconds"],
             "--share-tables": share_tables,
         }
@@ -154,10 +158,7 @@ def serve(
 
         run_on_ray(settings, host=host, port=port, n_replicas=workers, address=address, say=say)
         return
-    import asyncio
-
     from serve.http.service import run_service
 
     listener = listen(host, port)
-    admin = None if admin_port is None else listen(LOOPBACK[0], admin_port)
-    asyncio.run(run_service(settings, listener, n_workers=workers, admin=admin, say=say))
+    run_service(replace(settings, url=url(listener)), listener, workers)

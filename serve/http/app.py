@@ -1,21 +1,25 @@
-"""The app: routes, the edge around them, health, metrics and the OpenAPI document."""
+"""The app: routes, the middleware around them, health, metrics and the OpenAPI document."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serve.http import bodies, problems, routes
-from serve.http.edge import Edge
-from serve.http.metrics import Metrics
-from serve.http.model import CurrentModel, Model
-from serve.http.room import Room
-from serve.http.settings import Settings
+from serve.http import problems, routes, schemas
+from serve.http.middleware.admission import Admission
+from serve.http.middleware.body_limit import BodyLimit
+from serve.http.middleware.error_shape import ErrorShape
+from serve.http.middleware.host_check import HostCheck
+from serve.http.middleware.observation import Observation
+from serve.http.middleware.token import TokenCheck
+from serve.http.model import CurrentModel, LoadedModel
+from serve.http.settings import ServiceSettings
 
 DESCRIPTION = """Recommendations from a bundle of ONNX graphs.
 
@@ -24,20 +28,18 @@ has the shape of `ErrorResponse`. Ids are integers (int64) or strings, as the da
 which."""
 
 
-def create_app(settings: Settings, current: CurrentModel) -> FastAPI:
+HEALTH = ("/health/live", "/health/ready")
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(settings: ServiceSettings, current: CurrentModel, lifespan: Lifespan | None = None) -> FastAPI:
     """The service as an ASGI app.
 
     Args:
-        settings: Limits and the token.
+        settings: Limits, the token, the names that it answers to.
         current: The model that answers; whoever runs the app loads it, before or after the start.
-
-    Returns:
-        The app; its `state.room` is for a `Server` that turns away by itself what there is no room for.
+        lifespan: Runs around the app: at its start and its end.
     """
-    metrics = Metrics()
-    if current.model is not None:
-        metrics.model_swapped(current.model)
-    current.watchers.append(metrics.model_swapped)
     app = FastAPI(
         title="recsys-onnx",
         version="1",
@@ -46,6 +48,7 @@ def create_app(settings: Settings, current: CurrentModel) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        lifespan=lifespan,
     )
     problems.install(app)
     app.include_router(routes.router)
@@ -54,17 +57,21 @@ def create_app(settings: Settings, current: CurrentModel) -> FastAPI:
     @app.get("/metrics", response_class=Response, responses={401: routes.ERRORS[401]})
     async def prometheus(request: Request) -> Response:
         """Counts and latencies in Prometheus' text format."""
-        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(current.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    known = {
-        (method, route.path)
-        for route in (*app.routes, *routes.router.routes)
-        if isinstance(route, Route | APIRoute)
-        for method in route.methods or ()
-    }
-    app.state.room = Room(settings, current, metrics, known)
-    edge = {"settings": settings, "current": current, "metrics": metrics, "room": app.state.room}
-    app.add_middleware(Edge, routes=known, **edge)
+    # The last one is the outermost.
+    app.add_middleware(
+        Admission,
+        limit=settings.max_concurrency,
+        prefix=f"{routes.PREFIX}/",
+        on_refusal=current.metrics.shed,
+    )
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
+    app.add_middleware(TokenCheck, token=settings.token, open_paths=HEALTH)
+    app.add_middleware(HostCheck, allowed=settings.allowed_hosts)
+    app.add_middleware(ErrorShape, is_stopping=lambda: current.is_leaving)
+    paths = [route.path for route in (*app.routes, *routes.router.routes) if isinstance(route, Route)]
+    app.add_middleware(Observation, current=current, paths=paths)
     if settings.token is not None:
         _document_token(app)
     return app
@@ -72,22 +79,23 @@ def create_app(settings: Settings, current: CurrentModel) -> FastAPI:
 
 def _add_health(app: FastAPI, current: CurrentModel) -> None:
     @app.head("/health/live", include_in_schema=False)
-    @app.get("/health/live", response_model=bodies.Live)
+    @app.get("/health/live", response_model=schemas.Live)
     async def live() -> Response:
         """The process answers. Asks for no token."""
         return routes.answer({"status": "live"})
 
     @app.head("/health/ready", include_in_schema=False)
-    @app.get("/health/ready", response_model=bodies.Ready, responses={503: {"model": bodies.Ready}})
+    @app.get("/health/ready", response_model=schemas.Ready, responses={503: {"model": schemas.Ready}})
     async def ready(request: Request) -> Response:
-        """Whether to send requests here: checksums and golden rows have passed. Asks for no token."""
-        model: Model | None = request.state.model
-        status = "draining" if current.draining else "loading" if model is None else "ready"
+        """Whether to send requests here: checksums and conformance cases have passed. Asks for no token."""
+        model: LoadedModel | None = request.state.model
+        status = "draining" if current.is_draining() else "loading" if model is None else "ready"
         response = routes.answer(
             {
                 "status": status,
                 "model_version": None if model is None else model.version,
                 "device": None if model is None else model.recommender.device,
+                "last_error": current.last_error,
             }
         )
         response.status_code = 200 if status == "ready" else 503
@@ -105,7 +113,7 @@ def _document_token(app: FastAPI) -> None:
         }
         for path, operations in document["paths"].items():
             for operation in operations.values():
-                operation["security"] = [] if path.startswith("/health/") else [{"token": []}]
+                operation["security"] = [] if path in HEALTH else [{"token": []}]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,10 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from serve.http.model import Model
-
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-# The supervisor names a folder here, in which the workers' counts lie as memory-mapped files.
+# Prometheus' client keeps each process' counts in a memory-mapped file of the folder that this names.
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -31,7 +28,7 @@ class Metrics:
         )
         self._seconds = Histogram(
             "recsys_http_request_seconds",
-            "From the request's headers to the end of its response; shed requests left out.",
+            "From the request's headers to the end of its response; those answered 503 left out.",
             ["route"],
             buckets=SECONDS,
             registry=self._registry,
@@ -40,12 +37,15 @@ class Metrics:
         self._shed = Counter(
             "recsys_http_shed", "Requests answered 503 for overload.", registry=self._registry
         )
+        self._failures = Counter(
+            "recsys_model_load_failures", "Bundles that could not be loaded.", registry=self._registry
+        )
         self._model = Gauge(
             "recsys_model_loaded_timestamp_seconds",
             "When the model was loaded that answers now, in seconds since 1970; 0 for an earlier one.",
             ["version", "device"],
             registry=self._registry,
-            multiprocess_mode="livemax",
+            multiprocess_mode="mostrecent",
         )
         self._labelled: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._version: tuple[str, str] | None = None
@@ -59,42 +59,41 @@ class Metrics:
             found = self._requests.labels(route, method, str(status)), self._seconds.labels(route)
             self._labelled[key] = found
         found[0].inc()
-        found[1].observe(seconds)
+        if status != 503:
+            found[1].observe(seconds)
 
-    def shed(self, n: int) -> None:
-        """Count requests that were turned away."""
-        self._shed.inc(n)
+    def shed(self) -> None:
+        """Count a request that was refused for overload."""
+        self._shed.inc()
 
-    def model_swapped(self, model: Model) -> None:
+    def load_failed(self) -> None:
+        """Count a bundle that could not be loaded."""
+        self._failures.inc()
+
+    def model_swapped(self, version: str, device: str) -> None:
         """State which model answers from now on."""
         if self._version is not None:
             self._model.labels(*self._version).set(0)
-        self._version = (model.version, model.recommender.device)
+        self._version = (version, device)
         self._model.labels(*self._version).set_to_current_time()
 
     def text(self) -> bytes:
         """All counts, in Prometheus' text format."""
-        if FOLDER_VARIABLE in os.environ:
+        if folder := os.environ.get(FOLDER_VARIABLE):
             registry = CollectorRegistry()
-            _OfAllWorkers(registry)  # type: ignore[no-untyped-call]
+            registry.register(_AllWorkers(Path(folder)))
             return generate_latest(registry)
         return generate_latest(self._registry)
 
 
-class _OfAllWorkers(MultiProcessCollector):
-    """Leaves out a file that has no size yet: its worker has just made it, or died while it did."""
+class _AllWorkers:
+    """Prometheus' `MultiProcessCollector`, but for files that a worker has made and not yet filled."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def collect(self) -> Iterable[Metric]:
-        """See Prometheus' own."""
-        while True:
-            files = [str(path) for path in Path(self._path).glob("*.db") if _size(path)]
-            with contextlib.suppress(FileNotFoundError):  # one has gone since, with its worker
-                metrics: Iterable[Metric] = self.merge(files)  # type: ignore[no-untyped-call]
-                return metrics
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:  # of a worker that has just been found dead
-        return 0
+        """See `prometheus_client.registry.Collector`."""
+        files = [str(path) for path in self._folder.glob("*.db") if path.stat().st_size]
+        metrics: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+        return metrics

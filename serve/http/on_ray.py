@@ -1,21 +1,18 @@
 """The same app under Ray Serve: replicas on the nodes of a cluster, behind Ray's own proxy.
 
-The bundle must lie at the same path on every node. Each replica loads and checks it by itself; a reload goes
-through Ray's `reconfigure`, which keeps the replicas and their old model until the new one is ready.
+The pointer and its bundles must lie at the same path on every node. Each replica loads, checks and follows
+them by itself, as a worker process does.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-import secrets
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from serve.processes.ray_cluster import connect
@@ -26,14 +23,12 @@ from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
 from starlette.types import ASGIApp
 
-from serve.errors import BundleError, ServeError
 from serve.http.app import create_app
-from serve.http.model import CurrentModel, Model, load_model
+from serve.http.following import Follower
+from serve.http.model import CurrentModel, load_model
 from serve.http.pointer import resolve
-from serve.http.settings import Settings
+from serve.http.settings import ServiceSettings
 from serve.processes.signals import Signals
-
-logger = logging.getLogger(__name__)
 
 APP_NAME = "recsys"
 # The app itself sheds what is too much, in its own words; Ray must let it through to be told.
@@ -50,32 +45,18 @@ Say = Callable[[str], None]
 class Replica:
     """One replica: the app, and the model that it answers from."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self.settings = Settings.from_dict(settings)
-        self.current = CurrentModel()
-
-    async def reconfigure(self, config: dict[str, str]) -> None:
-        """Ray calls this at the start, and with every new bundle; requests go on meanwhile."""
-        before = self.current.model
-        if before is not None and before.version == config["version"]:
-            return
-        folder, settings = Path(config["bundle"]), self.settings
-        model = await asyncio.to_thread(load_model, folder, settings.device, settings.threads)
-        if model.version != config["version"]:  # it was written to since, or this node has another one
-            wrong = f"{folder} is version {model.version} here, not {config['version']}"
-            if before is not None:
-                raise BundleError(f"{wrong}.")
-            logger.warning("%s: this replica answers from it all the same", wrong)
-        self.current.swap(model)
+    def __init__(self, settings: str) -> None:
+        self.settings = ServiceSettings.from_json(settings)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        return create_app(self.settings, self.current)
+        current = CurrentModel()
+        return create_app(self.settings, current, Follower(self.settings, current).lifespan)
 
 
 def run_on_ray(
-    settings: Settings, *, host: str, port: int, n_replicas: int, address: str | None, say: Say
+    settings: ServiceSettings, *, host: str, port: int, n_replicas: int, address: str | None, say: Say
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C, and end the process; reload on SIGHUP.
+    """Serve until SIGTERM or Ctrl-C, and end the process.
 
     Args:
         settings: Of every replica.
@@ -89,53 +70,47 @@ def run_on_ray(
         BundleError, DeviceError: the bundle that is there at the start can't be served.
         ClusterError: there is no such cluster.
     """
-    model = _checked(settings)
+    # Loaded here once, so that a bad bundle is told at once and reaches no replica.
+    model = load_model(resolve(settings.bundle), settings.device, settings.threads)
+    version, device = model.version, model.recommender.device
+    del model
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     connect(address)
-    # After Ray's, which sets handlers of its own.
+    # After Ray's, which sets handlers of its own. SIGHUP has nothing to do: replicas follow the pointer.
     signals = Signals(signal.SIGHUP)
-    code = secrets.token_hex(8)
 
     def leave(received: int, frame: object) -> None:
-        """Of a start that may take for ever."""
-        signals.take(*STOPPING)  # one more is no news
+        """End a start that may take for ever."""
+        signals.take(*STOPPING)  # one more changes nothing
         sys.exit()
 
     for number in STOPPING:
         signal.signal(number, leave)
     try:
         ray_serve.start(http_options=HTTPOptions(host=host, port=port))
-        _deploy(settings, n_replicas, model, code)
+        deployment_of: Any = ray_serve.deployment  # its types are too narrow
+        deployment = deployment_of(
+            Replica,
+            name=APP_NAME,
+            num_replicas=n_replicas,
+            max_ongoing_requests=settings.max_concurrency * ONGOING_PER_SLOT,
+            graceful_shutdown_wait_loop_s=0.5,
+            graceful_shutdown_timeout_s=settings.grace_seconds,
+            ray_actor_options={
+                "num_cpus": settings.threads or 1,
+                "num_gpus": 1 if device == "cuda" else 0,
+            },
+        )
+        ray_serve.run(deployment.bind(settings.to_json()), name=APP_NAME, route_prefix="/")
         signals.take(*STOPPING)
-        say(f"Serving {settings.bundle} on http://{host}:{port}: version {model.version}, under Ray Serve.")
+        say(f"Serving {settings.bundle} on http://{host}:{port}: version {version}, under Ray Serve.")
         while (received := signals.next()) == signal.SIGHUP:
-            model = _reloaded(settings, n_replicas, model, code, say)
+            pass
         say(f"Stopping ({received.name}).")
     except SystemExit:
         say("Stopping: the service had not finished starting.")
     finally:
         _stop(settings.grace_seconds + STOP_SECONDS, signals, say)
-
-
-def _reloaded(settings: Settings, n_replicas: int, model: Model, code: str, say: Say) -> Model:
-    """The model that the replicas have after a reload: the new one, or, where that is bad, the old one."""
-    try:
-        new = _checked(settings)
-    except ServeError as error:
-        say(f"Not reloaded, nothing was changed: {error}")
-        return model
-    try:
-        _deploy(settings, n_replicas, new, code)
-    except RuntimeError:  # some replica can't load what could be loaded here
-        logger.exception("the replicas did not take %s", new.path)
-        say(f"Not reloaded: a replica could not load {new.path}; the log says why. Going back.")
-        try:
-            _deploy(settings, n_replicas, model, code)
-        except RuntimeError:  # its folder has gone, say; those that have it in memory still answer from it
-            logger.exception("the replicas did not go back to %s", model.path)
-        return model
-    say(f"Reloaded: version {new.version}.")
-    return new
 
 
 def _stop(seconds: float, signals: Signals, say: Say) -> None:
@@ -166,32 +141,3 @@ def _stop(seconds: float, signals: Signals, say: Say) -> None:
         return
     # At its own end the interpreter would wait for Ray again, and one more SIGTERM would be its exit code.
     os._exit(0 if error is None else 1)
-
-
-def _checked(settings: Settings) -> Model:
-    """The bundle that the pointer leads to now, loaded here once, so that a bad one reaches no replica."""
-    return load_model(resolve(settings.bundle), settings.device, settings.threads)
-
-
-def _deploy(settings: Settings, n_replicas: int, model: Model, code: str) -> None:
-    """Start the replicas, or have those that are there change over; returns when all have.
-
-    Ray asks those of the same `code` to reconfigure, and replaces others.
-    """
-    deployment_of: Any = ray_serve.deployment
-    deployment = deployment_of(
-        Replica,
-        name=APP_NAME,
-        num_replicas=n_replicas,
-        max_ongoing_requests=settings.max_concurrency * ONGOING_PER_SLOT,
-        graceful_shutdown_wait_loop_s=0.5,
-        graceful_shutdown_timeout_s=settings.grace_seconds,
-        ray_actor_options={
-            "num_cpus": settings.threads or 1,
-            "num_gpus": 1 if model.recommender.device == "cuda" else 0,
-        },
-        user_config={"bundle": str(model.path), "version": model.version},
-    ).options(
-        version=code, _internal=True
-    )  # the public API takes a new version each time, which replaces replicas
-    ray_serve.run(deployment.bind(settings.to_dict()), name=APP_NAME, route_prefix="/")

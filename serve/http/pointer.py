@@ -43,3 +43,13 @@ def resolve(path: Path) -> Path:
     if not folder.is_dir():
         raise BundleError(f"{path} names {named!r}, which is not a folder.")
     return folder
+
+
+def stamp(path: Path) -> object:
+    """What changes when `path` leads to another bundle, or when a file of that bundle is replaced."""
+    try:
+        folder = resolve(path)
+        files = {entry.name: entry.stat() for entry in folder.iterdir()}
+    except (BundleError, OSError) as error:
+        return str(error)
+    return folder, {name: (file.st_ino, file.st_size, file.st_mtime_ns) for name, file in files.items()}

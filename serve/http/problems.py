@@ -1,9 +1,7 @@
-"""Every error of the service in one shape: without internals, and with an id (the log has that of a 500)."""
+"""The errors that routes raise, in the one shape of every error: without internals, and with an id."""
 
 from __future__ import annotations
 
-import logging
-import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,11 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from serve.errors import RequestError, UnknownIdError, UnsupportedError
-
-logger = logging.getLogger(__name__)
+from serve.http.middleware.refusal import new_error_id
 
 CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
-CLOSE = {"connection": "close"}
 MAX_DETAILS = 10
 
 
@@ -38,10 +34,10 @@ class Problem(Exception):  # noqa: N818  said to the client, who may be the one 
         self.status, self.code, self.message = status, code, message
         self.headers, self.details = headers, details
 
-    def response(self, error_id: str | None = None) -> Response:
-        """What the client gets; with a new id, unless told which."""
+    def response(self) -> Response:
+        """What the client gets."""
         error = {
-            "id": error_id or new_id(),
+            "id": new_error_id(),
             "code": self.code,
             "message": _sayable(self.message),
             "details": list(self.details),
@@ -50,28 +46,14 @@ class Problem(Exception):  # noqa: N818  said to the client, who may be the one 
         return Response(content, self.status, self.headers, media_type="application/json")
 
 
-def new_id() -> str:
-    """An error's: 16 hexadecimal digits. No secret, and quick: there may be many thousands a second."""
-    return f"{random.getrandbits(64):016x}"
-
-
-def internal_error() -> Response:
-    """What the client gets where we are wrong. Call it while the exception is handled: the log has it."""
-    error_id = new_id()
-    logger.exception("error %s", error_id)
-    return Problem(500, "internal", f"The service failed; its log says more under {error_id}.").response(
-        error_id
-    )
-
-
 def install(app: FastAPI) -> None:
-    """Have every exception that the routes raise on purpose answered in this shape."""
+    """Answer every exception that the routes raise on purpose in this shape."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(UnknownIdError, _unknown_id)
     app.add_exception_handler(RequestError, _invalid)
     app.add_exception_handler(UnsupportedError, _unsupported)
     app.add_exception_handler(RequestValidationError, _unvalidated)
-    app.add_exception_handler(HTTPException, no_route)
+    app.add_exception_handler(HTTPException, _no_route)
 
 
 async def _problem(request: Request, error: Exception) -> Response:
@@ -103,8 +85,7 @@ async def _unvalidated(request: Request, error: Exception) -> Response:
     ).response()
 
 
-async def no_route(request: Request, error: Exception) -> Response:
-    """What a router says where it finds none, or another method."""
+async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code, message = CODES.get(error.status_code, "bad_request"), str(error.detail)
     if error.status_code == 404:

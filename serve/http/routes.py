@@ -7,17 +7,20 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
-from serve.errors import UnknownIdError
-from serve.http import bodies
-from serve.http.batcher import Ask
-from serve.http.bodies import ErrorResponse
-from serve.http.model import Model, card
+from serve.http import schemas
+from serve.http.batching import UserQuery
+from serve.http.middleware.admission import RETRY_AFTER_SECONDS
+from serve.http.model import LoadedModel
+from serve.http.model_card import model_card
+from serve.http.problems import Problem
+from serve.http.schemas import ErrorResponse
 from serve.runtime.rankings import Ranking
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -56,6 +59,11 @@ class JsonRoute(APIRoute):
         endpoint: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
 
         async def handle(request: Request) -> Response:
+            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "application/json":
+                given = f"is {kind!r}" if kind else "is not given"
+                message = f"The body must be JSON: its content type must be application/json, and {given}."
+                raise Problem(415, "unsupported_media_type", message)
             try:
                 body = read(await request.body())
             except ValidationError as error:
@@ -65,12 +73,18 @@ class JsonRoute(APIRoute):
         return handle
 
 
-router = APIRouter(prefix="/v1", route_class=JsonRoute)
+PREFIX = "/v1"
+NOTHING = np.empty(0, np.int64)
+
+router = APIRouter(prefix=PREFIX, route_class=JsonRoute)
 
 
-def model_of(request: Request) -> Model:
+def model_of(request: Request) -> LoadedModel:
     """The model that answers this request, from its start to its end."""
-    model: Model = request.state.model
+    model: LoadedModel | None = request.state.model
+    if model is None:
+        headers = {"retry-after": str(RETRY_AFTER_SECONDS)}
+        raise Problem(503, "not_ready", "The model is still being loaded.", headers=headers)
     return model
 
 
@@ -79,22 +93,19 @@ def answer(content: dict[str, Any]) -> Response:
     return Response(msgspec.json.encode(content), media_type="application/json")
 
 
-@router.post("/recommend", response_model=bodies.RecommendResponse, responses=BODY_ERRORS)
-async def recommend(request: Request, body: bodies.RecommendRequest) -> Response:
+@router.post("/recommend", response_model=schemas.RecommendResponse, responses=BODY_ERRORS)
+async def recommend(request: Request, body: schemas.RecommendRequest) -> Response:
     """The best items for one user."""
     model = model_of(request)
     recommender = model.recommender
-    user_index = recommender.users.lookup_one(body.user_id)
-    if not user_index and body.unknown == "error":
-        n = recommender.manifest.model.n_users
-        raise UnknownIdError(f"user_id {body.user_id!r} is not in this bundle ({n} are).")
-    ask = Ask(
+    user_index = int(recommender.resolve(body.user_id, body.unknown)[0])
+    query = UserQuery(
         user_index,
         recommender.list_length(body.top_k, "recommend"),
         body.exclude_seen,
-        recommender.items.ids.lookup(body.exclude_item_ids) if body.exclude_item_ids else None,
+        recommender.resolve(body.exclude_item_ids, table="item") if body.exclude_item_ids else NOTHING,
     )
-    top = await model.batcher.recommend(ask)
+    top = await model.batcher.recommend(query)
     return answer(
         {
             "model_version": model.version,
@@ -105,8 +116,8 @@ async def recommend(request: Request, body: bodies.RecommendRequest) -> Response
     )
 
 
-@router.post("/score", response_model=bodies.ScoreResponse, responses=BODY_ERRORS)
-async def score(request: Request, body: bodies.ScoreRequest) -> Response:
+@router.post("/score", response_model=schemas.ScoreResponse, responses=BODY_ERRORS)
+async def score(request: Request, body: schemas.ScoreRequest) -> Response:
     """The ratings that a user would give, in the order of the request."""
     model = model_of(request)
     found = await model.compute_in_turn(
@@ -117,8 +128,8 @@ async def score(request: Request, body: bodies.ScoreRequest) -> Response:
     return answer({"model_version": model.version, "user_id": body.user_id, "scores": scores})
 
 
-@router.post("/similar-items", response_model=bodies.SimilarItemsResponse, responses=BODY_ERRORS)
-async def similar_items(request: Request, body: bodies.SimilarItemsRequest) -> Response:
+@router.post("/similar-items", response_model=schemas.SimilarItemsResponse, responses=BODY_ERRORS)
+async def similar_items(request: Request, body: schemas.SimilarItemsRequest) -> Response:
     """The items most like one, by the cosine of their factors."""
     model = model_of(request)
     ranking = await model.compute_in_turn(
@@ -134,8 +145,8 @@ async def similar_items(request: Request, body: bodies.SimilarItemsRequest) -> R
     )
 
 
-@router.post("/fold-in", response_model=bodies.FoldInResponse, responses=BODY_ERRORS)
-async def fold_in(request: Request, body: bodies.FoldInRequest) -> Response:
+@router.post("/fold-in", response_model=schemas.FoldInResponse, responses=BODY_ERRORS)
+async def fold_in(request: Request, body: schemas.FoldInRequest) -> Response:
     """The best items for somebody new, from a few ratings. Nothing is trained, nothing is kept."""
     model = model_of(request)
     item_ids = [rating.item_id for rating in body.ratings]
@@ -144,8 +155,8 @@ async def fold_in(request: Request, body: bodies.FoldInRequest) -> Response:
     return answer({"model_version": model.version, "items": _ranked(model, ranking)})
 
 
-@router.get("/items", response_model=bodies.ItemsResponse, responses=ERRORS)
-async def items(request: Request, asked: Annotated[bodies.ItemsQuery, Query()]) -> Response:
+@router.get("/items", response_model=schemas.ItemsResponse, responses=ERRORS)
+async def items(request: Request, asked: Annotated[schemas.ItemsQuery, Query()]) -> Response:
     """Items whose title has every word of `query`, those that begin with it first; an id comes before all."""
     model = model_of(request)
     catalogue = model.recommender.items
@@ -159,19 +170,21 @@ async def items(request: Request, asked: Annotated[bodies.ItemsQuery, Query()]) 
     return answer({"model_version": model.version, "items": listed})
 
 
-@router.get("/model", response_model=bodies.ModelResponse, responses=ERRORS)
+@router.get("/model", response_model=schemas.ModelResponse, responses=ERRORS)
 async def model(request: Request) -> Response:
     """What is served: sizes, data and its terms, quality, types of ids."""
-    return answer(card(model_of(request)))
+    return answer(model_card(model_of(request)))
 
 
-def _ranked(model: Model, ranking: Ranking) -> list[dict[str, Any]]:
+def _ranked(model: LoadedModel, ranking: Ranking) -> list[dict[str, Any]]:
     n = ranking.count
     parts = (ranking.item_ids, ranking.item_indices, ranking.scores)
     return _items(model, *(part[:n].tolist() for part in parts))
 
 
-def _items(model: Model, item_ids: list[Any], item_indices: list[int], scores: list[float]) -> list[Any]:
+def _items(
+    model: LoadedModel, item_ids: list[Any], item_indices: list[int], scores: list[float]
+) -> list[Any]:
     """The items of one list, best first."""
     titles = model.titles
     return [

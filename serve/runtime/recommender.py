@@ -343,7 +343,7 @@ class Recommender:
         return self._named(one, np.ones(len(top), bool), (top[:, :top_k], scores[:, :top_k]))
 
     def run_graph(self, graph: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The raw outputs of a graph by name, as `check_golden_rows` compares them.
+        """The raw outputs of a graph by name, as `check_conformance` compares them.
 
         Args:
             graph: One of the manifest's.

@@ -13,7 +13,9 @@ import onnxruntime as ort
 import pytest
 import tiny_runs
 
-from export.model.arrays import Arrays, DotArrays, MlpArrays
+from export.model.arrays import Arrays
+from export.model.dot import DotArrays
+from export.model.mlp import MlpArrays
 from export.write.bundle import export_run
 
 N_USERS, N_ITEMS, N_FACTORS = 9, 23, 5

@@ -138,10 +138,10 @@ function showRecommended({ items, folded, ms }) {
       return element('li', { value: items.findIndex((item) => item.index === index) + 1 }, text, bar, element('span', { className: 'score' }, score.toFixed(2)))
     }),
   )
-  const { runtime, nGoldenCases, notWebGpu } = model
+  const { runtime, nCases, notWebGpu } = model
   at('runtime').textContent =
     `Computed in ${ms.toFixed(1)} ms by ONNX Runtime Web (${runtime.name}), after it answered the model's ` +
-    `${nGoldenCases} golden cases rightly.` +
+    `${nCases} conformance cases rightly.` +
     (notWebGpu ? ` WebGPU is not used (${notWebGpu}).` : '')
 }
 

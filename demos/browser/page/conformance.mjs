@@ -1,5 +1,5 @@
-// The golden rows of every graph of the bundle, in this browser; the verdicts stand in the page as JSON.
-import { check } from './golden.mjs'
+// The conformance cases of every graph of the bundle, in this browser; the verdicts stand in the page as JSON.
+import { check } from './check.mjs'
 import { fetched, json, start } from './runtime.mjs'
 
 const asked = new URLSearchParams(location.search)
@@ -7,12 +7,12 @@ const wanted = asked.get('runtime') ?? 'wasm'
 const place = document.querySelector('#verdicts')
 try {
   const { ort, name, providers } = await start(wanted)
-  const golden = await json('bundle/conformance.json')
-  const graphs = asked.get('graphs')?.split(',') ?? Object.keys(golden.graphs).sort()
+  const [about, conformance] = [await json('bundle/about.json'), await json('bundle/conformance.json')]
+  const graphs = asked.get('graphs')?.split(',') ?? Object.keys(conformance.graphs).sort()
   const verdicts = []
   for (const graph of graphs) {
     verdicts.push(
-      await check(ort, golden, graph, async (graph) =>
+      await check(ort, conformance.graphs[graph], about.tolerance[graph], graph, async (graph) =>
         ort.InferenceSession.create(await fetched(`bundle/${graph}.onnx`), { executionProviders: providers }),
       ),
     )

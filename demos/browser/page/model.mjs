@@ -1,18 +1,18 @@
 // The bundle in this tab: everything is loaded once, and answers then come without the network.
-import { check, tensor } from './golden.mjs'
+import { check, tensor } from './check.mjs'
 import { fetched, json, start } from './runtime.mjs'
 
-/** Load the bundle and try it on its golden rows; what WebGPU can't do, or does wrongly, WebAssembly does.
+/** Load the bundle and try it on its conformance cases; what WebGPU can't do, or does wrongly, WebAssembly does.
  * @returns a Model */
 export async function load() {
-  const [about, items, golden] = await Promise.all(
+  const [about, items, conformance] = await Promise.all(
     ['about', 'items', 'conformance'].map((name) => json(`bundle/${name}.json`)),
   )
-  const graphs = ['recommend', 'fold_in'].filter((graph) => about.graphs.includes(graph))
+  const graphs = ['recommend', 'fold_in'].filter((graph) => graph in about.tolerance)
   const files = Object.fromEntries(
     await Promise.all(graphs.map(async (graph) => [graph, await fetched(`bundle/${graph}.onnx`)])),
   )
-  const model = new Model(about, items, (wanted) => tried(wanted, files, golden))
+  const model = new Model(about, items, (wanted) => tried(wanted, files, about, conformance))
   try {
     await model.use(navigator.gpu ? 'webgpu' : 'wasm')
   } catch (error) {
@@ -21,28 +21,28 @@ export async function load() {
   return model
 }
 
-/** A runtime whose sessions have answered the golden rows: {runtime, sessions, nGoldenCases}. */
-async function tried(wanted, files, golden) {
+/** A runtime whose sessions have answered the conformance cases: {runtime, sessions, nCases}. */
+async function tried(wanted, files, about, conformance) {
   const runtime = await start(wanted)
   const sessions = {}
-  let nGoldenCases = 0
+  let nCases = 0
   for (const [graph, file] of Object.entries(files)) {
-    const verdict = await check(runtime.ort, golden, graph, async () =>
+    const verdict = await check(runtime.ort, conformance.graphs[graph], about.tolerance[graph], graph, async () =>
       (sessions[graph] = await runtime.ort.InferenceSession.create(file, { executionProviders: runtime.providers })),
     )
     if (verdict.unsupported) throw new Error(verdict.unsupported)
     if (verdict.problem)
-      throw new Error(`${runtime.name} does not answer as the bundle's golden rows say: ${verdict.problem}`)
-    nGoldenCases += verdict.n_cases
+      throw new Error(`${runtime.name} does not answer as the bundle's conformance cases say: ${verdict.problem}`)
+    nCases += verdict.n_cases
   }
-  return { runtime, sessions, nGoldenCases }
+  return { runtime, sessions, nCases }
 }
 
 class Model {
   /** Why WebGPU does not answer here; undefined where it does, or the browser has none. */
   notWebGpu
 
-  /** @param tryRuntime gives a runtime that answers as the golden rows say; see `tried` */
+  /** @param tryRuntime gives a runtime that answers as the conformance cases say; see `tried` */
   constructor(about, items, tryRuntime) {
     Object.assign(this, { about, items, tryRuntime })
     this.folded = items.title.map((title) => title.toLocaleLowerCase())

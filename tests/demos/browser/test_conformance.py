@@ -22,7 +22,7 @@ def same_graphs(one: Path, other: Path) -> bool:
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_the_browser_reproduces_the_golden_rows(request, page_of, runtime) -> None:
+def test_the_browser_reproduces_the_conformance_cases(request, page_of, runtime) -> None:
     browser = request.getfixturevalue("chromium" if runtime == "wasm" else "chromium_with_webgpu")
     found: dict[str, dict[str, dict]] = {}  # model -> graph -> verdict
     for model, bundle in BUNDLES.items():

@@ -152,13 +152,13 @@ def test_a_hostile_title_is_text(open_page, serve_page, tmp_path) -> None:
 
 def test_a_browser_that_answers_wrongly_says_so(open_page, serve_page, tmp_path) -> None:
     bundle = Path(shutil.copytree(BUNDLES["dot"], tmp_path / "bundle"))
-    golden = msgspec.json.decode((bundle / "conformance.json").read_bytes())
-    golden["graphs"]["recommend"][0]["outputs"]["top_scores"]["data"][0] += 0.1
-    (bundle / "conformance.json").write_bytes(msgspec.json.encode(golden))
+    document = msgspec.json.decode((bundle / "conformance.json").read_bytes())
+    document["graphs"]["recommend"][0]["outputs"]["top_scores"]["data"][0] += 0.1
+    (bundle / "conformance.json").write_bytes(msgspec.json.encode(document))
     edit_manifest(bundle)
     tab = open_page(serve_page(bundle), ready=False)
     expect(tab.locator("#error")).to_contain_text(
-        "does not answer as the bundle's golden rows say: top_scores"
+        "does not answer as the bundle's conformance cases say: top_scores"
     )
     expect(tab.locator("#list li")).to_have_count(0)
 
@@ -173,7 +173,10 @@ def check_average(tab: Any) -> None:
     [
         ("GPU.prototype.requestAdapter = async () => null", "no WebGPU adapter"),
         ("GPUAdapter.prototype.requestDevice = async () => { throw Error('spoilt device') }", "error"),
-        ("GPUBuffer.prototype.mapAsync = async () => { throw Error('spoilt read') }", "golden rows say"),
+        (
+            "GPUBuffer.prototype.mapAsync = async () => { throw Error('spoilt read') }",
+            "conformance cases say",
+        ),
         ("", "ort.webgpu.min.mjs"),
     ],
     ids=["no adapter", "device", "wrong answer", "module"],

@@ -45,18 +45,18 @@ def verdicts() -> dict[str, dict[str, dict]]:
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_node_reproduces_the_golden_rows(verdicts, graph) -> None:
+def test_node_reproduces_the_conformance_cases(verdicts, graph) -> None:
     runtimes_table.check("ONNX Runtime, Node", graph, lambda model: verdicts[model][graph])
 
 
 @pytest.fixture
-def golden_of(tmp_path):
-    """A copy of a bundle, its golden rows, and a function that writes them."""
+def cases_of(tmp_path):
+    """A copy of a bundle, its conformance cases, and a function that writes them."""
 
     def get(model):
         copy = Path(shutil.copytree(BUNDLES[model], tmp_path / "bundle"))
         path = copy / "conformance.json"
-        return copy, json.loads(path.read_text()), lambda golden: path.write_text(json.dumps(golden))
+        return copy, json.loads(path.read_text()), lambda document: path.write_text(json.dumps(document))
 
     return get
 
@@ -70,11 +70,11 @@ def golden_of(tmp_path):
         ("recommend_by_id", "top_titles", lambda data: ["", *data[1:]]),
     ],
 )
-def test_a_wrong_output_is_reported(golden_of, graph, name, spoil) -> None:
-    copy, golden, write = golden_of("dot-bias, string ids")
-    output = golden["graphs"][graph][0]["outputs"][name]
+def test_a_wrong_output_is_reported(cases_of, graph, name, spoil) -> None:
+    copy, document, write = cases_of("dot-bias, string ids")
+    output = document["graphs"][graph][0]["outputs"][name]
     output["data"] = spoil(output["data"])
-    write(golden)
+    write(document)
     done = node("conformance.mjs", copy, "--json")
     assert done.returncode == 1
     problems = {verdict["graph"]: verdict["problem"] for verdict in json.loads(done.stdout)}
@@ -82,15 +82,15 @@ def test_a_wrong_output_is_reported(golden_of, graph, name, spoil) -> None:
     assert set(problems.values()) == {None}
 
 
-def test_a_graph_without_golden_rows_is_reported(golden_of) -> None:
-    copy, golden, write = golden_of("dot")
-    del golden["graphs"]["score"]
-    write(golden)
+def test_a_graph_without_conformance_cases_is_reported(cases_of) -> None:
+    copy, document, write = cases_of("dot")
+    del document["graphs"]["score"]
+    write(document)
     done = node("conformance.mjs", copy)
     assert done.returncode == 0, done.stderr
-    assert "score: not compared: the bundle has no golden rows for it\n" in done.stdout
+    assert "score: not compared: the bundle has no conformance cases for it\n" in done.stdout
     assert "recommend: equal, 2 cases" in done.stdout
-    write({**golden, "graphs": {}})
+    write({**document, "graphs": {}})
     done = node("conformance.mjs", copy)
     assert (done.returncode, done.stderr) == (1, "Error: nothing was compared.\n")
 

@@ -23,7 +23,7 @@ NAMES = {"onnxruntime": "ONNX Runtime, Python", "openvino": "OpenVINO", "tract":
 
 @pytest.mark.parametrize("graph", GRAPHS)
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_a_runtime_reproduces_the_golden_rows(runtime, graph) -> None:
+def test_a_runtime_reproduces_the_conformance_cases(runtime, graph) -> None:
     def verdict_of(model):
         return check(open_bundle(BUNDLES[model]), graph, RUNTIMES[runtime])._asdict()
 
@@ -64,21 +64,21 @@ def test_a_wrong_output_is_reported(graph, name) -> None:
 def test_the_command(tmp_path) -> None:
     bundle = Path(shutil.copytree(BUNDLES["mlp"], tmp_path / "bundle"))
     path = bundle / "conformance.json"
-    golden = json.loads(path.read_bytes())
+    document = json.loads(path.read_bytes())
 
     def run(graphs):
-        path.write_text(json.dumps({**golden, "graphs": graphs}))
+        path.write_text(json.dumps({**document, "graphs": graphs}))
         edit_manifest(bundle)
         line = [sys.executable, "-m", "demos.python.conformance", bundle]
         ended = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE)
         return ended.returncode, ended.stdout, ended.stderr
 
-    code, stdout, stderr = run({name: rows for name, rows in golden["graphs"].items() if name != "score"})
+    code, stdout, stderr = run({name: rows for name, rows in document["graphs"].items() if name != "score"})
     assert (code, stderr) == (0, "")
     assert "recommend: equal, 2 cases within" in stdout
-    assert "score: not compared: the bundle has no golden rows for it\n" in stdout
+    assert "score: not compared: the bundle has no conformance cases for it\n" in stdout
     assert run({})[::2] == (1, "Error: nothing was compared.\n")
-    golden["graphs"]["score"][0]["outputs"]["score"]["data"][0] += 1
-    code, stdout, _ = run(golden["graphs"])
+    document["graphs"]["score"][0]["outputs"]["score"]["data"][0] += 1
+    code, stdout, _ = run(document["graphs"])
     assert code == 1
     assert "score: score is" in stdout

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from export.add_items.item_rows import Rated, choose_regularization, left_out_errors, mirrored, with_items
-from export.model import reference
-from export.model.arrays import DotArrays
-from export.model.fold_in_choice import DEFAULT_REGULARIZATION, REGULARIZATIONS
+from export.model.dot import DotArrays
+from export.model.reference import to_range
+from export.write.fold_in_choice import DEFAULT_REGULARIZATION, REGULARIZATIONS
 
 TINY = 1e-7
 
@@ -27,7 +27,7 @@ def planted(arrays: DotArrays, rng: np.random.Generator, n_ratings: int = 9) -> 
     logits = factors @ row[: factors.shape[1]]
     if arrays.user_biases is not None:
         logits = logits + arrays.user_biases[users, 0] + row[-1]
-    return row, rated(users, reference.to_range(logits, arrays.y_range))
+    return row, rated(users, to_range(logits, arrays.y_range))
 
 
 def test_a_planted_item_is_found_again(dot_arrays: DotArrays, rng) -> None:
@@ -38,7 +38,7 @@ def test_a_planted_item_is_found_again(dot_arrays: DotArrays, rng) -> None:
     np.testing.assert_allclose(found.item_factors[-1], row[:n_factors], atol=1e-3)
     if found.item_biases is not None:
         np.testing.assert_allclose(found.item_biases[-1, 0], row[-1], atol=1e-3)
-    predicted = reference.scores(found, item.user_index)[:, -1]
+    predicted = found.scores64(item.user_index)[:, -1]
     np.testing.assert_allclose(predicted, item.ratings, atol=1e-4)
 
 
@@ -101,12 +101,12 @@ def test_leaving_out_quickly_is_leaving_out_one_by_one(dot_arrays: DotArrays, rn
     for place, regularization in enumerate(REGULARIZATIONS):
         for left_out in range(6):
             rest = rated(np.delete(item.user_index, left_out), np.delete(item.ratings, left_out))
-            row = reference.fold_in(mirrored(dot_arrays), rest.user_index, rest.ratings, regularization)
+            row = mirrored(dot_arrays).fold_in64(rest.user_index, rest.ratings, regularization)
             user = dot_arrays.user_factors[item.user_index[left_out]].astype(np.float64)
             logit = user @ row[: len(user)]
             if dot_arrays.user_biases is not None:
                 logit += dot_arrays.user_biases[item.user_index[left_out], 0] + row[-1]
-            predicted = reference.to_range(logit, dot_arrays.y_range)
+            predicted = to_range(logit, dot_arrays.y_range)
             # A left-out rating near an end of the scale is pulled in where it is the target, nowhere else.
             assert errors[place, left_out] == pytest.approx(predicted - item.ratings[left_out], abs=1e-6)
 

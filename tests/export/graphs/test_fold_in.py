@@ -7,13 +7,21 @@ import pytest
 
 from export.graphs.fold_in import fold_in_graph
 from export.graphs.recommend import recommend_graph
-from export.model import reference
-from export.model.arrays import DotArrays
-from export.verify.parity import compare_lists
+from export.model.dot import DotArrays
+from export.model.inputs import History
+from export.verify.compare_lists import compare_lists
+from export.write.fold_in_choice import STEPS, max_row_error
+from serve.bundle.manifest import FoldIn
 
 # Conjugate gradients in float32, 12 steps for 6 unknowns; relative to factors around 1.
 TOLERANCE = 1e-5
-STEPS = 12
+N_STEPS = 12
+
+
+def settings(regularization: float, steps: int = N_STEPS, n_items: int = 23) -> FoldIn:
+    return FoldIn(
+        regularization=regularization, steps=steps, n_items=n_items, held_out_rmse=None, n_held_out_users=0
+    )
 
 
 def folded(found: dict[str, np.ndarray]) -> np.ndarray:
@@ -25,17 +33,15 @@ def folded(found: dict[str, np.ndarray]) -> np.ndarray:
 def test_equals_the_solver(dot_arrays, run_model, rng, regularization, n_rated) -> None:
     items = np.stack([rng.permutation(np.arange(1, 24))[:n_rated] for _ in range(4)])
     ratings = rng.integers(1, 6, items.shape).astype(np.float32)
-    model = fold_in_graph(dot_arrays, 10, regularization, STEPS)
+    model = fold_in_graph(dot_arrays, 10, settings(regularization))
     found = run_model(model, {"item_indices": items, "ratings": ratings})
     exact = np.stack(
-        [reference.fold_in(dot_arrays, i, r, regularization) for i, r in zip(items, ratings, strict=True)]
+        [dot_arrays.fold_in64(i, r, regularization) for i, r in zip(items, ratings, strict=True)]
     )
     scale = max(1.0, np.abs(exact).max())
     np.testing.assert_allclose(folded(found), exact, atol=TOLERANCE * scale)
 
-    bias = exact[:, 5:] if dot_arrays.user_biases is not None else None
-    logits = reference.dot_logits(dot_arrays, exact[:, :5], bias)
-    truth = reference.to_range(logits, dot_arrays.y_range)
+    truth = dot_arrays.row_scores64(exact)
     tolerance = 10 * TOLERANCE * scale
     errors, agreement = compare_lists(truth, items, found["top_item_indices"], found["top_scores"], tolerance)
     assert errors.max() <= tolerance
@@ -43,7 +49,7 @@ def test_equals_the_solver(dot_arrays, run_model, rng, regularization, n_rated) 
 
 
 def test_padding_changes_nothing_whatever_stands_in_it(dot_arrays, run_model) -> None:
-    model = fold_in_graph(dot_arrays, 10, 1.0, STEPS)
+    model = fold_in_graph(dot_arrays, 10, settings(1.0))
     plain = {"item_indices": np.array([[3, 5]]), "ratings": np.array([[4, 1]], np.float32)}
     padded = {
         "item_indices": np.array([[3, 0, 5, 0]]),
@@ -56,7 +62,7 @@ def test_padding_changes_nothing_whatever_stands_in_it(dot_arrays, run_model) ->
 
 def test_without_ratings_it_is_the_average_user(dot_arrays, run_model) -> None:
     found = run_model(
-        fold_in_graph(dot_arrays, 10, 1.0, STEPS),
+        fold_in_graph(dot_arrays, 10, settings(1.0)),
         {"item_indices": np.zeros((1, 3), np.int64), "ratings": np.zeros((1, 3), np.float32)},
     )
     average = run_model(
@@ -70,7 +76,7 @@ def test_without_ratings_it_is_the_average_user(dot_arrays, run_model) -> None:
 def test_ratings_at_the_ends_of_the_range_stay_finite(dot_arrays, run_model) -> None:
     ends = dot_arrays.y_range or (0.5, 5.5)
     found = run_model(
-        fold_in_graph(dot_arrays, 10, 1.0, STEPS),
+        fold_in_graph(dot_arrays, 10, settings(1.0)),
         {"item_indices": np.array([[1, 2]]), "ratings": np.array([ends], np.float32)},
     )
     assert np.isfinite(folded(found)).all()
@@ -82,10 +88,24 @@ def test_a_user_who_rated_along_the_factors_is_recovered(run_model, rng) -> None
     truth = np.array([0.7, -1.2, 0.4])
     arrays = DotArrays(np.zeros((2, 3), np.float32), item_factors, None, None, None)
     found = run_model(
-        fold_in_graph(arrays, 5, 1e-4, 8),
+        fold_in_graph(arrays, 5, settings(1e-4, 8, 40)),
         {
             "item_indices": np.arange(1, 41)[None],
             "ratings": (item_factors[1:] @ truth).astype(np.float32)[None],
         },
     )
     np.testing.assert_allclose(found["user_factors"][0], truth, atol=1e-4)
+
+
+@pytest.mark.parametrize("regularization", [0.1, 10.0])
+def test_an_ill_conditioned_table_is_solved(rng, regularization) -> None:
+    """Singular values of the item table from 0.5 to 61, histories of 1 to 400 ratings."""
+    left, _, right = np.linalg.svd(rng.normal(size=(600, 24)), full_matrices=False)
+    items = (left * np.geomspace(0.5, 61, 24) @ right).astype(np.float32)
+    arrays = DotArrays(rng.normal(size=(10, 24)).astype(np.float32), items, None, None, None)
+    nothing = np.array([], np.int64), np.array([], np.float32)
+    histories = [
+        History(1 + rng.permutation(599)[:n], rng.uniform(1, 5, n).astype(np.float32), *nothing)
+        for n in (1, 3, 10, 30, 100, 400)
+    ]
+    assert max_row_error(arrays, histories, settings(regularization, STEPS[-1], 599)) <= TOLERANCE

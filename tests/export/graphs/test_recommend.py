@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export.graphs import recommend
-from export.graphs.build import IR_VERSION, MASKED, OPSET
+from export.graphs.build import IR_VERSION, OPSET
 from export.graphs.recommend import recommend_graph
-from export.model import reference
-from export.model.arrays import Arrays, DotArrays, MlpArrays
-from export.verify.parity import compare_lists
+from export.model import mlp
+from export.model.arrays import Arrays
+from export.model.dot import DotArrays
+from export.model.mlp import MlpArrays
+from export.model.reference import MASKED
+from export.verify.compare_lists import compare_lists
 
 ALL_USERS = np.arange(10)
 NOBODY = np.zeros((10, 1), np.int64)
@@ -19,7 +21,7 @@ TOLERANCE = 1e-5
 
 
 def check(arrays: Arrays, found: dict[str, np.ndarray], users: np.ndarray, exclude: np.ndarray) -> None:
-    truth = reference.scores(arrays, users)
+    truth = arrays.scores64(users)
     errors, agreement = compare_lists(
         truth, exclude, found["top_item_indices"], found["top_scores"], TOLERANCE
     )
@@ -98,7 +100,7 @@ def test_scores_beyond_the_sigmoids_resolution_are_still_ranked(run_model) -> No
 
 @pytest.mark.parametrize("chunk_floats", [1, 6 * 7, 10**6])
 def test_chunks_of_the_catalogue_change_nothing(run_model, rng, monkeypatch, chunk_floats) -> None:
-    monkeypatch.setattr(recommend, "CHUNK_FLOATS", chunk_floats)
+    monkeypatch.setattr(mlp, "CHUNK_FLOATS", chunk_floats)
     arrays = MlpArrays(
         user_hidden=rng.normal(size=(10, 6)).astype(np.float32),
         item_hidden=rng.normal(size=(24, 6)).astype(np.float32),

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 import tiny_runs
 
 from export.errors import GraphError
 from export.graphs import recommend_by_id
-from export.graphs.build import MASKED
 from export.graphs.recommend import recommend_graph
-from export.graphs.recommend_by_id import IdTables, recommend_by_id_graph
+from export.graphs.recommend_by_id import recommend_by_id_graph
+from export.model.id_tables import IdTables
+from export.model.reference import MASKED
 from export.verify.runners import onnxruntime_runner
-from export.verify.verify import verify
+from export.verify.verify import build_graphs, verify, verify_folder
 from export.write.bundle import export_run
+from export.write.run_inputs import load_run_inputs
+from export.write.tables_file import initializers
 from serve.bundle.bundle import open_bundle
-from serve.bundle.conformance import difference, read_golden
+from serve.bundle.conformance import difference, read_conformance
 from serve.runtime.recommender import Recommender
 
 INT_IDS = IdTables(np.array([7, -5, 2**62, 1, 2, 3, 4, 5, 6]), np.arange(2**60, 2**60 + 23), None)
@@ -74,7 +79,7 @@ def test_equals_the_recommender_id_by_id(raw_bundle, name) -> None:
 
 
 @pytest.mark.parametrize("name", tiny_runs.CONFIGS)
-def test_is_listed_verified_and_has_golden_rows(raw_bundle, tiny_run, name) -> None:
+def test_is_listed_verified_and_has_conformance_cases(raw_bundle, tiny_run, name) -> None:
     bundle = open_bundle(raw_bundle(name))
     assert "recommend_by_id.onnx" in bundle.manifest.files
     checks = [
@@ -82,30 +87,33 @@ def test_is_listed_verified_and_has_golden_rows(raw_bundle, tiny_run, name) -> N
     ]
     assert {check.provider for check in checks} == {"cpu", "onnx.reference"}
     assert all(check.passed for check in checks)
-    run, golden = onnxruntime_runner(bundle.path, "cpu"), read_golden(bundle.file("conformance.json"))
-    cases = golden.graphs["recommend_by_id"]
+    run = onnxruntime_runner(bundle.path, "cpu")
+    cases = read_conformance(bundle.file("conformance.json")).graphs["recommend_by_id"]
+    tolerance = bundle.manifest.graphs["recommend_by_id"].tolerance
     assert {False, True} == {known for case in cases for known in case.outputs["known"].data}
     for case in cases:
-        right = {key: output.array() for key, output in case.outputs.items()}
-        found = run("recommend_by_id", {key: value.array() for key, value in case.inputs.items()})
-        assert difference(found, right, golden.tolerance) is None
+        feeds, right = case.arrays()
+        found = run("recommend_by_id", feeds)
+        assert difference(found, right, tolerance) is None
         swapped = {key: value[:, ::-1] if key == "top_item_ids" else value for key, value in found.items()}
-        assert difference(swapped, right, golden.tolerance) is not None
+        assert difference(swapped, right, tolerance) is not None
 
 
 def test_a_bundle_has_none_unless_it_is_asked_for(tiny_bundle) -> None:
     assert "recommend_by_id" not in open_bundle(tiny_bundle("dot")).manifest.graphs
 
 
-def test_verify_notices_a_swapped_id(raw_bundle, tiny_run, tmp_path, monkeypatch) -> None:
-    def swapped(arrays, ids, top_k):
-        wrong = ids.item_ids.copy()
-        wrong[[0, 1]] = wrong[[1, 0]]
-        return recommend_by_id_graph(arrays, IdTables(ids.user_ids, wrong, ids.titles), top_k)
-
-    monkeypatch.setattr("export.write.run_inputs.recommend_by_id_graph", swapped)
-    with pytest.raises(ArithmeticError, match="recommend_by_id"):
-        export_run(tiny_run("dot"), tmp_path / "bundle", raw_ids=True)
+def test_verify_notices_a_swapped_id(tiny_run, tmp_path) -> None:
+    inputs = load_run_inputs(tiny_run("dot")).inputs(10, raw_ids=True)
+    assert inputs.ids is not None
+    wrong = inputs.ids.item_ids.copy()
+    wrong[[0, 1]] = wrong[[1, 0]]
+    graphs = build_graphs(replace(inputs, ids=replace(inputs.ids, item_ids=wrong)))
+    for name, model in graphs.items():
+        ir.save(model, tmp_path / f"{name}.onnx")
+    expected = {name: initializers(model) for name, model in graphs.items()}
+    failed = {check.graph for check in verify_folder(tmp_path, expected, inputs).checks if not check.passed}
+    assert failed == {"recommend_by_id"}
 
 
 @pytest.mark.parametrize("ids", [INT_IDS, STRING_IDS], ids=["int", "string"])

@@ -6,8 +6,8 @@ import numpy as np
 
 from export.graphs.similar_items import item_directions, similar_items_graph
 from export.model import reference
-from export.model.arrays import DotArrays
-from export.verify.parity import compare_lists
+from export.model.dot import DotArrays
+from export.verify.compare_lists import compare_lists
 
 TOLERANCE = 1e-6
 

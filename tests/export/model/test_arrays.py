@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from export.errors import GraphError
-from export.model import reference
-from export.model.arrays import MlpArrays
-from export.write.run_inputs import module_arrays
+from export.model.from_module import module_arrays
+from export.model.mlp import MlpArrays
 from recsys.models import MlpConfig, build
 from recsys.models.modules import DotProduct
 
@@ -40,7 +39,7 @@ def test_split_and_folded_layers_give_the_modules_scores(hidden_layers, batch_no
     with torch.inference_mode():
         expected = module(users, items).numpy().reshape(8, 12)
     # float32 sums in torch, float64 in the reference; in ratings.
-    np.testing.assert_allclose(reference.scores(arrays, np.arange(8)), expected, atol=1e-5)
+    np.testing.assert_allclose(arrays.scores64(np.arange(8)), expected, atol=1e-5)
 
 
 def test_a_table_that_is_not_finite_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Golden rows in `onnx.reference`, the executable specification of the operators; for docs/runtimes.md."""
+"""Conformance cases in `onnx.reference`, the specification of the operators; for docs/runtimes.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serve.bundle.bundle import open_bundle
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_the_reference_answers_as_the_golden_rows_say(graph) -> None:
+def test_the_reference_answers_as_the_conformance_cases_say(graph) -> None:
     def verdict_of(model):
         run = reference_runner(BUNDLES[model])
         opened = open_bundle(BUNDLES[model])

@@ -10,10 +10,9 @@ import pytest
 import tiny_runs
 from planted_tastes import N_TASTES, taste_of
 
-from export.model.arrays import DotArrays
+from export.model.dot import DotArrays
 from export.write.bundle import export_run
-from export.write.kmeans import k_means
-from export.write.profiles import N_PROFILES, choose_profiles, encode
+from export.write.profiles import N_PROFILES, choose_profiles, encode, group
 from serve.bundle.profiles import PROFILES_NAME
 from serve.runtime.profiles import Profiles
 from serve.runtime.recommender import Recommender
@@ -88,7 +87,7 @@ def make_arrays(rng: np.random.Generator, n_users: int, n_items: int) -> DotArra
 
 
 def choose(arrays: DotArrays, n_user: np.ndarray, n_item: np.ndarray, genres=None):
-    return choose_profiles(arrays, arrays.user_factors, n_user, n_item, genres)
+    return choose_profiles(arrays, arrays.user_factors, n_user, n_item, 5.0, genres)
 
 
 def test_only_users_and_items_with_ratings_count(rng) -> None:
@@ -117,26 +116,8 @@ def test_the_figures_are_rounded_for_every_machine(rng) -> None:
     assert encode(chosen).endswith(b"}\n")
 
 
-def test_k_means_finds_far_clusters_whatever_the_draw(rng) -> None:
-    centres = np.array([[0.0, 0.0], [100.0, 0.0], [0.0, 100.0], [100.0, 100.0]])
-    truth = rng.integers(4, size=400)
-    rows = centres[truth] + rng.normal(size=(400, 2))
-    for seed in range(5):
-        groups = k_means(rows, 4, np.random.default_rng(seed))
-        assert len({(a, b) for a, b in zip(truth, groups.labels, strict=True)}) == 4
-        for label in range(4):
-            np.testing.assert_allclose(groups.centres[label], rows[groups.labels == label].mean(axis=0))
-
-
-def test_every_row_is_in_the_group_of_its_nearest_centre(rng) -> None:
-    rows = rng.normal(size=(300, 7)) + 1000.0
-    groups = k_means(rows, 6, np.random.default_rng(1))
-    distances = ((rows[:, None] - groups.centres[None]) ** 2).sum(axis=2)
-    np.testing.assert_array_equal(groups.labels, distances.argmin(axis=1))
-
-
-def test_fewer_different_rows_than_groups() -> None:
+def test_there_are_no_more_groups_than_different_rows() -> None:
     rows = np.repeat([[1.0, 2.0], [3.0, 4.0]], 5, axis=0)
-    groups = k_means(rows, 5, np.random.default_rng(0))
-    assert len(groups.centres) == 2
-    assert len(set(groups.labels[:5])) == len(set(groups.labels[5:])) == 1
+    labels, centres = group(rows, 5)
+    assert len(centres) == 2
+    assert len(set(labels[:5])) == len(set(labels[5:])) == 1

@@ -16,7 +16,7 @@ from export.write.bundle import export_run
 from export.write.triton import DATA_TYPES, write_repository
 from recsys.cli import main
 from serve.bundle.bundle import open_bundle
-from serve.bundle.conformance import difference, read_golden
+from serve.bundle.conformance import difference, read_conformance
 from serve.errors import OutputError
 
 NUMPY_NAMES = {"tensor(int64)": "int64", "tensor(float)": "float32", "tensor(bool)": "bool"}
@@ -97,8 +97,8 @@ def test_shared_tables_lie_beside_the_graphs_that_need_them(tiny_run, tmp_path) 
     export_run(tiny_run("dot-bias"), tmp_path / "bundle", tables_file="always", raw_ids=True)
     bundle = open_bundle(tmp_path / "bundle")
     write_repository(bundle, tmp_path / "models")
-    golden = read_golden(bundle.file("conformance.json"))
-    for graph, cases in golden.graphs.items():
+    document = read_conformance(bundle.file("conformance.json"))
+    for graph, cases in document.graphs.items():
         folder = tmp_path / "models" / graph / "1"
         model = onnx.load(folder / "model.onnx", load_external_data=False)
         external = any(tensor.external_data for tensor in model.graph.initializer)
@@ -106,9 +106,9 @@ def test_shared_tables_lie_beside_the_graphs_that_need_them(tiny_run, tmp_path) 
         session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
         names = [output.name for output in session.get_outputs()]
         for case in cases:
-            found = session.run(names, {name: value.array() for name, value in case.inputs.items()})
-            right = {name: value.array() for name, value in case.outputs.items()}
-            assert difference(dict(zip(names, found, strict=True)), right, golden.tolerance) is None
+            feeds, right = case.arrays()
+            found = dict(zip(names, session.run(names, feeds), strict=True))
+            assert difference(found, right, bundle.manifest.graphs[graph].tolerance) is None
 
 
 def test_a_repository_is_only_replaced_when_asked_and_nothing_else_ever(tmp_path) -> None:

@@ -4,7 +4,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,11 @@ from patience import PATIENCE, wait_until
 from serve.batch.job import Job
 from serve.batch.job_folder import SUCCESS
 from serve.batch.recommend import Recommend
-from serve.batch.run import Engine, Summary, Work, run_job
+from serve.batch.run import Summary, run_job
 from serve.batch.score import Score
 from serve.runtime.recommender import Recommender
 
 DoJob = Callable[..., Summary]
-
-
-def engine_of(work: Work) -> Engine:
-    """An engine that has nothing to get ready."""
-    return lambda job: nullcontext(work)
 
 
 def make_pairs(bundle: Path, n: int, seed: int = 0) -> pa.Table:

@@ -11,8 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serve.batch.csv_source import CsvSource
-from serve.batch.records import boundaries, trimmed
 from serve.batch.score import Score
 from serve.errors import BadRowError, InputError
 
@@ -104,7 +102,15 @@ def test_times_of_no_calendar_are_told(format: str, when: pa.Array, tmp_path: Pa
 
 
 def test_quoted_text_goes_through_unchanged(tmp_path: Path, do: DoJob) -> None:
-    cells = ['with "quotes"', "two\nlines", "two\r\nlines", "comma, comma", " spaces ", "Ünïcode 映画", "007"]
+    cells = [
+        'with "quotes"',
+        "two\nlines",
+        "two\r\nlines",
+        "comma, comma",
+        "two  spaces",
+        "Ünïcode 映画",
+        "007",
+    ]
     with (tmp_path / "pairs.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["note", "item_id", "user_id"])
@@ -119,7 +125,7 @@ def test_quoted_text_goes_through_unchanged(tmp_path: Path, do: DoJob) -> None:
 
 def test_a_cell_that_is_no_text_is_one_bad_row(tmp_path: Path, do: DoJob) -> None:
     (tmp_path / "pairs.csv").write_bytes(b"user_id,item_id,note\n10,1001,ok\n10,1001,\xff\xfe\n10,1002,ok\n")
-    with pytest.raises(BadRowError, match=r"row 2: note '\\\\xff\\\\xfe': not UTF-8"):
+    with pytest.raises(BadRowError, match=r"line 3: note '\\\\xff\\\\xfe': not UTF-8"):
         do(Score(), tmp_path / "pairs.csv")
     do(Score(), tmp_path / "pairs.csv", on_bad_row="quarantine", resume=True)
     assert read(tmp_path / "out")["item_id"].to_pylist() == [1001, 1002]
@@ -134,83 +140,29 @@ def test_tabs_a_byte_order_mark_and_windows_line_ends(tmp_path: Path, do: DoJob)
     ]
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 7, 1 << 20])
-def test_records_are_found_where_the_csv_module_finds_them(
-    chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("serve.batch.records.CHUNK_BYTES", chunk)
-    rng = np.random.default_rng(chunk)
-    pieces = ["a", "b,c", 'd"e', "f\ng", "", "\r\n", "ü"]
-    path = tmp_path / "random.csv"
-    for round_ in range(15):
-        rows = [["x", *rng.choice(pieces, 2)] for _ in range(int(rng.integers(1, 30)))]
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\r\n" if round_ % 2 else "\n").writerows(
-                [["p", "q", "r"], *rows]
-            )
-        if round_ % 3 == 0:
-            path.write_bytes(path.read_bytes().rstrip(b"\r\n"))
-        stop, every = trimmed(path), int(rng.integers(1, 9))
-        stretches = list(boundaries(path, 0, stop, every, b","))
-        assert sum(n for _, n in stretches) == 1 + len(rows)
-        start, found = 0, []
-        for end, n in stretches:
-            text = path.read_bytes()[start:end].decode()
-            part = list(csv.reader(text.splitlines(keepends=True)))
-            assert len(part) == n
-            found += part
-            start = end
-        assert found == [["p", "q", "r"], *rows]
-        source = CsvSource(path)
-        cuts = list(source.cuts(every))
-        assert sum(cut.n_rows for cut in cuts) == len(rows)
-
-
-@pytest.mark.parametrize("chunk", [1, 2, 3, 11, 1 << 20])
-def test_a_quote_inside_an_unquoted_cell_is_text(
-    chunk: int, tmp_path: Path, do: DoJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As the csv module reads it, wherever chunks, batches and parts end."""
-    monkeypatch.setattr("serve.batch.records.CHUNK_BYTES", chunk)
-    rng = np.random.default_rng(chunk)
-    pieces = [
-        '5" pipe',
-        'a"',
-        'a""',
-        'a""b"',
-        ' "x"',
-        "",
-        "a",
-        '"b,c"',
-        '"d""e"',
-        '"l\nm"',
-        '"\r\n"',
-        '""',
-        '""""',
-    ]
+def test_cells_are_those_that_the_csv_module_finds(tmp_path: Path, do: DoJob) -> None:
+    """Whatever quotes and line breaks they have, and wherever batches and parts end."""
+    rng = np.random.default_rng(0)
+    pieces = ['5" pipe', 'a"', 'a""b"', "", "a", '"b,c"', '"d""e"', '"l\nm"', '"\r\n"', '""', '""""', "ü"]
     path = tmp_path / "pairs.csv"
     for round_ in range(10):
         rows = [f"{first},10,1001,{last}" for first, last in rng.choice(pieces, (20, 2)).tolist()]
-        path.write_bytes("\n".join(["first,user_id,item_id,last", *rows]).encode())
-        every = int(rng.integers(1, 30))
-        do(
-            Score(),
-            path,
-            part_rows=every,
-            batch_rows=int(rng.integers(1, 9)),
-            output=str(tmp_path / str(round_)),
-        )
+        end = "\r\n" if round_ % 2 else "\n"
+        path.write_bytes(end.join(["first,user_id,item_id,last", *rows]).encode())
+        sizes = {"part_rows": int(rng.integers(1, 30)), "batch_rows": int(rng.integers(1, 9))}
+        do(Score(), path, output=str(tmp_path / str(round_)), **sizes)
         found = read(tmp_path / str(round_)).select(["first", "last"]).to_pylist()
         expected = rows_of(path)
         assert len(expected) == 20
         assert found == [{"first": row["first"], "last": row["last"]} for row in expected]
+        assert len(list((tmp_path / str(round_)).glob("part-*"))) == -(-20 // sizes["part_rows"])
 
 
 QUOTES = [
-    ('1,2,a\n10,1001,"open\n10,1001,x\n', "byte 27, a quote that opens a cell is never closed"),
-    ('10,"100"1,x\n', "row 1: a cell goes on after the quote"),
-    ('10,1001,x\n10,1001,"a"b"c"\n', "row 2: a cell goes on after the quote"),
-    ('10,1001,"x\n""y"""z\n', "row 1: a cell goes on after the quote"),
+    ('1,2,a\n10,1001,"open\n10,1001,x\n', "line 3, a quote that opens a cell is never closed"),
+    ('10,"100"1,x\n', "line 2, a cell goes on after the quote"),
+    ('10,1001,x\n10,1001,"a"b"c"\n', "line 3, a cell goes on after the quote"),
+    ('10,1001,"x\n""y"""z\n', "line 2, a cell goes on after the quote"),
 ]
 
 
@@ -255,9 +207,9 @@ def test_a_row_with_too_many_cells_that_are_no_text(tmp_path: Path, do: DoJob) -
     assert read(tmp_path / "out")["note"].to_pylist() == ["été"]
     (bad,) = (tmp_path / "out" / "_quarantine").iterdir()
     found = [json.loads(line) for line in bad.read_text().splitlines()]
-    assert [(row["row"], row["reason"], row["value"]) for row in found] == [
-        (1, "4 cells where the heading has 3", "10,1001,\\xff,more"),
-        (3, "not UTF-8", "\\xfe"),
+    assert [(row["line"], row["reason"], row["value"]) for row in found] == [
+        (2, "4 cells where the heading has 3", "10,1001,\\xff,more"),
+        (4, "not UTF-8", "\\xfe"),
     ]
 
 

@@ -1,9 +1,8 @@
-"""Which files an input is, and which of their columns and cells are read."""
+"""Which columns and cells of an input are read."""
 
 from __future__ import annotations
 
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -14,8 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 from fixture_bundles import FIXTURES
 
-from serve.batch.csv_source import CsvSource
-from serve.batch.inputs import find_files
 from serve.batch.recommend import Recommend
 from serve.batch.score import Score
 from serve.errors import BadRowError, InputError
@@ -23,63 +20,6 @@ from serve.errors import BadRowError, InputError
 from .conftest import DoJob, make_pairs, read
 
 PAIR = {"user_id": [10], "item_id": [1001]}
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """Files at several depths, one folder of them behind a link, and a link that leads back."""
-    root, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
-    for path in (root / "a.csv", root / "b" / "c.csv", root / "b" / "d" / "e.parquet", elsewhere / "f.csv"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"user_id,item_id\n")
-    for hidden in ("_old/g.csv", ".h/i.csv", "b/_j.csv"):
-        path = root / hidden
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
-    (root / "b" / "l").symlink_to(elsewhere)
-    (root / "b" / "back").symlink_to(root)
-    return root
-
-
-def names(asked: Path | str) -> list[str]:
-    return [name for name, _ in find_files(str(asked))]
-
-
-def test_a_folder_is_all_that_is_below_it_also_behind_links(tree: Path) -> None:
-    below = ["b/c.csv", "b/d/e.parquet", "b/l/f.csv"]
-    assert names(tree) == ["a.csv", *below]
-    assert names(f"{tree}/*") == ["a.csv", *below], "a folder that a glob matches is its files"
-    assert names(f"{tree}/b") == [name.removeprefix("b/") for name in below]
-    assert names(f"{tree}/*.csv") == ["a.csv"]
-    assert names(tree / "a.csv") == ["a.csv"]
-
-
-def test_each_file_is_read_once_however_it_is_spelled(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tree / "a-link-first.csv").symlink_to(tree / "a.csv")
-    (tree / "latest").symlink_to(tree / "b")
-    (tree / "b" / "up").symlink_to("..")
-    below = names(tree)
-    assert below == ["a.csv", "b/c.csv", "b/d/e.parquet", "b/l/f.csv"]
-    assert names(f"{tree}/**") == names(f"{tree}/*") == below
-    assert names(f"{tree}/**/*.csv") == ["a.csv", "b/c.csv"], "as in a shell, it goes into no links"
-    assert names(f"{tree}/_old/*") == ["g.csv"], "asked for by name"
-    monkeypatch.chdir(tree)
-    assert names(".") == names("*") == below
-
-
-def test_what_would_be_left_out_unasked_is_refused(tree: Path) -> None:
-    (tree / "b" / "more.csv.gz").touch()
-    for asked in (str(tree), f"{tree}/*"):
-        with pytest.raises(InputError, match=r"more\.csv\.gz is compressed"):
-            find_files(asked)
-    (tree / "b" / "more.csv.gz").unlink()
-    (tree / "gone.csv").symlink_to(tree / "nowhere")
-    for asked in (str(tree), f"{tree}/gone*"):
-        with pytest.raises(InputError, match=r"gone\.csv is a link to nothing"):
-            find_files(asked)
-    os.mkfifo(tree / "pipe.csv")
-    with pytest.raises(InputError, match=r"pipe\.csv is neither a file nor a folder"):
-        find_files(str(tree / "pipe.csv"))
 
 
 def test_more_files_than_may_be_open(tmp_path: Path) -> None:
@@ -166,23 +106,3 @@ def test_lists_need_the_users_only(kind: str, tmp_path: Path, do: DoJob) -> None
     assert summary.rows_out == 2
     with pytest.raises(InputError, match="has no column item_id"):
         do(Score(), path, output=str(tmp_path / "other"))
-
-
-def test_a_byte_order_mark_within_a_file_is_text_wherever_a_batch_begins(tmp_path: Path) -> None:
-    path, mark = tmp_path / "marks.csv", "\ufeff"
-    path.write_text(f"{mark}note,user_id\n{mark}a,10\n{mark}b,20\n{mark}{mark}c,30\n")
-    source = CsvSource(path)
-    (cut,) = source.cuts(100)
-    for batch_rows in (1, 2, 3):
-        rows = source.read(cut.start, cut.stop, 1, batch_rows)
-        notes = [note for batch in rows for note in batch.table["note"].to_pylist()]
-        assert notes == [f"{mark}a", f"{mark}b", f"{mark}{mark}c"]
-
-
-def test_a_file_that_goes_while_it_is_read_is_an_input_that_can_not_be_read(tmp_path: Path) -> None:
-    path = tmp_path / "pairs.csv"
-    path.write_text("user_id,item_id\n10,1001\n")
-    source = CsvSource(path)
-    path.unlink()
-    with pytest.raises(InputError, match=r"pairs\.csv can't be read: No such file"):
-        list(source.read(0, 10, 1, 1))

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from fixture_bundles import FIXTURES
+from patience import PATIENCE
 
 from serve.batch import job_folder, run
 from serve.batch.job_folder import LOCK, check_ours, claimed
@@ -39,6 +41,27 @@ def test_two_jobs_never_write_the_same_output(pairs: Path, tmp_path: Path, do: D
     ):
         do(Score(), pairs)
     do(Score(), pairs)
+
+
+def test_no_other_job_begins_while_a_worker_has_a_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ".out.partial"
+    code = "import sys; from pathlib import Path; from serve.batch.job_folder import share_claim;"
+    code += "share_claim(Path(sys.argv[1])); print(flush=True); sys.stdin.read()"
+    with claimed(folder):
+        line = [sys.executable, "-c", code, str(folder)]
+        worker = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert worker.stdin
+        assert worker.stdout
+        worker.stdout.readline()
+    with pytest.raises(OutputError, match="belongs to a job that is running"), claimed(folder):
+        pass
+    monkeypatch.setattr(job_folder, "PATIENCE", PATIENCE)
+    threading.Timer(0.2, worker.stdin.close).start()
+    with claimed(folder):  # once it has ended
+        assert worker.wait(PATIENCE) == 0
+    worker.stdout.close()
 
 
 def test_a_second_job_in_the_last_moment_takes_nothing(

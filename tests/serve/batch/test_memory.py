@@ -14,13 +14,15 @@ from fixture_bundles import FIXTURES
 
 CODE = """
 import re, resource, sys
+from functools import partial
 from serve.batch.job import Job
-from serve.batch.local_engine import local_engine
+from serve.batch.local_engine import run_locally
 from serve.batch.run import run_job
 from serve.batch.score import Score
 bundle, source, output, workers = sys.argv[1:]
 run_job(Job(task=Score(), bundle=bundle, input=source, output=output, device="cpu",
-            batch_rows=16384, part_rows=1000000, on_bad_row="quarantine"), engine=local_engine(int(workers)))
+            batch_rows=16384, part_rows=1000000, on_bad_row="quarantine"),
+        engine=partial(run_locally, workers=int(workers)))
 # Not RUSAGE_SELF: that is at first what the process had that started this one.
 own = int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read()).group(1))
 print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))

@@ -27,14 +27,14 @@ from serve.batch.recommend import Recommend
 from serve.batch.score import Score
 from serve.errors import BadRowError, JobError
 
-from .conftest import DoJob, contents, engine_of, hit_at_work, make_pairs
+from .conftest import DoJob, contents, hit_at_work, make_pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of its sockets and of releases to come
 
 OBJECT_STORE = 80_000_000
 SLOWLY = {"part_rows": 400, "batch_rows": 1}
 """So that workers are at work when something is done to them."""
-BUSY = "ray::RayWorker.do"
+BUSY = "ray::RayWorker.run"
 """The title of a worker that is at a fragment."""
 
 
@@ -72,10 +72,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             cluster.add_node(**head)
             for _ in range(2):
                 cluster.add_node(num_cpus=1, object_store_memory=OBJECT_STORE)
-        except Exception:  # Ray gives a node half a minute to start, which a busy machine may need
+        except Exception as error:
             cluster.shutdown()
-            if attempts == 1:
+            # Ray gives a node half a minute to start, which a busy machine may need.
+            if "timed out" not in str(error).lower() or attempts == 1:
                 raise
+            sys.stderr.write(f"Ray took too long to start; attempts left: {attempts - 1}\n")
             return started(attempts - 1)
         return cluster
 
@@ -99,11 +101,10 @@ def between(act: Callable[[], bool], workers: int = 2) -> Any:
             on_outcome(one)
             happened = happened or act()
 
-        with ray_engine(None, workers, 0)(plan.job) as work:
-            work(plan, fragments, folder, recommender, on_rows, outcome)
+        ray_engine(None, workers, 0)(plan, fragments, folder, recommender, on_rows, outcome)
         assert happened
 
-    return engine_of(engine)
+    return engine
 
 
 def actors(node: Any) -> dict[int, str]:
@@ -185,7 +186,7 @@ def test_workers_that_die_again_and_again_stop_the_job(
 def test_errors_are_those_of_the_local_engine(cluster: Any, tmp_path: Path, do: DoJob) -> None:
     path = tmp_path / "users.csv"
     path.write_text("user_id\n" + "10\n" * 50 + "x\n" + "20\n" * 50)
-    with pytest.raises(BadRowError, match=r"users\.csv, row 51: user_id 'x'"):
+    with pytest.raises(BadRowError, match=r"users\.csv, line 52: user_id 'x'"):
         do(Recommend(), path, part_rows=20, engine=ray_engine(None, 2, 0))
     options = {"part_rows": 20, "on_bad_row": "quarantine"}
     summary = do(Recommend(), path, resume=True, engine=ray_engine(None, 2, 0), **options)
@@ -198,11 +199,10 @@ def test_an_error_of_ours_in_a_worker_is_one_line(cluster: Any, pairs: Path, do:
     """It would come again and again, so no worker is replaced."""
 
     def engine(plan: Any, fragments: Any, *others: Any) -> None:
-        with ray_engine(None, 2, 0)(plan.job) as work:
-            work(plan, [msgspec.structs.replace(fragments[0], number=10**6)], *others)
+        ray_engine(None, 2, 0)(plan, [msgspec.structs.replace(fragments[0], file=10**6)], *others)
 
     with pytest.raises(JobError, match=r"^a worker failed: IndexError: list index out of range$"):
-        do(Score(), pairs, engine=engine_of(engine))
+        do(Score(), pairs, engine=engine)
 
 
 @pytest.mark.parametrize(

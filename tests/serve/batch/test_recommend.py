@@ -88,7 +88,7 @@ def test_unknown_users(tmp_path: Path, do: DoJob) -> None:
         (20, 1, False),
         (20, 2, False),
     ]
-    with pytest.raises(BadRowError, match=r"row 2: user_id 777: not in the bundle"):
+    with pytest.raises(BadRowError, match=r"line 3: user_id '777': not in the bundle"):
         do(Recommend(unknown="error"), tmp_path / "users.csv", output=str(tmp_path / "error"))
 
 

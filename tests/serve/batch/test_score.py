@@ -99,12 +99,12 @@ SPOILT = (
     + "99999999999999999999,1001,big\n10,1.5,half\n777,1001,who\n"
 )
 REASONS = [
-    (2, "user_id", "not an integer (int64)", "ten"),
-    (3, "item_id", "no id", None),
-    (4, None, "1 cells where the heading has 3", "10"),
-    (6, "user_id", "not an integer (int64)", "99999999999999999999"),
-    (7, "item_id", "not an integer (int64)", "1.5"),
-    (8, "user_id", "not in the bundle", 777),
+    (3, "user_id", "not an integer of 64 bits", "ten"),
+    (4, "item_id", "no id", ""),
+    (5, None, "1 cells where the heading has 3", "10"),
+    (7, "user_id", "not an integer of 64 bits", "99999999999999999999"),
+    (8, "item_id", "not an integer of 64 bits", "1.5"),
+    (9, "user_id", "not in the bundle", "777"),
 ]
 
 
@@ -119,13 +119,13 @@ def test_bad_rows_are_set_aside_with_their_reasons(tmp_path: Path, do: DoJob) ->
     assert read(tmp_path / "out")["note"].to_pylist() == ["fine", "also fine"]
     lines = b"".join(path.read_bytes() for path in sorted((tmp_path / "out" / "_quarantine").iterdir()))
     found = [msgspec.json.decode(line) for line in lines.splitlines()]
-    assert [(row["row"], row["column"], row["reason"], row["value"]) for row in found] == REASONS
+    assert [(row["line"], row["column"], row["reason"], row["value"]) for row in found] == REASONS
     assert {row["source"] for row in found} == {str(tmp_path / "pairs.csv")}
 
 
 def test_a_bad_row_stops_the_job_and_nothing_appears(tmp_path: Path, do: DoJob) -> None:
     (tmp_path / "pairs.csv").write_text(SPOILT)
-    with pytest.raises(BadRowError, match=r"pairs\.csv, row 2: user_id 'ten': not an integer"):
+    with pytest.raises(BadRowError, match=r"pairs\.csv, line 3: user_id 'ten': not an integer"):
         do(Score(), tmp_path / "pairs.csv")
     assert not (tmp_path / "out").exists()
     with pytest.raises(BadRowError, match="more than 3 rows are bad"):
@@ -167,10 +167,10 @@ def test_every_kind_of_string_is_an_id(kind: pa.DataType, tmp_path: Path, do: Do
         (b"user,item\n1,2\n", "has no column user_id. It has: user, item"),
         (b"user_id,item_id,item_id\n1,2,3\n", "more than one column named 'item_id'"),
         (b"user_id,item_id,score\n1,2,3\n", "has a column score, which would be added"),
-        (b"\xff\xfeu\x00s\x00", "heading is not UTF-8"),
+        (b"\xff\xfeu\x00s\x00", "is UTF-16, not UTF-8"),
         (b"user_id,item_id\r10,1001\r", r"lines must end in|Lines must end in"),
         (b'user_id,item_id\n10,"1001\n', "never closed"),
-        (b'"user"_id,item_id\n10,1001\n', "heading can't be read: a name goes on after the quote"),
+        (b'"user"_id,item_id\n10,1001\n', "line 1, a cell goes on after the quote"),
     ],
 )
 def test_files_that_are_no_pairs(content: bytes, message: str, tmp_path: Path, do: DoJob) -> None:
@@ -181,7 +181,7 @@ def test_files_that_are_no_pairs(content: bytes, message: str, tmp_path: Path, d
 
 
 def test_what_an_id_is_does_not_depend_on_its_neighbours(tmp_path: Path, do: DoJob) -> None:
-    strange = ["0x10", "0X10", "٣", "1_0", "+10", " 10", "-"]
+    strange = ["0x10", "0X10", "٣", "1_0", "+10", "1 0", "-"]
     for more in ([], ["99999999999999999999"]):
         path = tmp_path / "users.csv"
         path.write_text("\n".join(["user_id", "10", "0010", *strange, *more]) + "\n")

@@ -230,7 +230,7 @@ def test_truncated_external_data(forge: Forge, copy: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("where", ["inline", "external", "float_data", "float16", "bfloat16", "double"])
+@pytest.mark.parametrize("where", ["inline", "external", "float16", "bfloat16", "double"])
 def test_a_table_that_is_not_finite(forge: Forge, copy: Path, value: float, where: str) -> None:
     pair = struct.pack("<2f", 1.0, value)
     if where == "inline":
@@ -238,8 +238,6 @@ def test_a_table_that_is_not_finite(forge: Forge, copy: Path, value: float, wher
     elif where == "external":
         forge("tables.bin", bytes(4096) + pair)
         spoilt = tensor("factors", external={"location": "tables.bin", "offset": "4096", "length": "8"})
-    elif where == "float_data":
-        spoilt = tensor("factors", more=b"\x22\x08" + pair)
     elif where == "float16":
         spoilt = tensor("factors", data_type=10, raw=np.array([1, value], np.float16).tobytes())
     elif where == "bfloat16":
@@ -294,6 +292,13 @@ def test_a_graph_under_another_ones_name(forge: Forge, edit_manifest: Edit, copy
         (lambda m: m["graphs"]["recommend"].update(top_k=51), "top_k 51 of 50 items"),
         (lambda m: m["graphs"]["recommend"].update(top_k=None), "top_k None"),
         (lambda m: m["graphs"]["fold_in"].update(top_k=0), "top_k 0"),
+        (lambda m: m["graphs"]["score"]["tolerance"].clear(), "the tolerance of score is {}"),
+        (
+            lambda m: m["graphs"]["recommend"]["tolerance"].update(top_scores=0.0),
+            "the tolerance of recommend",
+        ),
+        (lambda m: m["graphs"]["recommend"].update(items=[0, 51]), r"items of recommend are \(0, 51\) of 50"),
+        (lambda m: m["graphs"]["recommend"].update(items=[1, 52]), "items of recommend"),
         (lambda m: m["model"].update(n_users=0), "0 users"),
         (lambda m: m["model"].update(n_items=2**40), "can't be"),
         (lambda m: m["model"].update(n_users=31), "the model has 31 users"),

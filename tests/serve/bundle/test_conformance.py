@@ -1,4 +1,4 @@
-"""Golden rows: a bundle that answers as they say passes, and every way not to is noticed."""
+"""Conformance cases: a bundle that answers as they say passes, and every way not to is noticed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from serve.bundle.conformance import as_good_as_tied, check_golden_rows, difference
+from serve.bundle.conformance import as_good_as_tied, check_conformance, difference
 from serve.errors import BundleError
 from serve.runtime.recommender import Recommender
 
@@ -20,29 +20,29 @@ TOLERANCE = {"score": 1e-4, "top_scores": 1e-4, "user_factors": 1e-4}
 
 def test_every_case_of_a_bundle_is_run(bundle_path: Path) -> None:
     served = Recommender.load(bundle_path, "cpu")
-    golden = msgspec.json.decode((bundle_path / "conformance.json").read_bytes())
-    n_cases = sum(len(cases) for cases in golden["graphs"].values())
-    assert check_golden_rows(served.bundle, served.run_graph) == n_cases > len(served.manifest.graphs)
+    document = msgspec.json.decode((bundle_path / "conformance.json").read_bytes())
+    n_cases = sum(len(cases) for cases in document["graphs"].values())
+    assert check_conformance(served.bundle, served.run_graph) == n_cases > len(served.manifest.graphs)
 
 
 @pytest.fixture
 def spoil(copy: Path, forge: Callable[[str, bytes], None]) -> Callable[[Callable[[Any], object]], None]:
-    """Change the copy's golden rows, check them, and give the message of the error."""
+    """Change the copy's conformance cases, check them, and give the message of the error."""
 
     def change_and_check(change: Callable[[Any], object]) -> str:
-        golden = msgspec.json.decode((copy / "conformance.json").read_bytes())
-        change(golden)
-        forge("conformance.json", msgspec.json.encode(golden))
+        document = msgspec.json.decode((copy / "conformance.json").read_bytes())
+        change(document)
+        forge("conformance.json", msgspec.json.encode(document))
         served = Recommender.load(copy, "cpu")
         with pytest.raises(BundleError) as caught:
-            check_golden_rows(served.bundle, served.run_graph)
+            check_conformance(served.bundle, served.run_graph)
         return str(caught.value)
 
     return change_and_check  # type: ignore[return-value]
 
 
-def first(golden: Any, graph: str, side: str, name: str) -> Any:
-    return golden["graphs"][graph][0][side][name]
+def first(document: Any, graph: str, side: str, name: str) -> Any:
+    return document["graphs"][graph][0][side][name]
 
 
 def add(array: Any, amount: float) -> None:
@@ -60,8 +60,8 @@ def add(array: Any, amount: float) -> None:
     ],
 )
 def test_a_value_that_is_off(spoil: Any, graph: str, name: str) -> None:
-    message = spoil(lambda golden: add(first(golden, graph, "outputs", name), 0.001))
-    assert f"{graph} does not answer as its golden rows say: {name} is " in message
+    message = spoil(lambda document: add(first(document, graph, "outputs", name), 0.001))
+    assert f"{graph} does not answer as its conformance cases say: {name} is " in message
 
 
 def swap_ends(array: Any) -> None:
@@ -71,13 +71,13 @@ def swap_ends(array: Any) -> None:
 
 @pytest.mark.parametrize("graph", ["recommend", "similar_items", "fold_in"])
 def test_an_item_at_the_wrong_rank(spoil: Any, graph: str) -> None:
-    message = spoil(lambda golden: swap_ends(first(golden, graph, "outputs", "top_item_indices")))
+    message = spoil(lambda document: swap_ends(first(document, graph, "outputs", "top_item_indices")))
     assert "row 0 has item " in message
     assert "at rank 1" in message
 
 
-def stretch(golden: Any) -> None:
-    array = first(golden, "score", "outputs", "score")
+def stretch(document: Any) -> None:
+    array = first(document, "score", "outputs", "score")
     array["shape"] = [array["shape"][0] + 1]
     array["data"].append(1.0)
 
@@ -85,48 +85,50 @@ def stretch(golden: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda golden: golden.pop("graphs"), "does not hold golden rows"),
-        (lambda golden: golden.update(format_version=2), "format version 2, not 1"),
-        (lambda golden: golden["graphs"].pop("score"), "no golden rows for score"),
-        (lambda golden: golden["graphs"].update(recommend=[]), "no golden rows for recommend"),
-        (lambda golden: golden["tolerance"].pop("score"), "score has no tolerance"),
+        (lambda document: document.pop("graphs"), "holds no conformance cases"),
+        (lambda document: document.update(format_version=2), "format version 2, not 1"),
+        (lambda document: document["graphs"].pop("score"), "no conformance cases for score"),
+        (lambda document: document["graphs"].update(recommend=[]), "no conformance cases for recommend"),
         (stretch, "should have the shape"),
-        (lambda golden: first(golden, "score", "outputs", "score").update(shape=[3]), "can't be"),
-        (lambda golden: first(golden, "score", "outputs", "score").update(dtype="complex64"), "can't be"),
-        (lambda golden: golden["graphs"]["score"][0]["outputs"].clear(), "golden outputs of score are not"),
+        (lambda document: first(document, "score", "outputs", "score").update(shape=[3]), "can't be"),
+        (lambda document: first(document, "score", "outputs", "score").update(dtype="complex64"), "can't be"),
         (
-            lambda golden: golden["graphs"]["recommend"][0]["outputs"].pop("top_scores"),
-            "golden outputs of recommend are not",
+            lambda it: it["graphs"]["score"][0]["outputs"].clear(),
+            "outputs of a case of score are not",
         ),
         (
-            lambda golden: golden["graphs"]["score"][0]["inputs"].pop("item_index"),
-            "golden inputs of score are not",
+            lambda document: document["graphs"]["recommend"][0]["outputs"].pop("top_scores"),
+            "the outputs of a case of recommend are not",
         ),
-        (lambda golden: add(first(golden, "score", "inputs", "user_index"), 1000), "beyond 0 to 30"),
-        (lambda golden: add(first(golden, "score", "inputs", "item_index"), -1000), "beyond 0 to 50"),
         (
-            lambda golden: first(golden, "score", "inputs", "item_index").update(shape=[1], data=[1]),
+            lambda document: document["graphs"]["score"][0]["inputs"].pop("item_index"),
+            "the inputs of a case of score are not",
+        ),
+        (lambda document: add(first(document, "score", "inputs", "user_index"), 1000), "beyond 0 to 30"),
+        (lambda document: add(first(document, "score", "inputs", "item_index"), -1000), "beyond 0 to 50"),
+        (
+            lambda document: first(document, "score", "inputs", "item_index").update(shape=[1], data=[1]),
             "differ in their number of rows",
         ),
     ],
 )
-def test_golden_rows_that_are_none(spoil: Any, change: Callable[[Any], object], message: str) -> None:
+def test_cases_that_are_none(spoil: Any, change: Callable[[Any], object], message: str) -> None:
     assert message in spoil(change)
 
 
 def test_nan_is_never_right() -> None:
-    golden = {"score": np.array([1.0, 2.0], np.float32)}
+    document = {"score": np.array([1.0, 2.0], np.float32)}
     found = {"score": np.array([1.0, np.nan], np.float32)}
-    assert difference(found, golden, TOLERANCE) == "score is nan instead of 2"
-    assert difference(copies.deepcopy(golden), golden, TOLERANCE) is None
+    assert difference(found, document, TOLERANCE) == "score is nan instead of 2"
+    assert difference(copies.deepcopy(document), document, TOLERANCE) is None
 
 
 def test_only_ties_may_change_places() -> None:
     scores = np.array([[5.0, 4.0, 4.0001, 3.0, 2.0]], np.float32)
-    golden = {"top_scores": scores, "top_item_indices": np.array([[1, 2, 3, 4, 5]])}
+    document = {"top_scores": scores, "top_item_indices": np.array([[1, 2, 3, 4, 5]])}
 
     def with_items(*items: int) -> str | None:
-        return difference(golden | {"top_item_indices": np.array([items])}, golden, TOLERANCE)
+        return difference(document | {"top_item_indices": np.array([items])}, document, TOLERANCE)
 
     assert with_items(1, 2, 3, 4, 5) is None
     assert with_items(1, 3, 2, 4, 5) is None

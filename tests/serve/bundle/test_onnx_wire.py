@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_bytes import block, float_field, model, number, tensor, varint
 
-from serve.bundle.onnx_wire import MAX_DEPTH, MAX_FIELDS, External, read_tensors
+from serve.bundle.onnx_wire import MAX_FIELDS, External, read_tensors
 from serve.errors import BundleError
 
 TWO = struct.pack("<2f", 1.0, 2.0)
@@ -25,10 +24,10 @@ def test_the_tables_of_a_real_graph_are_found_with_their_bytes() -> None:
     found = {tensor.name: tensor for tensor in read_tensors(memoryview(data), "recommend.onnx")}
     assert found["item_factors"].shape == (51, 6)
     assert found["item_factors"].dtype == "float32"
-    ((start, stop),) = found["item_factors"].spans
-    assert stop - start == found["item_factors"].n_bytes == 51 * 6 * 4
+    factors = found["item_factors"]
+    assert factors.stop - factors.start == factors.n_bytes == 51 * 6 * 4
     # Row 0 of a table is the average of the others.
-    table = np.frombuffer(data[start:stop], np.float32).reshape(51, 6)
+    table = np.frombuffer(data[factors.start : factors.stop], np.float32).reshape(51, 6)
     np.testing.assert_allclose(table[0], table[1:].mean(axis=0), atol=1e-6)
 
 
@@ -37,43 +36,53 @@ def test_every_real_graph_is_read(name: str) -> None:
     assert read_tensors(REAL[name], name)
 
 
-def test_tensors_are_found_wherever_they_hide() -> None:
-    """Subgraphs of nodes, attributes, functions, sparse initializers, training graphs."""
-    hidden = {
-        name: tensor(name, raw=TWO) for name in ("sub", "attr", "list", "func", "sparse", "train", "deep")
-    }
-    attributes = [block(5, hidden["attr"]), block(10, hidden["list"])]
-    deep = block(6, block(1, block(5, block(6, block(5, hidden["deep"])))))
-    attributes += [block(6, block(5, hidden["sub"])), deep, block(11, b"")]
-    node = b"".join(block(5, attribute) for attribute in attributes)
-    sparse = block(15, block(1, hidden["sparse"]) + block(2, tensor("at", (2,), 7, raw=bytes(16))))
-    data = model(graph=block(1, node) + sparse)
-    data += block(25, block(7, block(5, block(5, hidden["func"])))) + block(
-        20, block(1, block(5, hidden["train"]))
-    )
-    assert {tensor.name for tensor in read_tensors(data, "x")} == {*hidden, "at"}
+def test_tensors_of_attributes_are_found() -> None:
+    data = model(graph=block(1, block(5, block(5, tensor("keys", raw=TWO)))))
+    assert [tensor.name for tensor in read_tensors(data, "x")] == ["keys"]
 
 
 @pytest.mark.parametrize(
     ("encoded", "expected"),
     [
         (tensor(raw=TWO), TWO),
-        (tensor(more=block(4, TWO)), TWO),
-        (tensor(more=float_field(4, 1.0) + float_field(4, 2.0)), TWO),
-        (tensor(data_type=11, more=block(10, bytes(16))), bytes(16)),
-        (tensor(data_type=7, more=block(7, varint(1) + varint(300))), b""),
-        (tensor(data_type=6, more=number(5, 1) + number(5, 2)), b""),
         (tensor(data_type=8, more=block(6, "a") + block(6, "b")), b""),
         (tensor(shape=(), raw=TWO[:4]), TWO[:4]),
         (tensor(shape=(0, 3)), b""),
         (tensor(shape=(3,), data_type=22, raw=bytes(2)), bytes(2)),
     ],
-    ids=["raw", "packed", "unpacked", "double", "int64", "int32", "strings", "scalar", "empty", "int4"],
+    ids=["raw", "strings", "scalar", "empty", "int4"],
 )
-def test_every_way_to_store_values(encoded: bytes, expected: bytes) -> None:
+def test_every_way_that_an_export_stores_values(encoded: bytes, expected: bytes) -> None:
     data = model(encoded)
     (found,) = read_tensors(data, "x")
-    assert b"".join(data[start:stop] for start, stop in found.spans) == expected
+    assert data[found.start : found.stop] == expected
+
+
+SPARSE = block(1, tensor(raw=TWO)) + block(2, tensor("at", (2,), 7, raw=bytes(16)))
+NEVER_WRITTEN = {
+    "float_data": model(tensor(more=block(4, TWO))),
+    "float_data one by one": model(tensor(more=float_field(4, 1.0) + float_field(4, 2.0))),
+    "double_data": model(tensor(data_type=11, more=block(10, bytes(16)))),
+    "int64_data": model(tensor(data_type=7, more=block(7, varint(1) + varint(300)))),
+    "int32_data": model(tensor(data_type=6, more=number(5, 1) + number(5, 2))),
+    "uint64_data": model(tensor(data_type=13, more=block(11, varint(1) + varint(2)))),
+    "a segment": model(tensor(raw=TWO, more=block(3, b""))),
+    "a subgraph": model(graph=block(1, block(5, block(6, block(5, tensor(raw=TWO)))))),
+    "subgraphs": model(graph=block(1, block(5, block(11, b"")))),
+    "a list of tensors": model(graph=block(1, block(5, block(10, tensor(raw=TWO))))),
+    "a sparse tensor": model(graph=block(15, SPARSE)),
+    "sparse tensors": model(graph=block(1, block(5, block(23, SPARSE)))),
+    "functions": model() + block(25, block(7, b"")),
+    "training information": model() + block(20, block(1, b"")),
+}
+
+
+@pytest.mark.parametrize("name", NEVER_WRITTEN)
+def test_what_no_export_writes_is_refused(name: str) -> None:
+    with pytest.raises(
+        BundleError, match=f"has {name.removesuffix(' one by one')} at byte .*no export writes"
+    ):
+        read_tensors(NEVER_WRITTEN[name], "bad.onnx")
 
 
 def test_float_attributes_count_as_tensors() -> None:
@@ -106,7 +115,6 @@ BAD = {
     "too few bytes": model(tensor(raw=TWO[:-1])),
     "too many bytes": model(tensor(raw=TWO + b"\0")),
     "no data": model(tensor()),
-    "two kinds of data": model(tensor(raw=TWO, more=block(4, TWO))),
     "raw twice": model(tensor(raw=TWO, more=block(9, TWO))),
     "name twice": model(tensor(raw=TWO, more=block(8, "again"))),
     "raw and external": model(tensor(raw=TWO, external={"location": "a"})),
@@ -125,11 +133,7 @@ BAD = {
     "packed shape too long": model(block(1, bytes([1]) * 4000) + number(2, 1)),
     "unknown data type": model(tensor(data_type=99, raw=TWO)),
     "no data type": model(block(8, "t")),
-    "half floats as int32": model(tensor(data_type=10, more=block(5, varint(1) + varint(2)))),
-    "floats as doubles": model(tensor(more=block(10, bytes(16)))),
-    "numbers cut off": model(tensor(data_type=7, more=block(7, b"\x01\x80"))),
     "too few strings": model(tensor(data_type=8, more=block(6, "a"))),
-    "segment": model(tensor(raw=TWO, more=block(3, b""))),
     "name is not UTF-8": model(tensor(raw=TWO).replace(b"\x01t", b"\x01\xff")),
     "endless name": model(tensor("n" * 10_000, raw=TWO)),
     "tensor is a number": model(graph=number(5, 1)),
@@ -144,19 +148,9 @@ def test_what_is_malformed_is_refused_with_the_file_named(name: str) -> None:
         read_tensors(BAD[name], "bad.onnx")
 
 
-def test_absurd_nesting_is_refused_without_recursion() -> None:
-    graph = b""
-    for _ in range(MAX_DEPTH * 50):
-        graph = block(1, block(5, block(6, graph)))
-    with pytest.raises(BundleError, match=f"more than {MAX_DEPTH} deep"):
-        read_tensors(block(7, graph), "x")
-
-
-def test_a_million_fields_are_refused_soon() -> None:
-    start = time.process_time()
+def test_a_million_fields_are_refused() -> None:
     with pytest.raises(BundleError, match="fields"):
         read_tensors(block(7, b"\x10\x01" * (2 * MAX_FIELDS)), "x")
-    assert time.process_time() - start < 20
 
 
 @settings(max_examples=150, deadline=None)
@@ -184,8 +178,7 @@ def _read_or_refuse(data: bytes) -> None:
         found = read_tensors(data, "x")
     except BundleError:
         return
-    spans = [span for one in found for span in one.spans]
-    assert all(0 <= start <= stop <= len(data) for start, stop in spans)
+    assert all(0 <= one.start <= one.stop <= len(data) for one in found)
 
 
 def test_a_mapped_file_is_read_like_bytes(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,8 +21,8 @@ from fixture_bundles import FIXTURES
 from patience import PATIENCE
 
 from serve.http.app import create_app
-from serve.http.model import CurrentModel, Model, load_model
-from serve.http.settings import Settings
+from serve.http.model import CurrentModel, LoadedModel, load_model
+from serve.http.settings import ServiceSettings
 from serve.runtime.recommender import Recommender
 
 
@@ -33,7 +33,6 @@ class Service:
     process: subprocess.Popen[str]
     errors: IO[str]
     url: str
-    admin_url: str | None
 
     @property
     def address(self) -> tuple[str, int]:
@@ -53,6 +52,10 @@ class Service:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
+    def interrupt(self) -> None:
+        """Ctrl-C, which a terminal sends to every process of the group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
     def wait(self) -> int:
         """Its exit code; one that hangs says where."""
         try:
@@ -69,7 +72,14 @@ class Service:
     def children(self) -> list[int]:
         """The process ids of its workers."""
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(pid) for pid in path.read_text().split()]
+        return [int(pid) for pid in path.read_text().split() if is_worker(int(pid))]
+
+
+def is_worker(pid: int) -> bool:
+    """Beside the workers, multiprocessing has a process of its own."""
+    with suppress(OSError):
+        return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 @contextmanager
@@ -99,7 +109,9 @@ def running(
         env["RECSYS_TOKEN"] = token
     command = [sys.executable, *program, "serve", str(bundle), "--port", port, *options]
     with (folder / "stderr.txt").open("a+") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=env)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=env, start_new_session=True
+        )
         try:
             assert process.stdout is not None
             said = []
@@ -112,16 +124,10 @@ def running(
             if found is None:
                 errors.seek(0)
                 pytest.fail(f"recsys serve did not start: {said} {errors.read()}")
-            admin_url = None
-            if "--admin-port" in options:
-                with killed_at_last(process):
-                    admin = re.search(r"http://\S+:\d+", process.stdout.readline())
-                assert admin is not None
-                admin_url = admin.group()
-            yield Service(process, errors, found.group(), admin_url)
+            yield Service(process, errors, found.group())
         finally:
             if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+                os.killpg(process.pid, signal.SIGINT)
             try:
                 process.wait(PATIENCE)
             finally:
@@ -138,18 +144,18 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 @cache
-def _model(bundle: Path) -> Model:
+def _model(bundle: Path) -> LoadedModel:
     return load_model(bundle, "cpu", 1)
 
 
 def app_client(
-    bundle: Path, *, loaded: bool = True, model: Model | None = None, **settings: Any
+    bundle: Path, *, loaded: bool = True, model: LoadedModel | None = None, **settings: Any
 ) -> httpx.AsyncClient:
     """A client of the app in this process."""
     current = CurrentModel(model or _model(bundle) if loaded else None)
-    app = create_app(Settings(bundle=bundle, device="cpu", **settings), current)
+    app = create_app(ServiceSettings(bundle=bundle, device="cpu", **settings), current)
     transport = httpx.ASGITransport(app)
-    client = httpx.AsyncClient(transport=transport, base_url="http://test")
+    client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
     client.current = current  # type: ignore[attr-defined]
     return client
 

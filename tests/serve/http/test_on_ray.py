@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -56,7 +55,6 @@ class Cluster:
     def point(self, target: Path) -> None:
         self.link.unlink(missing_ok=True)
         self.link.symlink_to(target)
-        self.service.signal(signal.SIGHUP)
 
     def version(self) -> str | None:
         """The one version that twenty answers name, or None; each must be right for the one it names."""
@@ -80,17 +78,22 @@ class Cluster:
 OPTIONS = ["--engine", "ray", "--workers", "2", "--threads", "1"]
 
 
+# Ray gives its own processes half a minute to start, which a busy machine may need. Nothing else is retried.
+START_TIMEOUT = "timed out during startup"
+ATTEMPTS = 3
+
+
 @contextmanager
-def served(folder: Path, link: Path, **more: Any) -> Iterator[Service]:
-    """Ray gives its processes some seconds to start, which a busy machine may need: tried three times."""
+def served(folder: Path, link: Path) -> Iterator[Service]:
     with ExitStack() as stack:
-        for forgiven in (True, True, False):
+        for attempt in range(1, ATTEMPTS + 1):
             try:
-                service = stack.enter_context(running(folder, link, *OPTIONS, port=str(free_port()), **more))
+                service = stack.enter_context(running(folder, link, *OPTIONS, port=str(free_port())))
                 break
-            except pytest.fail.Exception:
-                if not forgiven:
+            except pytest.fail.Exception as failure:
+                if START_TIMEOUT not in str(failure) or attempt == ATTEMPTS:
                     raise
+                print(f"Ray did not start in its own time, {attempt} of {ATTEMPTS} attempts")  # noqa: T201  a retry is told
         yield service
 
 
@@ -115,7 +118,6 @@ def test_two_replicas_answer_reload_and_stop(cluster: Cluster) -> None:
     cluster.point(DOT_BIAS)
     # Each replica changes over by itself; meanwhile every answer is right for the version it names.
     wait_until(lambda: cluster.answers_from(DOT_BIAS))
-    assert "Reloaded" in cluster.service.line()
     assert set(replicas(cluster.folder)) == before, "none was replaced"
     cluster.service.signal(signal.SIGTERM)
     cluster.service.signal(signal.SIGTERM)  # as some service managers do
@@ -126,7 +128,7 @@ def test_two_replicas_answer_reload_and_stop(cluster: Cluster) -> None:
 @pytest.mark.slow
 def test_a_bad_bundle_and_a_killed_replica(cluster: Cluster) -> None:
     cluster.point(cluster.folder)
-    assert "nothing was changed" in cluster.service.line()
+    wait_until(lambda: cluster.client.get("/health/ready").json()["last_error"])
     assert cluster.answers_from(DOT)
     before = replicas(cluster.folder)
     os.kill(before[0], signal.SIGKILL)
@@ -136,8 +138,9 @@ def test_a_bad_bundle_and_a_killed_replica(cluster: Cluster) -> None:
         return len(now) == 2 and before[0] not in now
 
     wait_until(replaced)
-    wait_until(lambda: cluster.client.get("/health/ready").status_code == 200)
-    assert cluster.answers_from(DOT)
+    assert cluster.answers_from(DOT), "the new replica waits until the bundle is good"
+    cluster.point(DOT_BIAS)
+    wait_until(lambda: cluster.answers_from(DOT_BIAS))
 
 
 @pytest.mark.slow
@@ -147,45 +150,7 @@ def test_a_folder_that_is_written_anew_is_loaded_anew(cluster: Cluster) -> None:
         shutil.rmtree(served, ignore_errors=True)
         shutil.copytree(bundle, served)
         cluster.point(served)
-        assert "Reloaded" in cluster.service.line()
-        assert cluster.answers_from(bundle)
-
-
-DAMAGING = """
-import sys
-from serve.http import on_ray
-checked, n_checked = on_ray._checked, 0
-def check_and_damage(settings):
-    global n_checked
-    model, n_checked = checked(settings), n_checked + 1
-    if n_checked == 2:
-        (model.path / "score.onnx").write_bytes(b"")
-    return model
-on_ray._checked = check_and_damage
-from recsys.cli import main
-main(sys.argv[1:])
-"""
-
-
-@pytest.mark.slow
-def test_a_bundle_that_only_the_replicas_can_not_load(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As where it has not come to every node yet: here it is damaged after the command itself has read it."""
-    monkeypatch.setenv("RECSYS_TEST_MARK", str(tmp_path))
-    damaged, link = tmp_path / "damaged", tmp_path / "current"
-    shutil.copytree(DOT_BIAS, damaged)
-    link.symlink_to(DOT)
-    with served(tmp_path, link, program=["-c", DAMAGING]) as service, service.client() as client:
-        dot = Recommender.load(DOT, "cpu")
-        cluster = Cluster(service, client, link, tmp_path, {dot.bundle.version: dot})
-        cluster.point(damaged)
-        assert "a replica could not load" in service.line()
-        assert cluster.answers_from(DOT)
-        damaged.rename(tmp_path / "moved")
-        cluster.point(DOT)
-        assert "Reloaded" in service.line()
-        assert cluster.answers_from(DOT)
+        wait_until(lambda bundle=bundle: cluster.answers_from(bundle))
 
 
 @pytest.mark.slow

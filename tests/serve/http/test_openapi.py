@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
 
 from serve.http.app import create_app
 from serve.http.model import CurrentModel
-from serve.http.settings import Settings
+from serve.http.settings import ServiceSettings
 
 from .conftest import Service
 
@@ -32,7 +32,7 @@ CHECKS = [
 
 
 # The document needs no model; the requests go to a real service.
-APP = create_app(Settings(bundle=Path()), CurrentModel())
+APP = create_app(ServiceSettings(bundle=Path()), CurrentModel())
 schema = schemathesis.openapi.from_dict(APP.openapi())
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serve.errors import BundleError
-from serve.http.pointer import MAX_POINTER_BYTES, resolve
+from serve.http.pointer import MAX_POINTER_BYTES, resolve, stamp
 
 
 def test_folders_links_and_text_files(tmp_path: Path) -> None:
@@ -50,3 +50,22 @@ def test_nothing_and_loops(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(BundleError, match="is not a bundle"):
         resolve(tmp_path / "loop")
+
+
+def test_a_stamp_changes_with_the_pointer_and_with_each_file(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text("{}")
+    link = tmp_path / "link"
+    stamps = [stamp(link)]
+    for change in (
+        lambda: link.symlink_to("one"),
+        lambda: (tmp_path / "one" / "graph").write_text("new"),
+        lambda: (tmp_path / "one" / "manifest.json").write_text("{ }"),
+        lambda: (tmp_path / "one" / "graph").unlink(),
+        lambda: (link.unlink(), link.symlink_to("two")),
+    ):
+        change()
+        assert stamp(link) not in stamps
+        stamps.append(stamp(link))
+    assert stamp(link) == stamps[-1]

@@ -2,109 +2,86 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime as ort
 
-from export.errors import ParityError
-from export.graphs.fold_in import fold_in_graph
-from export.model import reference
-from export.model.arrays import DotArrays
-from export.model.reference import Float64, Int64
+from export.errors import GraphError
+from export.graphs.fold_in import FACTOR_TOLERANCE, fold_in_graph, row_error
+from export.model.arrays import Float64, FoldInArrays
+from export.model.inputs import History
 from serve.bundle.manifest import FoldIn
 
 REGULARIZATIONS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
-STEPS = (16, 24, 32, 48, 64, 96, 128)
-# Largest difference between the graph's factors and numpy.linalg.solve's in float64, relative to the user's
-# largest factor (at least 1): float32 sums over a history of hundreds of ratings reach about 1e-6.
-FACTOR_TOLERANCE = 1e-5
+STEPS = (8, 12, 16, 24, 32, 48, 64)
 N_USERS = 200
 N_MADE_UP = 20
 # Without held-out ratings there is nothing to choose by.
 DEFAULT_REGULARIZATION = 5.0
 
 
-@dataclass(frozen=True, eq=False)
-class History:
-    """What one user is folded in from, and what the folded-in user is judged by."""
-
-    item_indices: Int64
-    """int64 [H], rated items"""
-    ratings: npt.NDArray[np.float32]
-    """float32 [H]"""
-    held_out_indices: Int64
-    """int64 [M], at least one; none where it is made up"""
-    held_out_ratings: npt.NDArray[np.float32]
-    """float32 [M]"""
-
-
-def choose_fold_in(arrays: DotArrays, histories: list[History], ratings_range: tuple[float, float]) -> FoldIn:
+def choose_fold_in(
+    arrays: FoldInArrays, histories: list[History], ratings_range: tuple[float, float]
+) -> FoldIn:
     """The regularization with the least error on the held-out ratings, and the fewest steps that solve it.
 
     Every user is folded in as if new: from the history alone, the trained row of that user unused. Without
-    histories, the steps are those that solve made-up ones, on the scale of `ratings_range`.
+    histories, the steps are those that solve made-up ones, of ratings in `ratings_range`.
 
     Raises:
-        ParityError: no number of steps agrees with the solver; the item table is too ill-conditioned.
+        GraphError: no number of steps agrees with the solver.
     """
     best, best_rmse = DEFAULT_REGULARIZATION, None
     if histories:
         rmses = [_held_out_rmse(arrays, histories, candidate) for candidate in REGULARIZATIONS]
         best, best_rmse = REGULARIZATIONS[int(np.argmin(rmses))], min(rmses)
-    return FoldIn(
+    settings = FoldIn(
         regularization=best,
-        steps=enough_steps(
-            arrays, histories or made_up_histories(len(arrays.item_factors) - 1, ratings_range), best
-        ),
+        steps=STEPS[0],
+        n_items=arrays.n_items,
         held_out_rmse=best_rmse,
         n_held_out_users=len(histories),
     )
+    return with_enough_steps(arrays, histories or made_up_histories(arrays.n_items, ratings_range), settings)
 
 
-def enough_steps(
-    arrays: DotArrays, histories: list[History], regularization: float, fewest: int = STEPS[0]
-) -> int:
-    """The fewest steps, from `fewest` on, with which the graph agrees with the solver on these histories.
+def with_enough_steps(arrays: FoldInArrays, histories: list[History], settings: FoldIn) -> FoldIn:
+    """With the fewest steps, from those there are on, that agree with the solver on these histories.
 
     Raises:
-        ParityError: no number of steps does; the item table is too ill-conditioned.
+        GraphError: no number of steps does.
     """
-    for steps in (fewest, *(more for more in STEPS if more > fewest)):
-        if max_factor_error(arrays, histories, regularization, steps) <= FACTOR_TOLERANCE:
-            return steps
-    raise ParityError(
-        f"{STEPS[-1]} conjugate-gradient steps do not reach {FACTOR_TOLERANCE} at regularization "
-        f"{regularization}: the item factors are too ill-conditioned for fold-in in float32. Train with more "
-        f"weight decay."
+    for steps in (settings.steps, *(more for more in STEPS if more > settings.steps)):
+        settings = msgspec.structs.replace(settings, steps=steps)
+        if (error := max_row_error(arrays, histories, settings)) <= FACTOR_TOLERANCE:
+            return settings
+    raise GraphError(
+        f"{STEPS[-1]} conjugate-gradient steps in float32 are off by {error:.1g} of a user's factors, more "
+        f"than {FACTOR_TOLERANCE}, at regularization {settings.regularization:g}"
     )
 
 
-def max_factor_error(arrays: DotArrays, histories: list[History], regularization: float, steps: int) -> float:
+def max_row_error(arrays: FoldInArrays, histories: list[History], settings: FoldIn) -> float:
     """Largest relative difference between the graph on onnxruntime's CPU and the float64 solver."""
-    model = ir.to_proto(fold_in_graph(arrays, 1, regularization, steps)).SerializeToString()
+    model = ir.to_proto(fold_in_graph(arrays, 1, settings)).SerializeToString()
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    names = ["user_factors"] + (["user_biases"] if arrays.user_biases is not None else [])
-    worst = 0.0
+    errors = []
     for history in histories:
         feeds = {"item_indices": history.item_indices[None], "ratings": history.ratings[None]}
-        found = np.concatenate(session.run(names, feeds), axis=1)[0]
-        exact = reference.fold_in(arrays, history.item_indices, history.ratings, regularization)
-        worst = max(worst, float(np.abs(found - exact).max() / max(1.0, np.abs(exact).max())))
-    return worst
+        found = np.concatenate(session.run(list(arrays.row_parts()), feeds), axis=1)[0]
+        exact = arrays.fold_in64(history.item_indices, history.ratings, settings.regularization)
+        errors.append(row_error(arrays, found, exact))
+    return max(errors)
 
 
-def _held_out_rmse(arrays: DotArrays, histories: list[History], regularization: float) -> float:
+def _held_out_rmse(arrays: FoldInArrays, histories: list[History], regularization: float) -> float:
     errors: list[Float64] = []
-    n_factors = arrays.item_factors.shape[1]
     for history in histories:
-        folded = reference.fold_in(arrays, history.item_indices, history.ratings, regularization)
-        bias = folded[None, n_factors:] if arrays.user_biases is not None else None
-        judged = arrays.of_items(history.held_out_indices)
-        logits = reference.dot_logits(judged, folded[None, :n_factors], bias)[0]
-        errors.append(reference.to_range(logits, arrays.y_range) - history.held_out_ratings)
+        row = arrays.fold_in64(history.item_indices, history.ratings, regularization)
+        scores = arrays.of_items(history.held_out_indices).row_scores64(row[None])[0]
+        errors.append(scores - history.held_out_ratings)
     return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
 
 

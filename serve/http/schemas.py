@@ -48,20 +48,20 @@ Unknown = Annotated[
 Version = Annotated[str, Field(description="SHA-256 of the manifest of the bundle that gave this answer.")]
 
 
-class Request(BaseModel):
+class RequestBody(BaseModel):
     """Unknown fields are refused: a misspelt one would be ignored silently."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class ItemsQuery(Request):
+class ItemsQuery(RequestBody):
     """The query of `GET /v1/items`."""
 
     query: str = Field(max_length=MAX_QUERY_LENGTH, description="Words of a title, or an id.")
     limit: int = Field(20, ge=1, le=100)
 
 
-class RecommendRequest(Request):
+class RecommendRequest(RequestBody):
     """Whom to recommend to."""
 
     user_id: Id
@@ -75,7 +75,7 @@ class RecommendRequest(Request):
     model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": 42, "top_k": 3}]})
 
 
-class ScoreRequest(Request):
+class ScoreRequest(RequestBody):
     """A user, and the items to predict ratings of."""
 
     user_id: Id
@@ -85,7 +85,7 @@ class ScoreRequest(Request):
     model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": 42, "item_ids": [1, 6]}]})
 
 
-class SimilarItemsRequest(Request):
+class SimilarItemsRequest(RequestBody):
     """The item whose neighbours are wanted."""
 
     item_id: Id
@@ -95,14 +95,14 @@ class SimilarItemsRequest(Request):
     model_config = ConfigDict(json_schema_extra={"examples": [{"item_id": 1, "top_k": 3}]})
 
 
-class ItemRating(Request):
+class ItemRating(RequestBody):
     """One rating of somebody new."""
 
     item_id: Id
     rating: Rating = Field(description="On the scale of the data; `/v1/model` says which.")
 
 
-class FoldInRequest(Request):
+class FoldInRequest(RequestBody):
     """The ratings of somebody who is not in the bundle. None gives the average user's list."""
 
     ratings: list[ItemRating] = Field(max_length=MAX_ITEMS)
@@ -212,7 +212,7 @@ class ModelResponse(BaseModel):
     split: dict[str, Any]
     metrics: dict[str, Any]
     largest_top_k: dict[str, int]
-    golden_cases: int
+    conformance_cases: int
 
 
 class Live(BaseModel):
@@ -227,6 +227,9 @@ class Ready(BaseModel):
     status: Literal["ready", "loading", "draining"]
     model_version: str | None
     device: Literal["cpu", "cuda"] | None
+    last_error: str | None = Field(
+        description="Why the bundle that the pointer leads to does not answer; an earlier one does."
+    )
 
 
 class ErrorDetail(BaseModel):
@@ -239,7 +242,7 @@ class ErrorDetail(BaseModel):
 class ErrorBody(BaseModel):
     """What went wrong."""
 
-    id: str = Field(description="Names this very error; the log of the server repeats that of a 500.")
+    id: str = Field(description="Tells this error apart from others; the log repeats that of a 500.")
     code: str
     message: str
     details: list[ErrorDetail]

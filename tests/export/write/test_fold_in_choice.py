@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
-from export.model.arrays import DotArrays
-from export.model.fold_in_choice import (
-    FACTOR_TOLERANCE,
-    REGULARIZATIONS,
-    choose_fold_in,
-    max_factor_error,
-    sample_histories,
-)
+from export.graphs.fold_in import FACTOR_TOLERANCE
+from export.model.dot import DotArrays
 from export.write.bundle import export_run
+from export.write.fold_in_choice import REGULARIZATIONS, choose_fold_in, max_row_error, sample_histories
 from recsys.data import load
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
@@ -45,8 +41,8 @@ def test_exact_ratings_want_no_ridge_and_noisy_ones_do(rng) -> None:
 def test_the_steps_reach_the_tolerance(rng) -> None:
     arrays, histories = make_users(rng, noise=1.0)
     choice = choose_fold_in(arrays, histories, (1.0, 5.0))
-    assert max_factor_error(arrays, histories, choice.regularization, choice.steps) <= FACTOR_TOLERANCE
-    assert max_factor_error(arrays, histories, choice.regularization, 1) > FACTOR_TOLERANCE
+    assert max_row_error(arrays, histories, choice) <= FACTOR_TOLERANCE
+    assert max_row_error(arrays, histories, msgspec.structs.replace(choice, steps=1)) > FACTOR_TOLERANCE
 
 
 def test_a_split_by_user_folds_in_truly_new_users(rng) -> None:

@@ -1,19 +1,19 @@
-// The golden rows of a bundle (conformance.json), run in any ONNX Runtime for JavaScript: Node or a browser.
+// The conformance cases of a bundle (conformance.json), run in any ONNX Runtime for JavaScript: Node or a browser.
 // docs/bundle.md states how answers are compared.
 
 const LISTS = ['top_item_indices', 'top_item_ids', 'top_titles']
 const RELATIVE = 1e-6
 const TAIL = -1e29 // below every score: the tail of a list that ran out of items
 
-/** Run every golden row of one graph.
+/** Run every conformance case of one graph.
  * @param ort the onnxruntime module
- * @param golden the parsed conformance.json
+ * @param cases the cases of the graph, `graphs[graph]` of conformance.json; undefined where there are none
+ * @param tolerance of the graph, from manifest.json: output -> largest difference
  * @param graph the graph's name
  * @param open async (graph) => session; an error means that this runtime can't run the graph
  * @returns {graph, n_cases, largest_error, unsupported, problem}; null for what does not apply, 0 cases where
- *   the bundle has no golden rows for it */
-export async function check(ort, golden, graph, open) {
-  const cases = golden.graphs[graph] ?? []
+ *   the bundle has no cases for it */
+export async function check(ort, cases = [], tolerance, graph, open) {
   const verdict = { graph, n_cases: cases.length, largest_error: null, unsupported: null, problem: null }
   let session
   try {
@@ -27,7 +27,7 @@ export async function check(ort, golden, graph, open) {
   for (const { inputs, outputs } of cases) {
     const feeds = Object.fromEntries(Object.entries(inputs).map(([name, value]) => [name, tensor(ort, value)]))
     const found = await session.run(feeds)
-    const problem = difference(found, outputs, golden.tolerance)
+    const problem = difference(found, outputs, tolerance)
     if (problem) return { ...verdict, problem }
     for (const [name, right] of Object.entries(outputs)) {
       if (right.dtype !== 'float32') continue
@@ -51,15 +51,15 @@ export function tensor(ort, { dtype, shape, data }) {
 }
 
 /** What is wrong with the outputs of one case, or null. Floats may differ by their output's tolerance, items
- * only where golden scores are as good as tied. */
-export function difference(found, golden, tolerance) {
-  for (const [name, right] of Object.entries(golden)) {
+ * only where expected scores are as good as tied. */
+export function difference(found, expected, tolerance) {
+  for (const [name, right] of Object.entries(expected)) {
     const dims = found[name]?.dims ?? []
     if (dims.length !== right.shape.length || dims.some((size, axis) => size !== right.shape[axis])) {
       return `${name} should have the shape [${right.shape}], has [${dims}]`
     }
     const isList = LISTS.includes(name)
-    const tied = isList && asGoodAsTied(golden.top_scores, 2 * tolerance.top_scores)
+    const tied = isList && asGoodAsTied(expected.top_scores, 2 * tolerance.top_scores)
     for (let place = 0; place < right.data.length; place++) {
       const [value, wanted] = [found[name].data[place], right.data[place]]
       const same =

@@ -1,0 +1,145 @@
+"""Models whose score is a network on the user's and the item's factors: `mlp`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import onnx_ir as ir
+from onnxscript import GraphBuilder
+
+from export.model.arrays import Float32, Float64, Int64
+from export.model.nodes import table
+from export.model.reference import to_range
+
+# The widest part of an MLP's first activation that is computed at once, in floats per user: 256 KiB, so
+# that it stays in a core's L2 cache and memory does not grow with the catalogue.
+CHUNK_FLOATS = 65_536
+# More chunks than this cost more in graph size and start-up than they save in memory.
+MAX_CHUNKS = 64
+# torch.nn.BatchNorm1d's default; the models never change it.
+BATCH_NORM_EPS = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class MlpArrays:
+    """score = MLP(concat(user, item)), the first layer split into its two halves and applied already.
+
+    With W = [W_user | W_item], relu(W @ concat(u, v) + b) = relu((W_user u + b) + W_item v): both halves are
+    tables, so that a query pays one addition instead of a [B, N, wide] concatenation.
+    """
+
+    user_hidden: Float32
+    """[n_users + 1, H]: W_user u + b"""
+    item_hidden: Float32
+    """[n_items + 1, H]: W_item v"""
+    layers: tuple[tuple[Float32, Float32], ...]
+    """(weight [out, in], bias [out]) of the layers after the first, each applied after a ReLU; the last has
+    out = 1. Batch norm is folded in."""
+    item_factors: Float32
+    """[n_items + 1, F]: the item embeddings, for neighbours"""
+    y_range: tuple[float, float] | None
+
+    can_fold_in = False
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Float32], y_range: tuple[float, float] | None) -> Self:
+        """The arrays of an `mlp` model from its state (`layers.N.weight`, `.bias`, `.running_mean`, …)."""
+        (first_weight, first_bias), *others = _folded_layers(state)
+        user_factors = state["user_factors"].astype(np.float64)
+        item_factors = state["item_factors"].astype(np.float64)
+        width = user_factors.shape[1]
+        return cls(
+            user_hidden=(user_factors @ first_weight[:, :width].T + first_bias).astype(np.float32),
+            item_hidden=(item_factors @ first_weight[:, width:].T).astype(np.float32),
+            layers=tuple((weight.astype(np.float32), bias.astype(np.float32)) for weight, bias in others),
+            item_factors=state["item_factors"],
+            y_range=y_range,
+        )
+
+    @property
+    def n_users(self) -> int:
+        """Users, row 0 left out."""
+        return len(self.user_hidden) - 1
+
+    @property
+    def n_items(self) -> int:
+        """Items, row 0 left out."""
+        return len(self.item_hidden) - 1
+
+    def of_items(self, items: Int64) -> Self:
+        """The model of these items alone, int64 [n], in place of all, row 0 included."""
+        return replace(self, item_factors=self.item_factors[items], item_hidden=self.item_hidden[items])
+
+    def scores64(self, user_index: Int64) -> Float64:
+        """Scores of users int64 [B] for every item: float64 [B, n_items + 1]."""
+        items = self.item_hidden.astype(np.float64)
+        rows = []
+        for user in self.user_hidden[user_index].astype(np.float64):
+            hidden = user + items  # [N, H]
+            for weight, bias in self.layers:
+                hidden = np.maximum(hidden, 0.0) @ weight.T.astype(np.float64) + bias
+            rows.append(hidden[:, 0])
+        return to_range(np.stack(rows), self.y_range)
+
+    def logits(self, graph: GraphBuilder, user_index: ir.Value) -> tuple[ir.Value, None]:
+        """ONNX nodes: users int64 [B] -> logits float32 [B, n_items + 1], the catalogue taken in chunks."""
+        op = graph.op
+        user = op.Gather(table(graph, "user_hidden", self.user_hidden), user_index)
+        user = op.Unsqueeze(user, [1])  # [B, 1, H]
+        items = table(graph, "item_hidden", self.item_hidden)  # [N, H]
+        n_rows, width = self.item_hidden.shape
+        size = max(CHUNK_FLOATS // width, -(-n_rows // MAX_CHUNKS))
+        layers = [
+            (table(graph, f"layer_{i}_weight", weight.T), table(graph, f"layer_{i}_bias", bias))
+            for i, (weight, bias) in enumerate(self.layers, 1)
+        ]
+        chunks = []
+        for start in range(0, n_rows, size):
+            chunk = op.Slice(items, [start], [min(start + size, n_rows)], [0]) if size < n_rows else items
+            chunks.append(_chunk_logits(op, user, chunk, layers))
+        return (chunks[0] if len(chunks) == 1 else op.Concat(*chunks, axis=1)), None
+
+
+def _chunk_logits(
+    op: Any, user: ir.Value, items: ir.Value, layers: list[tuple[ir.Value, ir.Value]]
+) -> ir.Value:
+    """`user` [B, 1, H] against `items` [C, H]: logits [B, C]."""
+    hidden = op.Add(user, items)  # [B, C, H]
+    for weight, bias in layers:
+        hidden = op.Add(op.MatMul(op.Relu(hidden), weight), bias)
+    logits: ir.Value = op.Squeeze(hidden, [2])  # [B, C, 1] -> [B, C]
+    return logits
+
+
+def _folded_layers(state: Mapping[str, Float32]) -> list[tuple[Float64, Float64]]:
+    """(weight, bias) of each linear layer, in float64, with the batch norm before it folded in.
+
+    A batch norm stands after a ReLU and before a linear layer:
+    W (g (x - m) / s + b) + c = (W g / s) x + (W (b - g m / s) + c).
+    """
+    numbers = sorted({int(name.split(".")[1]) for name in state if name.startswith("layers.")})
+    folded: list[tuple[Float64, Float64]] = []
+    scale: Float64 | None = None
+    shift: Float64 | None = None
+    for number in numbers:
+        prefix = f"layers.{number}."
+        part = {
+            name.removeprefix(prefix): array.astype(np.float64)
+            for name, array in state.items()
+            if name.startswith(prefix)
+        }
+        if "running_mean" in part:
+            scale = part["weight"] / np.sqrt(part["running_var"] + BATCH_NORM_EPS)
+            shift = part["bias"] - scale * part["running_mean"]
+            continue
+        weight = part["weight"]
+        bias = part.get("bias", np.zeros(len(weight)))
+        if scale is not None and shift is not None:
+            bias = bias + weight @ shift
+            weight = weight * scale
+            scale = shift = None
+        folded.append((weight, bias))
+    return folded

@@ -1,0 +1,104 @@
+"""The ridge regression that places a new user, as ONNX nodes.
+
+With the items fixed, a dot model is linear in the user. The ridge is centred on the average user (row 0): it
+gives the difference d from it,
+
+    minimise  sum_i (logit(r_i) - average user's logit_i - d . q_i)^2  +  regularization |d|^2,
+
+where q_i is the item's factors, with a 1 appended in a model with biases (the user's bias is one more
+factor). Without ratings d = 0: the average user. The normal equations are solved by a fixed number of
+conjugate-gradient steps, which take nothing but matrix products. So that few steps are exact for any table,
+the unknown is e with d = M e, where M = (20 G + regularization I)^(-1/2) and G is the mean of q_i q_i^T over
+the items: after a history of about 20 items the system is near the identity.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnxscript import GraphBuilder
+
+from export.model.arrays import Float32, Float64
+from export.model.nodes import table
+
+# A rating at the very end of the sigmoid's range has an infinite logit.
+LOGIT_MARGIN = 0.01
+# Keeps 0/0 at 0 once a residual has vanished; far below any residual that matters.
+TINY = 1e-30
+# The length of history that the preconditioner is made for.
+TYPICAL_HISTORY = 20
+
+
+def preconditioner(factors: Float64, regularization: float) -> Float64:
+    """M of the module's docstring: item rows float64 [n, F] -> float64 [F, F]."""
+    gram = factors.T @ factors / len(factors)
+    values, vectors = np.linalg.eigh(gram)
+    scales = 1 / np.sqrt(TYPICAL_HISTORY * np.maximum(values, 0) + regularization)
+    result: Float64 = (vectors * scales) @ vectors.T
+    return result
+
+
+def solve(
+    graph: GraphBuilder,
+    factors: ir.Value,
+    target: ir.Value,
+    preconditioner: Float64,
+    regularization: float,
+    steps: int,
+) -> ir.Value:
+    """Solve for d of the module's docstring by conjugate gradients (Hestenes and Stiefel, 1952).
+
+    Args:
+        graph: where the nodes go.
+        factors: q, float32 [B, H, F], rows of zeros where padded.
+        target: float32 [B, H, 1], 0 where padded.
+        preconditioner: M, float64 [F, F].
+        regularization: weight of |d|^2.
+        steps: F steps are exact but for rounding.
+
+    Returns:
+        float32 [B, 1, F].
+    """
+    op: Any = graph.op
+    rotation = table(graph, "fold_in_preconditioner", preconditioner.astype(np.float32))
+    ridge: Float32 = (regularization * preconditioner @ preconditioner).astype(np.float32)
+    penalty = table(graph, "fold_in_ridge", ridge)
+    rotated = op.MatMul(factors, rotation)  # [B, H, F]
+    transposed = op.Transpose(rotated, perm=[0, 2, 1])  # [B, F, H]
+    residual = op.MatMul(op.Transpose(target, perm=[0, 2, 1]), rotated)  # [B, 1, F]
+    solution: ir.Value = op.Mul(residual, 0.0)
+    direction = residual
+    square = op.ReduceSum(op.Mul(residual, residual), [2], keepdims=1)  # [B, 1, 1]
+    for _ in range(steps):
+        image = op.Add(op.MatMul(op.MatMul(direction, transposed), rotated), op.MatMul(direction, penalty))
+        curvature = op.ReduceSum(op.Mul(direction, image), [2], keepdims=1)
+        step = op.Div(square, op.Add(curvature, TINY))
+        solution = op.Add(solution, op.Mul(step, direction))
+        residual = op.Sub(residual, op.Mul(step, image))
+        next_square = op.ReduceSum(op.Mul(residual, residual), [2], keepdims=1)
+        direction = op.Add(residual, op.Mul(op.Div(next_square, op.Add(square, TINY)), direction))
+        square = next_square
+    difference: ir.Value = op.MatMul(solution, rotation)
+    return difference
+
+
+def logit64(ratings: Float64, y_range: tuple[float, float] | None) -> Float64:
+    """The inverse of the sigmoid range, ratings near its ends pulled in; the ratings where there is none."""
+    if y_range is None:
+        return ratings
+    low, high = y_range
+    share = np.clip((ratings - low) / (high - low), LOGIT_MARGIN, 1 - LOGIT_MARGIN)
+    logits: Float64 = np.log(share / (1 - share))
+    return logits
+
+
+def logit(op: Any, ratings: ir.Value, y_range: tuple[float, float] | None) -> ir.Value:
+    """`logit64` as ONNX nodes."""
+    if y_range is None:
+        return ratings
+    low, high = y_range
+    share = op.Clip(op.Div(op.Sub(ratings, low), high - low), LOGIT_MARGIN, 1 - LOGIT_MARGIN)
+    logits: ir.Value = op.Log(op.Div(share, op.Sub(1.0, share)))
+    return logits

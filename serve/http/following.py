@@ -1,0 +1,113 @@
+"""Each process follows the pointer by itself: it looks, loads beside, checks, and swaps one reference."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from serve.errors import BundleError, ServeError
+from serve.http.model import CurrentModel, LoadedModel, load_model
+from serve.http.pointer import resolve, stamp
+from serve.http.run_folder import RunFolder
+from serve.http.settings import ServiceSettings
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+MAX_ERROR_CHARACTERS = 1000
+"""An error may quote what stands in the bundle."""
+
+
+class Follower:
+    """Keeps a `CurrentModel` at the bundle that the pointer leads to.
+
+    A bundle that can't be loaded changes nothing. It is tried again when the pointer, or a file of the
+    bundle, has changed.
+
+    Args:
+        settings: The pointer, and how to load.
+        current: What is swapped.
+        run_folder: Where the last good bundle is remembered; None: nowhere.
+    """
+
+    def __init__(
+        self, settings: ServiceSettings, current: CurrentModel, run_folder: RunFolder | None = None
+    ) -> None:
+        self.settings, self.current, self.run_folder = settings, current, run_folder
+        self._stamps: dict[Path, object] = {}
+        self._error: ServeError | None = None
+
+    async def start(self) -> None:
+        """Load a first bundle: the pointer's, or, where that is bad, the last good one of this service.
+
+        Returns when one has been loaded, however long that takes: a worker that can't answer leaves requests
+        to the others.
+
+        Raises:
+            ServeError: the pointer's bundle is bad, and this service has never had a good one.
+        """
+        while not await self._look(self.settings.bundle):
+            if self.run_folder is not None:
+                last_good = self.run_folder.last_good()
+                if last_good is None and self._error is not None:
+                    raise self._error
+                if last_good is not None and await self._look(last_good):
+                    return
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def follow(self) -> None:
+        """Look every second, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self._look(self.settings.bundle)
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """Load a first bundle, and follow the pointer while the app runs."""
+        await self.start()
+        task = asyncio.create_task(self.follow())
+        yield
+        task.cancel()
+
+    async def _look(self, path: Path) -> bool:
+        """Load the bundle at `path`, unless it was tried as it is now; returns whether it answers."""
+        found = await asyncio.to_thread(stamp, path)
+        if found == self._stamps.get(path):
+            return False
+        self._stamps[path] = found
+        try:
+            model = await asyncio.to_thread(self._load, path)
+        except ServeError as error:
+            self._failed(error)
+            return False
+        except Exception as error:  # a bundle may fail in any way, and the service goes on
+            logger.exception("the bundle could not be loaded")
+            self._failed(BundleError(f"{type(error).__name__}: {error}"))
+            return False
+        if path == self.settings.bundle:
+            self.current.last_error = None
+        if self.current.model is not None:
+            logger.info("version %s answers from now on", model.version)
+        self.current.swap(model)
+        return True
+
+    def _load(self, path: Path) -> LoadedModel:
+        settings = self.settings
+        folder = resolve(path)
+        model = load_model(folder, settings.device, settings.threads, share_tables=settings.share_tables)
+        if self.run_folder is not None:
+            self.run_folder.note_good(folder)
+        return model
+
+    def _failed(self, error: ServeError) -> None:
+        self._error = error
+        message = str(error)[:MAX_ERROR_CHARACTERS]
+        logger.error("not loaded, nothing was changed: %s", message)
+        # Health tells it to everybody, who need not know where bundles lie.
+        self.current.last_error = message.replace(f"{self.settings.bundle.parent}/", "")
+        self.current.metrics.load_failed()

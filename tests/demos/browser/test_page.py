@@ -59,30 +59,30 @@ def test_ratings_are_folded_in_with_the_network_cut(open_page, page_of, model) -
     page = page_of(model)
     served = Recommender.load(BUNDLES[model], "cpu")
     tab = open_page(page)
-    check_list(tab, expected(served, served.recommend("nobody" if served.users.is_string else 11, N_SHOWN)))
-    expect(tab.locator("#basis")).to_contain_text("the average user")
 
+    def check_average() -> None:
+        unknown = "nobody" if served.users.is_string else 11
+        check_list(tab, expected(served, served.recommend(unknown, N_SHOWN)))
+        expect(tab.locator("#basis")).to_contain_text("the average user")
+
+    def check_folded(given: dict[int, float]) -> None:
+        expect(tab.locator("#basis")).to_contain_text(f"From your {len(given)} ratings")
+        ids = [served.items.ids.one_id(index) for index in given]
+        check_list(tab, expected(served, served.fold_in(ids, list(given.values()), N_SHOWN)))
+
+    check_average()
     tab.context.set_offline(True)
     asked = len(page.requests)
-    given = {3: 5, 17: 1, 41: 4}
-    for index, stars in given.items():
+    for index, stars in {3: 5, 17: 1, 41: 4}.items():
         rate(tab, served.items.label(index), stars)
-    expect(tab.locator("#basis")).to_contain_text("From your 3 ratings")
-    ids = [served.items.ids.one_id(index) for index in given]
-    check_list(
-        tab, expected(served, served.fold_in(ids, [float(stars) for stars in given.values()], N_SHOWN))
-    )
+    check_folded({3: 5.0, 17: 1.0, 41: 4.0})
     expect(tab.locator("#runtime")).to_contain_text("WebAssembly")
-
-    # Changing a mind, taking one back, and taking all back.
     rate(tab, served.items.label(17), 5)
-    check_list(tab, expected(served, served.fold_in(ids, [5.0, 5.0, 4.0], N_SHOWN)))
+    check_folded({3: 5.0, 17: 5.0, 41: 4.0})
     tab.get_by_role("button", name=f"Remove {served.items.label(17)}").click()
-    expect(tab.locator("#basis")).to_contain_text("From your 2 ratings")
-    check_list(tab, expected(served, served.fold_in([ids[0], ids[2]], [5.0, 4.0], N_SHOWN)))
+    check_folded({3: 5.0, 41: 4.0})
     tab.get_by_role("button", name="Forget all ratings").click()
-    expect(tab.locator("#basis")).to_contain_text("the average user")
-    check_list(tab, expected(served, served.recommend("nobody" if served.users.is_string else 11, N_SHOWN)))
+    check_average()
     assert len(page.requests) == asked
 
 

@@ -90,11 +90,8 @@ def test_pick_a_user(open_page, pages) -> None:
     check(tab, "#picks", served, recommender.recommend(250, 3, exclude_seen=False), 3)
     choose(tab, "genre", "Drama")
     expect(tab.locator("#picks .chip")).to_have_text(["Drama"] * 3)
-    others = [
-        item.item_id
-        for item in map(recommender.items.__getitem__, range(1, 51))
-        if "Drama" not in item.genres
-    ]
+    items = [recommender.items[index] for index in range(1, 51)]
+    others = [item.item_id for item in items if "Drama" not in item.genres]
     wanted = recommender.recommend(250, 3, exclude_seen=False, exclude_item_ids=others)
     check(tab, "#picks", served, wanted, 3)
     picture(tab, "demo-user")

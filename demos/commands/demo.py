@@ -34,6 +34,7 @@ def demo(bundle: Path, host: str, port: int, allow_hosts: tuple[str, ...], devic
     from serve.runtime.recommender import Recommender
 
     recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
+    recommender.check()
     from demos.gradio_app.app import Served, build_app
 
     listener = listen(host, port)

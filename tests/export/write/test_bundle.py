@@ -20,7 +20,6 @@ from click.testing import CliRunner
 
 from export.errors import ParityError
 from export.graphs import GRAPHS
-from export.verify.runners import onnxruntime_runner
 from export.verify.verify import verify
 from export.write.bundle import export_run
 from export.write.graph_files import write_graphs
@@ -30,7 +29,6 @@ from recsys.data.interactions import Interactions
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
 from serve.bundle.bundle import CALLED, open_bundle
-from serve.bundle.conformance import difference, read_conformance
 from serve.errors import OutputError, RequestError
 from serve.files.names import TABLES_NAME
 from serve.runtime.profiles import Profiles
@@ -49,6 +47,7 @@ def test_a_bundle_holds_what_the_design_says(tiny_bundle, name) -> None:
     assert (manifest.model.n_users, manifest.model.n_items) == (30, 50)
     assert manifest.opset == 18
     assert manifest.parity.passed
+    assert Recommender(bundle, "cpu").check() > len(manifest.graphs)
     for graph in manifest.graphs.values():
         model = onnx.load(bundle.path / graph.file)
         onnx.checker.check_model(model, full_check=True)
@@ -180,18 +179,6 @@ def test_without_parity_nothing_is_written(tiny_run, tmp_path) -> None:
     other = replace(inputs.arrays, item_factors=inputs.arrays.item_factors + np.float32(0.1))
     with pytest.raises(ParityError, match="recommend on cpu is off by"):
         write_graphs(tmp_path, replace(inputs, arrays=other), "never", lambda step: None)
-
-
-@pytest.mark.parametrize("name", N_GRAPHS)
-def test_onnxruntime_answers_as_the_conformance_cases_say(tiny_bundle, name) -> None:
-    bundle = open_bundle(tiny_bundle(name))
-    document = read_conformance(bundle.file("conformance.json"))
-    assert set(document.graphs) == set(bundle.manifest.graphs)
-    run = onnxruntime_runner(bundle.path, "cpu")
-    for graph, cases in document.graphs.items():
-        for case in cases:
-            feeds, expected = case.arrays()
-            assert difference(run(graph, feeds), expected, bundle.manifest.graphs[graph].tolerance) is None
 
 
 @pytest.mark.parametrize("scale", [1e-5, 1e5])

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from serve.bundle.conformance import as_good_as_tied, difference
+from serve.bundle.conformance import difference
 from serve.errors import BundleError
 from serve.runtime.recommender import Recommender
 
@@ -138,10 +138,3 @@ def test_only_ties_may_change_places() -> None:
     assert with_items(1, 2, 3, 4, 9) is None, "beside the last rank stands one that is not listed"
     assert with_items(2, 1, 3, 4, 5) == "row 0 has item 2 instead of 1 at rank 1"
     assert with_items(1, 2, 3, 5, 4) == "row 0 has item 5 instead of 4 at rank 4"
-
-
-def test_ties() -> None:
-    scores = np.array([[5.0, 4.0, 4.0, 3.0], [4.0, 4.0, 1.0, 1.0]])
-    expected = [[False, True, True, True], [True, True, True, True]]
-    assert as_good_as_tied(scores, 1e-6).tolist() == expected
-    assert as_good_as_tied(np.array([[1.0]]), 1e-6).tolist() == [[True]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,8 +176,3 @@ def _read_or_refuse(data: bytes) -> None:
     except BundleError:
         return
     assert all(0 <= one.start <= one.stop <= len(data) for one in found)
-
-
-def test_a_mapped_file_is_read_like_bytes(tmp_path: Path) -> None:
-    data = REAL["mlp/score.onnx"]
-    assert read_tensors(memoryview(data), "x") == read_tensors(data, "x")

@@ -109,12 +109,6 @@ def test_no_dates_no_timestamps(tmp_path: Path) -> None:
     assert Seen(tmp_path / "seen.parquet", 1, 1).history(1).timestamps is None
 
 
-def test_the_order_of_the_input_does_not_change_the_bytes(tmp_path: Path) -> None:
-    write_seen(tmp_path / "a", np.array([1, 2, 1]), np.array([1, 1, 2]), np.array([1, 2, 3]))
-    write_seen(tmp_path / "b", np.array([1, 1, 2]), np.array([2, 1, 1]), np.array([3, 1, 2]))
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
 @pytest.mark.parametrize(
     ("users", "items", "ratings", "message"),
     [

@@ -28,13 +28,7 @@ DTYPES = {
 def begin(
     name: str, inputs: Sequence[Tensor], dtypes: Mapping[str, str] = {}
 ) -> tuple[GraphBuilder, list[ir.Value]]:
-    """A graph that has only its inputs, and these inputs.
-
-    Args:
-        name: the graph's name.
-        inputs: its inputs.
-        dtypes: tensor -> type, for tensors of the type "id".
-    """
+    """A graph that has only its inputs, and these inputs. `dtypes`: the types of tensors of type "id"."""
     graph = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=name))
     values = [
         graph.input(tensor.name, DTYPES[dtypes.get(tensor.name, tensor.dtype)], list(tensor.shape))
@@ -52,12 +46,7 @@ def finish(
 ) -> ir.Model:
     """The model with these outputs; an optional one is left out where it has no value.
 
-    Args:
-        graph: the nodes.
-        outputs: its outputs.
-        values: output -> value.
-        sizes: name of a baked-in size, such as "K" -> size.
-        dtypes: tensor -> type, for tensors of the type "id".
+    `sizes` are those that are baked in, such as "K"; `dtypes` the types of tensors of type "id".
     """
     for tensor in outputs:
         if tensor.optional and tensor.name not in values:
@@ -84,11 +73,8 @@ def stamp(model: ir.Model) -> ir.Model:
     for node in graph:
         node.metadata_props.clear()
         node.doc_string = None
-    for value in (
-        *graph.inputs,
-        *graph.initializers.values(),
-        *(out for node in graph for out in node.outputs),
-    ):
+    outputs = [value for node in graph for value in node.outputs]
+    for value in (*graph.inputs, *graph.initializers.values(), *outputs):
         value.metadata_props.clear()
     return model
 

@@ -31,9 +31,7 @@ FACTOR_TOLERANCE = 1e-5
 def fold_in_graph(arrays: FoldInArrays, top_k: int, settings: FoldIn) -> ir.Model:
     """Ranks `top_k` items for each new user, without those that the user has rated.
 
-    Inputs: `item_indices` int64 [B, H], 0-padded; `ratings` float32 [B, H], ignored where padded.
-    Outputs: `top_item_indices` int64 [B, K]; `top_scores` float32 [B, K]; `user_factors` float32 [B, F]; with
-    biases also `user_biases` float32 [B, 1].
+    `item_indices` are 0-padded, and the ratings of padding are ignored.
     """
     graph, (item_indices, ratings) = begin("fold_in", INPUTS)
     parts = arrays.fold_in(graph, item_indices, ratings, settings)

@@ -20,11 +20,7 @@ TOP = (Tensor("top_item_indices", "int64", ("B", "K")), Tensor("top_scores", "fl
 
 
 def recommend_graph(arrays: Arrays, top_k: int) -> ir.Model:
-    """Ranks `top_k` items for each user.
-
-    Inputs: `user_index` int64 [B]; `exclude_item_indices` int64 [B, E], 0-padded.
-    Outputs: `top_item_indices` int64 [B, K]; `top_scores` float32 [B, K].
-    """
+    """Ranks `top_k` items for each user, without the excluded ones (0-padded)."""
     graph, (user_index, exclude) = begin("recommend", INPUTS)
     return finish(graph, TOP, best_items(graph, arrays, user_index, exclude, top_k), {"K": top_k})
 

@@ -16,7 +16,6 @@ from export.graphs.build import begin, finish
 from export.graphs.spec import Comparison, GraphSpec, Named, Runner, Tensor
 from export.model.arrays import Arrays
 from export.model.inputs import ExportInputs, IdArray, IdTables, Sample, is_string
-from export.model.nodes import table
 from export.verify.compare_lists import check_lists
 from serve.bundle.conformance import Case
 
@@ -37,21 +36,15 @@ MAX_STRINGS = 400_000
 def recommend_by_id_graph(arrays: Arrays, ids: IdTables, top_k: int) -> ir.Model:
     """`recommend_graph` between ids.
 
-    Inputs: `user_id` int64 or string [B], one that is not in the table is the average user;
-    `exclude_item_ids` int64 or string [B, E], where one that is not in the table excludes nothing.
-    Outputs: `top_item_ids` [B, K], -1 or "" where no item is left; `top_scores` float32 [B, K];
-    `known` bool [B], whether the user is in the table; where there are titles `top_titles` string [B, K].
+    A user id that is not in the table is the average user (`known` is false), and an excluded id that is not
+    in the table excludes nothing. Where no item is left, `top_item_ids` has -1 or "".
 
     Raises:
         GraphError: an item has the id that stands for "no item", or there are too many strings.
     """
     _check_ids(ids)
-    item_type = _dtype(ids.item_ids)
-    dtypes = {
-        "user_id": _dtype(ids.user_ids),
-        "exclude_item_ids": item_type,
-        "top_item_ids": item_type,
-    }
+    user_type, item_type = ("string" if is_string(one) else "int64" for one in (ids.user_ids, ids.item_ids))
+    dtypes = {"user_id": user_type, "exclude_item_ids": item_type, "top_item_ids": item_type}
     graph, (user_id, exclude_ids) = begin("recommend_by_id", INPUTS, dtypes)
     graph.graph.opset_imports[ML_DOMAIN] = ML_OPSET
     user_index = _index(graph, user_id, ids.user_ids)
@@ -96,11 +89,7 @@ def _index(graph: GraphBuilder, ids: ir.Value, known: IdArray) -> ir.Value:
 
 
 def _gather(graph: GraphBuilder, name: str, values: IdArray, indices: ir.Value) -> ir.Value:
-    if is_string(values):
-        rows = graph.initializer(_tensor(name, values), name, qualify=False)
-    else:
-        rows = table(graph, name, values)
-    found: ir.Value = graph.op.Gather(rows, indices)
+    found: ir.Value = graph.op.Gather(graph.initializer(_tensor(name, values), name, qualify=False), indices)
     return found
 
 
@@ -108,10 +97,6 @@ def _tensor(name: str, values: IdArray) -> ir.TensorProtocol:
     if is_string(values):
         return ir.StringTensor([value.encode() for value in values], shape=ir.Shape(values.shape), name=name)
     return ir.tensor(values.astype(np.int64), name=name)
-
-
-def _dtype(ids: IdArray) -> str:
-    return "string" if is_string(ids) else "int64"
 
 
 def _ids(inputs: ExportInputs) -> IdTables:

@@ -26,8 +26,6 @@ def score_graph(module: nn.Module) -> ir.Model:
     """Export any module with `forward(user_index, item_index) -> score`, in eval mode.
 
     Parameters become initializers under their own names. The module's training mode is restored.
-
-    Inputs: `user_index` int64 [N], `item_index` int64 [N]. Outputs: `score` float32 [N].
     """
     # Two pairs, not one: a dimension of 1 would be taken for a constant.
     example = (torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))

@@ -29,11 +29,7 @@ def item_directions(item_factors: Float32) -> Float32:
 
 
 def similar_items_graph(arrays: Arrays, top_k: int) -> ir.Model:
-    """Ranks the `top_k` nearest neighbours of each item, the item itself excluded.
-
-    Inputs: `item_index` int64 [B].
-    Outputs: `top_item_indices` int64 [B, K]; `top_scores` float32 [B, K], cosines from -1 to 1.
-    """
+    """Ranks the `top_k` nearest neighbours of each item without the item; scores are cosines, -1 to 1."""
     graph, (item_index,) = begin("similar_items", INPUTS)
     op = graph.op
     directions = table(graph, "item_directions", item_directions(arrays.item_factors))

@@ -124,14 +124,14 @@ class DotArrays:
         """The weights of the ridge: float64 [row].
 
         The logits of a bounded score have one scale. An unbounded score has the scale of the data: there the
-        weight of a factor is a share of the mean square of the first `n_items` items' factors (of all by
-        default), so that ratings in other units give the same lists. A bias multiplies 1 in any unit.
+        weight of a factor is relative to the mean squared length of the first `n_items` items' factors (by
+        default of all), so that ratings in other units give the same lists. A bias multiplies 1 in any unit.
         """
-        weights = np.full(self._item_rows64(AVERAGE).shape[1], regularization)
+        weights = np.full(self._item_rows64(AVERAGE).shape[1], float(regularization))
         if self.y_range is None:
             stop = None if n_items is None else 1 + n_items
-            mean_square = float(np.square(self.item_factors[1:stop], dtype=np.float64).mean())
-            weights[: self.item_factors.shape[1]] *= mean_square or 1.0
+            squares = np.square(self.item_factors[1:stop], dtype=np.float64)
+            weights[: squares.shape[1]] *= float(squares.sum(axis=1).mean()) or 1.0
         return weights
 
     def ridge_problem(

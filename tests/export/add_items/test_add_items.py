@@ -301,35 +301,24 @@ def test_titles_of_the_ratings_stay_where_items_says_nothing(base: Path, tmp_pat
     assert found == [("Better One (2011)", ("Drama",), 2011), ("Own Two (2002)", ("Comedy",), 2002)]
 
 
-def test_titles_of_no_rated_item_are_refused(base: Path, tmp_path: Path, capsys) -> None:
-    ratings, titles = tmp_path / "new.csv", tmp_path / "titles.csv"
-    ratings.write_text("user_id,item_id,rating\n10,9001,4\n")
-    titles.write_text("item_id,title\nx1,One\n")
-    asked = ["add-items", str(base), "--ratings", str(ratings), "--output", str(tmp_path / "out")]
-    assert run(*asked, "--items", str(titles)) == 2
-    assert "titles.csv describes no item of new: its item ids are like 'x1'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("regularization", ["nan", "inf", "1e-300", "0", "-1"])
-def test_no_ridge_is_refused(base: Path, tmp_path: Path, capsys, regularization: str) -> None:
-    ratings = tmp_path / "new.csv"
-    ratings.write_text("user_id,item_id,rating\n10,9001,4\n20,9001,5\n")
-    asked = ["add-items", str(base), "--ratings", str(ratings), "--output", str(tmp_path / "out")]
-    assert run(*asked, f"--regularization={regularization}") == 2
-    assert "must be a number from 1e-06 to 1e+06" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-def test_the_command_shows_rows_that_are_no_ratings(base: Path, tmp_path: Path, capsys) -> None:
-    ratings = tmp_path / "new.csv"
-    ratings.write_text("user_id,item_id,rating\n10,9001,good\n20,9001,4\n")
-    assert run("add-items", str(base), "--ratings", str(ratings), "--output", str(tmp_path / "out")) == 2
-    error = capsys.readouterr().err
-    assert "line 2: rating 'good'" in error
-    titles = tmp_path / "titles.csv"
-    titles.write_text("id,name\n1,a\n")
-    ratings.write_text("user_id,item_id,rating\n10,9001,4\n")
-    asked = ["add-items", str(base), "--ratings", str(ratings), "--output", str(tmp_path / "out")]
-    assert run(*asked, "--items", str(titles)) == 2
-    assert "no column for item (item_id or movie_id" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("rows", "titles", "options", "message"),
+    [
+        ("10,9001,good", "item_id,title", [], "line 2: rating 'good'"),
+        ("10,9001,4", "id,name\n1,a", [], "no column for item"),
+        ("10,9001,4", "item_id,title\nx1,One", [], "its item ids are like 'x1'"),
+        *(
+            ("10,9001,4", "item_id,title\n9001,One", [f"--regularization={value}"], "must be a number from")
+            for value in ("nan", "inf", "1e-300", "0", "-1")
+        ),
+    ],
+)
+def test_the_command_refuses_what_it_can_not_use(
+    base: Path, tmp_path: Path, capsys, rows: str, titles: str, options: list[str], message: str
+) -> None:
+    (tmp_path / "new.csv").write_text(f"user_id,item_id,rating\n{rows}\n")
+    (tmp_path / "titles.csv").write_text(f"{titles}\n")
+    files = ["--ratings", str(tmp_path / "new.csv"), "--items", str(tmp_path / "titles.csv")]
+    assert run("add-items", str(base), *files, "--output", str(tmp_path / "out"), *options) == 2
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

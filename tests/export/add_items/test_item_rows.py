@@ -48,17 +48,6 @@ def test_a_heavy_ridge_gives_the_average_item(dot_arrays: DotArrays, rng) -> Non
         np.testing.assert_allclose(found.item_biases[-1], found.item_biases[0], atol=1e-6)
 
 
-def test_all_else_stays_as_it_was(dot_arrays: DotArrays, rng) -> None:
-    items = [planted(dot_arrays, rng)[1] for _ in range(3)]
-    found = with_items(dot_arrays, items, 2.0)
-    assert found.user_factors is dot_arrays.user_factors
-    assert found.user_biases is dot_arrays.user_biases
-    assert len(found.item_factors) == len(dot_arrays.item_factors) + 3
-    np.testing.assert_array_equal(found.item_factors[:-3], dot_arrays.item_factors)
-    if found.item_biases is not None:
-        np.testing.assert_array_equal(found.item_biases[:-3], dot_arrays.item_biases)
-
-
 def test_a_row_minimises_the_stated_loss(dot_arrays: DotArrays, rng) -> None:
     """Any small step away from the row makes the loss larger."""
     _, item = planted(dot_arrays, rng, 4)

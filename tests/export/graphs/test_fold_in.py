@@ -81,21 +81,6 @@ def test_ratings_at_the_ends_of_the_range_stay_finite(dot_arrays, run_model) -> 
     assert np.isfinite(folded(found)).all()
 
 
-def test_a_user_who_rated_along_the_factors_is_recovered(run_model, rng) -> None:
-    """With hardly any ridge, ratings made by known factors give those factors back."""
-    item_factors = rng.normal(size=(41, 3)).astype(np.float32)
-    truth = np.array([0.7, -1.2, 0.4])
-    arrays = DotArrays(np.zeros((2, 3), np.float32), item_factors, None, None, None)
-    found = run_model(
-        fold_in_graph(arrays, 5, settings(1e-4, 8, 40)),
-        {
-            "item_indices": np.arange(1, 41)[None],
-            "ratings": (item_factors[1:] @ truth).astype(np.float32)[None],
-        },
-    )
-    np.testing.assert_allclose(found["user_factors"][0], truth, atol=1e-4)
-
-
 @pytest.mark.parametrize("regularization", [0.1, 10.0])
 def test_an_ill_conditioned_table_is_solved(rng, regularization) -> None:
     """Singular values of the item table from 0.5 to 61, histories of 1 to 400 ratings."""

@@ -10,8 +10,13 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from serve.bundle.conformance import difference
+from serve.commands.fold_in import fold_in
+from serve.commands.recommend import recommend
+from serve.commands.score import score
+from serve.commands.similar import similar
 from serve.errors import BundleError
 from serve.runtime.recommender import Recommender
 
@@ -138,3 +143,22 @@ def test_only_ties_may_change_places() -> None:
     assert with_items(1, 2, 3, 4, 9) is None, "beside the last rank stands one that is not listed"
     assert with_items(2, 1, 3, 4, 5) == "row 0 has item 2 instead of 1 at rank 1"
     assert with_items(1, 2, 3, 5, 4) == "row 0 has item 5 instead of 4 at rank 4"
+
+
+def test_a_command_checks_the_graph_that_it_asks_and_a_job_checks_all(
+    copy: Path, forge: Callable[[str, bytes], None], tmp_path: Path
+) -> None:
+    document = msgspec.json.decode((copy / "conformance.json").read_bytes())
+    add(first(document, "recommend", "outputs", "top_scores"), 0.1)
+    forge("conformance.json", msgspec.json.encode(document))
+    (tmp_path / "pairs.csv").write_text("user_id,item_id\n10,1001\n")
+    job = ["--input", str(tmp_path / "pairs.csv"), "--output", str(tmp_path / "scores")]
+    for command, arguments, is_refused in (
+        (recommend, ["--user-id", "10"], True),
+        (similar, ["--item-id", "1001"], False),
+        (fold_in, ["--rate", "1001=5"], False),
+        (score, job, True),
+    ):
+        result = CliRunner().invoke(command, [str(copy), *arguments])
+        assert isinstance(result.exception, BundleError) == is_refused, (command.name, result.exception)
+        assert (result.exit_code == 0) != is_refused

@@ -34,6 +34,7 @@ def demo(bundle: Path, host: str, port: int, allow_hosts: tuple[str, ...], devic
     from serve import Recommender
 
     recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
+    recommender.check()
     listener = listen(host, port)
     from demos.gradio_app.app import build_app, mounted, served
     from demos.gradio_app.guard import guarded

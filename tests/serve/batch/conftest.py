@@ -97,7 +97,7 @@ def do(tmp_path: Path) -> DoJob:
     def run(task: Score | Recommend, source: Path | str | None = None, **options: Any) -> Summary:
         keywords = {
             name: options.pop(name)
-            for name in ("resume", "overwrite", "engine", "watcher")
+            for name in ("resume", "overwrite", "engine", "on_plan", "on_rows")
             if name in options
         }
         job = {

@@ -66,16 +66,12 @@ def check_format(format: Format, schema: pa.Schema) -> None:
     Raises:
         InputError: there is one.
     """
+    fits = {"csv": _fits_csv, "jsonl": _fits_json}.get(format)
     for field in schema:
-        if format == "csv" and not _fits_csv(field.type):
+        if fits and not fits(field.type):
             raise InputError(
-                f"CSV can't hold the column {field.name}, which is {field.type}. Write --format parquet or "
-                f"jsonl, or leave it out of the input."
-            )
-        if format == "jsonl" and not _fits_json(field.type):
-            raise InputError(
-                f"JSON lines can't hold the column {field.name}, which is {field.type}. Write --format "
-                f"parquet, convert it (times to microseconds), or leave it out of the input."
+                f"{format} can't hold the column {field.name}, which is {field.type}. Convert it, write "
+                f"--format parquet, or leave it out of the input."
             )
 
 
@@ -204,9 +200,8 @@ def _fits_csv(kind: pa.DataType) -> bool:
 
     kind, types = _plain(kind), pa.types
     # Arrow writes bytes as if they were text, without escaping them.
-    if not _knows_zone(kind) or types.is_binary(kind) or types.is_large_binary(kind):
-        return False
-    if types.is_fixed_size_binary(kind):
+    is_bytes = types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+    if is_bytes or not _knows_zone(kind):
         return False
     schema = pa.schema({"column": kind})
     try:

@@ -37,7 +37,7 @@ from serve.errors import JobError, OutputError, ServeError
 from serve.files.atomic import check_target, move_into_place, write_file
 
 
-class Summary(msgspec.Struct, frozen=True):
+class JobSummary(msgspec.Struct, frozen=True):
     """The content of `_SUCCESS.json`, the same for an unbroken run and a resumed one."""
 
     identity: dict[str, Any]
@@ -57,7 +57,7 @@ def run_job(
     engine: Engine = run_locally,
     on_plan: Callable[[Plan, int], None] = lambda plan, rows_done: None,
     on_rows: Callable[[int], None] = lambda n: None,
-) -> Summary:
+) -> JobSummary:
     """Run a job, or the rest of one. Resuming a finished job changes nothing.
 
     Args:
@@ -120,7 +120,7 @@ def run_job(
         return summary
 
 
-def _finished_job(folder: Path, plan: Plan, overwrite: bool) -> Summary | None:
+def _finished_job(folder: Path, plan: Plan, overwrite: bool) -> JobSummary | None:
     """The summary of this job if `folder` holds all of it; None if there is something to do.
 
     Raises:
@@ -129,7 +129,7 @@ def _finished_job(folder: Path, plan: Plan, overwrite: bool) -> Summary | None:
     if not (folder / SUCCESS).is_file():
         return None
     try:
-        summary = msgspec.json.decode((folder / SUCCESS).read_bytes(), type=Summary)
+        summary = msgspec.json.decode((folder / SUCCESS).read_bytes(), type=JobSummary)
     except msgspec.DecodeError as error:
         raise OutputError(f"{folder / SUCCESS} is damaged ({error}). Start again with --overwrite.") from None
     try:
@@ -185,7 +185,7 @@ def _check_quarantined(plan: Plan, outcomes: dict[int, Outcome]) -> None:
     check_bad_rows(plan, sum(outcome.quarantined for outcome in outcomes.values()), [])
 
 
-def _finish(folder: Path, plan: Plan) -> Summary:
+def _finish(folder: Path, plan: Plan) -> JobSummary:
     """Write `_SUCCESS.json`.
 
     Raises:
@@ -194,7 +194,7 @@ def _finish(folder: Path, plan: Plan) -> Summary:
     outcomes = finished(plan, folder)
     if missing := [fragment.number for fragment in plan.fragments if fragment.number not in outcomes]:
         raise JobError(f"{len(missing)} parts are missing, the first is {missing[0]}. Go on with --resume.")
-    summary = Summary(
+    summary = JobSummary(
         identity=plan.identity,
         rows_in=sum(outcome.rows_in for outcome in outcomes.values()),
         rows_out=sum(outcome.rows_out for outcome in outcomes.values()),
@@ -212,7 +212,7 @@ def _finish(folder: Path, plan: Plan) -> Summary:
     return summary
 
 
-def _move(folder: Path, plan: Plan, summary: Summary, overwrite: bool) -> None:
+def _move(folder: Path, plan: Plan, summary: JobSummary, overwrite: bool) -> None:
     for name in (DONE, INPUT):
         shutil.rmtree(folder / name, ignore_errors=True)
     kept = {SUCCESS, QUARANTINE, LOCK, *(part["name"] for part in summary.parts)}

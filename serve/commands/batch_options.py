@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from serve.batch.fragments import Engine
     from serve.batch.job import Job, Plan
     from serve.batch.recommend import Recommend
-    from serve.batch.run import Summary
+    from serve.batch.run import JobSummary
     from serve.batch.score import Score
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -182,7 +182,7 @@ def _engine(options: dict[str, Any]) -> Engine:
     return ray_engine(workers=options["workers"], **ray_only)
 
 
-def _print(job: Job, summary: Summary, seconds: float, rows: int, as_json: bool) -> None:
+def _print(job: Job, summary: JobSummary, seconds: float, rows: int, as_json: bool) -> None:
     if as_json:
         counts = {name: getattr(summary, name) for name in ("rows_in", "rows_out", "quarantined")}
         print_json(

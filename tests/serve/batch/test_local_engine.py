@@ -233,17 +233,3 @@ def test_default_number_of_processes(
 ) -> None:
     job = Job(task=task, bundle="bundle", output="out", input="in")
     assert job.default_workers(mebibytes << 20, cpus) == expected
-
-
-@pytest.mark.parametrize(("workers", "part_rows", "expected"), [(50, 2000, 0), (50, 700, 3), (1, 50, 0)])
-def test_there_are_no_more_processes_than_fragments(
-    workers: int, part_rows: int, expected: int, pairs: Path, do: DoJob
-) -> None:
-    found: list[int] = []
-
-    def count(_: int) -> None:
-        found.append(len(multiprocessing.active_children()))
-
-    engine = partial(run_locally, workers=workers)
-    do(Score(), pairs, part_rows=part_rows, engine=engine, on_rows=count)
-    assert max(found) == expected

@@ -201,35 +201,30 @@ def test_an_error_of_ours_in_a_worker_is_one_line(cluster: Any, pairs: Path, do:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "n_parts", "workers", "expected"),
+    ("nodes", "n_parts", "workers", "gpus", "default", "expected"),
     [
-        ([{"CPU": 8.0}], 100, None, (1, 8)),
-        ([{"CPU": 8.0}, {"CPU": 8.0}], 100, 4, (4, 4)),
-        ([{"CPU": 8.0}, {"CPU": 2.0}], 100, 3, (3, 2)),
-        ([{"CPU": 3.0}] * 3, 100, 4, (4, 1)),
-        ([{"CPU": 8.0}, {"memory": 1.0}], 3, 50, (3, 2)),
+        ([{"CPU": 8.0}], 100, None, 0, 1, (1, 8)),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], 100, 4, 0, 1, (4, 4)),
+        ([{"CPU": 8.0}, {"CPU": 2.0}], 100, 3, 0, 1, (3, 2)),
+        ([{"CPU": 3.0}] * 3, 100, 4, 0, 1, (4, 1)),
+        ([{"CPU": 8.0}, {"memory": 1.0}], 3, 50, 0, 1, (3, 2)),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], 100, None, 0, 5, (5, 2)),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], 100, None, 0, 1, (2, 8)),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], 100, 3, 0, 16, (3, 4)),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], 4, None, 0, 16, (4, 4)),
+        ([{"CPU": 8.0, "GPU": 2.0}, {"CPU": 32.0}], 100, None, 1, 1, (1, 8)),
+        ([{"CPU": 8.0, "GPU": 2.0}, {"CPU": 32.0}], 100, 4, 0.5, 1, (4, 2)),
     ],
 )
 def test_workers_share_the_cpus(
-    nodes: list[dict[str, float]], n_parts: int, workers: int | None, expected: tuple[int, int]
+    nodes: list[dict[str, float]],
+    n_parts: int,
+    workers: int | None,
+    gpus: float,
+    default: int,
+    expected: tuple[int, int],
 ) -> None:
-    assert shares(nodes, n_parts, workers, 0) == expected
-
-
-def test_there_are_as_many_workers_as_the_job_is_worth() -> None:
-    nodes = [{"CPU": 8.0}, {"CPU": 8.0}]
-    assert shares(nodes, 100, None, 0, lambda cpus: min(cpus, 5)) == (5, 2)
-    assert shares(nodes, 100, None, 0, lambda cpus: min(cpus, 99)) == (16, 1)
-    assert shares(nodes, 100, None, 0, lambda cpus: 1) == (2, 8)
-    assert shares(nodes, 100, 3, 0, lambda cpus: min(cpus, 99)) == (3, 4)
-    assert shares(nodes, 4, None, 0, lambda cpus: min(cpus, 99)) == (4, 4)
-
-
-def test_workers_with_gpus_go_where_those_are() -> None:
-    nodes = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 32.0}]
-    assert shares(nodes, 100, None, 1) == (1, 8)
-    assert shares(nodes, 100, 2, 1) == (2, 4)
-    assert shares(nodes, 100, 4, 0.5) == (4, 2)
+    assert shares(nodes, n_parts, workers, gpus, lambda cpus: default) == expected
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,11 @@ def test_only_the_same_job_goes_on(pairs: Path, tmp_path: Path, do: DoJob) -> No
             do(Score(), pairs, resume=True, **change)
     with pytest.raises(OutputError, match="differs in task"):
         do(Score(unknown="null"), pairs, part_rows=400, resume=True)
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / pairs.name
+    pq.write_table(make_pairs(BUNDLE, 12_000, seed=5), other, row_group_size=400)
+    with pytest.raises(OutputError, match="differs in inputs"):
+        do(Score(), other, part_rows=400, resume=True)
     assert len(list(partial.glob("part-*"))) == 3, "nothing is lost by trying"
 
     redone: list[int] = []
@@ -151,14 +156,6 @@ def test_only_the_same_job_goes_on(pairs: Path, tmp_path: Path, do: DoJob) -> No
     do(Score(), pairs, part_rows=400, resume=True, engine=counting)
     assert redone == [1, *range(3, 30)]
     assert len(read(tmp_path / "out")) == 12_000
-
-
-def test_another_input_under_the_same_name_is_another_job(pairs: Path, tmp_path: Path, do: DoJob) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        do(Score(), pairs, part_rows=400, engine=stop_after(3))
-    pq.write_table(make_pairs(BUNDLE, 12_000, seed=5), pairs, row_group_size=400)
-    with pytest.raises(OutputError, match="differs in inputs"):
-        do(Score(), pairs, part_rows=400, resume=True)
 
 
 @pytest.mark.parametrize("part_rows", [400, 12_000])  # between two fragments, and within one
@@ -284,19 +281,6 @@ def test_a_full_disk_loses_nothing(format: str, n_bytes: int, pairs: Path, tmp_p
     assert contents(tmp_path / "whole") == contents(tmp_path / "unbroken")
 
 
-def test_what_killed_processes_were_writing_is_swept_up(pairs: Path, tmp_path: Path, do: DoJob) -> None:
-    do(Score(), pairs, part_rows=400)
-
-    def litter(plan: Any, fragments: Any, folder: Path, *others: Any) -> Generator[Outcome]:
-        for place in (folder, folder / "_done", folder / "_quarantine"):
-            place.mkdir(exist_ok=True)
-            (place / ".part-00003.0123abcd.tmp").write_text("half")
-        return run_locally(plan, fragments, folder, *others)
-
-    do(Score(), pairs, part_rows=400, output=str(tmp_path / "two"), engine=litter)
-    assert contents(tmp_path / "two") == contents(tmp_path / "out")
-
-
 def test_a_place_that_can_not_be_written(pairs: Path, tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
@@ -310,15 +294,6 @@ def test_a_place_that_can_not_be_written(pairs: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "can't be written" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_a_row_that_is_bad_after_some_parts_leaves_them_for_resumption(tmp_path: Path, do: DoJob) -> None:
-    path = tmp_path / "users.csv"
-    path.write_text("user_id\n" + "10\n" * 50 + "x\n" + "20\n" * 50)
-    with pytest.raises(BadRowError, match=r"line 52: user_id 'x'"):
-        do(Recommend(), path, part_rows=20)
-    summary = do(Recommend(), path, part_rows=20, on_bad_row="quarantine", resume=True)
-    assert (summary.rows_in, summary.rows_out, summary.quarantined) == (101, 100, 1)
 
 
 def test_what_is_done_counts_by_the_rule_of_the_resumption(tmp_path: Path, do: DoJob) -> None:

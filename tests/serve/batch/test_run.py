@@ -314,7 +314,7 @@ def test_the_exit_code_is_the_same_with_a_closed_stdout(pairs: Path, tmp_path: P
     table = table.set_column(1, "user_id", pa.array([None, *table["user_id"].to_pylist()[1:]], pa.int64()))
     pq.write_table(table, tmp_path / "bad.parquet")
     output = tmp_path / "out"
-    arguments = command("--input", tmp_path / "bad.parquet", "--output", output, "--batch-rows", "5")
+    arguments = command("--input", tmp_path / "bad.parquet", "--output", output)
     for option in ("--json", "--max-bad-rows=2"):
         process = subprocess.Popen(
             [*arguments, "--on-bad-row", "quarantine", "--overwrite", option], stdout=subprocess.PIPE

@@ -58,8 +58,7 @@ score: $(VENV)/.export ## A night's batch from artifacts/default: lists for all 
 	@test -e artifacts/default || $(MAKE) export
 	$(BIN)/recsys recommend artifacts/default --all-users --output artifacts/lists --overwrite
 	$(BIN)/python -m zipfile -e recsys/data/embedded/ml-latest-small.zip artifacts
-	sed '1s/userId,movieId/user_id,item_id/' artifacts/ml-latest-small/ratings.csv > artifacts/pairs.csv
-	$(BIN)/recsys score artifacts/default --input artifacts/pairs.csv --output artifacts/scores --overwrite
+	$(BIN)/recsys score artifacts/default --input artifacts/ml-latest-small/ratings.csv --output artifacts/scores --overwrite
 
 PORT ?= 8000
 .PHONY: serve

@@ -105,7 +105,6 @@ shutil.rmtree(output)
 PARTS = """
 import json, sys, tempfile, time
 from pathlib import Path
-from serve.batch.job import BATCH_ROWS
 from serve.batch.part_writers import new_part
 from serve.batch.score import Score
 from serve.batch.fragments import load
@@ -123,7 +122,7 @@ def timed(name, each, items):
         seconds[name] = time.perf_counter() - started
 
 def read():
-    return source.read(batch_rows=BATCH_ROWS[Score])
+    return source.read(batch_rows=Score.batch_rows)
 
 def look_up(stretch):
     return [ids.lookup(stretch.table.column(ids.name)) for ids in (recommender.users, recommender.items.ids)]
@@ -132,10 +131,11 @@ timed("read", len, read)
 stretches = list(read())
 timed("look up", look_up, stretches)
 timed("graph", lambda found: recommender.score_indices(*found), [look_up(stretch) for stretch in stretches])
-tables = [Score().answer(stretch, recommender, map).table for stretch in stretches]
+columns = {"user": "user_id", "item": "item_id"}
+tables = [Score().answer(stretch, columns, recommender, map)[0] for stretch in stretches]
 with tempfile.TemporaryDirectory() as folder:
-    with new_part(Path(folder) / "part", "parquet", tables[0].schema) as part:
-        timed("write", part.write, tables)
+    with new_part(Path(folder) / "part", "parquet", tables[0].schema) as write:
+        timed("write", write, tables)
 print(json.dumps(seconds))
 """
 

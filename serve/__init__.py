@@ -1,10 +1,10 @@
-"""Answers from bundles (numpy, onnxruntime); owns the bundle format.
+"""Recommendations from bundles, with numpy and ONNX Runtime.
 
     from serve import Recommender
 
     Recommender.load("artifacts/default").recommend(42)
 
-The public names are listed here and imported at their first use, so that `import serve` stays cheap.
+The public names are imported at their first use, so that `import serve` stays cheap.
 """
 
 import importlib
@@ -30,8 +30,8 @@ _MODULES = {
 
 # ONNX Runtime's official builds send usage reports unless this is set before they are loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-# OpenBLAS' threads wait for work in a loop of 2^26 cycles, which costs processor time while libraries load.
-# With 2^4, the least, they sleep almost at once.
+# OpenBLAS's threads spin for 2^26 cycles before they sleep, which costs processor time while libraries load;
+# 2^4 is the least.
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 

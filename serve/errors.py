@@ -1,12 +1,11 @@
-"""What answering can raise.
+"""The errors of `serve`. Each is also a subclass of the builtin that fits.
 
-Each error is also a subclass of the fitting builtin, so a caller who does not know this module still
-catches the right thing. `exit_code` is what the `recsys` command exits with; nothing else reads it.
+The `recsys` command exits with `exit_code`; nothing else reads it.
 """
 
 
 class ServeError(Exception):
-    """Base of everything that answering raises on purpose."""
+    """Base of all errors of `serve`."""
 
     exit_code = 1
 
@@ -16,27 +15,27 @@ class BundleError(ServeError, ValueError):
 
 
 class DeviceError(ServeError, RuntimeError):
-    """The device that was asked for is not really there."""
+    """The device that was asked for does not work on this machine."""
 
 
 class UnknownIdError(ServeError, LookupError):
-    """An id that is not in the tables, where the caller asked for an error."""
+    """An id that is not in the bundle, where the caller asked for an error."""
 
     exit_code = 2
 
 
 class RequestError(ServeError, ValueError):
-    """A request that can't be answered: a wrong type, shape, length or range."""
+    """An argument of the wrong type, shape, length or range."""
 
     exit_code = 2
 
 
 class UnsupportedError(ServeError, NotImplementedError):
-    """The bundle has no graph for this request (fold-in of an MLP, say)."""
+    """The bundle has no graph for this request, such as fold-in of an MLP."""
 
 
 class OutputError(ServeError, OSError):
-    """The output may not go where it was asked to: something is there already, or it is a link."""
+    """The output can't be written there: the path exists, is a link, or belongs to a running job."""
 
     exit_code = 2
 
@@ -48,7 +47,7 @@ class InputError(ServeError, ValueError):
 
 
 class BadRowError(ServeError, ValueError):
-    """A row of a batch input without an answer where bad rows are not quarantined, or too many of them."""
+    """A bad row of a batch input where bad rows are not quarantined, or too many of them."""
 
 
 class ClusterError(ServeError, ConnectionError):
@@ -56,11 +55,11 @@ class ClusterError(ServeError, ConnectionError):
 
 
 class JobError(ServeError, RuntimeError):
-    """A batch job stopped before its end; what it has finished is kept for `--resume`."""
+    """A batch job stopped before its end; finished parts are kept for `--resume`."""
 
 
 def of_kind(kind: str | None, message: str, otherwise: type[ServeError] = ServeError) -> ServeError:
-    """The error that another process has raised, from the name of its class."""
+    """The error that another process raised, from the name of its class."""
     found = globals().get(kind or "")
     if isinstance(found, type) and issubclass(found, ServeError):
         return found(message)

@@ -1,4 +1,4 @@
-"""Text on a terminal: what may be printed, and what happens when nobody reads it any more."""
+"""Text on a terminal: control characters, closed pipes, missing streams."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 def printable(text: str, keep: str = "\n\t") -> str:
     """Replace control characters by "�", except those in `keep`.
 
-    Ids and titles come from data, and data may hold escape codes that steer a terminal.
+    Ids and titles come from data, which may hold escape codes.
     """
     if text.isprintable():
         return text

@@ -1,7 +1,6 @@
-"""Files of users or pairs in, files of answers out: bounded memory, whole parts, the same bytes each time.
+"""Batch jobs: files of users or pairs in, a folder of answers out.
 
-A job is planned once (`plan`), text inputs are staged as Parquet (`staging`), and the input is cut into
-fragments. A fragment makes one part of the output (`fragments.FragmentRunner`), with the same bytes in every
-process, so a part may be done twice. `run.run_job` gives fragments to an `engine`, and its name to the
-finished folder.
+`plan` fixes what a job writes; `staging` copies text inputs to Parquet. The input is cut into fragments, and
+each fragment makes one part of the output (`fragments`), with the same bytes in every process. `run.run_job`
+gives the fragments to an engine and moves the finished folder into place.
 """

@@ -1,22 +1,21 @@
-"""The unit of work: one fragment of the input -> one part of the output, the same bytes in any process."""
+"""The unit of work: one fragment of the input makes one part of the output, with the same bytes anywhere."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
+import pyarrow as pa
 
-from serve.batch.inputs import check_unchanged
 from serve.batch.job import Fragment, Plan
 from serve.batch.job_folder import DONE, LOCK, QUARANTINE
 from serve.batch.part_writers import new_part
 from serve.batch.prefetch import prefetched
 from serve.batch.sources import open_planned
-from serve.batch.task_result import TaskResult
 from serve.errors import BadRowError, InputError, JobError
 from serve.files.atomic import new_file, write_file
 from serve.reading.rows import RefusedRow, Rows
@@ -26,7 +25,7 @@ from serve.runtime.session import Device
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of a fragment."""
+    """The counts of a finished fragment."""
 
     number: int
     rows_in: int
@@ -36,20 +35,30 @@ class Outcome(msgspec.Struct, frozen=True):
     """Size of the part."""
 
 
-def load(path: str, device: Device) -> Recommender:
-    """The bundle as a job loads it: a run of a graph takes one thread; `FragmentRunner` does several at once.
+Engine = Callable[[Plan, Sequence[Fragment], Path, Recommender, Callable[[int], None]], Generator[Outcome]]
+"""Runs fragments of a plan, in any order and any number of processes: `run_locally`, or a cluster.
 
-    Threads that share a run wait for each other at each of its nodes: pairs take half as long again.
+Takes the plan, the fragments that are left, the job's folder, a recommender of the plan's bundle and device
+for work in this process, and a function to call with the number of input rows done since its last call.
+Yields an outcome for each fragment; closing the generator stops the work. Raises ServeError as
+`FragmentRunner.run` does, and JobError: worker processes die repeatedly.
+"""
+
+
+def load(path: str, device: Device) -> Recommender:
+    """Load the bundle with one thread for each run of a graph; `FragmentRunner` does several runs at once.
+
+    Threads that share a run wait for each other at every node: pairs take half as long again.
     """
     return Recommender.load(path, device, threads=1)
 
 
 class FragmentRunner:
-    """Does fragments of one plan: with a bundle that is loaded once, and threads that run its graph.
+    """Runs fragments of one plan with a loaded bundle.
 
-    On the CPU, `threads` runs of the graph go side by side, while other threads read and write. A GPU is busy
-    with one run. With a single thread nothing is gained by others, which would only hand each batch to
-    another processor's cache: the system reads ahead and writes behind, and other workers fill the gaps.
+    On the CPU, `threads` runs of the graph go side by side while other threads read and write. On a GPU, runs
+    follow each other. A single thread reads, runs and writes in turn: the system reads ahead and writes
+    behind, and other processes use the gaps.
     """
 
     def __init__(self, plan: Plan, folder: Path, recommender: Recommender, threads: int) -> None:
@@ -59,7 +68,6 @@ class FragmentRunner:
         on_cpu = recommender.device == "cpu"
         self._pool = ThreadPoolExecutor(threads, "run") if on_cpu and threads > 1 else None
         self._each: Each = self._pool.map if self._pool else map
-        # Makes the items of a generator before they are asked for.
         self._ahead: Callable[[Generator[Any]], AbstractContextManager[Iterator[Any]]] = (
             closing if on_cpu and threads == 1 else prefetched
         )
@@ -70,110 +78,92 @@ class FragmentRunner:
             self._pool.shutdown(cancel_futures=True)
 
     def run(self, fragment: Fragment, on_rows: Callable[[int], None] = lambda n: None) -> Outcome:
-        """Write a fragment's part into the folder, its bad rows beside it, and last a note that it is done.
+        """Write a fragment's part and its bad rows into the folder, and last its outcome as a note.
 
-        Doing it twice, or in two places at once, does no harm: the bytes are the same, and each file is
-        renamed into place whole.
+        A fragment may run twice, or in two places at once: the bytes are the same, and each file is renamed
+        into place whole.
 
         Args:
             fragment: One of the plan's.
             on_rows: Called with the number of input rows done since its last call.
 
         Raises:
-            BadRowError: a bad row, where they are not set aside; or more than are allowed.
-            InputError: the file has changed, or is damaged.
-            JobError: the part can't be written, or the bundle or the folder is another one by now.
+            BadRowError: a bad row where they are not quarantined, or more of them than are allowed.
+            InputError: the file has changed or is damaged.
+            JobError: the part can't be written, the bundle has changed, or another job has the folder.
         """
-        plan, folder, recommender = self._plan, self._folder, self._recommender
+        plan, folder, recommender, task = self._plan, self._folder, self._recommender, self._plan.job.task
         if recommender.bundle.version != plan.version:
             raise JobError(
                 f"{plan.job.bundle} has changed: it is {recommender.bundle.version[:12]}, and the job began "
                 f"with {plan.version[:12]}. Start again with --overwrite."
             )
-        input_files = [plan.files[fragment.file]] if plan.files else []
-        check_unchanged(input_files)
-        source, task = open_planned(plan, fragment.file, folder, recommender), plan.job.task
-        schema = task.schema(source, recommender)
+        files = [plan.files[fragment.file]] if plan.files else []
+        for file in files:
+            file.check_unchanged()
+        source = open_planned(plan, fragment.file, folder, recommender)
         path = folder / plan.part_name(fragment)
         rows_in = rows_out = n_bad = 0
 
         def batches() -> Generator[Rows]:
             yield from source.read(
-                task.reads,
+                None if task.reads_all else list(plan.columns.values()),
                 row_groups=range(fragment.start, fragment.stop),
                 first_row=fragment.first_row,
                 batch_rows=plan.job.rows_per_batch,
             )
 
-        def results() -> Generator[TaskResult]:
+        def results() -> Generator[tuple[pa.Table, list[RefusedRow]]]:
             nonlocal rows_in
             with self._ahead(batches()) as ready:
                 for batch in ready:
-                    yield task.answer(batch, recommender, self._each)
+                    yield task.answer(batch, plan.columns, recommender, self._each)
                     rows_in += (n := len(batch.table) + len(batch.refused))
                     on_rows(n)
 
+        quarantine: BinaryIO | None = None
         with (
-            _quarantine(folder, fragment.number) as set_aside,
-            new_part(path, plan.job.format, schema) as part,
+            ExitStack() as stack,
+            new_part(path, plan.job.format, task.schema(source, plan.columns, recommender)) as write,
             self._ahead(results()) as ready,
         ):
-            for table, wrong in ready:
-                if wrong:
-                    n_bad += len(wrong)
-                    check_bad_rows(plan, n_bad, wrong)
-                    set_aside(wrong)
-                part.write(table)
+            for table, refused in ready:
+                if refused:
+                    n_bad += len(refused)
+                    check_bad_rows(plan, n_bad, refused)
+                    if quarantine is None:
+                        (folder / QUARANTINE).mkdir(exist_ok=True)
+                        name = f"part-{fragment.number:05d}.jsonl"
+                        quarantine = stack.enter_context(new_file(folder / QUARANTINE / name))
+                    quarantine.write(msgspec.json.Encoder().encode_lines(refused))
+                write(table)
                 rows_out += len(table)
             if rows_in != fragment.n_rows:
                 raise InputError(
                     f"{source.name} gave {rows_in} rows where {fragment.n_rows} were counted. Copy it again."
                 )
-            check_unchanged(input_files)  # it may have been written to meanwhile
-            check_still_ours(plan, folder)
+            for file in files:
+                file.check_unchanged()
+            # A worker may outlive the process that started it, and another job may have the folder by now.
+            if (folder / LOCK).read_text() != plan.run_id:
+                raise JobError(f"another job has begun in {folder}. This one ends here.")
         outcome = Outcome(fragment.number, rows_in, rows_out, n_bad, path.stat().st_size)
         (folder / DONE).mkdir(exist_ok=True)
         write_file(folder / DONE / f"{fragment.number:05d}.json", msgspec.json.encode(outcome))
         return outcome
 
 
-@contextmanager
-def _quarantine(folder: Path, number: int) -> Iterator[Callable[[Sequence[RefusedRow]], None]]:
-    """Give a function that sets rows aside, as they come; there is a file only where there are such rows."""
-    with ExitStack() as stack:
-        files: list[BinaryIO] = []
-        encoder = msgspec.json.Encoder()
-
-        def write(rows: Sequence[RefusedRow]) -> None:
-            if not files:
-                (folder / QUARANTINE).mkdir(exist_ok=True)
-                files.append(stack.enter_context(new_file(folder / QUARANTINE / f"part-{number:05d}.jsonl")))
-            files[0].write(encoder.encode_lines(rows))
-
-        yield write
-
-
-def check_still_ours(plan: Plan, folder: Path) -> None:
-    """Whether the folder still is this run's: a worker may outlive who started it, and meet another job.
-
-    Raises:
-        JobError: it is not.
-    """
-    if (folder / LOCK).read_text() != plan.run_id:
-        raise JobError(f"another job has begun in {folder}. This one ends here.")
-
-
 def check_bad_rows(plan: Plan, n: int, some: Sequence[RefusedRow]) -> None:
-    """Whether the job may go on with so many bad rows, `some` of which are at hand.
+    """Check that the job may go on with `n` bad rows; `some` of them are named in the error.
 
     Raises:
         BadRowError: it may not.
     """
     job = plan.job
     if job.on_bad_row == "fail" and n:
-        first = str(some[0]) if some else f"{n} rows were set aside before"
+        first = str(some[0]) if some else f"{n} rows were quarantined before"
         raise BadRowError(
-            f"{first}. Correct it and start again with --overwrite, or set such rows aside: --resume "
+            f"{first}. Correct it and start again with --overwrite, or quarantine such rows: --resume "
             f"--on-bad-row quarantine."
         )
     if job.max_bad_rows is not None and n > job.max_bad_rows:
@@ -182,7 +172,7 @@ def check_bad_rows(plan: Plan, n: int, some: Sequence[RefusedRow]) -> None:
 
 
 def finished(plan: Plan, folder: Path) -> dict[int, Outcome]:
-    """The fragments that are done, by number; a part without its note, or a note without its part, is not."""
+    """Outcomes of the finished fragments by number: those with both their part and its note."""
     outcomes: dict[int, Outcome] = {}
     for fragment in plan.fragments:
         try:

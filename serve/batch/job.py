@@ -16,38 +16,36 @@ from serve.runtime.session import Device
 
 OnBadRow = Literal["fail", "quarantine"]
 
-PART_ROWS = {Score: 1 << 22, Recommend: 1 << 17}
-"""Rows of one part: seconds of work at most, so little is lost with a killed worker, and few files. Between
-two parts, reading and answering wait for the disk, so smaller ones cost time."""
-BATCH_ROWS = {Score: 1 << 16, Recommend: 1 << 13}
-"""Rows in memory at once; some eight batches are on their way. Larger ones are no faster: with 2^17 pairs,
-columns take a mebibyte, which goes back to the system and comes from it again with each batch."""
-WORKER_BYTES: dict[type, int] = {Score: 16 << 20}
-"""Of the input, for another process: they take a few tenths of a second, about as long as its start. Not for
-`Recommend`: nearly all of its time is in the graph, whose runs go side by side in threads, with one copy of
-the tables."""
-
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch job, as asked for."""
+    """A batch job, as asked for.
+
+    Raises InputError: settings that are out of range or contradict each other.
+    """
 
     task: Score | Recommend
     bundle: str
     output: str
     input: str | None = None
-    """A Parquet or CSV file, a folder or a glob; None: every user of the bundle."""
+    """A Parquet, CSV or TSV file, a folder or a glob; None: every user of the bundle."""
+    user_column: str | None = None
+    """Column of user ids in the input; None: one with a usual name, see `serve.reading.columns`."""
+    item_column: str | None = None
+    """Column of item ids, likewise; unused by `Recommend`."""
+    delimiter: str | None = None
+    """What separates the cells of text; None: a comma, in .tsv files a tab."""
     format: Format = "parquet"
     device: Device = "auto"
     part_rows: int | None = None
-    """Rows of the input for one part; a row group of Parquet is never split. None: as the task is."""
+    """Rows of the input for one part; row groups of Parquet are not split. None: the task's default."""
     batch_rows: int | None = None
-    """Rows in memory at once, for each of about eight batches on their way. None: as the task is."""
+    """Rows of one batch; about eight batches are in memory at once. None: the task's default."""
     on_bad_row: OnBadRow = "fail"
     max_bad_rows: int | None = None
     """Rows that may be quarantined before the job stops; None: any number."""
 
     def __post_init__(self) -> None:
-        """Refuse settings that contradict each other."""
+        """Refuse settings that are out of range or contradict each other."""
         for name, allowed in (("format", Format), ("device", Device), ("on_bad_row", OnBadRow)):
             if (value := getattr(self, name)) not in get_args(allowed):
                 raise InputError(f"{name} must be one of {', '.join(get_args(allowed))}, got {value!r}")
@@ -59,30 +57,31 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
                 f"max_bad_rows={self.max_bad_rows} is for on_bad_row='quarantine', and at least 0"
             )
         if self.input is None and isinstance(self.task, Score):
-            raise InputError("score needs an input with the columns user_id and item_id")
+            raise InputError("score needs an input with columns of user ids and item ids")
         if self.format == "csv" and isinstance(self.task, Recommend) and not self.task.explode:
             raise InputError("CSV has no lists. Add --explode, or write --format parquet or jsonl.")
 
     @property
     def rows_per_part(self) -> int:
-        """`part_rows`, or what the task takes by default."""
-        return self.part_rows or PART_ROWS[type(self.task)]
+        """`part_rows`, or the task's default."""
+        return self.part_rows or self.task.part_rows
 
     @property
     def rows_per_batch(self) -> int:
-        """`batch_rows`, or what the task takes by default."""
-        return self.batch_rows or BATCH_ROWS[type(self.task)]
+        """`batch_rows`, or the task's default."""
+        return self.batch_rows or self.task.batch_rows
 
-    def workers_worth_while(self, input_bytes: int, cpus: int) -> int:
-        """How many processes should share the work on some CPUs; at least one."""
-        worth = WORKER_BYTES.get(type(self.task))
-        return 1 if worth is None else min(cpus, 1 + input_bytes // worth)
+    def default_workers(self, input_bytes: int, cpus: int) -> int:
+        """How many processes share the work where the caller names no number; at least one."""
+        worker_bytes = self.task.worker_bytes
+        return 1 if worker_bytes is None else min(cpus, 1 + input_bytes // worker_bytes)
 
 
 class InputFile(msgspec.Struct, frozen=True):
-    """A file of the input. `name` is relative to what was asked for, so that a move changes nothing."""
+    """A file of the input, as it was when the job was planned."""
 
     name: str
+    """Relative to the input that was asked for, so that a moved input is the same job."""
     path: str
     bytes: int
     modified_ns: int
@@ -90,45 +89,60 @@ class InputFile(msgspec.Struct, frozen=True):
 
     @property
     def is_text(self) -> bool:
-        """Whether it is text, which is staged as Parquet before it is worked on."""
+        """Whether this is a text file, which is staged as Parquet."""
         return Path(self.path).suffix.lower() in TEXT
+
+    def check_unchanged(self) -> None:
+        """Compare the file's size and time of modification with the planned ones.
+
+        Raises:
+            InputError: the file is missing or has changed.
+        """
+        try:
+            status = Path(self.path).stat()
+        except OSError as error:
+            raise InputError(f"{self.path} disappeared while it was read: {error.strerror}.") from None
+        if (status.st_size, status.st_mtime_ns) != (self.bytes, self.modified_ns):
+            raise InputError(f"{self.path} was changed while it was read. Run again with --overwrite.")
 
 
 class Fragment(msgspec.Struct, frozen=True):
-    """One unit of work: a stretch of one input, and so one part of the output."""
+    """One unit of work: some row groups of one input file, which make one part of the output."""
 
     number: int
     file: int
-    """Place in the plan's files; 0 where the input is every user."""
+    """Position in the plan's files; 0 where the input is every user."""
     start: int
-    """First row group of the file, or of the staged one."""
+    """First row group of the Parquet file or of the staged text file."""
     stop: int
-    """One past the last."""
+    """One past the last row group."""
     first_row: int
-    """Row that it begins with, from 1; for text, blank lines and the heading are not counted."""
+    """Number of the first row in its file, from 1; in text, the heading and blank lines do not count."""
     n_rows: int
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What every engine and every worker does alike: same plan, same bytes."""
+    """What every engine and worker follows: the same plan gives the same bytes."""
 
     job: Job
     device: Device
     version: str
-    """The bundle's: SHA-256 of its manifest."""
+    """SHA-256 of the bundle's manifest."""
     files: list[InputFile]
+    columns: dict[str, str]
+    """"user" and "item" -> the name of that column in the input."""
     fragments: list[Fragment]
-    """None, until text files are staged."""
+    """Empty until the text files are staged."""
     versions: dict[str, str]
     """Packages whose release may change a byte of the output."""
     run_id: str
-    """Random. It is written into the lock, so that a worker can tell whether the folder is still its own."""
+    """Random, and written to the folder's lock: a worker checks that the folder still belongs to its run."""
 
     @property
     def identity(self) -> dict[str, object]:
-        """All that the bytes of the parts depend on; what `--resume` compares.
+        """Everything that the bytes of the parts depend on; `--resume` compares it.
 
-        Not what happens to bad rows: a job that stopped at one may go on and set it aside.
+        `on_bad_row` is no part of it: a job that stopped at a bad row may go on and quarantine it.
         """
         job = self.job
         return {
@@ -136,6 +150,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             "inputs": [
                 {"name": file.name, "bytes": file.bytes, "sha256": file.sha256} for file in self.files
             ],
+            "columns": self.columns,
+            "delimiter": job.delimiter,
             "task": msgspec.to_builtins(job.task),
             "all_users": job.input is None,
             "format": job.format,

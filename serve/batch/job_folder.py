@@ -1,14 +1,12 @@
-"""The folder that a job is assembled in: `.NAME.partial` beside the output, until it is whole.
+"""The folder where a job is assembled: `.NAME.partial` beside the output.
 
-What lies there:
-
-    _plan.json              what the job is; only a job with the same identity may go on with the rest
-    _lock                   held by the processes that run the job; says which run that is
-    _input/00000.parquet    an input that is text, staged; removed at the end
-    part-00000.parquet      finished parts, each renamed into place whole
-    _done/00000.json        written after the part that it tells of
-    _quarantine/part-….jsonl  bad rows, where they are set aside
-    _SUCCESS.json           written last; then the folder takes the output's name
+- `_plan.json`: the job's identity; only a job with the same one may resume it
+- `_lock`: locked by the processes that run the job; holds the run's id
+- `_input/00000.parquet`: a staged text input; removed at the end
+- `part-00000.parquet`: a finished part, renamed into place whole
+- `_done/00000.json`: the outcome of a fragment, written after its part
+- `_quarantine/part-….jsonl`: bad rows, where they are quarantined
+- `_SUCCESS.json`: written last; then the folder takes the output's name
 """
 
 from __future__ import annotations
@@ -36,13 +34,13 @@ PATIENCE = 0.5
 
 
 def check_ours(folder: Path) -> None:
-    """Refuse a folder that no job has begun in: it would be emptied.
+    """Check that a folder is free or was made by a job, since it will be emptied.
 
     Raises:
-        OutputError: so it is.
+        OutputError: it holds something else.
     """
     there: set[str] = set()
-    with suppress(FileNotFoundError):  # nothing is there, or another job has just removed it
+    with suppress(FileNotFoundError):  # free, or just removed by another job
         there = {found.name for found in folder.iterdir()} if _is_folder(folder) else {folder.name}
     if there and not there & {LOCK, PLAN, SUCCESS}:
         raise OutputError(
@@ -52,24 +50,24 @@ def check_ours(folder: Path) -> None:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Be the only process that runs the job in a folder; a killed one lets go.
+    """Make the folder and hold its lock; the system releases the lock of a killed process.
+
+    A folder that holds nothing but the lock is removed at the end.
 
     Raises:
-        OutputError: another one does.
+        OutputError: another process holds it.
     """
     lock = _lock(folder)
-    # The job that held it may have given the folder its name in between: then this is no lock of ours.
-    while not _is_at(lock, folder / LOCK):
-        os.close(lock)
-        lock = _lock(folder)
     try:
         yield
     finally:
+        if _is_at(lock, folder / LOCK) and {found.name for found in folder.iterdir()} == {LOCK}:
+            remove(folder)
         os.close(lock)
 
 
 def share_claim(folder: Path) -> None:
-    """Keep other jobs out of a folder as long as this process lives, though the one that claimed it may die.
+    """Keep other jobs out of a folder while this process lives, even if the one that claimed it dies.
 
     Raises:
         OSError: another job has claimed it.
@@ -78,14 +76,14 @@ def share_claim(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what somebody was writing who has been killed."""
+    """Remove the temporary files of killed processes."""
     for place in (folder, folder / INPUT, folder / DONE, folder / QUARANTINE):
         for temporary in place.glob(".*.tmp"):
             temporary.unlink(missing_ok=True)
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder that we hold, unless another job begins in it meanwhile."""
+    """Remove a folder that this process has claimed, unless another job begins in it meanwhile."""
     empty(folder)
     with suppress(OSError):
         (folder / LOCK).unlink()
@@ -93,9 +91,10 @@ def remove(folder: Path) -> None:
 
 
 def empty(folder: Path) -> None:
-    """Remove all but the lock: while it is there, nobody else begins in the folder.
+    """Remove everything but the lock.
 
-    What says that a job is whole, or begun, goes first, so that nobody goes on with what is left of it.
+    The files that call a job finished or resumable go first: a process that is killed here leaves nothing
+    that another could resume.
     """
     for name in (SUCCESS, PLAN):
         (folder / name).unlink(missing_ok=True)
@@ -105,31 +104,27 @@ def empty(folder: Path) -> None:
 
 
 def _lock(folder: Path) -> int:
-    lock = _open_lock(folder)
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # workers take their share
-        except BlockingIOError:
-            if time.monotonic() < deadline:
-                time.sleep(0.02)
-                continue
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # workers take their share
+                if _is_at(lock, folder / LOCK):
+                    return lock
+                # The job that held it has renamed the folder meanwhile, so this is the lock of an output.
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise OutputError(
+                        f"{folder} belongs to a job that is running. Wait for it, or stop it."
+                    ) from None
             os.close(lock)
-            raise OutputError(
-                f"{folder} belongs to a job that is running. Wait for it, or stop it."
-            ) from None
-        return lock
-
-
-def _open_lock(folder: Path, tries: int = 100) -> int:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except (FileNotFoundError, FileExistsError):  # another job has just removed the folder
-        if not tries:
-            raise
-        return _open_lock(folder, tries - 1)
+        except (FileNotFoundError, FileExistsError):  # another job has just removed the folder
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
 
 
 def _is_folder(path: Path) -> bool:

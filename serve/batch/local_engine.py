@@ -1,7 +1,7 @@
-"""All fragments on this machine: in this process, or in several of `concurrent.futures`.
+"""All fragments on this machine: in this process, or in the processes of `concurrent.futures`.
 
-Where a row costs as much to read, look up and write as to score, threads wait for the interpreter lock, so
-processes share the fragments.
+Where a row costs as much to read, look up and write as to score, threads would wait for the interpreter lock,
+so processes share the fragments.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
@@ -29,7 +29,7 @@ from serve.runtime.session import available_cpus
 log = logging.getLogger(__name__)
 
 MAX_BROKEN_POOLS = 3
-"""In a row, without a finished fragment between them. More are not chance, but want of memory, say."""
+"""In a row, without a finished fragment in between. More have a lasting cause, such as too little memory."""
 
 
 def run_locally(
@@ -38,37 +38,33 @@ def run_locally(
     folder: Path,
     recommender: Recommender,
     on_rows: Callable[[int], None],
-    on_outcome: Callable[[Outcome], None],
     *,
     workers: int | None = 1,
-) -> None:
-    """An `Engine`.
+) -> Generator[Outcome]:
+    """The local `Engine`; its other arguments are described there.
 
-    Args:
-        plan: See `Engine`, as for the next five.
-        fragments: See `Engine`.
-        folder: See `Engine`.
-        recommender: See `Engine`.
-        on_rows: See `Engine`.
-        on_outcome: See `Engine`.
-        workers: Processes; one means this process. None: as many as the size of the input is worth. Several
-            import `__main__` anew, as `multiprocessing` does: a script needs `if __name__ == "__main__":`.
+    With `workers=1`, this process does the work; None takes as many processes as the input's size is worth.
+    Worker processes import `__main__` anew, so a script needs `if __name__ == "__main__":`.
     """
-    n_workers = min(workers or _worth_while(plan), len(fragments))
+    if workers is None:
+        n_bytes = sum(file.bytes for file in plan.files)
+        workers = plan.job.default_workers(n_bytes, available_cpus()) if plan.device == "cpu" else 1
+    n_workers = min(workers, len(fragments))
     if n_workers <= 1:
         with closing(FragmentRunner(plan, folder, recommender, available_cpus())) as runner:
             for fragment in fragments:
-                on_outcome(runner.run(fragment, on_rows))
+                yield runner.run(fragment, on_rows)
         return
     left = {fragment.number: fragment for fragment in fragments}
     n_broken = 0
     while left:
         try:
-            for outcome in _in_pool(plan, list(left.values()), folder, n_workers):
-                n_broken = 0
-                del left[outcome.number]
-                on_rows(outcome.rows_in)
-                on_outcome(outcome)
+            with _new_pool(plan, folder, n_workers) as pool:
+                for outcome in _outcomes(_submitted(pool, list(left.values()))):
+                    n_broken = 0
+                    del left[outcome.number]
+                    on_rows(outcome.rows_in)
+                    yield outcome
         except BrokenProcessPool:
             n_broken += 1
             if n_broken == MAX_BROKEN_POOLS:
@@ -77,29 +73,6 @@ def run_locally(
                     f"at memory and disks, then go on with --resume and fewer --workers."
                 ) from None
             log.warning("a worker process has died; its fragments are done again")
-
-
-def _worth_while(plan: Plan) -> int:
-    if plan.device != "cpu":
-        return 1
-    return plan.job.workers_worth_while(sum(file.bytes for file in plan.files), available_cpus())
-
-
-def _in_pool(plan: Plan, fragments: Sequence[Fragment], folder: Path, n_workers: int) -> Iterator[Outcome]:
-    """Outcomes as they come.
-
-    Raises:
-        BrokenProcessPool: a worker has died; every outcome that is known was given before.
-    """
-    broken: BrokenProcessPool | None = None
-    with _new_pool(plan, folder, n_workers) as pool:
-        for future in as_completed(_submitted(pool, fragments)):
-            try:
-                yield future.result()
-            except BrokenProcessPool as error:
-                broken = error
-    if broken:
-        raise broken
 
 
 def _submitted(pool: ProcessPoolExecutor, fragments: Sequence[Fragment]) -> list[Future[Outcome]]:
@@ -111,6 +84,22 @@ def _submitted(pool: ProcessPoolExecutor, fragments: Sequence[Fragment]) -> list
         raise JobError(f"worker processes can't be started: {error}. Take fewer --workers.") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _outcomes(futures: Sequence[Future[Outcome]]) -> Iterator[Outcome]:
+    """Outcomes as they come.
+
+    Raises:
+        BrokenProcessPool: a worker has died, after every outcome that is known.
+    """
+    broken: BrokenProcessPool | None = None
+    for future in as_completed(futures):
+        try:
+            yield future.result()
+        except BrokenProcessPool as error:
+            broken = error
+    if broken:
+        raise broken
 
 
 @contextmanager
@@ -128,7 +117,7 @@ def _new_pool(plan: Plan, folder: Path, n_workers: int) -> Iterator[ProcessPoolE
             pool.shutdown(cancel_futures=True)
 
 
-# What follows runs in the workers.
+# The rest runs in the workers.
 
 _given: tuple[Plan, Path, int]
 
@@ -140,7 +129,7 @@ def _start(plan: Plan, folder: Path, threads: int, parent: Connection) -> None:
 
 
 def _exit_with(parent: Connection) -> None:
-    """Wait for the end of a pipe that only the parent writes to; what is half done then has no use."""
+    """Exit when the pipe that only the parent writes to ends; unfinished work has no use then."""
     with suppress(EOFError, OSError):
         parent.recv_bytes()
     os._exit(0)

@@ -1,49 +1,68 @@
-"""Planning a job: what there is to do is settled before anything is written, alike for every machine."""
+"""Planning a job: everything that it will write is fixed before anything is written."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 
-from serve.batch.inputs import check_alike, describe, open_input
-from serve.batch.job import Fragment, Job, Plan
+from serve.batch.job import Fragment, InputFile, Job, Plan
 from serve.batch.part_writers import check_format
 from serve.batch.sources import UsersSource, open_planned
-from serve.reading.files import find_files
+from serve.errors import InputError
+from serve.files.checksum import sha256_of
+from serve.reading.columns import find_columns
+from serve.reading.files import find_files, open_source
 from serve.reading.rows import Source
 from serve.runtime.recommender import Recommender
+from serve.runtime.session import available_cpus
 
 PACKAGES = ("recsys-onnx", "numpy", "pyarrow")
 
 
 def make_plan(job: Job, recommender: Recommender) -> Plan:
-    """Find the input and check its columns. The plan has no fragments yet: see `with_fragments`.
+    """Find the input's files and check their columns. The plan has no fragments yet: see `with_fragments`.
 
     Raises:
         InputError: no files, files that differ, columns that are missing or of the wrong type.
     """
-    files = [] if job.input is None else describe(find_files(job.input))
-    first: Source = open_input(files[0].path) if files else UsersSource(recommender.users, job.rows_per_part)
-    for file in files[1:]:  # one after the other: there may be more than can be open at once
-        check_alike(file, open_input(file.path), files[0], first)
-    check_format(job.format, job.task.schema(first, recommender))
+    import onnxruntime
+
+    files = []
+    if job.input is not None:
+        with ThreadPoolExecutor(available_cpus()) as pool:
+            files = list(pool.map(_described, *zip(*find_files(job.input), strict=True)))
+    first = _open(files[0], job) if files else UsersSource(recommender.users, job.rows_per_part)
+    for file in files[1:]:  # one at a time: there may be more files than can be open at once
+        if not (schema := _open(file, job).schema).equals(first.schema):
+            raise InputError(
+                f"{file.path} has the columns ({_shown(schema)}), {files[0].path} has "
+                f"({_shown(first.schema)}). All files of an input must be alike."
+            )
+    named = {"user": job.user_column, "item": job.item_column}
+    roles = {role: named[role] for role in job.task.roles}
+    columns = find_columns(first.schema.names, roles, first.name)
+    check_format(job.format, job.task.schema(first, columns, recommender))
     return Plan(
         job=msgspec.structs.replace(job, bundle=str(recommender.bundle.path)),
         device=recommender.device,
         version=recommender.bundle.version,
         files=files,
+        columns=columns,
         fragments=[],
-        versions={"onnxruntime": _onnxruntime(), **{name: version(name) for name in PACKAGES}},
+        # Not `version`: its package goes by several names.
+        versions={"onnxruntime": onnxruntime.__version__, **{name: version(name) for name in PACKAGES}},
         run_id=secrets.token_hex(8),
     )
 
 
 def with_fragments(plan: Plan, folder: Path, recommender: Recommender) -> Plan:
-    """A plan whose text files are staged in the job's folder, cut into fragments.
+    """Cut the input of a plan, whose text files are staged in the job's folder, into fragments.
 
     Raises:
         InputError: a file is damaged.
@@ -59,8 +78,8 @@ def with_fragments(plan: Plan, folder: Path, recommender: Recommender) -> Plan:
 
 
 def _cuts(group_rows: Sequence[int], part_rows: int) -> Iterator[tuple[int, int, int]]:
-    """First group, one past the last, and rows of each fragment: about `part_rows`, no group split; at least
-    one fragment.
+    """First group, one past the last, and rows of each fragment: about `part_rows` rows, no group split; at
+    least one fragment.
     """
     start = n_rows = 0
     for group, rows in enumerate(group_rows):
@@ -71,8 +90,22 @@ def _cuts(group_rows: Sequence[int], part_rows: int) -> Iterator[tuple[int, int,
     yield start, len(group_rows), n_rows
 
 
-def _onnxruntime() -> str:
-    import onnxruntime
+def _described(name: str, path: Path) -> InputFile:
+    try:
+        status = path.stat()  # before the file is read, so that a later write is noticed
+        digest = sha256_of(path)
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}.") from None
+    return InputFile(name, str(path.absolute()), status.st_size, status.st_mtime_ns, digest)
 
-    found: str = onnxruntime.__version__
-    return found
+
+def _open(file: InputFile, job: Job) -> Source:
+    source = open_source(Path(file.path), job.delimiter)
+    names = source.schema.names
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{file.path} has more than one column named {', '.join(map(repr, twice))}.")
+    return source
+
+
+def _shown(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name}: {field.type}" for field in schema)

@@ -1,25 +1,23 @@
 """Fragments on the workers of a Ray cluster: Ray places the workers and carries messages, nothing else.
 
-Ray Data would read, batch and write by itself, and its writes are not atomic; here, a fragment is already the
-unit of work and its part is committed by our own protocol, so a pool of actors that are given one fragment at
-a time is all that is needed. Every node must see the bundle, the input and the output under the same paths (a
-shared file system).
+Each worker is an actor that loads the bundle once and is given one fragment at a time. Fragments commit their
+parts themselves, so Ray Data, whose writes are not atomic, is not needed. Every node must see the bundle, the
+input and the output under the same paths (a shared file system).
 
-A worker makes its own session, once. One that dies, alone or with its node, is replaced wherever there is
-room, and its fragment is done again: the same bytes, so nobody minds if the dead one had finished it.
+A worker that dies, alone or with its node, is replaced wherever there is room, and its fragment is run again:
+it gives the same bytes, even if the dead worker had finished it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from serve.batch.engine import Engine
-from serve.batch.fragments import FragmentRunner, Outcome, load
+from serve.batch.fragments import Engine, FragmentRunner, Outcome, load
 from serve.batch.job import Fragment, Plan
 from serve.errors import JobError, ServeError
 from serve.processes.ray_cluster import connect
@@ -28,17 +26,17 @@ from serve.runtime.recommender import Recommender
 LOOK_EVERY = 5.0
 """Seconds."""
 MAX_DEATHS = 3
-"""Of each worker. If more die, it is not chance that kills them, but want of memory, say."""
+"""For each worker. More have a lasting cause, such as too little memory."""
 
 
 class RayWorker:
-    """One actor: the bundle, loaded once, and fragments one after another."""
+    """The actor: a loaded bundle, and fragments one after another."""
 
     def __init__(self, plan: Plan, folder: Path, threads: int) -> None:
         self._given = plan, folder, threads
 
     def load(self) -> str:
-        """Get ready: the id of the node."""
+        """Load the bundle; returns the id of the node."""
         import ray
 
         plan, folder, threads = self._given
@@ -54,9 +52,9 @@ def ray_engine(address: str | None, workers: int | None, gpus_per_worker: float)
     """An engine for `serve.batch.run.run_job`.
 
     Args:
-        address: Of a running cluster ("auto" or HOST:PORT); None: one is started here, for this job only.
-        workers: How many; None: one for each node that has room, or more where that is worth their start.
-        gpus_per_worker: What each needs; a worker without uses CPUs.
+        address: A running cluster ("auto" or HOST:PORT); None: one is started on this machine for this job.
+        workers: Their number; None: one for each node that has room, or more where the input is worth it.
+        gpus_per_worker: GPUs of each worker; 0: workers compute on the CPU.
     """
 
     def run(
@@ -65,15 +63,13 @@ def ray_engine(address: str | None, workers: int | None, gpus_per_worker: float)
         folder: Path,
         recommender: Recommender,
         on_rows: Callable[[int], None],
-        on_outcome: Callable[[Outcome], None],
-    ) -> None:
+    ) -> Generator[Outcome]:
         if not fragments:
             return
         with _connected(address) as ray:
-            pool = _Pool(ray, plan, folder, workers, gpus_per_worker)
-            for outcome in pool.run(fragments):
+            for outcome in _outcomes(ray, plan, fragments, folder, workers, gpus_per_worker):
                 on_rows(outcome.rows_in)
-                on_outcome(outcome)
+                yield outcome
 
     return run
 
@@ -83,16 +79,16 @@ def shares(
     n_parts: int,
     workers: int | None,
     gpus: float,
-    worth_while: Callable[[int], int] = lambda cpus: 1,
+    default_workers: Callable[[int], int] = lambda cpus: 1,
 ) -> tuple[int, int]:
-    """How many workers there will be, and the CPUs of each: as many as leave room for all of them.
+    """The number of workers, and the CPUs of each: as many as leave room for all of them.
 
     Args:
-        nodes: The resources of each.
+        nodes: The resources of each node.
         n_parts: More workers than these would have nothing to do.
-        workers: How many were asked for; None: one for each node that has room.
-        gpus: What each worker needs, besides a CPU.
-        worth_while: How many the job is worth on so many CPUs, where none were asked for.
+        workers: How many were asked for; None: one for each node that has room, or `default_workers`.
+        gpus: GPUs that each worker needs, besides a CPU.
+        default_workers: Number of CPUs -> how many workers the job is worth.
 
     Raises:
         JobError: there is no room for them, now or later.
@@ -117,106 +113,99 @@ def shares(
             f"{workers} workers were asked for, and the cluster has room for {most}. Take fewer, or add "
             f"nodes."
         )
-    n_workers = min(workers or max(sum(n > 0 for n in room(1)), worth_while(most)), n_parts)
+    n_workers = min(workers or max(sum(n > 0 for n in room(1)), default_workers(most)), n_parts)
     threads = max(int(node.get("CPU", 0)) for node in nodes)
     while sum(room(threads)) < n_workers:
         threads -= 1
     return n_workers, threads
 
 
-class _Pool:
-    """Workers that are each given the next fragment when they are done with one."""
+def _outcomes(
+    ray: Any, plan: Plan, fragments: Sequence[Fragment], folder: Path, workers: int | None, gpus: float
+) -> Iterator[Outcome]:
+    """Outcomes as they come.
 
-    def __init__(self, ray: Any, plan: Plan, folder: Path, workers: int | None, gpus: float) -> None:
-        if gpus and plan.device == "cpu":
-            raise JobError(
-                "the workers would have GPUs and compute on the CPU: start the job where there is a GPU, "
-                "with --device cuda, or leave out --gpus-per-worker."
-            )
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        # A GPU is for one worker, unless the job's user says otherwise.
-        n_bytes = sum(file.bytes for file in plan.files) if plan.device == "cpu" else 0
-        worth_while = partial(plan.job.workers_worth_while, n_bytes)
-        n_workers, threads = shares(nodes, len(plan.fragments), workers, gpus, worth_while)
-        self._ray = ray
-        actor = ray.remote(RayWorker).options(
-            num_cpus=threads, num_gpus=gpus, max_restarts=0, scheduling_strategy="SPREAD"
+    Raises:
+        ServeError: an error that a worker raised; the others are stopped.
+        JobError: workers die repeatedly.
+    """
+    if gpus and plan.device == "cpu":
+        raise JobError(
+            "the workers would have GPUs and compute on the CPU: start the job where there is a GPU, "
+            "with --device cuda, or leave out --gpus-per-worker."
         )
-        self._start: Callable[[], Any] = lambda: actor.remote(plan, folder, threads)
-        self._workers = [self._start() for _ in range(n_workers)]
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    # On GPUs there is one worker for each node unless the caller asks for more.
+    n_bytes = sum(file.bytes for file in plan.files) if plan.device == "cpu" else 0
+    default_workers = partial(plan.job.default_workers, n_bytes)
+    n_workers, threads = shares(nodes, len(plan.fragments), workers, gpus, default_workers)
+    actor = ray.remote(RayWorker).options(
+        num_cpus=threads, num_gpus=gpus, max_restarts=0, scheduling_strategy="SPREAD"
+    )
+    waiting, deaths = list(reversed(fragments)), 0
+    alive: list[Any] = []
+    idle: list[Any] = []
+    # The task of each worker: a fragment, or loading (None), which may have to wait for room.
+    running: dict[Any, tuple[Fragment | None, Any]] = {}
+    node_of: dict[Any, str] = {}
 
-    def run(self, fragments: Sequence[Fragment]) -> Iterator[Outcome]:
-        """Outcomes as they come.
+    def start() -> None:
+        worker = actor.remote(plan, folder, threads)
+        alive.append(worker)
+        running[worker.load.remote()] = None, worker
 
-        Raises:
-            ServeError: what a worker raised; the others are stopped.
-            JobError: workers die again and again.
-        """
-        waiting, deaths = list(reversed(fragments)), 0
-        # What each worker is at: a fragment, or getting ready (None), which may have to wait for room.
-        running: dict[Any, tuple[Fragment | None, Any]] = {
-            worker.load.remote(): (None, worker) for worker in self._workers
-        }
-        node_of: dict[Any, str] = {}
-        idle: list[Any] = []
-        try:
-            while waiting or any(fragment for fragment, _ in running.values()):
-                done, _ = self._ray.wait(list(running), timeout=LOOK_EVERY)
-                if not done:
-                    # A task whose whole node has died may never return, so nodes are looked at, too.
-                    done = self._on_dead_nodes(running, node_of)
-                for reference in done:
-                    fragment, worker = running.pop(reference)
-                    try:
-                        result = self._ray.get(reference, timeout=LOOK_EVERY)
-                    except self._ray.exceptions.RayTaskError as error:
-                        if isinstance(error.cause, ServeError | OSError):
-                            raise error.cause from None
-                        last = str(error).strip().splitlines()[-1]
-                        raise JobError(f"a worker failed: {last}") from error
-                    except self._ray.exceptions.RayError as error:  # dead, alone or with its node, or killed
-                        deaths += 1
-                        if deaths > MAX_DEATHS * len(self._workers):
-                            last = str(error).splitlines()[0]
-                            raise JobError(
-                                f"{deaths} workers have died, the last with: {last} What is finished is "
-                                f"kept: look at memory and disks, then go on with --resume."
-                            ) from None
-                        waiting += [fragment] if fragment else []
-                        self._workers.remove(worker)
-                        worker = self._start()
-                        self._workers.append(worker)
-                        running[worker.load.remote()] = None, worker
-                        continue
-                    if fragment:
-                        yield result
-                    else:
-                        node_of[worker] = result
-                    idle.append(worker)
-                while waiting and idle:
-                    fragment, worker = waiting.pop(), idle.pop()
-                    running[worker.run.remote(fragment)] = fragment, worker
-        finally:
-            for worker in self._workers:
-                self._ray.kill(worker)
-
-    def _on_dead_nodes(
-        self, running: dict[Any, tuple[Fragment | None, Any]], node_of: dict[Any, str]
-    ) -> list[Any]:
-        dead = {node["NodeID"] for node in self._ray.nodes() if not node["Alive"]}
-        return [reference for reference, (_, worker) in running.items() if node_of.get(worker) in dead]
+    try:
+        for _ in range(n_workers):
+            start()
+        while waiting or any(fragment for fragment, _ in running.values()):
+            done, _ = ray.wait(list(running), timeout=LOOK_EVERY)
+            if not done:  # a task on a node that has died may never return
+                dead = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
+                done = [task for task, (_, worker) in running.items() if node_of.get(worker) in dead]
+            for task in done:
+                fragment, worker = running.pop(task)
+                try:
+                    result = ray.get(task, timeout=LOOK_EVERY)
+                except ray.exceptions.RayTaskError as error:
+                    if isinstance(error.cause, ServeError | OSError):
+                        raise error.cause from None
+                    last = str(error).strip().splitlines()[-1]
+                    raise JobError(f"a worker failed: {last}") from error
+                except ray.exceptions.RayError as error:  # the worker or its node has died
+                    deaths += 1
+                    if deaths > MAX_DEATHS * n_workers:
+                        last = str(error).splitlines()[0]
+                        raise JobError(
+                            f"{deaths} workers have died, the last with: {last} What is finished is "
+                            f"kept: look at memory and disks, then go on with --resume."
+                        ) from None
+                    waiting += [fragment] if fragment else []
+                    alive.remove(worker)
+                    start()
+                    continue
+                if fragment:
+                    yield result
+                else:
+                    node_of[worker] = result
+                idle.append(worker)
+            while waiting and idle:
+                fragment, worker = waiting.pop(), idle.pop()
+                running[worker.run.remote(fragment)] = fragment, worker
+    finally:
+        for worker in alive:
+            ray.kill(worker)
 
 
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[Any]:
-    """Ray, connected; left as it was."""
+    """Ray, connected; disconnected at the end if it was before."""
     import ray
 
     ours = not ray.is_initialized()
     if ours:
         connect(address)
     try:
-        # Ray tells of dead workers on the standard output, which is for what the job says.
+        # Ray reports dead workers on stdout, which is for the job's result.
         with contextlib.redirect_stdout(sys.stderr):
             yield ray
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,33 +14,6 @@ from serve.bundle.ids import IdIndex
 from serve.reading.parquet import BATCH_ROWS, ParquetSource
 from serve.reading.rows import Rows
 from serve.runtime.recommender import Recommender
-
-
-class GroupedSource(Protocol):
-    """Rows in groups, each of which can be read by itself; see `serve.reading.parquet.ParquetSource`."""
-
-    name: str
-    """What refusals and errors call it."""
-    schema: pa.Schema
-    """Of all its columns."""
-    is_text: bool
-    """Whether ids are text here, whatever they are in the bundle."""
-    group_rows: list[int]
-    """Rows of each group."""
-
-    def read(
-        self,
-        columns: Sequence[str] | None = None,
-        *,
-        row_groups: Sequence[int] | None = None,
-        first_row: int = 1,
-        batch_rows: int = BATCH_ROWS,
-    ) -> Iterator[Rows]:
-        """The rows of some groups, at most `batch_rows` at a time; see ParquetSource.
-
-        Raises:
-            InputError: the file is damaged.
-        """
 
 
 class UsersSource:
@@ -64,7 +36,7 @@ class UsersSource:
         first_row: int = 1,
         batch_rows: int = BATCH_ROWS,
     ) -> Iterator[Rows]:
-        """See GroupedSource. The groups are those from the user `first_row` on."""
+        """See ParquetSource. The groups are those that begin with the user `first_row`."""
         groups = range(len(self.group_rows)) if row_groups is None else row_groups
         stop = first_row + sum(self.group_rows[group] for group in groups)
         for low in range(first_row, stop, batch_rows):
@@ -73,8 +45,10 @@ class UsersSource:
             yield Rows(self.name, "row", table, index, [])
 
 
-def open_planned(plan: Plan, place: int, folder: Path, recommender: Recommender) -> GroupedSource:
-    """What the fragments of a plan's file, or of all users, are read from.
+def open_planned(
+    plan: Plan, place: int, folder: Path, recommender: Recommender
+) -> ParquetSource | StagedSource | UsersSource:
+    """Open the plan's file at `place`, or all users where the plan has no files.
 
     Raises:
         InputError: the file is damaged.

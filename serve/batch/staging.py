@@ -1,25 +1,24 @@
 """Text inputs as Parquet in the job's folder, so that every fragment can be read by itself.
 
-Where a record of text begins is known only after all that is before it was read, so each file is read once,
-in order, into `_input/00000.parquet`. Its row groups end where fragments do. Its columns are those that the
-task reads, as text, and two more: the line that each row begins with, and the refusal of a row that can't be
-read (JSON), which has nulls in the other columns.
+A record of text can be found only after all before it were read, so each text file is read once, in order,
+into `_input/00000.parquet`. Row groups end where fragments do. The columns are those that the task reads, as
+text, and two more: the line where each row begins, and the refusal (JSON) of a row that can't be read, which
+has nulls in the other columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from serve.batch.inputs import check_unchanged, open_input
 from serve.batch.job import Plan
 from serve.batch.job_folder import INPUT
 from serve.files.atomic import new_file
+from serve.reading.files import open_source
 from serve.reading.parquet import BATCH_ROWS, ParquetSource
 from serve.reading.rows import RefusedRow, Rows
 
@@ -32,30 +31,51 @@ def staged_path(folder: Path, place: int) -> Path:
 
 
 def stage(plan: Plan, folder: Path) -> None:
-    """Stage the text files of a job; those that an earlier run of it has staged are kept.
+    """Stage the text files of a job; files that an earlier run of the job has staged are kept.
 
     Raises:
         InputError: a file can't be read, or has changed since the job was planned.
         OSError: the folder can't be written, or the disk is full.
     """
+    import pyarrow.parquet as pq
+
     for place, file in enumerate(plan.files):
         path = staged_path(folder, place)
         if not file.is_text or path.exists():
             continue
         path.parent.mkdir(exist_ok=True)
-        columns = plan.job.task.reads
-        source = open_input(file.path)
-        with new_file(path) as staged:
-            _write(source.read(columns), list(columns or source.schema.names), plan.job.rows_per_part, staged)
-            check_unchanged([file])
+        source = open_source(Path(file.path), plan.job.delimiter)
+        names = source.schema.names if plan.job.task.reads_all else list(plan.columns.values())
+        line, refusal = _free_name("line", names), _free_name("refusal", names)
+        schema = pa.schema({**dict.fromkeys(names, pa.string()), line: pa.int64(), refusal: pa.string()})
+        with (
+            new_file(path) as staged,
+            pq.ParquetWriter(
+                staged,
+                schema,
+                compression="lz4",
+                use_dictionary=False,
+                write_statistics=False,
+                column_encoding={line: "DELTA_BINARY_PACKED"},
+            ) as writer,
+        ):
+            room = plan.job.rows_per_part
+            for rows in source.read(names):
+                table = _with_refusals(rows, schema)
+                while len(table):
+                    group = table.slice(0, room)
+                    writer.write_table(group)
+                    table = table.slice(len(group))
+                    room = room - len(group) or plan.job.rows_per_part
+            file.check_unchanged()
 
 
 class StagedSource:
-    """A staged file, as the text file that it was made of.
+    """A staged text file, read as the text file itself.
 
     Args:
         name: The text file.
-        path: Where it is staged.
+        path: Its staged copy.
     """
 
     is_text = True
@@ -64,7 +84,6 @@ class StagedSource:
         self.name = name
         self._parquet = ParquetSource(path)
         self.schema = pa.schema(list(self._parquet.schema)[:-2])
-        self._added = self._parquet.schema.names[-2:]
         self.group_rows = self._parquet.group_rows
 
     def read(
@@ -77,7 +96,8 @@ class StagedSource:
     ) -> Iterator[Rows]:
         """See ParquetSource; rows are numbered by their lines, not from `first_row`."""
         names = list(columns or self.schema.names)
-        for rows in self._parquet.read([*names, *self._added], row_groups=row_groups, batch_rows=batch_rows):
+        read = [*names, *self._parquet.schema.names[-2:]]
+        for rows in self._parquet.read(read, row_groups=row_groups, batch_rows=batch_rows):
             lines, refusals = rows.table.columns[-2:]
             table, numbers, refused = rows.table.select(names), lines.to_numpy(), []
             if refusals.null_count < len(refusals):
@@ -87,32 +107,8 @@ class StagedSource:
             yield Rows(self.name, "line", table, numbers, refused)
 
 
-def _write(batches: Iterator[Rows], names: list[str], part_rows: int, file: BinaryIO) -> None:
-    import pyarrow.parquet as pq
-
-    line, refusal = _free_name("line", names), _free_name("refusal", names)
-    text = [pa.field(name, pa.string()) for name in names]
-    schema = pa.schema([*text, pa.field(line, pa.int64()), pa.field(refusal, pa.string())])
-    with pq.ParquetWriter(
-        file,
-        schema,
-        compression="lz4",
-        use_dictionary=False,
-        write_statistics=False,
-        column_encoding={line: "DELTA_BINARY_PACKED"},
-    ) as writer:
-        room = part_rows
-        for rows in batches:
-            table = _with_refusals(rows, schema)
-            while len(table):
-                group = table.slice(0, room)
-                writer.write_table(group)
-                table = table.slice(len(group))
-                room = room - len(group) or part_rows
-
-
 def _with_refusals(rows: Rows, schema: pa.Schema) -> pa.Table:
-    """All rows, in the order of their lines."""
+    """All rows, refused ones too, in the order of their lines."""
     line, refusal = schema.names[-2:]
     lines = pa.array(np.asarray(rows.numbers, np.int64))
     added = [lines, pa.nulls(len(lines), pa.string())]

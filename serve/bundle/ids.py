@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from serve.bundle.id_lookup import IdLookup, make_id_lookup
-from serve.bundle.parquet import ParquetTable, arrow, joined, numbers, write_columns
+from serve.bundle.parquet import ParquetTable, arrow, numbers, write_columns
 from serve.errors import BundleError, RequestError
+from serve.reading.rows import joined
 
 ID_TYPES = (pa.int64(), pa.string())
 EXTRA_TYPES = {"title": pa.string(), "genres": pa.string(), "year": pa.int32()}

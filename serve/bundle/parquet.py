@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from serve.errors import BundleError
+from serve.reading.rows import joined
 
 ROW_GROUP_ROWS = 65_536
 # A footer takes about 100 bytes for each column of a row group: 64 MiB is tens of billions of ratings.
@@ -154,10 +155,3 @@ def _check_footer(path: Path) -> None:
         raise BundleError(f"{path} is not a whole Parquet file. Copy or export the bundle again.")
     if footer > MAX_FOOTER_BYTES:
         raise BundleError(f"{path} has a footer of {footer} bytes, more than {MAX_FOOTER_BYTES}.")
-
-
-def joined(column: pa.ChunkedArray) -> pa.Array:
-    """The values of a column as one array; a single chunk is not copied."""
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

@@ -1,4 +1,4 @@
-"""What the batch commands share: their options, and how a job is shown while it runs and when it is done."""
+"""The options of the batch commands, and how they report a job."""
 
 from __future__ import annotations
 
@@ -17,62 +17,61 @@ from serve.commands.options import device_option, json_option, print_json
 from serve.terminal import warn
 
 if TYPE_CHECKING:
-    from serve.batch.engine import Engine
+    from serve.batch.fragments import Engine
     from serve.batch.job import Job, Plan
     from serve.batch.recommend import Recommend
-    from serve.batch.run import Summary, Watcher
+    from serve.batch.run import JobSummary
     from serve.batch.score import Score
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 EXIT_QUARANTINED = 3
 EXIT_INTERRUPTED = 130
-MAX_ROWS = 1 << 31
-
-OF_THE_JOB = ("device", "format", "on_bad_row", "max_bad_rows", "part_rows", "batch_rows")
-"""Options that are fields of `serve.batch.job.Job`."""
+ROWS = click.IntRange(1, 1 << 31)
 
 OPTIONS = (
+    click.option("--user-column", metavar="NAME", help="Column of user ids. [default: user_id, userId, …]"),
     click.option(
-        "--output", type=click.Path(path_type=Path), help="The folder to make, whole or not at all."
+        "--delimiter",
+        metavar="CHARACTER",
+        help="What separates the cells of a CSV or TSV file. [default: a comma; in .tsv a tab]",
     ),
+    click.option("--output", type=click.Path(), help="The folder to make; it appears once it is whole."),
     click.option(
         "--format",
         type=click.Choice(["parquet", "csv", "jsonl"]),
         default="parquet",
         show_default=True,
-        help="What the parts are written as.",
+        help="File format of the parts.",
     ),
-    click.option("--resume", is_flag=True, help="Go on with the same job after it was stopped."),
+    click.option("--resume", is_flag=True, help="Continue the same job after it was stopped."),
     click.option("--overwrite", is_flag=True, help="Replace OUTPUT once the new one is whole."),
     click.option(
         "--on-bad-row",
         type=click.Choice(["fail", "quarantine"]),
         default="fail",
         show_default=True,
-        help="Rows without an answer: stop at the first, or set them aside in _quarantine (exit code 3).",
+        help="Rows that can't be read: stop at the first, or write them to _quarantine (exit code 3).",
     ),
     click.option(
-        "--max-bad-rows", type=click.IntRange(min=0), help="Stop when more than so many are set aside."
+        "--max-bad-rows", type=click.IntRange(min=0), help="Stop when more rows than this are quarantined."
     ),
-    click.option(
-        "--part-rows", type=click.IntRange(1, MAX_ROWS), help="Rows of the input for one part of the output."
-    ),
-    click.option(
-        "--batch-rows", type=click.IntRange(1, MAX_ROWS), help="Rows in memory at once, times about eight."
-    ),
+    click.option("--part-rows", type=ROWS, help="Rows of the input for one part of the output."),
+    click.option("--batch-rows", type=ROWS, help="Rows of one batch; about eight are in memory at once."),
     click.option(
         "--engine",
         type=click.Choice(["local", "ray"]),
         default="local",
         show_default=True,
-        help="Where the work is done: on this machine, or on a Ray cluster.",
+        help="Where the job runs: on this machine, or on a Ray cluster.",
     ),
-    click.option("--address", help="ray: the cluster. [default: one that is started here, for this job]"),
+    click.option(
+        "--address", help="ray: the cluster. [default: one that is started on this machine for this job]"
+    ),
     click.option(
         "--workers",
         type=click.IntRange(min=1),
-        help="Processes that do the work. [default: for score, one and one more for every 16 MiB of input, "
+        help="Worker processes. [default: for score, one and one more for every 16 MiB of input, "
         "up to the CPUs; for recommend, one, or one for each node of a cluster]",
     ),
     click.option(
@@ -80,8 +79,10 @@ OPTIONS = (
         type=click.FloatRange(min=0),
         default=0,
         show_default=True,
-        help="ray: GPUs of each.",
+        help="ray: GPUs of each worker.",
     ),
+    device_option,
+    json_option,
 )
 
 
@@ -96,7 +97,7 @@ def batch_options(unknown: str) -> Callable[[Command], Command]:
     )
 
     def add(command: Command) -> Command:
-        for option in reversed((unknown_option, *OPTIONS, device_option, json_option)):
+        for option in reversed((unknown_option, *OPTIONS)):
             command = option(command)
         return command
 
@@ -106,22 +107,22 @@ def batch_options(unknown: str) -> Callable[[Command], Command]:
 def run_and_report(
     task: Score | Recommend, bundle: Path, input: str | None, options: dict[str, Any], as_json: bool
 ) -> None:
-    """Run a job with a progress bar on stderr, print what it did, and exit with 3 where rows were set aside.
+    """Run a job with a progress bar on stderr, print its counts, and exit with 3 if rows were quarantined.
 
     Args:
         task: What to do.
-        bundle: What answers.
-        input: Where the rows are; None: every user of the bundle.
-        options: The values of `OPTIONS`, and the device.
-        as_json: Print one JSON object instead of a summary for people.
+        bundle: The bundle that answers.
+        input: A file, a folder or a glob; None: every user of the bundle.
+        options: The values of `OPTIONS`; those named like fields of `Job` go there.
+        as_json: Print one JSON object instead of text.
     """
     if options["output"] is None:
         raise click.UsageError("Missing option '--output', the folder to make.")
     from serve.batch.job import Job
     from serve.batch.run import run_job
 
-    given = {name: options[name] for name in OF_THE_JOB}
-    job = Job(task=task, bundle=str(bundle), input=input, output=str(options["output"]), **given)
+    fields = {name: value for name, value in options.items() if name in Job.__struct_fields__}
+    job = Job(task=task, bundle=str(bundle), input=input, **fields)
     started = time.monotonic()
     show = Progress()
     summary = None
@@ -131,24 +132,25 @@ def run_and_report(
             resume=options["resume"],
             overwrite=options["overwrite"],
             engine=_engine(options),
-            watcher=show.watcher,
+            on_plan=show.on_plan,
+            on_rows=show.on_rows,
         )
     if summary is None:
         warn("Interrupted. Finished parts are kept: run the same command with --resume.")
-        os._exit(EXIT_INTERRUPTED)  # as another Ctrl-C does
+        os._exit(EXIT_INTERRUPTED)  # as a second Ctrl-C does
     context = click.get_current_context()
     if summary.quarantined:
-        context.meta["exit_code"] = EXIT_QUARANTINED  # also where nobody reads what is printed
+        context.meta["exit_code"] = EXIT_QUARANTINED  # also if stdout is closed, see recsys/cli.py
     _print(job, summary, time.monotonic() - started, show.rows, as_json)
     context.exit(context.meta.get("exit_code", 0))
 
 
 @contextmanager
 def _interruptible(show: Progress) -> Iterator[None]:
-    """Ctrl-C stops the job; another one, while its threads come to their end, stops it at once.
+    """Ctrl-C stops the job; a second one, while its threads end, exits at once.
 
-    Python itself would begin to take down what those threads still use. Nothing is lost by that: what is
-    written appears whole, or not at all.
+    Python itself would tear down what those threads still use. Nothing is lost: files appear whole or not at
+    all.
     """
 
     def stop(number: int, frame: object) -> None:
@@ -163,7 +165,7 @@ def _interruptible(show: Progress) -> Iterator[None]:
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGINT) is stop:  # nobody has interrupted it
+        if signal.getsignal(signal.SIGINT) is stop:  # not interrupted
             signal.signal(signal.SIGINT, before)
 
 
@@ -180,17 +182,12 @@ def _engine(options: dict[str, Any]) -> Engine:
     return ray_engine(workers=options["workers"], **ray_only)
 
 
-def _print(job: Job, summary: Summary, seconds: float, rows: int, as_json: bool) -> None:
+def _print(job: Job, summary: JobSummary, seconds: float, rows: int, as_json: bool) -> None:
     if as_json:
-        found = {
-            "output": job.output,
-            "rows_in": summary.rows_in,
-            "rows_out": summary.rows_out,
-            "quarantined": summary.quarantined,
-            "parts": len(summary.parts),
-            "seconds": round(seconds, 3),
-        }
-        print_json(found)
+        counts = {name: getattr(summary, name) for name in ("rows_in", "rows_out", "quarantined")}
+        print_json(
+            {"output": job.output, **counts, "parts": len(summary.parts), "seconds": round(seconds, 3)}
+        )
         return
     n_bytes = sum(part["bytes"] for part in summary.parts)
     click.echo(
@@ -198,13 +195,11 @@ def _print(job: Job, summary: Summary, seconds: float, rows: int, as_json: bool)
         f"{rows:,} rows read in {seconds:.1f} s ({rows / seconds:,.0f} rows/s)"
     )
     if summary.quarantined:
-        click.echo(
-            f"{summary.quarantined:,} rows had no answer; {job.output}/_quarantine tells which and why."
-        )
+        click.echo(f"{summary.quarantined:,} bad rows are in {job.output}/_quarantine, with the reasons.")
 
 
 class Progress:
-    """A bar with rows/s and the time left, on a terminal; nothing elsewhere."""
+    """On a terminal, a progress bar with rows/s and the time left."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -226,13 +221,6 @@ class Progress:
         self._task = self._bar.add_task("rows", total=None, rate="")
         self._started = time.monotonic()
 
-    @property
-    def watcher(self) -> Watcher:
-        """Who hears of the job."""
-        from serve.batch.run import Watcher
-
-        return Watcher(self._plan, self._rows)
-
     def __enter__(self) -> None:
         self._bar.start()
 
@@ -240,15 +228,17 @@ class Progress:
         self._bar.stop()
 
     def restore_terminal(self) -> None:
-        """Give back the cursor that a bar hides."""
+        """Show the cursor, which the bar hides."""
         self._bar.console.show_cursor()
 
-    def _plan(self, plan: Plan, rows_done: int) -> None:
+    def on_plan(self, plan: Plan, rows_done: int) -> None:
+        """See `run_job`."""
         total = sum(fragment.n_rows for fragment in plan.fragments)
         self._bar.update(self._task, total=total, completed=rows_done)
         self._started = time.monotonic()
 
-    def _rows(self, n: int) -> None:
+    def on_rows(self, n: int) -> None:
+        """See `run_job`."""
         self.rows += n
         rate = self.rows / max(1e-9, time.monotonic() - self._started)
         self._bar.update(self._task, advance=n, rate=f"{rate:,.0f} rows/s")

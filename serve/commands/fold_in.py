@@ -1,4 +1,4 @@
-"""`recsys fold-in`: recommendations for somebody new, from a few ratings."""
+"""`recsys fold-in`: recommendations for a new user, from a few ratings."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _parse_rates(
 def fold_in(
     bundle: Path, rates: list[tuple[str, float]], top_k: int | None, device: str, as_json: bool
 ) -> None:
-    """Recommend to somebody who is not in BUNDLE, from a few ratings; nothing is trained.
+    """Recommend to a user who is not in BUNDLE, from a few ratings; nothing is trained.
 
     \b
       recsys fold-in artifacts/default --rate "Toy Story (1995)=5" --rate "Heat (1995)=2"

@@ -1,4 +1,4 @@
-"""`recsys inspect`: what is inside a bundle, after checking all of it."""
+"""`recsys inspect`: the content of a bundle, after checking all of it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from serve.commands.options import bundle_argument, json_option, print_json
 from serve.terminal import printable
 
 if TYPE_CHECKING:
-    from serve.bundle.manifest import File, Graph, Manifest, Parity
+    from serve.bundle.manifest import File, FoldIn, Graph, Manifest, Parity
 
 
 @click.command()
 @bundle_argument
 @json_option
 def inspect(bundle: Path, as_json: bool) -> None:
-    """Show what is in BUNDLE: graphs, tables, files, metrics, parity, and where it all comes from.
+    """Show what is in BUNDLE: graphs, tables, files, metrics, parity, data, training.
 
     The bundle is checked first: every checksum, every graph, every float.
     """
@@ -29,14 +29,8 @@ def inspect(bundle: Path, as_json: bool) -> None:
     if as_json:
         import msgspec
 
-        print_json(
-            {
-                "bundle": str(opened.path),
-                "version": opened.version,
-                "checked": True,
-                **msgspec.to_builtins(opened.manifest),
-            }
-        )
+        found = {"bundle": str(opened.path), "version": opened.version, "checked": True}
+        print_json(found | msgspec.to_builtins(opened.manifest))
         return
     click.echo(f"{opened.path}\nversion {opened.version}: every checksum, graph and float is in order\n")
     click.echo("\n\n".join(_sections(opened.manifest)))
@@ -48,7 +42,8 @@ def _sections(manifest: Manifest) -> list[str]:
     model, data = manifest.model, manifest.data
     score_range = "unbounded" if model.score_range is None else "{:g} to {:g}".format(*model.score_range)
     added = [f"{len(addition.item_ids):,} of them, from {addition.data}" for addition in manifest.additions]
-    sections = [
+    fold_in = manifest.fold_in
+    return [
         _pairs(
             "Model",
             {
@@ -78,6 +73,7 @@ def _sections(manifest: Manifest) -> list[str]:
         ),
         format_files(manifest.files),
         _pairs("Metrics", manifest.metrics),
+        *([] if fold_in is None else [_pairs("Fold-in", _fold_in(fold_in))]),
         format_parity(manifest.parity),
         _pairs(
             "Data",
@@ -93,21 +89,15 @@ def _sections(manifest: Manifest) -> list[str]:
         _pairs("Training", {"seed": manifest.training.seed, **manifest.training.settings}),
         _pairs("Versions", manifest.versions),
     ]
-    if manifest.fold_in is not None:
-        fold_in = manifest.fold_in
-        rmse = "unknown" if fold_in.held_out_rmse is None else f"{fold_in.held_out_rmse:.4f}"
-        sections.insert(
-            5,
-            _pairs(
-                "Fold-in",
-                {
-                    "regularization": f"{fold_in.regularization:g}",
-                    "steps": fold_in.steps,
-                    "held-out RMSE": f"{rmse} ({fold_in.n_held_out_users:,} users)",
-                },
-            ),
-        )
-    return sections
+
+
+def _fold_in(fold_in: FoldIn) -> dict[str, Any]:
+    rmse = "unknown" if fold_in.held_out_rmse is None else f"{fold_in.held_out_rmse:.4f}"
+    return {
+        "regularization": f"{fold_in.regularization:g}",
+        "steps": fold_in.steps,
+        "held-out RMSE": f"{rmse} ({fold_in.n_held_out_users:,} users)",
+    }
 
 
 def format_files(files: Mapping[str, File]) -> str:
@@ -147,7 +137,7 @@ def format_parity(parity: Parity) -> str:
 
 
 def _pairs(title: str, values: Mapping[str, Any], indent: str = "  ") -> str:
-    """A title, and a line for each value that is there; mappings inside are indented."""
+    """A title, and a line for each value that is not None; nested mappings are indented."""
     values = {name: value for name, value in values.items() if value is not None}
     widest = max((len(name) for name in values), default=0)
     lines = [title]

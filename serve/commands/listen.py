@@ -1,4 +1,4 @@
-"""Where a command that serves listens."""
+"""Listening sockets of the commands that serve."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from serve.processes.listener import bind
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
+    """Listen on a host and port; port 0 takes a free one.
 
     Raises:
-        click.UsageError: it can't be had there.
+        click.UsageError: the port is taken, or the host is no address of this machine.
     """
     try:
         return bind(host, port)

@@ -1,4 +1,4 @@
-"""What the answering commands share: their arguments, and the shape of a list of items."""
+"""Arguments and options that several commands have, and how they print a list of items."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ device_option = click.option(
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="Where to compute; auto takes a GPU that truly works, else the CPU.",
+    help="Where to compute; auto takes a GPU that works, else the CPU.",
 )
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace a bundle that is there, once the new one is whole."
@@ -40,21 +40,20 @@ allow_host_option = click.option(
     "allow_hosts",
     metavar="NAME",
     multiple=True,
-    help="Also answer requests to this host name, and from pages of it; repeatable. Addresses, localhost and "
-    "the name given as --host need none.",
+    help="A host name that clients use, besides localhost and IP addresses; repeatable.",
 )
 
 
 def item_values(values: Sequence[str], parse: Callable[[str], T], form: str) -> list[tuple[str, T]]:
-    """Each "TITLE_OR_ID=VALUE" as its two parts. A title may hold "=", so the last one separates them.
+    """Split each "TITLE_OR_ID=VALUE" at its last "=", since a title may hold one.
 
     Args:
-        values: What was given on the command line.
+        values: Arguments of the command line.
         parse: Reads a value, or raises ValueError.
-        form: What is expected, for the error.
+        form: The expected form, for the error.
 
     Raises:
-        click.BadParameter: no item, or a value that `parse` refuses.
+        click.BadParameter: no item, or `parse` refuses the value.
     """
     parsed = []
     for text in values:
@@ -82,14 +81,14 @@ def listed(ranking: Ranking, items: Catalogue) -> list[dict[str, Any]]:
 
 
 def print_json(value: Any) -> None:
-    """One object on one line of stdout."""
+    """Print one JSON object on one line of stdout."""
     import msgspec
 
     click.echo(msgspec.json.encode(value))
 
 
 def print_items(entries: list[dict[str, Any]], score_name: str) -> None:
-    """A table of what `listed` gives."""
+    """Print the items that `listed` gives as a table."""
     from serve.commands.table import format_table
 
     rows = [

@@ -1,4 +1,4 @@
-"""`recsys profiles`: premade tastes for somebody new, and the questions that tell which one is theirs."""
+"""`recsys profiles`: recommendations for a new user by the profile that fits a few answers."""
 
 from __future__ import annotations
 
@@ -29,15 +29,11 @@ N_SHOWN = 4
 
 
 def _parse_answer(text: str) -> Answer:
-    """Raises ValueError where the text is no answer."""
+    """Raises ValueError: the text is no answer."""
     text = text.strip().casefold()
     if text in ("", "-", "not seen"):
         return None
-    if text == "like":
-        return "like"
-    if text == "dislike":
-        return "dislike"
-    return float(text)
+    return text if text in ("like", "dislike") else float(text)  # type: ignore[return-value]
 
 
 def _parse_answers(
@@ -71,8 +67,8 @@ def profiles(
 ) -> None:
     """Show the profiles of BUNDLE and its questions; recommend by the profile that fits the answers.
 
-    A profile is one user's taste that stands for a group of users. On a terminal, the questions are asked; an
-    empty answer means "not seen".
+    A profile is a user of the bundle who stands for a group of similar users. On a terminal, the questions
+    are asked; an empty answer means "not seen".
 
     \b
       recsys profiles artifacts/default
@@ -120,7 +116,7 @@ def profiles(
 
 
 def _shown(known: Profiles, items: Catalogue) -> dict[str, Any]:
-    """What `--json` prints: profiles and questions in words of the outside; profiles count from 1."""
+    """The object that `--json` prints: profiles, numbered from 1, and questions, with ids and titles."""
     users = known.recommender.users
     return {
         "profiles": [
@@ -161,7 +157,7 @@ def _print_profiles(shown: dict[str, Any]) -> None:
 
 
 def _ask(known: Profiles, items: Catalogue) -> dict[int, Answer]:
-    """Put the questions on the terminal."""
+    """Ask the questions on the terminal: item index -> answer."""
     low, high = known.recommender.manifest.data.ratings_range
     click.echo(f"\nAnswer like, dislike, or {low:g} to {high:g}; nothing if you have not seen it.\n")
 

@@ -14,15 +14,16 @@ from serve.commands.options import bundle_argument
 @click.command()
 @bundle_argument
 @click.option("--input", required=True, help="Parquet, CSV or TSV: a file, a folder, or a quoted glob.")
+@click.option("--item-column", metavar="NAME", help="Column of item ids. [default: item_id, movieId, …]")
 @batch_options(
     unknown="A pair with an id that is not in the bundle: the average's score, none, or it is a bad row."
 )
 def score(bundle: Path, input: str, unknown: Any, as_json: bool, **options: Any) -> None:
-    """Score every pair of a file with the columns user_id and item_id.
+    """Score every pair of user id and item id in a file.
 
-    The same rows come out, in order, with all their columns, and with "score" (the predicted rating) and
+    The output has the same rows in order, with all their columns, and with "score" (the predicted rating) and
     "known" (whether both ids are in BUNDLE). Memory does not grow with the input. OUTPUT appears when it is
-    whole, with _SUCCESS.json written last; a stopped job goes on with --resume and ends with the same bytes.
+    whole; a stopped job continues with --resume and ends with the same bytes.
 
     \b
     Examples:

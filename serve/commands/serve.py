@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from serve.commands.listen import listen
-from serve.commands.options import bundle_argument, device_option
+from serve.commands.options import allow_host_option, bundle_argument, device_option
 from serve.processes.listener import url
 from serve.terminal import say, warn
 
@@ -20,7 +20,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def _read_token(token_file: Path | None) -> str | None:
-    """The bearer token of the file, else of the environment; None where neither is."""
+    """The bearer token of the file, else of the environment; None: there is none."""
     if token_file is not None:
         try:
             token, source = token_file.read_text(encoding="utf-8").strip(), str(token_file)
@@ -63,40 +63,35 @@ def _read_token(token_file: Path | None) -> str | None:
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
-    help="CPU threads of one answer; by default this machine's CPUs shared out to the workers.",
+    help="CPU threads of one answer. [default: the CPUs divided by the workers]",
 )
 @click.option(
     "--share-tables/--no-share-tables",
     default=None,
-    help="Workers share the pages of tables.bin, at some speed; by default where there are several.",
+    help="Workers share the pages of tables.bin, which is slower. [default: where there are several]",
 )
 @click.option(
     "--max-concurrency",
     type=click.IntRange(min=1),
-    help="Requests that wait or are at work in a worker; more are answered 503 (default 64).",
+    help="Requests that wait or run in a worker; more are answered 503. [default: 64]",
 )
-@click.option("--max-body-bytes", type=click.IntRange(min=1), help="Largest request body (default 1 MiB).")
+@click.option("--max-body-bytes", type=click.IntRange(min=1), help="Largest request body. [default: 1 MiB]")
 @click.option(
     "--grace-seconds",
     type=click.IntRange(min=0),
-    help="After SIGTERM, how long requests at work may take (default 10).",
+    help="After SIGTERM, how long running requests may take. [default: 10]",
 )
 @click.option(
     "--drain-seconds",
     type=click.FloatRange(min=0),
-    help="After SIGTERM, how long to go on answering while /health/ready says 503 (default 1).",
+    help="After SIGTERM, how long to answer on while /health/ready says 503. [default: 1]",
 )
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
-    help="A file with the bearer token that every route but health asks for; or set RECSYS_TOKEN.",
+    help="A file with the bearer token that every route but health requires; or set RECSYS_TOKEN.",
 )
-@click.option(
-    "--allow-host",
-    multiple=True,
-    metavar="NAME",
-    help="A host name that the service is reached by, beside localhost and IP addresses; may be repeated.",
-)
+@allow_host_option
 @device_option
 def serve(
     bundle: Path,
@@ -108,7 +103,7 @@ def serve(
     threads: int | None,
     share_tables: bool | None,
     token_file: Path | None,
-    allow_host: tuple[str, ...],
+    allow_hosts: tuple[str, ...],
     device: str,
     **limits: float | None,
 ) -> None:
@@ -118,8 +113,8 @@ def serve(
       recsys serve artifacts/default
       curl -s localhost:8000/v1/recommend -H 'content-type: application/json' -d '{"user_id": 42}'
 
-    A new bundle answers seconds after the link or the text file leads to it. SIGHUP restarts the workers one
-    by one; SIGTERM stops when everything is answered.
+    A new bundle answers seconds after the link or the text file names it. SIGHUP restarts the workers one by
+    one; SIGTERM stops once running requests are answered.
     """
     if sys.platform == "win32":
         raise click.UsageError("`recsys serve` needs Linux or macOS; on Windows use WSL or a container.")
@@ -139,21 +134,17 @@ def serve(
         threads=threads or max(1, available_cpus() // workers),
         share_tables=workers > 1 if share_tables is None else share_tables,
         token=token,
-        allowed_hosts=allow_host,
+        allowed_hosts=allow_hosts,
         **{name: value for name, value in limits.items() if value is not None},  # type: ignore[arg-type]
     )
     if engine == "ray":
-        without = {
-            "--drain-seconds": limits["drain_seconds"],
-            "--share-tables": share_tables,
-        }
-        for name, value in without.items():
+        for name, value in (("--drain-seconds", limits["drain_seconds"]), ("--share-tables", share_tables)):
             if value is not None:
                 raise click.UsageError(f"{name} has no effect with --engine ray.")
         if port == 0:
             raise click.UsageError("--port 0: Ray's proxies need a port that is known. Choose one.")
         if address is None:
-            listen(host, port).close()  # or Ray would say in its own words that it is taken
+            listen(host, port).close()  # a taken port is reported here, not by Ray
         from serve.http.on_ray import run_on_ray
 
         run_on_ray(settings, host=host, port=port, n_replicas=workers, address=address, say=say)

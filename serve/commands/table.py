@@ -1,4 +1,4 @@
-"""Plain tables for a terminal. rich would take a third of the time that the first answer may take."""
+"""Plain tables for a terminal. Importing rich would take a third of the time to a first answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def format_table(headers: Sequence[str], rows: Sequence[Sequence[str]], align: s
 
     Args:
         headers: One for each column.
-        rows: Cells as text, row by row. What could steer a terminal is shown as "�".
+        rows: Cells as text, row by row. Control characters are shown as "�".
         align: "<" or ">" for each column.
     """
     cells = [list(headers), *([printable(cell, keep="") for cell in row] for row in rows)]
@@ -29,7 +29,7 @@ def format_table(headers: Sequence[str], rows: Sequence[Sequence[str]], align: s
 
 
 def width(text: str) -> int:
-    """Columns that a terminal takes for the text."""
+    """Columns that the text takes on a terminal."""
     if text.isascii():
         return len(text)
     wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)

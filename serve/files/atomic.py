@@ -1,11 +1,12 @@
-"""Files and folders that are there whole or not at all, also after a crash or a full disk.
+"""Files and folders that appear whole or not at all, even after a crash or on a full disk.
 
-Always the same steps: write beside the place, fsync, rename, fsync the parent. A killed process can leave a
-hidden sibling named `.NAME.….tmp` behind, never a half-written NAME.
+The steps are always the same: write a temporary sibling, fsync, rename, fsync the parent. A killed process
+can leave a hidden `.NAME.….tmp`, never a half-written NAME.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import shutil
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from serve.errors import OutputError
-from serve.files.exchange import exchange
 from serve.files.names import CONFORMANCE_NAME, MANIFEST_NAME
+
+AT_FDCWD = -100
+RENAME_EXCHANGE = 2
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -56,9 +59,9 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 def new_folder(path: Path, *, overwrite: bool = False, marker: str = MANIFEST_NAME) -> Iterator[Path]:
     """Give an empty temporary folder beside `path`, and make it `path` when the block ends without an error.
 
-    With `overwrite`, the folder that is there is swapped out once the new one is whole and on disk, and then
-    removed. It must be one of ours, so it must hold a file named `marker`, or nothing: `--overwrite` with a
-    mistyped path never removes anybody's home. A link is refused: it is a pointer that others follow.
+    With `overwrite`, an existing folder is swapped out once the new one is whole and on disk, and then
+    removed. It must hold a file named `marker`, or nothing, so that a mistyped path removes no other data. A
+    link is refused, since other programs follow it.
 
     Raises:
         OutputError: `path` is there without `overwrite`; or it is a link, a file, a folder without `marker`.
@@ -71,15 +74,15 @@ def new_folder(path: Path, *, overwrite: bool = False, marker: str = MANIFEST_NA
     temporary.mkdir()
     try:
         yield temporary
-        # Looks at the target again: the work in between may have taken hours.
+        # Checks the target again: the block may have taken hours.
         move_into_place(temporary, path, overwrite=overwrite, marker=marker)
     finally:
-        # After a swap the old folder lies here; after an error, the half-written one.
+        # The old folder after a swap, the half-written one after an error.
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def move_into_place(folder: Path, path: Path, *, overwrite: bool, marker: str) -> None:
-    """Give the finished `folder` the name `path` beside it; what was there lies at `folder` then.
+    """Rename the finished `folder` to `path` beside it; an old folder there gets the name `folder`.
 
     Raises:
         OutputError, OSError: as `new_folder`; both are then as they were.
@@ -94,10 +97,10 @@ def move_into_place(folder: Path, path: Path, *, overwrite: bool, marker: str) -
 
 
 def check_outside_bundles(path: Path) -> None:
-    """Refuse a place inside a bundle, which is opened only with exactly the files that it was made with.
+    """Refuse a path inside a bundle, which must hold exactly the files that its manifest lists.
 
     Raises:
-        OutputError: it is in one.
+        OutputError: the path is inside a bundle.
     """
     for folder in path.absolute().parents:
         if all((folder / name).is_file() for name in (MANIFEST_NAME, CONFORMANCE_NAME)):
@@ -107,10 +110,10 @@ def check_outside_bundles(path: Path) -> None:
 
 
 def check_target(path: Path, overwrite: bool, marker: str) -> None:
-    """Whether a new folder may take the place of `path`.
+    """Check that a new folder may replace `path`.
 
     Raises:
-        OutputError: as `new_folder`; or it would lie in a bundle.
+        OutputError: as `new_folder`, or `path` is inside a bundle.
     """
     check_outside_bundles(path)
     if path.is_symlink():
@@ -132,9 +135,13 @@ def check_target(path: Path, overwrite: bool, marker: str) -> None:
 
 
 def _swap(new: Path, old: Path) -> None:
-    """Exchange two folders; in one step where the system can, so that `old` is never missing."""
-    if exchange(new, old):
-        return
+    """Exchange two folders; in one step where the system has renameat2, so that `old` is never missing."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+        if renameat2(AT_FDCWD, os.fsencode(new), AT_FDCWD, os.fsencode(old), RENAME_EXCHANGE) == 0:
+            return
+    except (OSError, AttributeError, TypeError):  # not Linux
+        pass
     aside = _sibling(old, "old")
     old.rename(aside)
     try:
@@ -157,9 +164,9 @@ def _fsync_tree(folder: Path) -> None:
 
 
 def write_behind(file: BinaryIO, start: int) -> None:
-    """Ask the system to start writing a file's pages from `start` on, so that the later fsync waits less.
+    """Ask the system to start writing a file from byte `start` on, so that a later fsync waits less.
 
-    POSIX_FADV_DONTNEED starts the writing of changed pages; those that are being written stay in the cache.
+    POSIX_FADV_DONTNEED does so for changed pages, which stay in the cache while they are being written.
     """
     if hasattr(os, "posix_fadvise"):  # Linux
         file.flush()

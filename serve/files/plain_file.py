@@ -1,4 +1,4 @@
-"""Reading small files that somebody else has put there."""
+"""Reading small files that this process did not write."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 def read_plain(path: Path, n_bytes: int) -> bytes:
-    """The first bytes of a regular file; a pipe in its place would be waited for without end.
+    """Read the first bytes of a regular file. Opening a pipe would block.
 
     Raises:
-        OSError: it can't be read, or is not a regular file.
+        OSError: the file can't be read, or is not a regular one.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -1,1 +1,1 @@
-"""What every long-running command shares: signals, listening sockets, the connection to Ray."""
+"""Signals, listening sockets and the connection to Ray, for the commands that run long."""

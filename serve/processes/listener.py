@@ -1,4 +1,4 @@
-"""The sockets that our servers listen on."""
+"""Listening sockets of the servers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import socket
 
 
 def bind(host: str, port: int = 0, backlog: int = 2048) -> socket.socket:
-    """A listening socket; port 0 takes a free one.
+    """Listen on a host and port; port 0 takes a free one.
 
     Raises:
         OSError: the port is taken, or the host is no address of this machine.
-        UnicodeError: the host can't be a name.
+        UnicodeError: the host is not a valid name.
     """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
@@ -25,6 +25,6 @@ def bind(host: str, port: int = 0, backlog: int = 2048) -> socket.socket:
 
 
 def url(listener: socket.socket) -> str:
-    """Where a socket listens."""
+    """The URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,7 +1,4 @@
-"""Connecting to Ray: without its dashboard and reports of use, and with an error that says what to do.
-
-To be imported before Ray itself.
-"""
+"""Connecting to Ray, without its dashboard and usage reports. Import this module before Ray."""
 
 from __future__ import annotations
 
@@ -15,12 +12,12 @@ PATIENCE = 5.0
 """Seconds."""
 TOKEN = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
 
-# Ray looks at these as it is imported.
+# Ray reads these when it is imported.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-# It sets CUDA_VISIBLE_DEVICES to nothing for workers without GPUs; a future release won't, and says so.
+# Without this, Ray warns that a future release won't hide the GPUs from workers that ask for none.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 if "RAY_AUTH_TOKEN" in os.environ:
-    # `ray start --head` takes a token to mean this, and nobody else does.
+    # `ray start --head` infers this from a token; ray.init does not.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
@@ -28,7 +25,7 @@ def connect(address: str | None) -> None:
     """Connect to the cluster at an address ("auto" or HOST:PORT), or (None) to one that is started here.
 
     Raises:
-        ClusterError: there is none, or it wants a token.
+        ClusterError: there is no cluster, or it requires a token.
     """
     import ray
 
@@ -50,10 +47,10 @@ def connect(address: str | None) -> None:
 
 
 def _check_reachable(address: str | None) -> None:
-    """Ray itself would try for ten minutes.
+    """Check the address first, since Ray itself would try for ten minutes.
 
     Raises:
-        ClusterError: nobody listens there.
+        ClusterError: nothing listens there.
     """
     host, _, port = (address or "").rpartition(":")
     if not host or not port.isdecimal():

@@ -1,4 +1,4 @@
-"""Waiting for signals, so that none is missed."""
+"""Waiting for signals without missing one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import socket
 
 
 class Signals:
-    """The signals that this process gets, one after another. For the main thread, once in a process.
+    """The signals of this process, one after another. For the main thread, once in a process.
 
-    A queue that a handler fills would miss some: Python runs handlers in the main thread, between two steps
-    of its own. A signal that comes to another thread, or just before the main one begins to wait, is handled
-    when that wait is over, which may be never. This socket is written to at once, by whichever thread; it
-    holds some hundreds that nobody has waited for yet.
+    A queue that a handler fills would miss some: Python runs handlers in the main thread, between two byte
+    codes. A signal that arrives in another thread, or just before the main thread begins to wait, is handled
+    after that wait, which may never end. The wakeup socket is written to at once by the receiving thread, and
+    holds some hundreds of signals.
     """
 
     def __init__(self, *numbers: signal.Signals) -> None:
@@ -24,13 +24,13 @@ class Signals:
         self.take(*numbers)
 
     def take(self, *numbers: signal.Signals) -> None:
-        """Wait for these from now on, too, in place of what they did so far."""
+        """Wait for these too from now on; they lose their earlier handlers."""
         for number in numbers:
-            signal.signal(number, lambda *_: None)  # without a handler, Python is not told
+            signal.signal(number, lambda *_: None)  # without a handler, Python does not write to the socket
         self._awaited.update(numbers)
 
     def next(self) -> signal.Signals:
-        """Wait for the next one."""
+        """Wait for the next signal."""
         while True:
             (number,) = self._ours.recv(1)
             if number in self._awaited:

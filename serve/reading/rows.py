@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple, Protocol
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 SHOWN_CHARACTERS = 200
 """How much of a refused row's text is kept."""
@@ -122,7 +121,7 @@ def plain_text(column: pa.Array) -> pa.Array:
         column = column.dictionary_decode()
     if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
         column = column.cast(pa.string())
-    return pc.cast(column, pa.string()) if pa.types.is_null(column.type) else column
+    return column.cast(pa.string()) if pa.types.is_null(column.type) else column
 
 
 def joined(column: pa.ChunkedArray) -> pa.Array:

@@ -1,1 +1,1 @@
-"""Answers from a bundle: sessions on a device, rankings, the `Recommender`."""
+"""The `Recommender`, and the sessions and rankings below it."""

@@ -1,4 +1,4 @@
-"""Requests of any size, cut into runs of a graph so that memory stays bounded."""
+"""Requests of any size, cut into runs of a graph that need bounded memory."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from serve.runtime.ranker import Ranker
 
 Top = tuple[np.ndarray, np.ndarray]
-"""Item indices int64 [B, K], 0 where none is left; scores float32 [B, K]."""
+"""Item indices int64 [B, K], 0 where no item is left; scores float32 [B, K]."""
 Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
-"""Applies a function to each run of a graph: `map`, or an executor's `map`, several at a time."""
+"""Applies a function to the start of each run of a graph: `map`, or the `map` of an executor."""
 
-# A run scores every item for each of its users at once. Larger batches are cut into runs of this many users,
-# and of this many scores (64 MiB), so that memory stays bounded; throughput no longer grows beyond either.
+# A run scores every item for each of its users at once. Throughput no longer grows beyond this many users or
+# scores (64 MiB).
 ROWS_PER_RUN = 256
 SCORES_PER_RUN = 16 << 20
-# Items to leave out, padded (64 MiB): users who have seen nearly everything share a run with few others.
+# Excluded items, padded (64 MiB): users who have seen nearly everything share a run with few others.
 EXCLUDED_PER_RUN = 8 << 20
 
 
 def pairs_per_run(threads: int) -> int:
-    """Pairs to score in one run that `threads` threads share.
+    """Pairs in one run of `score.onnx` that `threads` threads share.
 
-    What lies between two nodes of the graph stays in the cache: with 2^17 pairs, each takes twice the time.
-    Threads that share a run wait for each other at each node: with twice as many each, they do so less often.
+    Intermediate results stay in the cache: with 2^17 pairs in a run, each takes twice the time. Threads that
+    share a run wait for each other at each node, less often with twice as many pairs for each.
     """
     return 1 << 12 if threads == 1 else threads << 13
 
@@ -41,13 +41,13 @@ def pairs_per_run(threads: int) -> int:
 def score_pairs(
     session: InferenceSession, user_index: np.ndarray, item_index: np.ndarray, threads: int, each: Each
 ) -> np.ndarray:
-    """The scores of pairs (int64 [n] both): float32 [n].
+    """The scores of pairs: float32 [n].
 
     Args:
         session: Of `score.onnx`.
-        user_index: Known to be in range.
-        item_index: The same.
-        threads: What one run of the session takes.
+        user_index: int64 [n], in range (not checked).
+        item_index: int64 [n], in range (not checked).
+        threads: Threads of one run of the session.
         each: See `Each`.
     """
     scores = np.empty(len(user_index), np.float32)
@@ -57,12 +57,12 @@ def score_pairs(
         part = slice(start, start + step)
         (scores[part],) = run(session, {"user_index": user_index[part], "item_index": item_index[part]})
 
-    _do(each(score, range(0, len(user_index), step)))
+    deque(each(score, range(0, len(user_index), step)), maxlen=0)  # raises the first error
     return scores
 
 
 def rank_rows(session: InferenceSession, feeds: Mapping[str, np.ndarray], n_items: int, k: int) -> Top:
-    """What a ranking graph with `k` results says to feeds of any number of rows."""
+    """The results of a ranking graph (K is `k`) for feeds with any number of rows."""
     n_rows = len(next(iter(feeds.values())))
     step = max(1, min(ROWS_PER_RUN, SCORES_PER_RUN // (n_items + 1)))
     if n_rows <= step and n_rows:
@@ -87,15 +87,15 @@ def rank_users(
     """The `top_k` best items of many users.
 
     Args:
-        ranker: Ranks some users at a time.
-        user_index: int64 [B], known to be in range.
-        top_k: At most what `ranker` gives.
-        seen: What users have rated; None: nothing of it is left out.
-        rated_by: int64 [B]: whose rated items are left out for each user, 0 for nobody's.
-        exclude: More to leave out: int64 [B, E], 0-padded.
+        ranker: Ranks a bounded number of users at a time.
+        user_index: int64 [B], in range (not checked).
+        top_k: At most the K of `ranker`.
+        seen: Items that users have rated; None: exclude none of them.
+        rated_by: int64 [B], the user whose rated items are excluded for each row; 0: none.
+        exclude: Further items to exclude: int64 [B, E], 0-padded.
         each: See `Each`.
     """
-    if len(user_index) == 1:  # one request, where every microsecond counts
+    if len(user_index) == 1:  # a single request, where microseconds count
         rated = np.zeros((1, 1), np.int64) if seen is None else seen.padded(rated_by)
         best, values = ranker.rank(user_index, _side_by_side(rated, exclude))
         return best[:, :top_k], values[:, :top_k]
@@ -104,8 +104,7 @@ def rank_users(
     else:
         users, place = np.unique(rated_by, return_inverse=True)
         lists = seen.of_users(users)
-    # Users with lists of like length run together: padded to the longest, the lists of a few would cost as
-    # much as all the scores.
+    # Users whose lists have similar lengths run together: all lists of a run are padded to the longest.
     lengths = lists.lengths[place]
     order = np.argsort(lengths, kind="stable")
     top = np.empty((len(user_index), top_k), np.int64)
@@ -120,7 +119,7 @@ def rank_users(
 
     more = 0 if exclude is None else exclude.shape[1]
     stops = dict(_stretches(lengths[order] + more))
-    _do(each(rank_some, stops))
+    deque(each(rank_some, stops), maxlen=0)
     return top, scores
 
 
@@ -129,9 +128,9 @@ def _side_by_side(rated: np.ndarray, exclude: np.ndarray | None) -> np.ndarray:
 
 
 def _stretches(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
-    """First and one past the last of each run over lists of rising length (int64 [n]).
+    """Start and stop of each run over lists whose lengths (int64 [n]) ascend.
 
-    A run has `ROWS_PER_RUN` rows, or as many as fit `EXCLUDED_PER_RUN` padded to the longest; at least one.
+    A run has `ROWS_PER_RUN` rows, or as many as fit `EXCLUDED_PER_RUN` when padded; at least one.
     """
     start = 0
     while start < len(lengths):
@@ -140,8 +139,3 @@ def _stretches(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
             stop = start + max(1, EXCLUDED_PER_RUN // int(lengths[stop - 1]))
         yield start, stop
         start = stop
-
-
-def _do(results: Iterable[None]) -> None:
-    """Exhaust an iterator of runs; the first error is raised."""
-    deque(results, maxlen=0)

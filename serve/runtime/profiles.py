@@ -1,7 +1,7 @@
 """Recommendations for a new user by one of the bundle's profiles, chosen by a few answers.
 
-A profile is a user of the bundle: the one in the middle of a group of similar users. So the graphs answer for
-it as for any user, whatever the kind of model and whatever the runtime.
+A profile is a user of the bundle, the one in the middle of a group of similar users, so the graphs answer for
+it as for any user.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from serve.runtime.rankings import Ranking
     from serve.runtime.recommender import Recommender
 
-# A like is a rating this share of the scale above what the average user would give; a dislike as far below.
+# A like is a rating above the average user's by this share of the scale; a dislike is as far below.
 LIKE_SHARE = 0.25
 
 Answer = float | Literal["like", "dislike"] | None
-"""A rating on the data's scale, or less than one; None: not seen."""
+"""A rating on the data's scale, a like or a dislike; None: not seen."""
 
 
 @dataclass(frozen=True, eq=False)
 class Profiles:
-    """The profiles of a bundle, ready to answer. Thread-safe."""
+    """The profiles of a bundle. Thread-safe."""
 
     profiles: list[Profile]
     questions: list[Question]
@@ -41,7 +41,7 @@ class Profiles:
 
         Raises:
             UnsupportedError: the bundle has none.
-            BundleError: the file is not what it should be.
+            BundleError: profiles.json is damaged.
         """
         bundle = recommender.bundle
         if PROFILES_NAME not in bundle.manifest.files:
@@ -51,16 +51,16 @@ class Profiles:
         return cls(content.profiles, content.questions, recommender)
 
     def match(self, answers: Mapping[int, Answer]) -> int | None:
-        """The profile whose lifts lie nearest to the answers: its place in `profiles`.
-
-        An answer counts by how far it lies above what the average user would give. None where nothing was
-        answered, or only with "not seen": then nothing is known, and the average user it is.
+        """The profile whose lifts are nearest to the answers, each less the average user's rating.
 
         Args:
-            answers: Item index of a question -> the answer to it.
+            answers: Item index of a question -> its answer.
+
+        Returns:
+            A position in `profiles`; None if there is no answer but "not seen".
 
         Raises:
-            RequestError: no question is about that item, or an answer is none.
+            RequestError: no question is about an item, or a value is no answer.
         """
         asked = {question.item_index: question for question in self.questions}
         distances = np.zeros(len(self.profiles))
@@ -80,17 +80,15 @@ class Profiles:
     def recommend(
         self, profile: int | None, top_k: int | None = None, *, exclude_item_indices: Sequence[int] = ()
     ) -> Ranking:
-        """The list of a profile, or with None of the average user.
-
-        What the profile's own user has rated is not left out: somebody new has not seen it.
+        """The list of a profile, with the items that its user has rated: a new user has not seen them.
 
         Args:
-            profile: A place in `profiles`, or None.
+            profile: A position in `profiles`; None: the average user.
             top_k: Length of the list; None: ten, or all that the bundle ranks.
-            exclude_item_indices: Items to leave out, such as those that were rated in the answers.
+            exclude_item_indices: Items to exclude, such as those of the answers.
 
         Raises:
-            RequestError: there is no such profile, or values out of range.
+            RequestError: there is no such profile, or a value is out of range.
         """
         if profile is not None and not 0 <= profile < len(self.profiles):
             raise RequestError(f"there are profiles 0 to {len(self.profiles) - 1}, got {profile!r}")
@@ -102,7 +100,7 @@ class Profiles:
         return self.recommender.name((top[0], scores[0]), profile is not None)
 
     def _above_average(self, question: Question, answer: Answer) -> float | None:
-        """How far an answer lies above the average user's rating (ratings)."""
+        """An answer less the average user's rating, in ratings."""
         low, high = self.recommender.manifest.data.ratings_range
         if answer is None:
             return None

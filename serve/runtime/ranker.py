@@ -1,4 +1,4 @@
-"""Who ranks: users and exclusions in, each user's best items out."""
+"""Rankers: users and exclusions in, each user's best items out."""
 
 from __future__ import annotations
 

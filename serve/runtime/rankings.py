@@ -1,4 +1,4 @@
-"""What a `Recommender` answers: ranked items, and scores of pairs."""
+"""The results of a `Recommender`: ranked items, and scores of pairs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ class Ranking:
     item_indices: np.ndarray
     """int64 [k] or [B, k]; 0 past `count`."""
     scores: np.ndarray
-    """float32 [k] or [B, k]; what `manifest.model` says scores are, or cosines of similar items; -1e30 past
-    `count`."""
+    """float32 [k] or [B, k]; scores as `manifest.model` describes them, or cosines; -1e30 past `count`."""
     known: Any
-    """bool, or bool [B]: whether the id is in the tables; where not, this is the average's list."""
+    """bool, or bool [B]: whether the id is in the bundle; if not, this is the average's list."""
     count: Any
-    """int, or int64 [B]: how many items there are; fewer than k only where no more were left."""
+    """int, or int64 [B]: number of items; less than k only where no more items were left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,4 +31,4 @@ class Scores:
     scores: Any
     """float, or float32 [n]."""
     known: Any
-    """bool, or bool [n]: whether user and item are both in the tables."""
+    """bool, or bool [n]: whether user and item are both in the bundle."""

@@ -1,4 +1,4 @@
-"""Ids in, ids and scores out: the answers of a bundle."""
+"""The `Recommender`: ids in, ids and scores out."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Recommender:
-    """Answers from a bundle. Any number of threads may share one; a forked process must load its own."""
+    """A loaded bundle. Any number of threads may share it; a forked process must load its own."""
 
     def __init__(
         self,
@@ -44,13 +44,13 @@ class Recommender:
     ) -> None:
         self.bundle = bundle
         self._threads = threads
-        # Tables inside the graphs' own files are never mapped, so there is nothing to share.
+        # Tables inside the graphs' files are never mapped, so they can't be shared.
         self._share_tables = share_tables and TABLES_NAME in bundle.manifest.files
         self._device: Device = "cpu" if device == "auto" and not has_cuda_gpu() else device
         self._lock = threading.RLock()
         self._parts: dict[str, Any] = {}
         if self._device != "cpu":
-            # Whether CUDA truly works is known only now; every further graph then has to follow.
+            # Whether CUDA works shows only here; the other graphs then use the same device.
             self._device = session_device(self._session("recommend"))
 
     @classmethod
@@ -62,16 +62,18 @@ class Recommender:
         threads: int | None = None,
         share_tables: bool = False,
     ) -> Recommender:
-        """Check the bundle at `path` (a folder, or a link to one) and make it ready to answer.
+        """Check and load a bundle. Graphs and tables of ids are loaded at their first use.
 
-        Graphs and tables of ids are loaded at their first use. `threads` is what one call takes on the CPU;
-        by default, all the CPUs that this process may use. `share_tables` leaves what lies in `tables.bin` in
-        pages that processes on the CPU share, at some cost for large batches.
+        Args:
+            path: The bundle's folder, or a link to it.
+            device: "auto" takes CUDA where it works, else the CPU.
+            threads: Threads of one call on the CPU; None: all CPUs that this process may use.
+            share_tables: Processes on the CPU share the pages of `tables.bin`; large batches take longer.
 
         Raises:
-            BundleError: it is not a whole bundle that can be trusted.
-            DeviceError: device="cuda", and it is not really there.
-            RequestError: there is no such device.
+            BundleError: the bundle is incomplete, damaged or not to be trusted.
+            DeviceError: device="cuda", and CUDA does not work.
+            RequestError: `device` is none of the three.
         """
         if device not in get_args(Device):
             raise RequestError(f"device must be one of {', '.join(get_args(Device))}, got {device!r}")
@@ -79,40 +81,35 @@ class Recommender:
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:
-        """The device that really serves."""
+        """The device in use."""
         assert self._device != "auto"
         return self._device
 
     @property
     def manifest(self) -> Manifest:
-        """What the bundle says of itself."""
+        """The bundle's manifest."""
         return self.bundle.manifest
 
     @property
     def users(self) -> IdIndex:
         """The user ids."""
-        return self._part(
-            "users",
-            lambda: IdIndex.read(self.bundle.file("users.parquet"), "user_id", self.manifest.model.n_users),
-        )
+        file, n_users = self.bundle.file, self.manifest.model.n_users
+        return self._part("users", lambda: IdIndex.read(file("users.parquet"), "user_id", n_users))
 
     @property
     def items(self) -> Catalogue:
         """The items: ids, titles, search."""
-        return self._part(
-            "items", lambda: Catalogue(self.bundle.file("items.parquet"), self.manifest.model.n_items)
-        )
+        file, n_items = self.bundle.file, self.manifest.model.n_items
+        return self._part("items", lambda: Catalogue(file("items.parquet"), n_items))
 
     @property
     def seen(self) -> Seen:
-        """What each user has rated."""
-        model = self.manifest.model
-        return self._part(
-            "seen", lambda: Seen(self.bundle.file("seen.parquet"), model.n_users, model.n_items)
-        )
+        """The items that each user has rated."""
+        file, model = self.bundle.file, self.manifest.model
+        return self._part("seen", lambda: Seen(file("seen.parquet"), model.n_users, model.n_items))
 
     def largest_k(self, graph: str) -> int:
-        """The longest list that a graph gives.
+        """The K of a ranking graph: the longest list that it gives.
 
         Raises:
             UnsupportedError: the bundle has no such graph.
@@ -127,10 +124,10 @@ class Recommender:
         return largest
 
     def list_length(self, top_k: int | None, graph: str) -> int:
-        """How many items to list where `top_k` are asked for; None: ten, or all where there are fewer.
+        """The length of a graph's lists for `top_k`; None: ten, or the graph's K if that is less.
 
         Raises:
-            RequestError: it is no integer from 1 to what the graph gives.
+            RequestError: `top_k` is no integer from 1 to the graph's K.
             UnsupportedError: the bundle has no such graph.
         """
         return validation.top_k(top_k, self.largest_k(graph), self.manifest.model.n_items)
@@ -142,12 +139,12 @@ class Recommender:
 
         Args:
             ids: One id, or [n] of them.
-            unknown: What an id that is not in the table gets: index 0 (the average), or an error.
-            table: Whose ids they are.
+            unknown: An id that is not in the bundle gets index 0 (the average), or raises an error.
+            table: The kind of the ids.
 
         Raises:
             RequestError: an id of the wrong type, or another value of `unknown`.
-            UnknownIdError: an id is not in the table, and `unknown` is "error".
+            UnknownIdError: an id is not in the bundle, and `unknown` is "error".
         """
         if unknown not in get_args(Unknown):
             raise RequestError(f"unknown must be 'average' or 'error', got {unknown!r}")
@@ -168,14 +165,14 @@ class Recommender:
         exclude_item_indices: Sequence[np.ndarray] | None = None,
         each: Each = map,
     ) -> Top:
-        """The best items of any number of users, between indices; memory stays bounded.
+        """The best items of any number of users, from indices to indices, in bounded memory.
 
         Args:
             user_index: int64 [B], from 0 to n_users.
             top_k: Length of the lists; None: ten, or all that the bundle ranks.
-            exclude_seen: Leave out what each user has rated: for all of them, or bool [B].
-            exclude_item_indices: More to leave out for each user: B arrays of int64 from 0 to n_items.
-            each: Applies a function to the runs of the graph: `map`, or an executor's `map`.
+            exclude_seen: Exclude the items that a user has rated: for all users, or bool [B].
+            exclude_item_indices: Further items to exclude: B arrays of int64 from 0 to n_items.
+            each: Does the runs of the graph: `map`, or the `map` of an executor.
 
         Returns:
             Item indices int64 [B, top_k] (0 where no item is left), scores float32 [B, top_k].
@@ -201,7 +198,7 @@ class Recommender:
 
         Args:
             top: Item indices int64 and scores float32, [k] or [B, k].
-            known: bool or bool [B]: whether the user (or item) that was asked for is in the tables.
+            known: bool or bool [B]: whether the requested user (or item) is in the bundle.
         """
         indices, scores = top
         count: Any = np.count_nonzero(indices, axis=-1)
@@ -222,16 +219,15 @@ class Recommender:
 
         Args:
             user_ids: One id, or [B] of them.
-            top_k: Length of the list, at most what the bundle ranks (100 by default); None: ten, or all that
-                the bundle ranks.
-            exclude_seen: Leave out what the user has rated.
-            exclude_item_ids: More to leave out: a list of ids, or for many users a list of lists. An id that
-                is not in the tables is left out anyway.
-            unknown: What a user who is not in the tables gets: the average user's list, or an error.
+            top_k: Length of the list; None: ten, or all that the bundle ranks (100 by default).
+            exclude_seen: Exclude the items that the user has rated.
+            exclude_item_ids: Further items to exclude: a list of ids, or for many users a list of lists. Ids
+                that are not in the bundle are ignored.
+            unknown: A user who is not in the bundle gets the average user's list, or raises an error.
 
         Raises:
             RequestError: wrong types, shapes or ranges.
-            UnknownIdError: a user is not in the tables, and `unknown` is "error".
+            UnknownIdError: a user is not in the bundle, and `unknown` is "error".
         """
         one = validation.is_one(user_ids)
         user_index = self.resolve(user_ids, unknown)
@@ -243,16 +239,16 @@ class Recommender:
         return self._named(one, user_index > 0, top)
 
     def score(self, user_ids: Any, item_ids: Any, *, unknown: Unknown = "average") -> Scores:
-        """The predicted ratings of pairs. One user with many items, or one item with many users, will do.
+        """The scores of pairs; a single user or item is paired with each of many.
 
         Args:
             user_ids: One id, or [n] of them.
             item_ids: One id, or [n] of them.
-            unknown: What an id that is not in the tables counts as: the average, or an error.
+            unknown: An id that is not in the bundle counts as the average, or raises an error.
 
         Raises:
             RequestError: wrong types, or lengths that differ.
-            UnknownIdError: an id is not in the tables, and `unknown` is "error".
+            UnknownIdError: an id is not in the bundle, and `unknown` is "error".
         """
         one_user, one_item = validation.is_one(user_ids), validation.is_one(item_ids)
         user_index = self.resolve(user_ids, unknown)
@@ -270,9 +266,7 @@ class Recommender:
     def score_indices(
         self, user_index: np.ndarray, item_index: np.ndarray, *, each: Each = map
     ) -> np.ndarray:
-        """The predicted ratings of pairs of indices (int64 [n] both): float32 [n].
-
-        `each` does the runs of the graph: `map`, or an executor's, which does several at a time.
+        """The scores of pairs of indices (int64 [n] both): float32 [n]; `each` as for `rank`.
 
         Raises:
             RequestError: wrong types, shapes or ranges.
@@ -293,11 +287,11 @@ class Recommender:
         Args:
             item_ids: One id, or [B] of them.
             top_k: Length of the list; None: ten, or all that the bundle ranks.
-            unknown: What an item that is not in the tables gets: an error, or the average item's neighbours.
+            unknown: An item that is not in the bundle raises an error, or gets the average item's neighbours.
 
         Raises:
             RequestError: wrong types or ranges.
-            UnknownIdError: an item is not in the tables, and `unknown` is "error".
+            UnknownIdError: an item is not in the bundle, and `unknown` is "error".
             UnsupportedError: the bundle has no such graph.
         """
         one = validation.is_one(item_ids)
@@ -307,17 +301,17 @@ class Recommender:
         return self._named(one, item_index > 0, (top[:, :top_k], scores[:, :top_k]))
 
     def fold_in(self, item_ids: Any, ratings: Any, top_k: int | None = None) -> Ranking:
-        """Recommendations for somebody new, from a few ratings; rated items are left out.
+        """Recommendations for a new user, from a few ratings; rated items are excluded.
 
         Args:
-            item_ids: The rated items of one person; of many, a list of lists. May be empty: that gives the
+            item_ids: The rated items of one user; of many, a list of lists. Without ratings, a user gets the
                 average user's list.
             ratings: As many ratings, in the same form, on the scale of the data.
             top_k: Length of the list; None: ten, or all that the bundle ranks.
 
         Raises:
             RequestError: wrong types, lengths that differ, ratings off the scale, an item rated twice.
-            UnknownIdError: an item is not in the tables.
+            UnknownIdError: an item is not in the bundle.
             UnsupportedError: the bundle has no such graph (an MLP has no closed form).
         """
         top_k = self.list_length(top_k, "fold_in")
@@ -358,18 +352,18 @@ class Recommender:
         return check_conformance(self.bundle, asked, self.run_graph)
 
     def run_graph(self, graph: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The raw outputs of a graph by name, as `check_conformance` compares them.
+        """Run a graph: output name -> array. For `check_conformance`.
 
         Args:
-            graph: One of the manifest's.
-            feeds: Input name -> array, of the graph's types and ranks, indices in range; nothing is checked.
+            graph: A name in the manifest.
+            feeds: Input name -> array, of the graph's types and ranks (not checked).
         """
         session = self._session(graph)
         names = [output.name for output in session.get_outputs()]
         return dict(zip(names, run(session, feeds), strict=True))
 
     def _named(self, one: bool, known: np.ndarray, top: Top) -> Ranking:
-        """As `name`, for a request that was for one id, or for [B] of them."""
+        """As `name`; `one`: the request was for a single id."""
         return self.name((top[0][0], top[1][0]), bool(known[0])) if one else self.name(top, known)
 
     @property
@@ -382,7 +376,7 @@ class Recommender:
         )
 
     def _run_ranking(self, graph: str, feeds: dict[str, np.ndarray]) -> Top:
-        """Top indices and scores of a ranking graph, its batch cut into runs of bounded memory."""
+        """The results of a ranking graph for any number of rows, in bounded memory."""
         return rank_rows(self._session(graph), feeds, self.manifest.model.n_items, self.largest_k(graph))
 
     def _session(self, graph: str) -> InferenceSession:
@@ -403,7 +397,7 @@ class Recommender:
         return session
 
     def _part(self, name: str, make: Callable[[], T]) -> T:
-        """A part of the bundle that is loaded at its first use, once, whatever the number of threads."""
+        """Load a part of the bundle at its first use, once for all threads."""
         part = self._parts.get(name)
         if part is None:
             with self._lock:

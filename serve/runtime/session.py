@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions on a device. Which device a session really uses is read from the session itself."""
+"""ONNX Runtime sessions on a device; the device in use is read from the session itself."""
 
 from __future__ import annotations
 
@@ -31,22 +31,21 @@ INSTALL = (
 def open_session(
     path: Path, device: Device = "auto", *, threads: int | None = None, share_tables: bool = False
 ) -> InferenceSession:
-    """A session for one graph on the device that was asked for.
+    """A session for one graph.
 
-    "auto" takes CUDA where it truly works, else the CPU, silently and in no time on a machine without a GPU.
-    `session_device` says which it is. TF32 is off: float32 means float32.
+    "auto" takes CUDA where it works, else the CPU; `session_device` says which. TF32 is off.
 
     Args:
         path: The graph.
         device: "auto", "cpu" or "cuda".
-        threads: Threads of one call on the CPU; by default the CPUs that this process may use.
-        share_tables: On the CPU, leave tables that lie in a file of their own as they are mapped, so that
-            processes share their pages, rather than copy them into the layout that large batches like best.
+        threads: Threads of one call on the CPU; None: the CPUs that this process may use.
+        share_tables: On the CPU, use tables in external files as they are mapped, so that processes share
+            their pages, instead of copying them into a layout that is faster for large batches.
 
     Raises:
-        DeviceError: "cuda" is not really there.
+        DeviceError: "cuda" does not work.
         BundleError: ONNX Runtime can't load the graph.
-        RequestError: there is no such device.
+        RequestError: `device` is none of the three.
     """
     if device not in get_args(Device):
         raise RequestError(f"device must be one of {', '.join(get_args(Device))}, got {device!r}")
@@ -54,26 +53,23 @@ def open_session(
         return _open(path, [CPU], threads, share_tables)
     import onnxruntime
 
-    if CUDA not in onnxruntime.get_available_providers():
-        if device == "auto":
-            return _open(path, [CPU], threads, share_tables)
-        raise DeviceError(f"device='cuda': this onnxruntime is built without CUDA. {INSTALL}")
-    try:
-        session = _open_on_cuda(path, threads)
-    except BundleError as error:
-        # The graph's fault, or the device's? The CPU tells, and serves "auto".
-        session = _open(path, [CPU], threads, share_tables)
-        if device == "cuda":
-            raise DeviceError(f"device='cuda', but CUDA fails: {error.__cause__}. {INSTALL}") from error
-    if device == "cuda" and session_device(session) != "cuda":
-        raise DeviceError(
-            f"device='cuda', but ONNX Runtime fell back to {session.get_providers()[0]}. {INSTALL}"
-        )
+    reason: object = "this onnxruntime is built without CUDA"
+    if CUDA in onnxruntime.get_available_providers():
+        try:
+            session = _open_on_cuda(path, threads)
+            if session_device(session) == "cuda":
+                return session
+            reason = f"ONNX Runtime fell back to {session.get_providers()[0]}"
+        except BundleError as error:
+            reason = error.__cause__
+    session = _open(path, [CPU], threads, share_tables)  # raises too if the graph is at fault
+    if device == "cuda":
+        raise DeviceError(f"device='cuda', but CUDA fails: {reason}. {INSTALL}")
     return session
 
 
 def session_device(session: InferenceSession) -> Literal["cpu", "cuda"]:
-    """Which device really serves a session."""
+    """The device that a session uses."""
     return "cuda" if session.get_providers()[0] == CUDA else "cpu"
 
 
@@ -81,7 +77,7 @@ def run(session: InferenceSession, feeds: Mapping[str, np.ndarray]) -> list[np.n
     """The outputs of a graph, in its order, on the host.
 
     Args:
-        session: What `open_session` gave. Any number of threads may share it.
+        session: From `open_session`. Any number of threads may share it.
         feeds: Input name -> array, of the graph's type and rank.
     """
     device = session_device(session)
@@ -93,7 +89,7 @@ def run(session: InferenceSession, feeds: Mapping[str, np.ndarray]) -> list[np.n
 
 
 def run_bound(session: InferenceSession, feeds: Mapping[str, np.ndarray], device: str) -> list[np.ndarray]:
-    """As `run`, by IOBinding: outputs stay on the device and are copied to the host once, at the end."""
+    """As `run`, by IOBinding: outputs are copied from the device to the host once, at the end."""
     binding = session.io_binding()
     for name, array in feeds.items():
         binding.bind_cpu_input(name, array)
@@ -105,16 +101,16 @@ def run_bound(session: InferenceSession, feeds: Mapping[str, np.ndarray], device
 
 
 def available_cpus() -> int:
-    """Number of CPUs that this process may use, as limited by `taskset` or a container."""
+    """Number of CPUs that this process may use; `taskset` or a container may limit it."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def has_cuda_gpu() -> bool:
-    """Whether the NVIDIA driver is there and sees a GPU.
+    """Whether the NVIDIA driver is installed and finds a GPU.
 
-    ONNX Runtime lists CUDA as available wherever it was built with it, and prints errors when it then fails.
+    ONNX Runtime lists CUDA as available wherever it was built with it, and prints errors when it fails.
     """
     import ctypes
 
@@ -129,12 +125,11 @@ def has_cuda_gpu() -> bool:
 def _open_on_cuda(path: Path, threads: int | None) -> InferenceSession:
     import onnxruntime
 
-    # Failures are reported by our own error, or lead to the CPU under device="auto".
+    # Failures are reported by DeviceError, or lead to the CPU.
     onnxruntime.set_default_logger_severity(LOG_FATAL)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            # Finds the CUDA and cuDNN libraries that pip installed.
-            onnxruntime.preload_dlls()
+            onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installed them
         return _open(path, [(CUDA, {"use_tf32": "0"}), CPU], threads)
     finally:
         onnxruntime.set_default_logger_severity(LOG_WARNINGS)
@@ -149,22 +144,14 @@ def _open(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cpus()
     options.inter_op_num_threads = 1
-    # Threads that wait in a busy loop take the CPU from whoever reads, looks ids up and writes meanwhile: a
-    # batch job took a sixth longer. A single recommendation is a few microseconds slower without.
+    # Threads that wait in a busy loop take CPU time from those that read and write: a batch job took a sixth
+    # longer. Without the loop, a single recommendation takes a few microseconds longer.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = LOG_ERRORS
     if share_tables:
         options.add_session_config_entry("session.disable_prepacking", "1")
-    refusals = (
-        state.Fail,
-        state.InvalidArgument,
-        state.InvalidGraph,
-        state.InvalidProtobuf,
-        state.NoModel,
-        state.NoSuchFile,
-        state.NotImplemented,
-        state.RuntimeException,
-    )
+    names = "Fail InvalidArgument InvalidGraph InvalidProtobuf NoModel NoSuchFile NotImplemented"
+    refusals = (state.RuntimeException, *(getattr(state, name) for name in names.split()))
     try:
         return onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
     except refusals as error:

@@ -1,6 +1,6 @@
-"""Checks of a request before it reaches a graph.
+"""Checks of arguments before they reach a graph.
 
-An index out of range is an error on one device and a silent zero on another, so graphs never see one.
+An index out of range is an error on one device and a silent zero on another, so graphs get none.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def is_one(value: Any) -> bool:
 
 
 def top_k(value: Any, largest: int, n_items: int) -> int:
-    """The length of a list: an int from 1 to what the graph ranks; None: ten, or all where there are fewer.
+    """The length of a list: an int from 1 to `largest`; None: ten, or `largest` if that is less.
 
     Raises:
-        RequestError: it is something else.
+        RequestError: another type, or out of range.
     """
     if value is None:
         return min(DEFAULT_TOP_K, largest)
@@ -41,7 +41,7 @@ def top_k(value: Any, largest: int, n_items: int) -> int:
 
 
 def indices(name: str, value: np.ndarray, n_dims: int, highest: int) -> np.ndarray:
-    """Indices from 0 to `highest`: int64, `n_dims` axes, contiguous.
+    """Check indices from 0 to `highest`: int64 with `n_dims` axes, contiguous.
 
     Raises:
         RequestError: another shape or type, or an index out of range.
@@ -56,12 +56,12 @@ def indices(name: str, value: np.ndarray, n_dims: int, highest: int) -> np.ndarr
 
 
 def lists(name: str, value: Any, n_rows: int | None) -> list[Sequence[Any]]:
-    """One list for each row of a batch.
+    """Check that there is one list for each row of a batch.
 
     Args:
-        name: For the errors.
+        name: The argument, for the errors.
         value: A list of lists; with `n_rows` None, a single list.
-        n_rows: Rows of the batch, None for a single request.
+        n_rows: Rows of the batch; None: a single request.
 
     Raises:
         RequestError: not a list, or another number of them.
@@ -76,7 +76,7 @@ def lists(name: str, value: Any, n_rows: int | None) -> list[Sequence[Any]]:
 
 
 def ratings(values: Sequence[Any], low: float, high: float) -> np.ndarray:
-    """Ratings on the data's scale: float32 [n].
+    """Check ratings on the data's scale: float32 [n].
 
     Raises:
         RequestError: not numbers, not finite, or off the scale.
@@ -87,7 +87,7 @@ def ratings(values: Sequence[Any], low: float, high: float) -> np.ndarray:
         raise RequestError(f"ratings must be numbers, got {values!r:.80}") from None
     if array.ndim != 1:
         raise RequestError(f"ratings must be one list of numbers, got {array.ndim} axes")
-    # Written so that NaN fails too.
+    # In this form, NaN is wrong too.
     wrong = ~((array >= low) & (array <= high))
     if wrong.any():
         raise RequestError(

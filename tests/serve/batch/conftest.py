@@ -18,11 +18,11 @@ from patience import PATIENCE, wait_until
 from serve.batch.job import Job
 from serve.batch.job_folder import SUCCESS
 from serve.batch.recommend import Recommend
-from serve.batch.run import Summary, run_job
+from serve.batch.run import JobSummary, run_job
 from serve.batch.score import Score
 from serve.runtime.recommender import Recommender
 
-DoJob = Callable[..., Summary]
+DoJob = Callable[..., JobSummary]
 
 
 def make_pairs(bundle: Path, n: int, seed: int = 0) -> pa.Table:
@@ -94,10 +94,10 @@ def hit_at_work(
 def do(tmp_path: Path) -> DoJob:
     """Run a job of the `dot-bias` bundle into `out`; any field of the job, or of `run_job`, may be given."""
 
-    def run(task: Score | Recommend, source: Path | str | None = None, **options: Any) -> Summary:
+    def run(task: Score | Recommend, source: Path | str | None = None, **options: Any) -> JobSummary:
         keywords = {
             name: options.pop(name)
-            for name in ("resume", "overwrite", "engine", "watcher")
+            for name in ("resume", "overwrite", "engine", "on_plan", "on_rows")
             if name in options
         }
         job = {

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Generator
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -21,12 +21,11 @@ import pytest
 from fixture_bundles import FIXTURES
 from patience import wait_until
 
-from serve.batch.fragments import FragmentRunner, load
+from serve.batch.fragments import FragmentRunner, Outcome, load
 from serve.batch.job import Job, Plan
 from serve.batch.job_folder import PLAN
 from serve.batch.local_engine import run_locally
 from serve.batch.recommend import Recommend
-from serve.batch.run import Watcher
 from serve.batch.score import Score
 from serve.errors import BadRowError, BundleError, JobError
 
@@ -76,8 +75,7 @@ def test_the_bytes_of_one_process(
     options = {"part_rows": 50, "batch_rows": 30, "on_bad_row": "quarantine"}
     alone = do(task, pairs, **options)
     rows: list[int] = []
-    watcher = Watcher(on_rows=rows.append)
-    together = do(task, pairs, output=str(tmp_path / "two"), engine=TWO, watcher=watcher, **options)
+    together = do(task, pairs, output=str(tmp_path / "two"), engine=TWO, on_rows=rows.append, **options)
     assert together == alone
     assert contents(tmp_path / "two") == contents(tmp_path / "out")
     assert sum(rows) == 50 * PARTS
@@ -96,7 +94,7 @@ def test_the_fragments_of_killed_workers_are_done_again(
         if len(rows) == 1:
             kill_workers()
 
-    do(Score(), pairs, output=str(tmp_path / "two"), engine=TWO, watcher=Watcher(on_rows=on_rows), **SLOWLY)
+    do(Score(), pairs, output=str(tmp_path / "two"), engine=TWO, on_rows=on_rows, **SLOWLY)
     assert sum(rows) == 50 * PARTS
     assert contents(tmp_path / "two") == contents(tmp_path / "out")
     assert caplog.messages == ["a worker process has died; its fragments are done again"]
@@ -134,8 +132,10 @@ def test_errors_of_a_worker_are_those_of_this_process(
 def test_a_worker_that_can_not_load_the_bundle_says_so(
     pairs: Path, do: DoJob, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def engine(plan: Plan, *others: Any) -> None:
-        TWO(msgspec.structs.replace(plan, job=msgspec.structs.replace(plan.job, bundle="/nowhere")), *others)
+    def engine(plan: Plan, *others: Any) -> Generator[Outcome]:
+        return TWO(
+            msgspec.structs.replace(plan, job=msgspec.structs.replace(plan.job, bundle="/nowhere")), *others
+        )
 
     with pytest.raises(BundleError, match="/nowhere"):
         do(Score(), pairs, part_rows=50, engine=engine)
@@ -157,7 +157,10 @@ def test_workers_end_with_the_job_and_it_is_resumed(
 
     def act(process: subprocess.Popen[str]) -> list[int]:
         workers = workers_of(process.pid)
-        process.send_signal(stop)
+        if stop == signal.SIGINT:
+            os.killpg(process.pid, stop)  # a terminal sends it to the workers, too
+        else:
+            process.send_signal(stop)
         return workers
 
     hit = hit_at_work(command(pairs, output), output, lambda _: n_parts(partial_output), act)
@@ -176,23 +179,6 @@ def test_workers_end_with_the_job_and_it_is_resumed(
     assert contents(output) == contents(tmp_path / "out")
 
 
-def test_ctrl_c_is_for_the_job_and_not_for_its_workers(pairs: Path, tmp_path: Path) -> None:
-    for attempt in range(4):
-        output = tmp_path / f"out-{attempt}"
-
-        def act(process: subprocess.Popen[str], pause: float = 0.05 * attempt) -> list[int]:
-            workers = workers_of(process.pid)
-            time.sleep(pause)
-            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-            return workers
-
-        hit = hit_at_work(command(pairs, output), output, workers_of, act)
-        assert hit.returncode == 130, hit.said
-        assert "Traceback" not in hit.said
-        assert "has died" not in hit.said
-        wait_until(partial(all_gone, hit.found))
-
-
 def test_a_worker_has_its_share_of_the_lock(pairs: Path, tmp_path: Path, do: DoJob) -> None:
     """So that no other job begins while it lives, though the process that started it was killed."""
     seen: list[bool] = []
@@ -202,7 +188,7 @@ def test_a_worker_has_its_share_of_the_lock(pairs: Path, tmp_path: Path, do: DoJ
         workers = [worker.pid for worker in multiprocessing.active_children()]
         seen.append(any(re.search(rf"FLOCK .* READ +{worker} .*:{lock} ", locks) for worker in workers))
 
-    do(Score(), pairs, engine=TWO, watcher=Watcher(on_rows=look), **SLOWLY)
+    do(Score(), pairs, engine=TWO, on_rows=look, **SLOWLY)
     assert seen[0]
 
 
@@ -211,9 +197,10 @@ def test_a_worker_that_outlives_its_job_leaves_another_job_alone(
 ) -> None:
     plans: list[Plan] = []
 
-    def stopped(plan: Plan, *others: Any) -> None:
+    def stopped(plan: Plan, *others: Any) -> Generator[Outcome]:
         plans.append(plan)
         raise KeyboardInterrupt
+        yield
 
     for task in (Score(), Score(unknown="null")):
         with pytest.raises(KeyboardInterrupt):
@@ -241,22 +228,8 @@ def test_a_worker_that_outlives_its_job_leaves_another_job_alone(
         (Recommend(), 10_000, 64, 1),
     ],
 )
-def test_processes_are_started_where_they_are_worth_it(
+def test_default_number_of_processes(
     task: Score | Recommend, mebibytes: int, cpus: int, expected: int
 ) -> None:
     job = Job(task=task, bundle="bundle", output="out", input="in")
-    assert job.workers_worth_while(mebibytes << 20, cpus) == expected
-
-
-@pytest.mark.parametrize(("workers", "part_rows", "expected"), [(50, 2000, 0), (50, 700, 3), (1, 50, 0)])
-def test_there_are_no_more_processes_than_fragments(
-    workers: int, part_rows: int, expected: int, pairs: Path, do: DoJob
-) -> None:
-    found: list[int] = []
-
-    def count(_: int) -> None:
-        found.append(len(multiprocessing.active_children()))
-
-    engine = partial(run_locally, workers=workers)
-    do(Score(), pairs, part_rows=part_rows, engine=engine, watcher=Watcher(on_rows=count))
-    assert max(found) == expected
+    assert job.default_workers(mebibytes << 20, cpus) == expected

@@ -1,4 +1,4 @@
-"""Threads that work ahead: in order, within bounds, and gone afterwards."""
+"""Threads that run ahead: in order, within bounds, and gone afterwards."""
 
 from __future__ import annotations
 
@@ -11,17 +11,11 @@ from patience import PATIENCE
 from serve.batch.prefetch import DEPTH, prefetched
 
 
-def threads_ahead() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name == "prefetch"]
+def threads_ahead() -> int:
+    return sum(thread.name.startswith("prefetch") for thread in threading.enumerate())
 
 
-def test_the_same_items_in_the_same_order() -> None:
-    with prefetched(i for i in range(100)) as items:
-        assert list(items) == list(range(100))
-    assert not threads_ahead()
-
-
-def test_it_is_no_further_ahead_than_its_bound() -> None:
+def test_the_same_items_in_the_same_order_and_no_further_ahead_than_the_bound() -> None:
     made = threading.Semaphore(0)
 
     def numbers() -> Generator[int]:
@@ -30,10 +24,12 @@ def test_it_is_no_further_ahead_than_its_bound() -> None:
             yield i
 
     with prefetched(numbers()) as items:
-        next(items)
-        for _ in range(DEPTH + 2):  # the one taken, those that are ready, and the one in hand
+        assert next(items) == 0
+        for _ in range(DEPTH + 1):  # the one that was taken, and those ahead
             assert made.acquire(timeout=PATIENCE)
         assert not made.acquire(timeout=0.3)
+        assert list(items) == list(range(1, 100))
+    assert not threads_ahead()
 
 
 def test_an_error_is_raised_in_its_place() -> None:
@@ -47,36 +43,20 @@ def test_an_error_is_raised_in_its_place() -> None:
             next(items)
 
 
-def test_no_thread_is_left_of_several_in_a_row_when_the_last_taker_fails() -> None:
-    def numbers() -> Generator[int]:
-        yield from range(1000)
-
+def test_no_thread_is_left_of_several_in_a_row_when_the_consumer_fails() -> None:
     def doubled() -> Generator[int]:
-        with prefetched(numbers()) as items:
+        with prefetched(i for i in range(1000)) as items:
             for i in items:
                 yield 2 * i
 
-    made = doubled()  # as a traceback keeps it: nothing ends merely by being forgotten
+    generator = doubled()  # a traceback keeps it alive in the same way
 
-    def take() -> None:
-        with prefetched(made) as items:
+    def consume() -> None:
+        with prefetched(generator) as items:
             assert next(items) == 0
-            assert len(threads_ahead()) == 2
+            assert threads_ahead() == 2
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        take()
-    assert not threads_ahead()
-
-
-def test_interrupted_while_its_thread_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    start = threading.Thread.start
-
-    def interrupted(thread: threading.Thread) -> None:
-        start(thread)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(threading.Thread, "start", interrupted)
-    with pytest.raises(KeyboardInterrupt), prefetched(i for i in range(100)):
-        pass
+        consume()
     assert not threads_ahead()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from fixture_bundles import FIXTURES
 from patience import PATIENCE, wait_until
 from ports import free_port
 
+from serve.batch.fragments import Engine, Outcome
 from serve.batch.ray_engine import ray_engine, shares
 from serve.batch.recommend import Recommend
 from serve.batch.score import Score
@@ -88,20 +89,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     cluster.shutdown()
 
 
-def between(act: Callable[[], bool], workers: int = 2) -> Any:
-    """The engine, with something that is tried after each fragment until it has happened."""
+def between(act: Callable[[], bool], workers: int = 2) -> Engine:
+    """The engine, which calls `act` after each fragment until it returns true."""
 
-    def engine(
-        plan: Any, fragments: Any, folder: Any, recommender: Any, on_rows: Any, on_outcome: Any
-    ) -> None:
+    def engine(*arguments: Any) -> Generator[Outcome]:
         happened = False
-
-        def outcome(one: Any) -> None:
-            nonlocal happened
-            on_outcome(one)
+        for outcome in ray_engine(None, workers, 0)(*arguments):
+            yield outcome
             happened = happened or act()
-
-        ray_engine(None, workers, 0)(plan, fragments, folder, recommender, on_rows, outcome)
         assert happened
 
     return engine
@@ -198,43 +193,38 @@ def test_errors_are_those_of_the_local_engine(cluster: Any, tmp_path: Path, do: 
 def test_an_error_of_ours_in_a_worker_is_one_line(cluster: Any, pairs: Path, do: DoJob) -> None:
     """It would come again and again, so no worker is replaced."""
 
-    def engine(plan: Any, fragments: Any, *others: Any) -> None:
-        ray_engine(None, 2, 0)(plan, [msgspec.structs.replace(fragments[0], file=10**6)], *others)
+    def engine(plan: Any, fragments: Any, *others: Any) -> Generator[Outcome]:
+        return ray_engine(None, 2, 0)(plan, [msgspec.structs.replace(fragments[0], file=10**6)], *others)
 
     with pytest.raises(JobError, match=r"^a worker failed: IndexError: list index out of range$"):
         do(Score(), pairs, engine=engine)
 
 
 @pytest.mark.parametrize(
-    ("nodes", "n_parts", "workers", "expected"),
+    ("nodes", "n_parts", "workers", "gpus", "default", "expected"),
     [
-        ([{"CPU": 8.0}], 100, None, (1, 8)),
-        ([{"CPU": 8.0}, {"CPU": 8.0}], 100, 4, (4, 4)),
-        ([{"CPU": 8.0}, {"CPU": 2.0}], 100, 3, (3, 2)),
-        ([{"CPU": 3.0}] * 3, 100, 4, (4, 1)),
-        ([{"CPU": 8.0}, {"memory": 1.0}], 3, 50, (3, 2)),
+        ([{"CPU": 8.0}], 100, None, 0, 1, (1, 8)),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], 100, 4, 0, 1, (4, 4)),
+        ([{"CPU": 8.0}, {"CPU": 2.0}], 100, 3, 0, 1, (3, 2)),
+        ([{"CPU": 3.0}] * 3, 100, 4, 0, 1, (4, 1)),
+        ([{"CPU": 8.0}, {"memory": 1.0}], 3, 50, 0, 1, (3, 2)),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], 100, None, 0, 5, (5, 2)),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], 100, None, 0, 1, (2, 8)),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], 100, 3, 0, 16, (3, 4)),
+        ([{"CPU": 8.0}, {"CPU": 8.0}], 4, None, 0, 16, (4, 4)),
+        ([{"CPU": 8.0, "GPU": 2.0}, {"CPU": 32.0}], 100, None, 1, 1, (1, 8)),
+        ([{"CPU": 8.0, "GPU": 2.0}, {"CPU": 32.0}], 100, 4, 0.5, 1, (4, 2)),
     ],
 )
 def test_workers_share_the_cpus(
-    nodes: list[dict[str, float]], n_parts: int, workers: int | None, expected: tuple[int, int]
+    nodes: list[dict[str, float]],
+    n_parts: int,
+    workers: int | None,
+    gpus: float,
+    default: int,
+    expected: tuple[int, int],
 ) -> None:
-    assert shares(nodes, n_parts, workers, 0) == expected
-
-
-def test_there_are_as_many_workers_as_the_job_is_worth() -> None:
-    nodes = [{"CPU": 8.0}, {"CPU": 8.0}]
-    assert shares(nodes, 100, None, 0, lambda cpus: min(cpus, 5)) == (5, 2)
-    assert shares(nodes, 100, None, 0, lambda cpus: min(cpus, 99)) == (16, 1)
-    assert shares(nodes, 100, None, 0, lambda cpus: 1) == (2, 8)
-    assert shares(nodes, 100, 3, 0, lambda cpus: min(cpus, 99)) == (3, 4)
-    assert shares(nodes, 4, None, 0, lambda cpus: min(cpus, 99)) == (4, 4)
-
-
-def test_workers_with_gpus_go_where_those_are() -> None:
-    nodes = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 32.0}]
-    assert shares(nodes, 100, None, 1) == (1, 8)
-    assert shares(nodes, 100, 2, 1) == (2, 4)
-    assert shares(nodes, 100, 4, 0.5) == (4, 2)
+    assert shares(nodes, n_parts, workers, gpus, lambda cpus: default) == expected
 
 
 @pytest.mark.parametrize(

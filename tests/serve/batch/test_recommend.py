@@ -9,8 +9,7 @@ import pytest
 from fixture_bundles import FIXTURES
 
 from serve.batch.recommend import Recommend
-from serve.errors import BadRowError, InputError, RequestError
-from serve.runtime import batching
+from serve.errors import BadRowError
 from serve.runtime.recommender import Recommender
 
 from .conftest import DoJob, read
@@ -109,36 +108,3 @@ def test_formats(tmp_path: Path, do: DoJob) -> None:
         (r["user_id"], str(r["known"]).lower(), r["rank"], r["item_id"]) for r in expected
     ]
     assert [np.float32(r["score"]) for r in rows] == [np.float32(r["score"]) for r in expected]
-
-
-def test_what_can_not_be_asked(tmp_path: Path, do: DoJob) -> None:
-    with pytest.raises(InputError, match="CSV has no lists"):
-        do(Recommend(), format="csv")
-    with pytest.raises(RequestError, match="top_k must lie in 1 to"):
-        do(Recommend(top_k=5000))
-    (tmp_path / "users.csv").write_text("id\n1\n")
-    with pytest.raises(InputError, match="has no column user_id"):
-        do(Recommend(), tmp_path / "users.csv")
-
-
-def test_users_who_have_seen_much_share_a_run_with_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a run leaves out is padded to its longest list, so those are what its memory depends on."""
-    rng = np.random.default_rng(0)
-    lengths = np.sort(np.concatenate([rng.integers(0, 20, 900), rng.integers(0, 5000, 50), [9000, 9000]]))
-    monkeypatch.setattr(batching, "ROWS_PER_RUN", 100)
-    monkeypatch.setattr(batching, "EXCLUDED_PER_RUN", 8000)
-    found = list(batching._stretches(lengths))
-    assert [start for start, _ in found] == [0, *(stop for _, stop in found[:-1])]
-    assert found[-1][1] == len(lengths)
-    sizes = [(stop - start, (stop - start) * lengths[stop - 1]) for start, stop in found]
-    assert all(rows <= 100 and (rows == 1 or cells <= 8000) for rows, cells in sizes)
-    assert sizes[0][0] == 100
-    assert [rows for rows, _ in sizes[-2:]] == [1, 1]
-    # The lists are those of each user alone.
-    monkeypatch.setattr(batching, "EXCLUDED_PER_RUN", 30)
-    recommender = Recommender.load(FIXTURES / "dot-bias", "cpu")
-    users = np.arange(len(recommender.users) + 1)
-    top, scores = recommender.rank(users, 5)
-    alone = [recommender.rank(users[i : i + 1], 5) for i in users]
-    assert (top == np.concatenate([one for one, _ in alone])).all()
-    np.testing.assert_allclose(scores, np.concatenate([one for _, one in alone]), atol=1e-5)

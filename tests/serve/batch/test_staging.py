@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from serve.batch.fragments import Outcome
 from serve.batch.local_engine import run_locally
 from serve.batch.recommend import Recommend
 from serve.batch.score import Score
@@ -35,8 +37,9 @@ def pairs(tmp_path: Path) -> Path:
     return path
 
 
-def stop(*_: Any) -> None:
+def stop(*_: Any) -> Iterator[Outcome]:
     raise KeyboardInterrupt
+    yield
 
 
 @pytest.mark.parametrize("part_rows", [1, 2, 3, 100])
@@ -61,9 +64,9 @@ def test_what_is_staged_is_kept_for_resumption(pairs: Path, tmp_path: Path, do: 
     (staged,) = (tmp_path / ".out.partial" / "_input").iterdir()
     before, seen = staged.stat().st_ino, []
 
-    def look(*arguments: Any) -> None:
+    def look(*arguments: Any) -> Iterator[Outcome]:
         seen.append(staged.stat().st_ino)
-        run_locally(*arguments)
+        yield from run_locally(*arguments)
 
     do(Score(), pairs, engine=look, resume=True, **options)
     assert seen == [before]

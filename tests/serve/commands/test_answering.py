@@ -74,13 +74,6 @@ def test_an_unknown_user_gets_the_average_and_it_is_said(recsys: Run) -> None:
     assert "user_id 7 is not in this bundle" in err
 
 
-def test_seen_items_on_request(recsys: Run) -> None:
-    arguments = ("recommend", BUNDLE, "--user-id", "10", "-k", "50", "--json")
-    n_seen = len(Recommender.load(BUNDLE, "cpu").seen.of_user(1))
-    assert len(answered(recsys(*arguments))["items"]) == 50 - n_seen
-    assert len(answered(recsys(*arguments, "--include-seen"))["items"]) == 50
-
-
 @pytest.mark.parametrize(
     "how", [("--item", "Movie 3, The (1953)"), ("--item-id", "1003"), ("--item", "1003")]
 )

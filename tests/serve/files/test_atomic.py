@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -14,7 +15,6 @@ from fixture_bundles import FIXTURES
 
 from serve.bundle.bundle import open_bundle
 from serve.errors import OutputError
-from serve.files import atomic
 from serve.files.atomic import check_outside_bundles, new_folder, write_file
 
 
@@ -23,6 +23,10 @@ def make(path: Path, text: str, **options: bool) -> None:
         (folder / "manifest.json").write_text(text)
         (folder / "inner").mkdir()
         (folder / "inner" / "more").write_text(text)
+
+
+def no_library(*_: object, **__: object) -> None:
+    raise OSError("as on a system without renameat2")
 
 
 def names(folder: Path) -> list[str]:
@@ -64,7 +68,7 @@ def test_overwrite_swaps_the_whole_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
 ) -> None:
     if not exchange:
-        monkeypatch.setattr(atomic, "exchange", lambda a, b: False)
+        monkeypatch.setattr(ctypes, "CDLL", no_library)
     make(tmp_path / "deep" / "out", "old")
     (tmp_path / "deep" / "out" / "stale").touch()
     make(tmp_path / "deep" / "out", "new", overwrite=True)
@@ -85,7 +89,7 @@ def test_an_error_in_the_swap_puts_the_old_folder_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path / "out", "old")
-    monkeypatch.setattr(atomic, "exchange", lambda a, b: False)
+    monkeypatch.setattr(ctypes, "CDLL", no_library)
     rename = Path.rename
 
     def fail_to_move_in(self: Path, target: Path) -> Path:

@@ -190,15 +190,6 @@ def test_the_command_shows_profiles_and_questions(bundle_path: Path, profiles: P
     assert all(entry["title"] in plain.stdout for entry in shown["questions"])
 
 
-def test_a_group_of_one_is_one_user(copy: Path, forge: Callable[[str, bytes], None]) -> None:
-    content = msgspec.json.decode((copy / "profiles.json").read_bytes())
-    content["profiles"][0]["n_users"], content["profiles"][1]["n_users"] = 1, 1234
-    forge("profiles.json", msgspec.json.encode(content))
-    lines = recsys(str(copy)).stdout.splitlines()
-    assert any(line.startswith("  1  1 user;") for line in lines)
-    assert any(line.startswith("  2  1,234 users;") for line in lines)
-
-
 def test_the_command_takes_answers(tmp_path: Path) -> None:
     path = FIXTURES / "dot-bias"
     profiles = load(path)

@@ -1,4 +1,4 @@
-"""What a recommender is asked for that can't be: told in words, before a graph sees it."""
+"""Arguments of a recommender that are refused before a graph runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a command that serves listens."""
+"""The listening socket of a command."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one.
 
     Raises:
-        click.UsageError: it can't be had there.
+        click.UsageError: the host is no address of this machine, or the port is in use.
     """
     try:
         return bind(host, port)
     except (OSError, UnicodeError) as error:
         number = None if isinstance(error, socket.gaierror) else getattr(error, "errno", None)
-        why = "it is no address of this machine; 127.0.0.1 is, and 0.0.0.0 stands for all of them"
+        why = "it is no address of this machine; use 127.0.0.1, or 0.0.0.0 for all addresses"
         if number not in (None, errno.EADDRNOTAVAIL):
             why = os.strerror(number)
         raise click.UsageError(f"can't listen on {host}, port {port}: {why}") from None

@@ -1,4 +1,4 @@
-"""`recsys serve`: a bundle over HTTP."""
+"""`recsys serve`: recommendations over HTTP."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def _read_token(token_file: Path | None) -> str | None:
-    """The bearer token of the file, else of the environment; None where neither is."""
+    """The bearer token of the file, else of the environment; None: there is none."""
     if token_file is not None:
         try:
             token, source = token_file.read_text(encoding="utf-8").strip(), str(token_file)
@@ -50,7 +50,7 @@ def _read_token(token_file: Path | None) -> str | None:
     type=click.IntRange(1, 256),
     default=1,
     show_default=True,
-    help="Processes (or replicas, with --engine ray) that answer.",
+    help="Worker processes, or replicas with --engine ray.",
 )
 @click.option(
     "--engine",
@@ -59,43 +59,43 @@ def _read_token(token_file: Path | None) -> str | None:
     show_default=True,
     help="Worker processes on this machine, or replicas under Ray Serve.",
 )
-@click.option("--address", help="With --engine ray: the cluster to join, else one is started here.")
+@click.option("--address", help="With --engine ray: the cluster to join; by default one is started here.")
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
-    help="CPU threads of one answer; by default this machine's CPUs shared out to the workers.",
+    help="CPU threads of one answer; by default the CPUs divided by the workers.",
 )
 @click.option(
     "--share-tables/--no-share-tables",
     default=None,
-    help="Workers share the pages of tables.bin, at some speed; by default where there are several.",
+    help="Share the pages of tables.bin among workers, more slowly; default with several workers.",
 )
 @click.option(
     "--max-concurrency",
     type=click.IntRange(min=1),
-    help="Requests that wait or are at work in a worker; more are answered 503 (default 64).",
+    help="Requests in progress in a worker; further ones get 503 (default 64).",
 )
 @click.option("--max-body-bytes", type=click.IntRange(min=1), help="Largest request body (default 1 MiB).")
 @click.option(
     "--grace-seconds",
     type=click.IntRange(min=0),
-    help="After SIGTERM, how long requests at work may take (default 10).",
+    help="After SIGTERM, how long requests in progress may take (default 10).",
 )
 @click.option(
     "--drain-seconds",
     type=click.FloatRange(min=0),
-    help="After SIGTERM, how long to go on answering while /health/ready says 503 (default 1).",
+    help="After SIGTERM, how long to answer new requests while /health/ready says 503 (default 1).",
 )
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
-    help="A file with the bearer token that every route but health asks for; or set RECSYS_TOKEN.",
+    help="A file with the bearer token that every route but health requires; or set RECSYS_TOKEN.",
 )
 @click.option(
     "--allow-host",
     multiple=True,
     metavar="NAME",
-    help="A host name that the service is reached by, beside localhost and IP addresses; may be repeated.",
+    help="A host name of the service, beside localhost and IP addresses; may be repeated.",
 )
 @device_option
 def serve(
@@ -118,8 +118,8 @@ def serve(
       recsys serve artifacts/default
       curl -s localhost:8000/v1/recommend -H 'content-type: application/json' -d '{"user_id": 42}'
 
-    A new bundle answers seconds after the link or the text file leads to it. SIGHUP restarts the workers one
-    by one; SIGTERM stops when everything is answered.
+    A new bundle is loaded when the link or the text file changes. SIGHUP restarts the workers one by one;
+    SIGTERM stops the service after requests in progress.
     """
     if sys.platform == "win32":
         raise click.UsageError("`recsys serve` needs Linux or macOS; on Windows use WSL or a container.")
@@ -132,7 +132,7 @@ def serve(
     if address is not None and engine != "ray":
         raise click.UsageError("--address is for --engine ray.")
     if host not in LOOPBACK and token is None:
-        warn(f"Warning: {host} is reached from elsewhere, and no token is set.")
+        warn(f"Warning: {host} accepts connections from other machines, and no token is set.")
     settings = ServiceSettings(
         bundle=bundle.absolute(),
         device=device,  # type: ignore[arg-type]
@@ -143,17 +143,13 @@ def serve(
         **{name: value for name, value in limits.items() if value is not None},  # type: ignore[arg-type]
     )
     if engine == "ray":
-        without = {
-            "--drain-seconds": limits["drain_seconds"],
-            "--share-tables": share_tables,
-        }
-        for name, value in without.items():
+        for name, value in (("--drain-seconds", limits["drain_seconds"]), ("--share-tables", share_tables)):
             if value is not None:
                 raise click.UsageError(f"{name} has no effect with --engine ray.")
         if port == 0:
-            raise click.UsageError("--port 0: Ray's proxies need a port that is known. Choose one.")
+            raise click.UsageError("--port 0 has no effect with --engine ray: choose a port.")
         if address is None:
-            listen(host, port).close()  # or Ray would say in its own words that it is taken
+            listen(host, port).close()  # fails at once if the port is in use
         from serve.http.on_ray import run_on_ray
 
         run_on_ray(settings, host=host, port=port, n_replicas=workers, address=address, say=say)

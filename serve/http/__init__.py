@@ -1,1 +1,1 @@
-"""Answers over HTTP: the app, the processes that run it, and how a new bundle takes the place of the old."""
+"""The HTTP service: the app, its processes, and the reloading of bundles."""

@@ -1,4 +1,4 @@
-"""The app: routes, the middleware around them, health, metrics and the OpenAPI document."""
+"""The ASGI app: routes, middleware, health, metrics and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ from serve.http.settings import ServiceSettings
 
 DESCRIPTION = """Recommendations from a bundle of ONNX graphs.
 
-Every answer says the `model_version` that it came from, in its body and in `x-model-version`. Every error
-has the shape of `ErrorResponse`. Ids are integers (int64) or strings, as the data has them: `/v1/model` says
-which."""
-
+Every answer has the `model_version` that it comes from, in its body and in `x-model-version`. Every error
+has the shape of `ErrorResponse`. Ids are integers (int64) or strings, as in
+the data; `/v1/model` says which."""
 
 HEALTH = ("/health/live", "/health/ready")
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -36,22 +35,24 @@ def create_app(settings: ServiceSettings, current: CurrentModel, lifespan: Lifes
     """The service as an ASGI app.
 
     Args:
-        settings: Limits, the token, the names that it answers to.
-        current: The model that answers; whoever runs the app loads it, before or after the start.
-        lifespan: Runs around the app: at its start and its end.
+        settings: Limits, the token, the allowed hosts.
+        current: The model that answers; the caller loads it, before or after the start.
+        lifespan: Entered when the app starts, left when it stops.
     """
     app = FastAPI(
         title="recsys-onnx",
         version="1",
         description=DESCRIPTION,
-        # Their pages load scripts from elsewhere; the document itself is at /openapi.json.
+        # These pages load scripts from other sites; the document itself is at /openapi.json.
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # looked up for each request
         lifespan=lifespan,
+        # `include_router` would match each request twice.
+        routes=list(routes.router.routes),
     )
     problems.install(app)
-    app.include_router(routes.router)
     _add_health(app, current)
 
     @app.get("/metrics", response_class=Response, responses={401: routes.ERRORS[401]})
@@ -67,13 +68,13 @@ def create_app(settings: ServiceSettings, current: CurrentModel, lifespan: Lifes
         on_refusal=current.metrics.shed,
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
-    app.add_middleware(TokenCheck, token=settings.token, open_paths=HEALTH)
+    if settings.token is not None:
+        app.add_middleware(TokenCheck, token=settings.token, open_paths=HEALTH)
+        _document_token(app)
     app.add_middleware(HostCheck, allowed=settings.allowed_hosts)
     app.add_middleware(ErrorShape, is_stopping=lambda: current.is_leaving)
-    paths = [route.path for route in (*app.routes, *routes.router.routes) if isinstance(route, Route)]
+    paths = [route.path for route in app.routes if isinstance(route, Route)]
     app.add_middleware(Observation, current=current, paths=paths)
-    if settings.token is not None:
-        _document_token(app)
     return app
 
 
@@ -81,36 +82,31 @@ def _add_health(app: FastAPI, current: CurrentModel) -> None:
     @app.head("/health/live", include_in_schema=False)
     @app.get("/health/live", response_model=schemas.Live)
     async def live() -> Response:
-        """The process answers. Asks for no token."""
+        """The process answers. Needs no token."""
         return routes.answer({"status": "live"})
 
     @app.head("/health/ready", include_in_schema=False)
     @app.get("/health/ready", response_model=schemas.Ready, responses={503: {"model": schemas.Ready}})
     async def ready(request: Request) -> Response:
-        """Whether to send requests here: checksums and conformance cases have passed. Asks for no token."""
+        """Whether to send requests here: a checked bundle answers. Needs no token."""
         model: LoadedModel | None = request.state.model
         status = "draining" if current.is_draining() else "loading" if model is None else "ready"
-        response = routes.answer(
-            {
-                "status": status,
-                "model_version": None if model is None else model.version,
-                "device": None if model is None else model.recommender.device,
-                "last_error": current.last_error,
-            }
-        )
-        response.status_code = 200 if status == "ready" else 503
-        return response
+        content = {
+            "status": status,
+            "model_version": model and model.version,
+            "device": model and model.recommender.device,
+            "last_error": current.last_error,
+        }
+        return routes.answer(content, 200 if status == "ready" else 503)
 
 
 def _document_token(app: FastAPI) -> None:
-    """Say in the OpenAPI document that every route but health asks for the token."""
+    """Add the token to the OpenAPI document, for every route but health."""
     make_document = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = make_document()
-        document.setdefault("components", {})["securitySchemes"] = {
-            "token": {"type": "http", "scheme": "bearer"}
-        }
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         for path, operations in document["paths"].items():
             for operation in operations.values():
                 operation["security"] = [] if path in HEALTH else [{"token": []}]

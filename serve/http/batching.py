@@ -1,7 +1,7 @@
-"""Recommendations that wait at the same time are computed in one run of the graph.
+"""Concurrent recommendations are computed in one run of the graph.
 
-A run over many users costs each of them less: the item table is read once for all. Nobody is made to wait for
-a batch to fill: it holds whoever has arrived while the one before was computed, under light load one.
+A run over many users costs less for each of them, as the item table is read once. No request waits for a
+batch to fill: a batch holds the requests that arrived while the previous one was computed.
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from serve.runtime.recommender import Recommender
 
-Compute = Callable[[Callable[[], list["UserList"]]], Awaitable[list["UserList"]]]
-"""Runs what may take a while: on the event loop, or in a thread."""
-
-# A larger batch is hardly cheaper for each of its users, and all of them wait for its end.
+# A larger batch costs hardly less for each user, and every user waits for its end.
 MAX_USERS = 32
+NOTHING = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -33,20 +31,17 @@ class UserQuery:
     """From 1 to the K of the graph."""
     exclude_seen: bool
     exclude_item_indices: np.ndarray
-    """int64 [n]; more to leave out."""
+    """int64 [n]; further items to exclude."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class UserList:
-    """The best items of one user, best first; at most as many as were asked for."""
-
-    item_ids: list[Any]
-    item_indices: list[int]
-    scores: list[float]
+UserList: TypeAlias = tuple[list[Any], list[int], list[float]]
+"""Item ids, item indices and scores of one user, best first; fewer than `top_k` if no more items are left."""
+Compute: TypeAlias = Callable[[Callable[[], list[UserList]]], Awaitable[list[UserList]]]
+"""Runs a function on the event loop or in a thread."""
 
 
 class Batcher:
-    """Gathers the queries to one model. Belongs to one event loop."""
+    """Batches the queries to one model. Belongs to one event loop."""
 
     def __init__(self, recommender: Recommender, compute: Compute) -> None:
         # No reference to the model, which holds this batcher: a cycle would keep old bundles in memory.
@@ -55,7 +50,7 @@ class Batcher:
         self._task: asyncio.Task[None] | None = None
 
     async def recommend(self, query: UserQuery) -> UserList:
-        """The best items of one user; the same as alone, but for the rounding of float32 sums."""
+        """The best items of one user; scores differ from a run of its own by float32 rounding."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[UserList] = loop.create_future()
         self._waiting.append((query, future))
@@ -64,30 +59,29 @@ class Batcher:
         return await future
 
     async def _work(self) -> None:
-        # A task begins after all that has arrived by now: those requests are counted, and wait here.
+        # The task starts after the requests that have arrived by now: each of them is in the first batch.
         while self._waiting:
             batch, self._waiting = self._waiting[:MAX_USERS], self._waiting[MAX_USERS:]
             try:
                 await self._answer(batch)
-            except Exception:  # noqa: BLE001  whatever it is, it may be the fault of one query alone
+            except Exception:  # noqa: BLE001  one query may have caused it
                 for single in batch:
                     await self._answer_alone(single)
             if self._waiting:
-                # Those who have arrived meanwhile join the next batch.
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # requests that have arrived meanwhile join the next batch
         self._task = None
 
     async def _answer(self, batch: Sequence[tuple[UserQuery, asyncio.Future[UserList]]]) -> None:
         queries = [query for query, _ in batch]
         lists = await self._compute(partial(rank_together, self._recommender, queries))
         for (_, future), found in zip(batch, lists, strict=True):
-            if not future.done():  # the client may have gone
+            if not future.done():  # cancelled: the client has gone
                 future.set_result(found)
 
     async def _answer_alone(self, single: tuple[UserQuery, asyncio.Future[UserList]]) -> None:
         try:
             await self._answer([single])
-        except Exception as error:  # noqa: BLE001  the one who waits gets it
+        except Exception as error:  # noqa: BLE001  raised in the request
             if not single[1].done():
                 single[1].set_exception(error)
 
@@ -100,11 +94,6 @@ def rank_together(recommender: Recommender, queries: Sequence[UserQuery]) -> lis
         exclude_seen=np.array([query.exclude_seen for query in queries]),
         exclude_item_indices=[query.exclude_item_indices for query in queries],
     )  # [B, k] both
-    ids = recommender.items.ids.ids(top)
-    lists = []
-    for query, *row in zip(queries, ids.tolist(), top.tolist(), scores.tolist(), strict=True):
-        n = query.top_k
-        if 0 in row[1][:n]:  # no item is left
-            n = row[1].index(0)
-        lists.append(UserList(*(column[:n] for column in row)))
-    return lists
+    lengths = np.minimum(np.count_nonzero(top, axis=1), [query.top_k for query in queries]).tolist()
+    columns = (recommender.items.ids.ids(top).tolist(), top.tolist(), scores.tolist())
+    return [(i[:n], t[:n], s[:n]) for i, t, s, n in zip(*columns, lengths, strict=True)]

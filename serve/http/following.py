@@ -1,4 +1,4 @@
-"""Each process follows the pointer by itself: it looks, loads beside, checks, and swaps one reference."""
+"""Following the pointer: each process looks, loads a new bundle beside the old one, checks it, and swaps."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from serve.http.settings import ServiceSettings
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
+# An error may quote text from the bundle.
 MAX_ERROR_CHARACTERS = 1000
-"""An error may quote what stands in the bundle."""
 
 
 class Follower:
-    """Keeps a `CurrentModel` at the bundle that the pointer leads to.
+    """Keeps a `CurrentModel` at the bundle that the pointer names.
 
-    A bundle that can't be loaded changes nothing. It is tried again when the pointer, or a file of the
-    bundle, has changed.
+    A bundle that can't be loaded changes nothing. It is tried again when the pointer or a file of the bundle
+    has changed.
 
     Args:
         settings: The pointer, and how to load.
-        current: What is swapped.
-        run_folder: Where the last good bundle is remembered; None: nowhere.
+        current: The model to replace.
+        run_folder: Stores the last good bundle; None: nothing does.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class Follower:
         self._error: ServeError | None = None
 
     async def start(self) -> None:
-        """Load a first bundle: the pointer's, or, where that is bad, the last good one of this service.
+        """Load a first bundle: the pointer's or, if that is bad, the last good one of this service.
 
-        Returns when one has been loaded, however long that takes: a worker that can't answer leaves requests
-        to the others.
+        Returns when one is loaded, however long that takes, because a worker that can't answer leaves its
+        requests to the others.
 
         Raises:
-            ServeError: the pointer's bundle is bad, and this service has never had a good one.
+            ServeError: the pointer's bundle is bad, and this service has not had a good one.
         """
         while not await self._look(self.settings.bundle):
             if self.run_folder is not None:
@@ -61,7 +61,7 @@ class Follower:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def follow(self) -> None:
-        """Look every second, for ever."""
+        """Look every second until cancelled."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             await self._look(self.settings.bundle)
@@ -75,19 +75,15 @@ class Follower:
         task.cancel()
 
     async def _look(self, path: Path) -> bool:
-        """Load the bundle at `path`, unless it was tried as it is now; returns whether it answers."""
+        """Load the bundle at `path`, unless it is as at the last try; returns whether it answers."""
         found = await asyncio.to_thread(stamp, path)
         if found == self._stamps.get(path):
             return False
         self._stamps[path] = found
         try:
             model = await asyncio.to_thread(self._load, path)
-        except ServeError as error:
+        except Exception as error:  # noqa: BLE001  a damaged bundle may fail in any way; the service goes on
             self._failed(error)
-            return False
-        except Exception as error:  # a bundle may fail in any way, and the service goes on
-            logger.exception("the bundle could not be loaded")
-            self._failed(BundleError(f"{type(error).__name__}: {error}"))
             return False
         if path == self.settings.bundle:
             self.current.last_error = None
@@ -104,10 +100,14 @@ class Follower:
             self.run_folder.note_good(folder)
         return model
 
-    def _failed(self, error: ServeError) -> None:
-        self._error = error
-        message = str(error)[:MAX_ERROR_CHARACTERS]
-        logger.error("not loaded, nothing was changed: %s", message)
-        # Health tells it to everybody, who need not know where bundles lie.
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, ServeError):
+            self._error = error
+        else:
+            logger.error("the bundle can't be loaded", exc_info=error)
+            self._error = BundleError(f"{type(error).__name__}: {error}")
+        message = str(self._error)[:MAX_ERROR_CHARACTERS]
+        logger.error("bundle not loaded, nothing changes: %s", message)
+        # /health/ready needs no token, so it does not show where the bundles are.
         self.current.last_error = message.replace(f"{self.settings.bundle.parent}/", "")
         self.current.metrics.load_failed()

@@ -1,4 +1,4 @@
-"""What Prometheus may ask for. With several worker processes, any of them answers for all."""
+"""Prometheus metrics. Any worker process answers for all of them."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-# Prometheus' client keeps each process' counts in a memory-mapped file of the folder that this names.
+# Names the folder in which Prometheus' client keeps each process' values in memory-mapped files.
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Metrics:
-    """The counts of one app."""
+    """The metrics of one app."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "recsys_http_requests",
-            "Requests that were answered.",
+            "Answered requests.",
             ["route", "method", "status"],
             registry=self._registry,
         )
         self._seconds = Histogram(
             "recsys_http_request_seconds",
-            "From the request's headers to the end of its response; those answered 503 left out.",
+            "From the headers of the request to the end of its response, without those answered 503.",
             ["route"],
             buckets=SECONDS,
             registry=self._registry,
         )
-        self._seconds.labels("other")  # opens its file now: later the process may have no descriptor left
+        self._seconds.labels("other")  # opens its file before connections use up the file descriptors
         self._shed = Counter(
             "recsys_http_shed", "Requests answered 503 for overload.", registry=self._registry
         )
@@ -42,7 +42,7 @@ class Metrics:
         )
         self._model = Gauge(
             "recsys_model_loaded_timestamp_seconds",
-            "When the model was loaded that answers now, in seconds since 1970; 0 for an earlier one.",
+            "Unix time at which the model that answers was loaded; 0: a previous model.",
             ["version", "device"],
             registry=self._registry,
             multiprocess_mode="mostrecent",
@@ -55,7 +55,6 @@ class Metrics:
         key = (route, method, status)
         found = self._labelled.get(key)
         if found is None:
-            # Labels are few: routes are those of the app, or "other"; methods and statuses those of HTTP.
             found = self._requests.labels(route, method, str(status)), self._seconds.labels(route)
             self._labelled[key] = found
         found[0].inc()
@@ -63,22 +62,22 @@ class Metrics:
             found[1].observe(seconds)
 
     def shed(self) -> None:
-        """Count a request that was refused for overload."""
+        """Count a request refused for overload."""
         self._shed.inc()
 
     def load_failed(self) -> None:
-        """Count a bundle that could not be loaded."""
+        """Count a bundle that can't be loaded."""
         self._failures.inc()
 
     def model_swapped(self, version: str, device: str) -> None:
-        """State which model answers from now on."""
+        """Record the model that answers from now on."""
         if self._version is not None:
             self._model.labels(*self._version).set(0)
         self._version = (version, device)
         self._model.labels(*self._version).set_to_current_time()
 
     def text(self) -> bytes:
-        """All counts, in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         if folder := os.environ.get(FOLDER_VARIABLE):
             registry = CollectorRegistry()
             registry.register(_AllWorkers(Path(folder)))
@@ -87,7 +86,7 @@ class Metrics:
 
 
 class _AllWorkers:
-    """Prometheus' `MultiProcessCollector`, but for files that a worker has made and not yet filled."""
+    """Prometheus' `MultiProcessCollector`, without files that a worker has created and not yet filled."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

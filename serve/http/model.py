@@ -1,4 +1,4 @@
-"""The model that answers now. One reference, swapped whole: a request takes it once and keeps it."""
+"""The loaded model, and the reference to it, which a new bundle replaces as a whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from serve.http.batching import Batcher
 from serve.http.metrics import Metrics
@@ -18,52 +18,67 @@ T = TypeVar("T")
 
 
 class Compute(Protocol):
-    """Returns the result of `work`, which runs on the event loop or in a thread."""
+    """Runs a function on the event loop or in a thread."""
 
     async def __call__(self, work: Callable[[], T], /) -> T:
-        """See the class."""
+        """The result of `work`."""
 
 
 # A recommendation over this many items takes about a millisecond. Up to here it is computed on the event
-# loop: a hop to a thread and back would cost more than it frees. Beyond, others should not have to wait.
+# loop, as switching to a thread and back costs more than it saves; beyond, it would delay other requests.
 INLINE_ITEMS = 50_000
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A bundle that has been loaded, checked and warmed up."""
+    """A bundle that is loaded, checked and warmed up."""
 
     recommender: Recommender
     version: str
-    """SHA-256 of the manifest, and so of every file."""
+    """SHA-256 of the manifest, which has the checksum of every file."""
     titles: list[str | None]
-    """By item index; None at 0, and where the data has no title."""
+    """By item index; None at 0, and for items without a title."""
     n_conformance_cases: int
-
-    @property
-    def path(self) -> Path:
-        """The bundle's own folder."""
-        return self.recommender.bundle.path
-
-    @property
-    def is_quick(self) -> bool:
-        """Whether answers are computed on the event loop rather than in a thread."""
-        return self.recommender.device == "cpu" and len(self.titles) <= INLINE_ITEMS
 
     @cached_property
     def compute(self) -> Compute:
-        """Runs work that takes no longer than one recommendation does."""
-        return _at_once if self.is_quick else asyncio.to_thread
+        """Runs a function that takes about as long as one recommendation."""
+        is_quick = self.recommender.device == "cpu" and len(self.titles) <= INLINE_ITEMS
+        return _at_once if is_quick else asyncio.to_thread
 
     @cached_property
     def batcher(self) -> Batcher:
-        """Computes recommendations that wait at the same time together."""
+        """Computes concurrent recommendations together."""
         return Batcher(self.recommender, self.compute)
 
     async def compute_in_turn(self, work: Callable[[], T]) -> T:
-        """As `compute`, after every request that has arrived by now has been counted."""
+        """As `compute`, after the requests that have arrived by now have passed the admission."""
         await asyncio.sleep(0)
         return await self.compute(work)
+
+    def card(self) -> dict[str, Any]:
+        """The content of a `schemas.ModelResponse`."""
+        recommender, manifest = self.recommender, self.recommender.manifest
+        model, data = manifest.model, manifest.data
+        ids = {"user_id": recommender.users, "item_id": recommender.items.ids}
+        graphs = manifest.graphs.items()
+        return {
+            "model_version": self.version,
+            "device": recommender.device,
+            **{
+                name: getattr(model, name)
+                for name in ("kind", "n_users", "n_items", "n_factors", "score_range")
+            },
+            "data": {
+                name: getattr(data, name)
+                for name in ("name", "sha256", "n_ratings", "ratings_range", "licence")
+            },
+            "id_types": {name: "string" if table.is_string else "integer" for name, table in ids.items()},
+            "split": manifest.split,
+            "metrics": manifest.metrics,
+            "largest_top_k": {name: graph.top_k for name, graph in graphs if graph.top_k is not None},
+            "conformance_cases": self.n_conformance_cases,
+        }
 
 
 async def _at_once(work: Callable[[], T]) -> T:
@@ -73,14 +88,14 @@ async def _at_once(work: Callable[[], T]) -> T:
 def load_model(
     folder: Path, device: Device, threads: int | None = None, *, share_tables: bool = False
 ) -> LoadedModel:
-    """Load the bundle in `folder`, check it, and touch every part that a request needs.
+    """Load and check the bundle in `folder`, and warm it up, so that no request pays for that.
 
-    The checks are those of `open_bundle` (every checksum) and every conformance case, on the device that will
-    serve. What a first request would otherwise wait for is loaded here.
+    The checks are those of `open_bundle` (every checksum) and every conformance case, on the device that
+    serves.
 
     Raises:
-        BundleError: it is not whole, or does not answer as its conformance cases say.
-        DeviceError: device="cuda", and it is not really there.
+        BundleError: the bundle is incomplete or damaged, or fails a conformance case.
+        DeviceError: device="cuda", and there is no such device.
     """
     recommender = Recommender.load(folder, device, threads=threads, share_tables=share_tables)
     n_cases = recommender.check()
@@ -92,21 +107,22 @@ def load_model(
 
 
 class CurrentModel:
-    """The model that answers, None until one has been loaded, and the state of the process around it."""
+    """The model that answers, and the state of the process around it."""
 
     def __init__(self, model: LoadedModel | None = None) -> None:
         self.metrics = Metrics()
         self.model: LoadedModel | None = None
+        """None until one is loaded."""
         self.last_error: str | None = None
-        """Why what the pointer leads to does not answer; None where it does."""
+        """Why the bundle that the pointer names is not the one that answers; None: it is."""
         self.is_leaving = False
-        """Whether this process is about to end: it still answers, and closes its connections."""
+        """Whether this process is about to end: it still answers, and then closes the connection."""
         self.is_draining: Callable[[], bool] = lambda: self.is_leaving
-        """Whether the service is about to end: it still answers, but is no longer ready."""
+        """Whether the whole service is about to end: it still answers, but is no longer ready."""
         if model is not None:
             self.swap(model)
 
     def swap(self, model: LoadedModel) -> None:
-        """From the next request on, `model` answers. Requests at work keep the one that they took."""
+        """Let `model` answer from the next request on; requests in progress keep theirs."""
         self.model = model
         self.metrics.model_swapped(model.version, model.recommender.device)

@@ -1,7 +1,7 @@
-"""The same app under Ray Serve: replicas on the nodes of a cluster, behind Ray's own proxy.
+"""The same app under Ray Serve: replicas on the nodes of a cluster, behind Ray's proxy.
 
-The pointer and its bundles must lie at the same path on every node. Each replica loads, checks and follows
-them by itself, as a worker process does.
+The pointer and its bundles must have the same path on every node. Each replica follows the pointer by itself,
+as a worker process does.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from serve.http.settings import ServiceSettings
 from serve.processes.signals import Signals
 
 APP_NAME = "recsys"
-# The app itself sheds what is too much, in its own words; Ray must let it through to be told.
+# Ray must pass more requests on than the app admits, so that the app refuses them with its own error.
 ONGOING_PER_SLOT = 4
-# Beside the grace time of the replicas: what Ray takes for the rest.
+# How long Ray may take to stop, beside the grace time of the replicas.
 STOP_SECONDS = 20
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -43,7 +43,7 @@ Say = Callable[[str], None]
 
 @ray_serve.ingress()
 class Replica:
-    """One replica: the app, and the model that it answers from."""
+    """One replica: the app and its model."""
 
     def __init__(self, settings: str) -> None:
         self.settings = ServiceSettings.from_json(settings)
@@ -59,29 +59,29 @@ def run_on_ray(
     """Serve until SIGTERM or Ctrl-C, and end the process.
 
     Args:
-        settings: Of every replica.
-        host: The address at which Ray's proxy listens.
+        settings: The settings of every replica.
+        host: The address on which Ray's proxy listens.
         port: Its port.
-        n_replicas: How many answer.
+        n_replicas: The number of replicas.
         address: A cluster to join; None starts one on this machine.
-        say: Takes one line for whoever watches.
+        say: Prints one line for the user.
 
     Raises:
-        BundleError, DeviceError: the bundle that is there at the start can't be served.
+        BundleError, DeviceError: the bundle can't be served when the service starts.
         ClusterError: there is no such cluster.
     """
-    # Loaded here once, so that a bad bundle is told at once and reaches no replica.
+    # Loaded here once, so that a bad bundle ends the command at once.
     model = load_model(resolve(settings.bundle), settings.device, settings.threads)
     version, device = model.version, model.recommender.device
     del model
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     connect(address)
-    # After Ray's, which sets handlers of its own. SIGHUP has nothing to do: replicas follow the pointer.
+    # After `connect`, in which Ray installs its own handlers. SIGHUP is ignored: replicas follow the pointer.
     signals = Signals(signal.SIGHUP)
 
     def leave(received: int, frame: object) -> None:
-        """End a start that may take for ever."""
-        signals.take(*STOPPING)  # one more changes nothing
+        """End a start, which may take for ever."""
+        signals.take(*STOPPING)  # further signals have no effect
         sys.exit()
 
     for number in STOPPING:
@@ -114,10 +114,10 @@ def run_on_ray(
 
 
 def _stop(seconds: float, signals: Signals, say: Say) -> None:
-    """Stop what was started here, within these seconds, and end the process; an error is left to be told.
+    """Stop Ray within these seconds and end the process, unless an error is being raised.
 
-    Ray waits for its own processes for ever, dead ones too: those of a service manager that signals them all.
-    It also takes down every handler. One more SIGTERM is to change nothing, so they are put back soon.
+    Ray waits without limit for its own processes, even for those that a signal has ended.
+    It also removes all signal handlers; they are installed again, so that a second SIGTERM has no effect.
     """
 
     def stop() -> None:
@@ -136,8 +136,8 @@ def _stop(seconds: float, signals: Signals, say: Say) -> None:
     if stopping.is_alive():
         if error is not None:
             say(f"Error: {error}")
-        say(f"Ray has not stopped within {seconds:g} s, and is left to end with this process.")
+        say(f"Ray has not stopped within {seconds:g} s; it ends with this process.")
     elif error is not None:
         return
-    # At its own end the interpreter would wait for Ray again, and one more SIGTERM would be its exit code.
+    # A normal exit would wait for Ray again, and a second SIGTERM would set the exit code.
     os._exit(0 if error is None else 1)

@@ -1,4 +1,4 @@
-"""Where a served bundle is: a folder, a link to one, or a small text file that names one."""
+"""The pointer to a served bundle: the folder itself, a link to it, or a text file that names it."""
 
 from __future__ import annotations
 
@@ -11,42 +11,36 @@ MAX_POINTER_BYTES = 4096
 
 
 def resolve(path: Path) -> Path:
-    """The bundle's own folder, every link on the way followed, now.
+    """The bundle's own folder, with every link followed.
 
-    A text file holds one line, the path of a folder; a relative one starts at the file's own place.
-    It names a bundle, not another text file.
+    A text file has one line, the path of a folder, absolute or relative to the file's own folder.
 
     Raises:
-        BundleError: nothing is there, or the text file names no folder.
+        BundleError: there is no such file, or the text file names no folder.
     """
+    what = f"{path} is not a bundle, nor does it name one"
     try:
-        found = path.resolve(strict=True)
-        if found.is_dir():
-            return found
-        raw = read_plain(found, MAX_POINTER_BYTES + 1)
-        lines = raw.decode().split("\n")
+        folder = path.resolve(strict=True)
+        if not folder.is_dir():
+            raw = read_plain(folder, MAX_POINTER_BYTES + 1)
+            named = raw.decode().strip()
+            if len(raw) > MAX_POINTER_BYTES or not named or "\n" in named or "\0" in named:
+                raise BundleError(
+                    f"{path} must have one line, the path of a bundle, in at most {MAX_POINTER_BYTES} bytes."
+                )
+            what = f"{path} names {named!r}"
+            folder = (folder.parent / named).resolve(strict=True)
     except UnicodeDecodeError:
         raise BundleError(f"{path} is neither a bundle nor a text file that names one.") from None
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise BundleError(f"{path} is not a bundle, nor does it name one: {reason}.") from None
-    named = lines[0].strip()
-    if len(raw) > MAX_POINTER_BYTES or not named or "\0" in named or any(line.strip() for line in lines[1:]):
-        raise BundleError(
-            f"{path} must hold one line, the path of a bundle, in at most {MAX_POINTER_BYTES} bytes."
-        )
-    try:
-        folder = (found.parent / named).resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise BundleError(f"{path} names {named!r}: {reason}.") from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        raise BundleError(f"{what}: {getattr(error, 'strerror', None) or error}.") from None
     if not folder.is_dir():
-        raise BundleError(f"{path} names {named!r}, which is not a folder.")
+        raise BundleError(f"{what}, which is not a folder.")
     return folder
 
 
 def stamp(path: Path) -> object:
-    """What changes when `path` leads to another bundle, or when a file of that bundle is replaced."""
+    """A value that changes when `path` points to another bundle, or a file of the bundle is replaced."""
     try:
         folder = resolve(path)
         files = {entry.name: entry.stat() for entry in folder.iterdir()}

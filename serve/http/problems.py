@@ -1,105 +1,70 @@
-"""The errors that routes raise, in the one shape of every error: without internals, and with an id."""
+"""What the exceptions of the routes are answered with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from serve.errors import RequestError, UnknownIdError, UnsupportedError
-from serve.http.middleware.refusal import new_error_id
+from serve.http.middleware.refusal import error_body
 
-CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
 MAX_DETAILS = 10
+STATUSES: dict[type[Exception], tuple[int, str]] = {
+    UnknownIdError: (404, "unknown_id"),
+    RequestError: (422, "invalid_request"),
+    UnsupportedError: (422, "unsupported"),
+}
+HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
-class Problem(Exception):  # noqa: N818  said to the client, who may be the one in error
-    """An error that the client may know of."""
+class Problem(Exception):  # noqa: N818  often the client's error
+    """An error response: its status, code, message and headers."""
 
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        message: str,
-        *,
-        headers: dict[str, str] | None = None,
-        details: Sequence[dict[str, str]] = (),
-    ) -> None:
+    def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
-        self.headers, self.details = headers, details
-
-    def response(self) -> Response:
-        """What the client gets."""
-        error = {
-            "id": new_error_id(),
-            "code": self.code,
-            "message": _sayable(self.message),
-            "details": list(self.details),
-        }
-        content = msgspec.json.encode({"error": error})
-        return Response(content, self.status, self.headers, media_type="application/json")
+        self.status, self.code, self.headers = status, code, headers
 
 
 def install(app: FastAPI) -> None:
-    """Answer every exception that the routes raise on purpose in this shape."""
-    app.add_exception_handler(Problem, _problem)
-    app.add_exception_handler(UnknownIdError, _unknown_id)
-    app.add_exception_handler(RequestError, _invalid)
-    app.add_exception_handler(UnsupportedError, _unsupported)
-    app.add_exception_handler(RequestValidationError, _unvalidated)
-    app.add_exception_handler(HTTPException, _no_route)
+    """Register the handlers of every exception that the routes raise on purpose."""
+    for kind in (Problem, RequestValidationError, HTTPException, *STATUSES):
+        app.add_exception_handler(kind, _respond)
 
 
-async def _problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
-    return error.response()
+async def _respond(request: Request, error: Exception) -> Response:
+    message, headers = str(error), None
+    details: list[dict[str, str]] = []
+    if isinstance(error, Problem):
+        status, code, headers = error.status, error.code, error.headers
+    elif isinstance(error, HTTPException):  # Starlette's own: no such route, or no such method
+        status, code = error.status_code, HTTP_CODES.get(error.status_code, "bad_request")
+        headers = dict(error.headers or {})
+        message = "There is no such route; /openapi.json lists them." if status == 404 else error.detail
+    elif isinstance(error, RequestValidationError):
+        errors = error.errors()
+        if errors[0]["type"] == "json_invalid":
+            status, code, message = 400, "bad_json", f"The body is not JSON: {errors[0]['msg']}."
+        else:
+            status, code = STATUSES[RequestError]
+            details = [_detail(entry) for entry in errors[:MAX_DETAILS]]
+            message = "{where}: {message}".format_map(details[0])
+    else:
+        status, code = next(of for kind, of in STATUSES.items() if isinstance(error, kind))
+    content = error_body(code, _as_utf8(message), details)
+    return Response(content, status, headers, media_type="application/json")
 
 
-async def _unknown_id(request: Request, error: Exception) -> Response:
-    return Problem(404, "unknown_id", str(error)).response()
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    return Problem(422, "invalid_request", str(error)).response()
-
-
-async def _unsupported(request: Request, error: Exception) -> Response:
-    return Problem(422, "unsupported", str(error)).response()
-
-
-async def _unvalidated(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    errors = error.errors()
-    if errors[0]["type"] == "json_invalid":
-        return Problem(400, "bad_json", f"The body is not JSON: {errors[0]['msg']}.").response()
-    details = [_detail(entry) for entry in errors[:MAX_DETAILS]]
-    first = details[0]
-    return Problem(
-        422, "invalid_request", f"{first['where']}: {first['message']}", details=details
-    ).response()
-
-
-async def _no_route(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code, message = CODES.get(error.status_code, "bad_request"), str(error.detail)
-    if error.status_code == 404:
-        message = "There is no such route; /openapi.json lists them."
-    headers = dict(error.headers) if error.headers else None
-    return Problem(error.status_code, code, message, headers=headers).response()
-
-
-def _detail(entry: dict[str, Any]) -> dict[str, str]:
+def _detail(entry: Mapping[str, Any]) -> dict[str, str]:
     where = ".".join(str(part) for part in entry["loc"]) or "body"
     given = "" if entry["type"] == "missing" else f" (got {entry['input']!r:.80})"
-    return {"where": _sayable(f"{where:.200}"), "message": _sayable(entry["msg"] + given)}
+    return {"where": _as_utf8(f"{where:.200}"), "message": _as_utf8(entry["msg"] + given)}
 
 
-def _sayable(text: str) -> str:
-    """JSON may bring half a surrogate pair, which can't be sent back as UTF-8."""
+def _as_utf8(text: str) -> str:
+    """The text with lone surrogates replaced: JSON can hold them, UTF-8 can't."""
     return text.encode("utf-8", "replace").decode()

@@ -1,102 +1,103 @@
-"""The routes below /v1: ids in, ids and scores out, from the model that the request has taken."""
+"""The routes below /v1: ids in, ids and scores out, from the model that the request started with."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
-import numpy as np
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from serve.http import schemas
-from serve.http.batching import UserQuery
+from serve.http.batching import NOTHING, UserQuery
 from serve.http.middleware.admission import RETRY_AFTER_SECONDS
 from serve.http.model import LoadedModel
-from serve.http.model_card import model_card
 from serve.http.problems import Problem
 from serve.http.schemas import ErrorResponse
 from serve.runtime.rankings import Ranking
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    401: {"model": ErrorResponse, "description": "A token is set, and it is not this one."},
+    401: {"model": ErrorResponse, "description": "The token is missing or wrong."},
     422: {"model": ErrorResponse, "description": "The request can't be answered; `message` says why."},
-    500: {"model": ErrorResponse, "description": "The service's own fault; its log has the id."},
+    500: {"model": ErrorResponse, "description": "A fault of the service; its log has the id."},
     503: {
         "model": ErrorResponse,
         "description": "Overloaded, or still loading.",
-        "headers": {
-            "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}},
-        },
+        "headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}},
     },
 }
 BODY_ERRORS: dict[int | str, dict[str, Any]] = ERRORS | {
     400: {"model": ErrorResponse, "description": "The body is not JSON."},
-    404: {"model": ErrorResponse, "description": "An id is not in the bundle, where that is an error."},
-    408: {"model": ErrorResponse, "description": "The body came too slowly."},
+    404: {"model": ErrorResponse, "description": "An id is not in the bundle, and `unknown` is error."},
+    408: {"model": ErrorResponse, "description": "The body took too long to arrive."},
     413: {"model": ErrorResponse, "description": "The body is too large."},
     415: {"model": ErrorResponse, "description": "The body is not application/json."},
 }
 
 
 class JsonRoute(APIRoute):
-    """A route whose `body` pydantic reads from the bytes.
+    """A route that validates its `body` from the bytes and calls its endpoint with it and the model.
 
-    FastAPI's own way, through json.loads and its dependencies, takes as long as the answer itself.
+    FastAPI's own way, through json.loads and its dependencies, takes as long as the answer itself. What it
+    finds out about the endpoint is the documentation.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """See FastAPI."""
-        expected = inspect.signature(self.endpoint, eval_str=True).parameters.get("body")
+    def __init__(self, path: str, endpoint: Any, **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        expected = inspect.signature(endpoint, eval_str=True).parameters.get("body")
         if expected is None:
-            return super().get_route_handler()
-        read: Callable[[bytes], BaseModel] = expected.annotation.model_validate_json
-        endpoint: Callable[..., Coroutine[Any, Any, Response]] = self.endpoint
+            return
+        validate = expected.annotation.model_validate_json
 
-        async def handle(request: Request) -> Response:
+        async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+            request = Request(scope, receive, send)
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if kind != "application/json":
-                given = f"is {kind!r}" if kind else "is not given"
-                message = f"The body must be JSON: its content type must be application/json, and {given}."
+                given = f"is {kind!r}" if kind else "is missing"
+                message = f"The content type must be application/json, and {given}."
                 raise Problem(415, "unsupported_media_type", message)
             try:
-                body = read(await request.body())
+                body = validate(await request.body())
             except ValidationError as error:
                 raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
-            return await endpoint(request, body)
+            response: Response = await endpoint(current_model(request), body)
+            await response(scope, receive, send)
 
-        return handle
-
-
-PREFIX = "/v1"
-NOTHING = np.empty(0, np.int64)
-
-router = APIRouter(prefix=PREFIX, route_class=JsonRoute)
+        self.app = respond
 
 
-def model_of(request: Request) -> LoadedModel:
-    """The model that answers this request, from its start to its end."""
-    model: LoadedModel | None = request.state.model
+def current_model(request: Request) -> LoadedModel:
+    """The model that answers this request.
+
+    Raises:
+        Problem: it is still being loaded.
+    """
+    model: LoadedModel | None = request.scope["state"]["model"]
     if model is None:
         headers = {"retry-after": str(RETRY_AFTER_SECONDS)}
-        raise Problem(503, "not_ready", "The model is still being loaded.", headers=headers)
+        raise Problem(503, "not_ready", "The model is still being loaded.", headers)
     return model
 
 
-def answer(content: dict[str, Any]) -> Response:
-    """A response whose content is known to be right, so it is not validated on its way out."""
-    return Response(msgspec.json.encode(content), media_type="application/json")
+def answer(content: dict[str, Any], status: int = 200) -> Response:
+    """A JSON response, which is not validated."""
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+PREFIX = "/v1"
+router = APIRouter(prefix=PREFIX, route_class=JsonRoute)
+Model = Annotated[LoadedModel, Depends(current_model)]
 
 
 @router.post("/recommend", response_model=schemas.RecommendResponse, responses=BODY_ERRORS)
-async def recommend(request: Request, body: schemas.RecommendRequest) -> Response:
+async def recommend(model: Model, body: schemas.RecommendRequest) -> Response:
     """The best items for one user."""
-    model = model_of(request)
     recommender = model.recommender
     user_index = int(recommender.resolve(body.user_id, body.unknown)[0])
     query = UserQuery(
@@ -106,20 +107,20 @@ async def recommend(request: Request, body: schemas.RecommendRequest) -> Respons
         recommender.resolve(body.exclude_item_ids, table="item") if body.exclude_item_ids else NOTHING,
     )
     top = await model.batcher.recommend(query)
+    known = user_index > 0
     return answer(
         {
             "model_version": model.version,
             "user_id": body.user_id,
-            "known": user_index > 0,
-            "items": _items(model, top.item_ids, top.item_indices, top.scores),
+            "known": known,
+            "items": _items(model, *top),
         }
     )
 
 
 @router.post("/score", response_model=schemas.ScoreResponse, responses=BODY_ERRORS)
-async def score(request: Request, body: schemas.ScoreRequest) -> Response:
-    """The ratings that a user would give, in the order of the request."""
-    model = model_of(request)
+async def score(model: Model, body: schemas.ScoreRequest) -> Response:
+    """The scores of the given items for one user, in the order of the request."""
     found = await model.compute_in_turn(
         lambda: model.recommender.score(body.user_id, body.item_ids, unknown=body.unknown)
     )
@@ -129,36 +130,29 @@ async def score(request: Request, body: schemas.ScoreRequest) -> Response:
 
 
 @router.post("/similar-items", response_model=schemas.SimilarItemsResponse, responses=BODY_ERRORS)
-async def similar_items(request: Request, body: schemas.SimilarItemsRequest) -> Response:
-    """The items most like one, by the cosine of their factors."""
-    model = model_of(request)
-    ranking = await model.compute_in_turn(
+async def similar_items(model: Model, body: schemas.SimilarItemsRequest) -> Response:
+    """The items most similar to one, by the cosine of their factors."""
+    found = await model.compute_in_turn(
         lambda: model.recommender.similar_items(body.item_id, body.top_k, unknown=body.unknown)
     )
+    items = _ranked(model, found)
     return answer(
-        {
-            "model_version": model.version,
-            "item_id": body.item_id,
-            "known": ranking.known,
-            "items": _ranked(model, ranking),
-        }
+        {"model_version": model.version, "item_id": body.item_id, "known": found.known, "items": items}
     )
 
 
 @router.post("/fold-in", response_model=schemas.FoldInResponse, responses=BODY_ERRORS)
-async def fold_in(request: Request, body: schemas.FoldInRequest) -> Response:
-    """The best items for somebody new, from a few ratings. Nothing is trained, nothing is kept."""
-    model = model_of(request)
+async def fold_in(model: Model, body: schemas.FoldInRequest) -> Response:
+    """The best items for a new user, from a few ratings. Nothing is trained or stored."""
     item_ids = [rating.item_id for rating in body.ratings]
     ratings = [rating.rating for rating in body.ratings]
-    ranking = await model.compute_in_turn(lambda: model.recommender.fold_in(item_ids, ratings, body.top_k))
-    return answer({"model_version": model.version, "items": _ranked(model, ranking)})
+    found = await model.compute_in_turn(lambda: model.recommender.fold_in(item_ids, ratings, body.top_k))
+    return answer({"model_version": model.version, "items": _ranked(model, found)})
 
 
 @router.get("/items", response_model=schemas.ItemsResponse, responses=ERRORS)
-async def items(request: Request, asked: Annotated[schemas.ItemsQuery, Query()]) -> Response:
-    """Items whose title has every word of `query`, those that begin with it first; an id comes before all."""
-    model = model_of(request)
+async def items(model: Model, asked: Annotated[schemas.ItemsQuery, Query()]) -> Response:
+    """Items by title or id: an equal id first, then titles that begin with `query`, then the others."""
     catalogue = model.recommender.items
     found = await model.compute_in_turn(
         lambda: [catalogue[i] for i in catalogue.search(asked.query, asked.limit)]
@@ -171,20 +165,19 @@ async def items(request: Request, asked: Annotated[schemas.ItemsQuery, Query()])
 
 
 @router.get("/model", response_model=schemas.ModelResponse, responses=ERRORS)
-async def model(request: Request) -> Response:
-    """What is served: sizes, data and its terms, quality, types of ids."""
-    return answer(model_card(model_of(request)))
+async def model_card(model: Model) -> Response:
+    """The model card: sizes, data and its licence, quality, types of ids."""
+    return answer(model.card())
 
 
-def _ranked(model: LoadedModel, ranking: Ranking) -> list[dict[str, Any]]:
-    n = ranking.count
-    parts = (ranking.item_ids, ranking.item_indices, ranking.scores)
-    return _items(model, *(part[:n].tolist() for part in parts))
+def _ranked(model: LoadedModel, found: Ranking) -> list[dict[str, Any]]:
+    columns = (found.item_ids, found.item_indices, found.scores)
+    return _items(model, *(column[: found.count].tolist() for column in columns))
 
 
 def _items(
-    model: LoadedModel, item_ids: list[Any], item_indices: list[int], scores: list[float]
-) -> list[Any]:
+    model: LoadedModel, item_ids: Sequence[Any], item_indices: Sequence[int], scores: Sequence[float]
+) -> list[dict[str, Any]]:
     """The items of one list, best first."""
     titles = model.titles
     return [

@@ -1,7 +1,4 @@
-"""What requests and responses look like.
-
-Requests are validated by these classes; of responses they are the documentation.
-"""
+"""The schemas of requests and responses. Requests are validated; responses are only documented."""
 
 from __future__ import annotations
 
@@ -19,102 +16,92 @@ def _check_id(value: Any) -> int | str:
     if type(value) is int and -(1 << 63) <= value < 1 << 63:
         return value
     if type(value) is str and len(value) <= MAX_ID_LENGTH:
-        value.encode()  # half a surrogate pair is no text
+        value.encode()  # raises UnicodeEncodeError, a ValueError, for a lone surrogate
         return value
     raise ValueError(f"an id must be an integer (int64) or a string of at most {MAX_ID_LENGTH} characters")
 
 
-# JSON knows one kind of number, and JavaScript reads it as a double: beyond 2**53 it rounds what it is given.
 ID_SCHEMA = {
     "anyOf": [
         {"type": "integer", "format": "int64", "minimum": -(1 << 63), "maximum": (1 << 63) - 1},
         {"type": "string", "maxLength": MAX_ID_LENGTH},
     ],
-    "description": "An id as the data has it: an integer (int64) or a string, as `/v1/model` says under "
-    "`id_types`; never the one for the other. JavaScript clients: `JSON.parse` rounds integers beyond 2**53.",
+    "description": "An integer (int64) or a string, as `/v1/model` says under `id_types`; 42 is not '42'. "
+    "JavaScript's `JSON.parse` rounds integers beyond 2**53.",
 }
 Id = Annotated[int | str, PlainValidator(_check_id), WithJsonSchema(ID_SCHEMA)]
-Rating = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Rating = Annotated[
+    float, Field(strict=True, allow_inf_nan=False, description="On the scale of the data: see `/v1/model`.")
+]
 TopK = Annotated[
-    StrictInt,
-    Field(
-        ge=1, le=MAX_TOP_K, description="Length of the list; a bundle ranks 100 items unless told otherwise."
-    ),
+    StrictInt, Field(ge=1, le=MAX_TOP_K, description="Length of the list; the bundle has a limit too.")
 ]
 Unknown = Annotated[
     Literal["average", "error"],
-    Field(description="What an id that is not in the bundle gets: the average one's answer, or a 404."),
+    Field(
+        description="What an id that is not in the bundle gets: the average user's or item's answer, or 404."
+    ),
 ]
-Version = Annotated[str, Field(description="SHA-256 of the manifest of the bundle that gave this answer.")]
 
 
-class RequestBody(BaseModel):
-    """Unknown fields are refused: a misspelt one would be ignored silently."""
+def _example(**values: Any) -> ConfigDict:
+    # Unknown fields are refused, because a misspelt one would be ignored silently.
+    return ConfigDict(extra="forbid", json_schema_extra={"examples": [values]})
 
-    model_config = ConfigDict(extra="forbid")
 
-
-class ItemsQuery(RequestBody):
+class ItemsQuery(BaseModel):
     """The query of `GET /v1/items`."""
 
     query: str = Field(max_length=MAX_QUERY_LENGTH, description="Words of a title, or an id.")
     limit: int = Field(20, ge=1, le=100)
+    model_config = ConfigDict(extra="forbid")
 
 
-class RecommendRequest(RequestBody):
-    """Whom to recommend to."""
+class RecommendRequest(BaseModel):
+    """A user."""
 
     user_id: Id
     top_k: TopK = 10
-    exclude_seen: StrictBool = Field(True, description="Leave out what the user has rated.")
+    exclude_seen: StrictBool = Field(True, description="Exclude the items that the user has rated.")
     exclude_item_ids: list[Id] = Field(
-        default_factory=list, max_length=MAX_ITEMS, description="More to leave out; unknown ids are no error."
+        [], max_length=MAX_ITEMS, description="Further items to exclude; unknown ids are ignored."
     )
     unknown: Unknown = "average"
+    model_config = _example(user_id=42, top_k=3)
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": 42, "top_k": 3}]})
 
-
-class ScoreRequest(RequestBody):
-    """A user, and the items to predict ratings of."""
+class ScoreRequest(BaseModel):
+    """A user, and the items to score."""
 
     user_id: Id
     item_ids: list[Id] = Field(min_length=1, max_length=MAX_ITEMS)
     unknown: Unknown = "average"
+    model_config = _example(user_id=42, item_ids=[1, 6])
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"user_id": 42, "item_ids": [1, 6]}]})
 
-
-class SimilarItemsRequest(RequestBody):
-    """The item whose neighbours are wanted."""
+class SimilarItemsRequest(BaseModel):
+    """An item."""
 
     item_id: Id
     top_k: TopK = 10
     unknown: Unknown = "error"
+    model_config = _example(item_id=1, top_k=3)
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"item_id": 1, "top_k": 3}]})
 
-
-class ItemRating(RequestBody):
-    """One rating of somebody new."""
+class ItemRating(BaseModel):
+    """One rating of a new user."""
 
     item_id: Id
-    rating: Rating = Field(description="On the scale of the data; `/v1/model` says which.")
+    rating: Rating
+    model_config = ConfigDict(extra="forbid")
 
 
-class FoldInRequest(RequestBody):
-    """The ratings of somebody who is not in the bundle. None gives the average user's list."""
+class FoldInRequest(BaseModel):
+    """The ratings of a user who is not in the bundle; none gives the average user's list."""
 
     ratings: list[ItemRating] = Field(max_length=MAX_ITEMS)
     top_k: TopK = 10
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"ratings": [{"item_id": 1, "rating": 5}, {"item_id": 6, "rating": 2.5}], "top_k": 3}
-            ]
-        }
-    )
+    model_config = _example(ratings=[{"item_id": 1, "rating": 5}, {"item_id": 6, "rating": 2.5}], top_k=3)
 
 
 class RankedItem(BaseModel):
@@ -122,67 +109,19 @@ class RankedItem(BaseModel):
 
     item_id: Id
     title: str | None
-    score: float = Field(description="A predicted rating; of similar items, the cosine.")
-
-
-class RecommendResponse(BaseModel):
-    """A user's best items."""
-
-    model_version: Version
-    user_id: Id
-    known: bool = Field(
-        description="False: the user is not in the bundle, and this is the average user's list."
-    )
-    items: list[RankedItem] = Field(description="Shorter than `top_k` only where no more were left.")
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "model_version": "9f2c…",
-                    "user_id": 42,
-                    "known": True,
-                    "items": [{"item_id": 1200, "title": "Aliens (1986)", "score": 4.76}],
-                }
-            ]
-        }
-    )
+    score: float = Field(description="Of similar items, the cosine.")
 
 
 class ScoredItem(BaseModel):
-    """One predicted rating, in the order of the request."""
+    """One score, in the order of the request."""
 
     item_id: Id
     score: float
     known: bool = Field(description="Whether user and item are both in the bundle.")
 
 
-class ScoreResponse(BaseModel):
-    """Predicted ratings of one user."""
-
-    model_version: Version
-    user_id: Id
-    scores: list[ScoredItem]
-
-
-class SimilarItemsResponse(BaseModel):
-    """The items most like one item."""
-
-    model_version: Version
-    item_id: Id
-    known: bool
-    items: list[RankedItem]
-
-
-class FoldInResponse(BaseModel):
-    """The best items for somebody new."""
-
-    model_version: Version
-    items: list[RankedItem]
-
-
 class FoundItem(BaseModel):
-    """What the bundle knows of an item."""
+    """An item of the bundle."""
 
     item_id: Id
     title: str | None
@@ -190,17 +129,48 @@ class FoundItem(BaseModel):
     year: int | None
 
 
-class ItemsResponse(BaseModel):
+class Answer(BaseModel):
+    """An answer of a model."""
+
+    model_version: str = Field(description="SHA-256 of the manifest of the bundle that gave this answer.")
+
+
+class FoldInResponse(Answer):
+    """The best items for a new user."""
+
+    items: list[RankedItem] = Field(description="Shorter than `top_k` only if no more items are left.")
+
+
+class RecommendResponse(FoldInResponse):
+    """A user's best items."""
+
+    user_id: Id
+    known: bool = Field(description="False: not in the bundle; this is the average user's list.")
+
+
+class SimilarItemsResponse(FoldInResponse):
+    """The items most similar to one item."""
+
+    item_id: Id
+    known: bool
+
+
+class ScoreResponse(Answer):
+    """Scores for one user."""
+
+    user_id: Id
+    scores: list[ScoredItem]
+
+
+class ItemsResponse(Answer):
     """Items found by title or id."""
 
-    model_version: Version
     items: list[FoundItem]
 
 
-class ModelResponse(BaseModel):
-    """The model's card, from the bundle's manifest."""
+class ModelResponse(Answer):
+    """The model card, from the bundle's manifest."""
 
-    model_version: Version
     device: Literal["cpu", "cuda"]
     kind: str
     n_users: int
@@ -222,48 +192,31 @@ class Live(BaseModel):
 
 
 class Ready(BaseModel):
-    """Whether requests should be sent here."""
+    """Whether to send requests here."""
 
     status: Literal["ready", "loading", "draining"]
     model_version: str | None
     device: Literal["cpu", "cuda"] | None
-    last_error: str | None = Field(
-        description="Why the bundle that the pointer leads to does not answer; an earlier one does."
-    )
+    last_error: str | None = Field(description="Why the newest bundle is not the one that answers.")
 
 
 class ErrorDetail(BaseModel):
-    """One thing that is wrong with a request."""
+    """One invalid field of a request."""
 
     where: str
     message: str
 
 
 class ErrorBody(BaseModel):
-    """What went wrong."""
+    """What is wrong."""
 
-    id: str = Field(description="Tells this error apart from others; the log repeats that of a 500.")
+    id: str = Field(description="Identifies this error; a 500 has it in the log too.")
     code: str
     message: str
     details: list[ErrorDetail]
 
 
 class ErrorResponse(BaseModel):
-    """Every error has this shape."""
+    """The shape of every error."""
 
     error: ErrorBody
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "error": {
-                        "id": "5f1d0c9be0a34b12",
-                        "code": "unknown_id",
-                        "message": "user_id 99999 is not in this bundle (610 are).",
-                        "details": [],
-                    }
-                }
-            ]
-        }
-    )

@@ -1,4 +1,4 @@
-"""The life of `recsys serve` on one machine: uvicorn's supervisor of worker processes, as it ships."""
+"""`recsys serve` on one machine: worker processes under uvicorn's supervisor."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from serve.http.run_folder import RunFolder
 from serve.http.settings import ServiceSettings
 from serve.http.worker import SETTINGS_VARIABLE
 
-# An event loop accepts one connection a turn from a socket, and a turn under load takes milliseconds: clients
-# that open a connection for each request would wait for seconds. So each worker listens several times.
+# uvloop accepts one connection per turn of the loop from each listening socket, and a turn takes milliseconds
+# under load: clients that open a connection for each request would wait for seconds at a single one.
 LISTENERS = 8
-# Of a worker, idle ones too. Far more than the requests that it admits: what has no place is told so by the
-# admission, with `Retry-After`, where uvicorn's own refusal has none.
+# Connections of a worker, idle ones included. Far more than the admitted requests, so that the admission
+# refuses requests, with `Retry-After`, before uvicorn does, without.
 MIN_CONNECTIONS, CONNECTIONS_PER_REQUEST = 1024, 16
-# Longer than the usual minute of proxies: they, and not we, should be the ones to close an idle connection.
+# Longer than the usual minute of proxies, so that the proxy closes an idle connection and not the service.
 KEEP_ALIVE_SECONDS = 75
-# How long a worker that replaces a running one may take to load a bundle.
+# How long a worker may take to load a bundle before uvicorn replaces it.
 START_SECONDS = 120
 
 
@@ -33,18 +33,18 @@ def run_service(settings: ServiceSettings, listener: socket.socket, n_workers: i
     """Serve until SIGTERM or Ctrl-C; SIGHUP restarts the workers one by one.
 
     Args:
-        settings: Of every worker.
-        listener: What `bind` gave.
-        n_workers: Processes.
+        settings: The settings of every worker.
+        listener: A listening socket.
+        n_workers: The number of processes.
 
     Raises:
-        BundleError, DeviceError: the bundle that is there at the start can't be served.
+        BundleError, DeviceError: the bundle can't be served when the service starts.
     """
     with tempfile.TemporaryDirectory(prefix="recsys-serve-", ignore_cleanup_errors=True) as scratch:
         run_folder = RunFolder(Path(scratch))
         os.environ[SETTINGS_VARIABLE] = settings.to_json()
         os.environ[FOLDER_VARIABLE] = scratch
-        # Workers import no module of the folder that the service is started in.
+        # Workers import no modules from the current folder.
         os.environ["PYTHONSAFEPATH"] = "1"
         config = uvicorn.Config(
             "serve.http.worker:create_worker_app",

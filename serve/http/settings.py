@@ -1,51 +1,49 @@
-"""How the service runs, in one frozen place. The defaults are written here and nowhere else."""
+"""The settings of the service. Each default is written here only."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from serve.runtime.session import Device
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceSettings:
-    """What one worker needs to know. Travels to worker processes as JSON, so plain values only."""
+    """The settings of one worker, which reads them as JSON."""
 
     bundle: Path
     """A bundle, or a pointer to one (a link, or a text file that names one)."""
     url: str = ""
-    """Where the service listens, for the line that says so."""
+    """Where the service listens, for the message that it has started."""
     device: Device = "auto"
     threads: int | None = None
     """CPU threads of one answer; None: all the CPUs that the process may use."""
     share_tables: bool = False
-    """Map the tables of `tables.bin`, so that workers share their pages; for more than one of them."""
+    """Map the tables of `tables.bin`, so that several workers share their pages."""
     token: str | None = field(default=None, repr=False)
-    """Bearer token that every route but health asks for; None: no route asks."""
+    """Bearer token that every route but health requires; None: no route does."""
     allowed_hosts: tuple[str, ...] = ()
-    """Names that a request's `Host` and `Origin` may have, beside IP addresses and localhost."""
+    """Names that `Host` and `Origin` may have, beside IP addresses and localhost."""
     max_concurrency: int = 64
-    """Requests that wait or are computed at once in a worker; a further one gets 503. Two full batches: one
-    that is computed, and one that is ready when it is done."""
+    """Requests in progress in a worker; a further one gets 503. Two full batches: one is computed while the
+    other one waits."""
     max_body_bytes: int = 1 << 20
     body_seconds: float = 10.0
-    """How long a client may take to send a body."""
+    """How long a body may take to arrive."""
     drain_seconds: float = 1.0
     """After SIGTERM, how long new requests are still answered while /health/ready says 503, so that load
-    balancers notice. Not after Ctrl-C."""
+    balancers notice. Ctrl-C leaves it out."""
     grace_seconds: int = 10
-    """After that, how long requests at work may take to finish."""
+    """How long requests in progress may then take to finish."""
 
     def to_json(self) -> str:
-        """As `from_json` takes it."""
-        return json.dumps(asdict(self) | {"bundle": str(self.bundle)})
+        """The settings for `from_json`."""
+        return TypeAdapter(ServiceSettings).dump_json(self).decode()
 
     @classmethod
     def from_json(cls, text: str) -> ServiceSettings:
-        """What `to_json` gave."""
-        values = json.loads(text)
-        return cls(
-            **values | {"bundle": Path(values["bundle"]), "allowed_hosts": tuple(values["allowed_hosts"])}
-        )
+        """The settings that `to_json` wrote."""
+        return TypeAdapter(ServiceSettings).validate_json(text)

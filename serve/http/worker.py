@@ -1,6 +1,6 @@
-"""The app of one worker process, which uvicorn starts, restarts and stops.
+"""The app of one worker process, which uvicorn starts and stops.
 
-The process loads a bundle before it answers, follows the pointer, and drains when it is told to stop.
+The process loads a bundle before it answers, follows the pointer, and drains before it stops.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SETTINGS_VARIABLE = "RECSYS_SERVICE"
 
 
 def create_worker_app() -> FastAPI:
-    """The app, as the environment says; uvicorn calls this in each worker."""
+    """The app with the settings in the environment; uvicorn calls this in each worker."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     logging.getLogger("serve").setLevel(logging.INFO)
     settings = ServiceSettings.from_json(os.environ[SETTINGS_VARIABLE])
@@ -44,14 +44,14 @@ def create_worker_app() -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # Until there is a bundle, there is nothing to finish: a signal ends the process at once.
+        # Until a bundle is loaded there are no requests to finish: a signal ends the process at once.
         at_stop = {
             number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGINT)
         }
-        # A terminal that closes signals every process; only the one that watches the workers acts on it.
+        # A closing terminal sends it to every process; only the supervisor acts on it.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        # What is there by now stays to the end: the collector would stop every request that waits for 40 ms
-        # to look through it. Requests leave little behind that only it finds, and models have no cycles.
+        # A full garbage collection takes 40 ms: it skips what is loaded by now and runs less often, as
+        # requests leave few cycles behind.
         gc.collect()
         gc.freeze()
         gc.set_threshold(10_000)
@@ -59,7 +59,7 @@ def create_worker_app() -> FastAPI:
             await follower.start()
         except ServeError as error:
             run_folder.note_failure(error)
-            os._exit(STARTUP_FAILURE)  # uvicorn then stops the service, which tells the reason
+            os._exit(STARTUP_FAILURE)  # uvicorn then stops, and `run_service` raises the error
         for number, handler in at_stop.items():
             signal.signal(number, handler)
         _drain_on_sigterm(settings.drain_seconds, current)
@@ -79,7 +79,7 @@ def create_worker_app() -> FastAPI:
 
 
 def _drain_on_sigterm(seconds: float, current: CurrentModel) -> None:
-    """Go on answering for a while before uvicorn's own handler begins to stop, closing connections."""
+    """On SIGTERM, answer for some more seconds before uvicorn's own handler stops the server."""
     stop = signal.getsignal(signal.SIGTERM)
     assert callable(stop)
     loop = asyncio.get_running_loop()
@@ -95,7 +95,7 @@ def _drain_on_sigterm(seconds: float, current: CurrentModel) -> None:
 
 
 async def _end_with_parent(run_folder: RunFolder) -> None:
-    """Stop this process when the one that watches the workers was killed: it would keep the port taken."""
+    """Stop this process when the supervisor has been killed; it would keep the port in use."""
     parent = multiprocessing.parent_process()
     while parent is None or parent.is_alive():
         await asyncio.sleep(LOOK_SECONDS)

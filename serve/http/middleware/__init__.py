@@ -1,1 +1,1 @@
-"""Plain ASGI middleware of our servers, one file each: they need neither FastAPI nor a model."""
+"""Plain ASGI middleware, one file each; the demo uses some of it too."""

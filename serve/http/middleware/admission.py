@@ -1,4 +1,4 @@
-"""Refuse at once what would wait too long."""
+"""The limit of requests in progress."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ RETRY_AFTER_SECONDS = 1
 
 
 class Admission:
-    """ASGI middleware: at most `limit` requests are answered at a time; a further one gets 503 at once.
+    """ASGI middleware: at most `limit` requests are in progress; a further one gets 503 at once.
 
-    A request counts until its response begins, however slowly its client reads that. Belongs behind whatever
-    waits for the body, so that slow clients do not count either.
+    A request counts until its response begins, so clients that read slowly do not count. Put it behind the
+    middleware that waits for the body, so that clients that send slowly do not count either.
 
     Args:
-        app: What answers the requests that pass.
-        limit: Requests at a time.
-        prefix: Only paths that begin with this count.
-        on_refusal: Called for each request that is refused.
+        app: The application.
+        limit: Requests in progress.
+        prefix: Only paths that begin with it count.
+        on_refusal: Called for each refused request.
     """
 
     def __init__(self, app: ASGIApp, limit: int, prefix: str, on_refusal: Callable[[], None]) -> None:
@@ -35,7 +35,7 @@ class Admission:
             return
         if self.n_admitted >= self.limit:
             self.on_refusal()
-            message = f"{self.limit} requests wait already. Try again in {RETRY_AFTER_SECONDS} s."
+            message = f"{self.limit} requests are in progress. Try again in {RETRY_AFTER_SECONDS} s."
             headers = {"retry-after": str(RETRY_AFTER_SECONDS)}
             await refuse(scope, receive, send, 503, "overloaded", message, headers)
             return

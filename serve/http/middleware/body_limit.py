@@ -1,4 +1,4 @@
-"""Bound the size of request bodies, and the time that they may take to arrive."""
+"""Limits of request bodies: their size, and the time that they take to arrive."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.http.middleware.refusal import refuse
 
-# More digits than any length that can be stored; `int` refuses thousands of them with an error of its own.
+# More digits than any length that can be stored; `int` raises an error of its own for thousands of them.
 MAX_DIGITS = 19
+UPGRADE = (
+    "The body is lost, as the request has an Upgrade header and this server offers no upgrade. Use plain "
+    "HTTP/1.1: in Java, HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1)."
+)
 
 
 class BodyLimit:
-    """ASGI middleware: hands on requests whose body has arrived whole, as one message.
+    """ASGI middleware: passes requests on when their whole body has arrived, as one message.
 
-    Answers 413 for a body of more than `max_bytes`: at once where its `Content-Length` says so, else as soon
-    as more has arrived; 400 for a malformed `Content-Length`; 408 for a body that takes too long. The
-    connection stays open, so that the server reads what is left and the client comes to read the answer.
+    Answers 413 for a body of more than `max_bytes`: at once if its `Content-Length` says so, else as soon as
+    more has arrived; 400 for a malformed `Content-Length`, and for a body that the server has dropped because
+    of an `Upgrade` header; 408 for a body that takes too long. After a 413 the connection stays open, so that
+    the server reads the rest and the client comes to read the answer.
 
     Args:
-        app: What answers the requests that pass.
+        app: The application.
         max_bytes: The largest body, in bytes.
-        seconds: How long a body may take to arrive. None: for ever.
+        seconds: How long a body may take to arrive; None: no limit.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, seconds: float | None = None) -> None:
@@ -33,8 +38,14 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        lengths = [value for name, value in scope["headers"] if name == b"content-length"]
-        chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
+        lengths, chunked, upgrade = [], False, False
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                lengths.append(value)
+            elif name == b"transfer-encoding":
+                chunked = True
+            elif name == b"upgrade":
+                upgrade = True
         if not lengths and not chunked:  # no body, by HTTP/1.1's framing
             await self.app(scope, receive, send)
             return
@@ -42,8 +53,9 @@ class BodyLimit:
             message = "The Content-Length must be one whole number."
             await refuse(scope, receive, send, 400, "bad_request", message)
             return
+        length = int(lengths[0]) if lengths else None
         body = None
-        if not any(int(value) > self.max_bytes for value in lengths):
+        if length is None or length <= self.max_bytes:
             try:
                 async with asyncio.timeout(self.seconds):
                     body = await self._body(receive)
@@ -56,24 +68,31 @@ class BodyLimit:
         if body is None:
             message = f"A body may have {self.max_bytes} bytes at most."
             await refuse(scope, receive, send, 413, "body_too_large", message)
-            return
-        await self.app(scope, _replay(body, receive), send)
+        elif upgrade and not body and length != 0:
+            # uvicorn's parser takes what follows the headers for the other protocol. Were the connection left
+            # open, it would take a body that comes later for the next request.
+            await refuse(scope, receive, send, 400, "upgrade_not_offered", UPGRADE, {"connection": "close"})
+        else:
+            await self.app(scope, _replay(body, receive), send)
 
     async def _body(self, receive: Receive) -> bytes | None:
-        """The whole body, or None where it is too large.
+        """The whole body; None: it is too large.
 
         Raises ConnectionError: the client has gone.
         """
+        message = await receive()
+        if message["type"] == "http.request" and not message.get("more_body"):  # most come in one piece
+            body: bytes = message.get("body", b"")
+            return body if len(body) <= self.max_bytes else None
         held = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise ConnectionError
+        while message["type"] == "http.request":
             held += message.get("body", b"")
             if len(held) > self.max_bytes:
                 return None
             if not message.get("more_body"):
                 return bytes(held)
+            message = await receive()
+        raise ConnectionError
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

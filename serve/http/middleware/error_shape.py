@@ -1,4 +1,4 @@
-"""Answer what fails in the shape of every other error."""
+"""The JSON error for unexpected failures."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ logger = logging.getLogger(__name__)
 
 
 class ErrorShape:
-    """ASGI middleware: 500 for an exception, whose traceback goes to the log; 503 for what a stop cuts off.
+    """ASGI middleware: 500 for an exception, with its traceback in the log; 503 for a cancelled request.
 
     Args:
-        app: What answers.
-        is_stopping: Whether the process stops; the server then cancels requests that take too long.
+        app: The application.
+        is_stopping: Whether the process stops; the server then cancels requests that exceed the grace time.
     """
 
     def __init__(self, app: ASGIApp, is_stopping: Callable[[], bool]) -> None:
@@ -42,12 +42,12 @@ class ErrorShape:
             if not self.is_stopping():
                 raise
             if not has_begun:
-                message = "The service stops. Ask again."
+                message = "The service is stopping. Try again."
                 await refuse(scope, receive, send, 503, "stopping", message, {"connection": "close"})
         except Exception:
             if has_begun:
                 raise
             error_id = new_error_id()
             logger.exception("error %s", error_id)
-            message = f"The service failed; its log says more under {error_id}."
+            message = f"The service failed; its log has the traceback under {error_id}."
             await refuse(scope, receive, send, 500, "internal", message, error_id=error_id)

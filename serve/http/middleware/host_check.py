@@ -1,7 +1,7 @@
-"""Refuse requests that a foreign web page makes a browser send.
+"""Refusal of requests that a foreign web page makes a browser send.
 
-A page of another site can point its own name at this server's address (DNS rebinding) and then read what it
-answers: such requests carry the foreign name as their `Host`. Other requests across sites carry an `Origin`.
+A page of another site can point its own name at this server's address (DNS rebinding) and then read the
+answers: such requests have the foreign name as their `Host`. Other cross-site requests have an `Origin`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection
+from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -26,9 +27,9 @@ class HostCheck:
     passes if it is this server's own (the host and port in `Host`), or its host is one of `allowed`.
 
     Args:
-        app: What answers the requests that pass.
+        app: The application.
         allowed: Host names, in any case: `recommender.example`. Ports are ignored. Addresses and `localhost`
-            among them change nothing: pages of other ports there stay foreign.
+            have no effect here: pages on other ports of them stay foreign.
     """
 
     def __init__(self, app: ASGIApp, allowed: Collection[str] = ()) -> None:
@@ -41,13 +42,17 @@ class HostCheck:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        hosts = [value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"host"]
-        origins = [value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"origin"]
-        if len(hosts) > 1 or not all(self._is_ours(host) for host in hosts):
-            message = "This server does not answer to that Host. --allow-host NAME lets it answer to a name."
+        hosts, origins = [], []
+        for name, value in scope["headers"]:
+            if name == b"host":
+                hosts.append(value.decode("latin-1").lower())
+            elif name == b"origin":
+                origins.append(value.decode("latin-1").lower())
+        if len(hosts) > 1 or (hosts and not self._is_ours(hosts[0])):
+            message = "The Host is not a name of this server. --allow-host NAME adds one."
             await refuse(scope, receive, send, 421, "misdirected_request", message)
         elif not all(self._may_ask(origin, hosts) for origin in origins):
-            message = "A page of another origin may not ask this server. --allow-host NAME lets one."
+            message = "Pages of other origins may not use this server. --allow-host NAME allows one."
             await refuse(scope, receive, send, 403, "foreign_origin", message)
         else:
             await self.app(scope, receive, send)
@@ -61,12 +66,14 @@ class HostCheck:
         return scheme in ("http", "https") and (authority in hosts or _name(authority) in self.allowed)
 
 
+@lru_cache(maxsize=256)  # most requests have the same Host
 def _name(authority: str) -> str:
-    """The host of an authority, without port, brackets and the dot of a full name; "" where it is none."""
+    """The host of an authority, without port, brackets and the trailing dot; "": it is not an authority."""
     match = AUTHORITY.fullmatch(authority)
     return match[1].strip("[]").removesuffix(".") if match else ""
 
 
+@lru_cache(maxsize=256)
 def _is_own(name: str) -> bool:
     """Whether a host is `localhost` or an IP address."""
     try:

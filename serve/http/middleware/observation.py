@@ -1,4 +1,4 @@
-"""What is the same for every response: the model that it names, and that it is counted."""
+"""The model of each request, the headers of each response, and its metrics."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
 
 
 class Observation:
-    """ASGI middleware: a request takes the model at its start and keeps it; its response names the model.
+    """ASGI middleware: a request keeps the model of its start, and its response has that model's version.
 
-    Routes find the model in `request.state.model`, so that no answer mixes two of them.
+    Routes read the model from `request.state.model`, so no answer mixes two models.
 
     Args:
-        app: What answers.
-        current: The model, and the metrics.
-        paths: Routes that are counted by name; others count as "other".
+        app: The application.
+        current: The model and the metrics.
+        paths: Routes that are counted by name; the others count as "other".
     """
 
     def __init__(self, app: ASGIApp, current: CurrentModel, paths: Collection[str]) -> None:

@@ -1,12 +1,32 @@
-"""The answer to a request that a middleware refuses."""
+"""The JSON error that every part of a server answers with."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from starlette.types import Receive, Scope, Send
+
+
+def error_body(
+    code: str, message: str, details: Sequence[Mapping[str, str]] = (), error_id: str | None = None
+) -> bytes:
+    """`{"error": {"id", "code", "message", "details"}}` as JSON.
+
+    Args:
+        code: For programs.
+        message: For people.
+        details: What is wrong with each field: `where` and `message`.
+        error_id: What `new_error_id` gave, where the log has it too; None makes one.
+    """
+    error = {"id": error_id or new_error_id(), "code": code, "message": message, "details": list(details)}
+    return msgspec.json.encode({"error": error})
+
+
+def new_error_id() -> str:
+    """16 hexadecimal digits that identify one error in the logs of clients; not a secret."""
+    return f"{random.getrandbits(64):016x}"
 
 
 async def refuse(
@@ -20,9 +40,9 @@ async def refuse(
     *,
     error_id: str | None = None,
 ) -> None:
-    """Answer with the service's JSON error: `{"error": {"id", "code", "message", "details": []}}`.
+    """Answer a request with `error_body`.
 
-    A WebSocket gets the same answer to its handshake where the server can send one, else it is closed.
+    A WebSocket gets the same answer to its handshake if the server can send one, else it is closed.
     """
     kind = "http.response"
     if scope["type"] == "websocket":
@@ -31,14 +51,8 @@ async def refuse(
         if kind not in scope.get("extensions", {}):
             await send({"type": "websocket.close", "code": 1008, "reason": message})
             return
-    error = {"id": error_id or new_error_id(), "code": code, "message": message, "details": []}
-    body = msgspec.json.encode({"error": error})
+    body = error_body(code, message, error_id=error_id)
     all_headers = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
     encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in all_headers.items()]
     await send({"type": f"{kind}.start", "status": status, "headers": encoded})
     await send({"type": f"{kind}.body", "body": body})
-
-
-def new_error_id() -> str:
-    """16 hexadecimal digits, which tell errors apart in the logs of clients; no secret."""
-    return f"{random.getrandbits(64):016x}"

@@ -1,4 +1,4 @@
-"""Ask for the bearer token."""
+"""The check of the bearer token."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from serve.http.middleware.refusal import refuse
 
 
 class TokenCheck:
-    """ASGI middleware: 401 unless the one `Authorization` header holds the bearer token.
+    """ASGI middleware: 401 unless the only `Authorization` header holds the bearer token.
 
     Args:
-        app: What answers the requests that pass.
-        token: The token; None lets every request pass.
-        open_paths: Paths that are answered without a token.
+        app: The application.
+        token: The token.
+        open_paths: Paths that need no token.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, open_paths: Collection[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, token: str, open_paths: Collection[str] = ()) -> None:
         self.app, self.open_paths = app, frozenset(open_paths)
-        self.digest = None if token is None else _digest(token.encode())
+        self.digest = _digest(token.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        if self.digest is None or scope["type"] != "http" or scope["path"] in self.open_paths:
+        if scope["type"] != "http" or scope["path"] in self.open_paths:
             await self.app(scope, receive, send)
             return
-        # Of several headers, a proxy may have checked another one than this server would.
+        # Of several headers, a proxy may have checked a different one than this server would.
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
-        # Digests have one length and are compared in constant time, so that the time tells nothing.
+        # Digests have one length and are compared in constant time: no timing attack on the token.
         if scheme.lower() == b"bearer" and hmac.compare_digest(_digest(token.strip()), self.digest):
             await self.app(scope, receive, send)
             return
-        message = "This service asks for a bearer token, in one header: Authorization: Bearer TOKEN."
+        message = "A bearer token is required, in one header: Authorization: Bearer TOKEN."
         await refuse(scope, receive, send, 401, "unauthorized", message, {"www-authenticate": "Bearer"})
 
 

@@ -148,16 +148,11 @@ def _model(bundle: Path) -> LoadedModel:
     return load_model(bundle, "cpu", 1)
 
 
-def app_client(
-    bundle: Path, *, loaded: bool = True, model: LoadedModel | None = None, **settings: Any
-) -> httpx.AsyncClient:
+def app_client(bundle: Path, *, current: CurrentModel | None = None, **settings: Any) -> httpx.AsyncClient:
     """A client of the app in this process."""
-    current = CurrentModel(model or _model(bundle) if loaded else None)
+    current = current or CurrentModel(_model(bundle))
     app = create_app(ServiceSettings(bundle=bundle, device="cpu", **settings), current)
-    transport = httpx.ASGITransport(app)
-    client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
-    client.current = current  # type: ignore[attr-defined]
-    return client
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
 
 
 def point(link: Path, target: Path) -> None:

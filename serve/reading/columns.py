@@ -36,7 +36,9 @@ def find_columns(names: Sequence[str], roles: Mapping[str, str | None], source: 
         matches = [name for name in names if name == named] if named else _usual(names, role)
         if len(matches) > 1:
             shown = " and ".join(map(repr, matches))
-            raise InputError(f"{source}: several columns for {role}: {shown}. Name one with {OPTIONS[role]}.")
+            raise InputError(
+                f"{source}: several columns for {role}: {shown}. Rename, or choose with {OPTIONS[role]}."
+            )
         if matches:
             found[role] = matches[0]
         elif named or role != "timestamp":

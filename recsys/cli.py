@@ -1,8 +1,7 @@
-"""The `recsys` command: one lazy group; each subcommand lives beside the work that it starts.
+"""The `recsys` command: one lazy group, whose subcommands live in the `commands/` of each package.
 
-A subcommand is named here by module path and imported only when it is called, so that answering
-commands start without torch. This is also the one place that turns exceptions into exit codes; what
-is interrupted in its middle says what is kept, and leaves with 130 by itself.
+A subcommand is imported only when it is called, so that answering commands start without torch. Only this
+module turns exceptions into exit codes.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from serve.terminal import has_no_reader, mute, printable, warn
 
 
 class Entry(NamedTuple):
-    """Where a subcommand lives, and its line in `recsys --help`."""
+    """Module and name of a subcommand, and its line in `recsys --help`."""
 
     target: str
     help: str
@@ -27,7 +26,7 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "data": Entry("recsys.commands.data:data", "Download, read and describe rating data sets."),
-    "train": Entry("export.commands.train:train", "Train a model on ratings; leaves a run folder."),
+    "train": Entry("export.commands.train:train", "Train a model on ratings; writes a run folder."),
     "evaluate": Entry("export.commands.evaluate:evaluate", "Measure a run or a bundle on held-out ratings."),
     "export": Entry("export.commands.export:export", "Turn a run into a verified ONNX bundle."),
     "add-items": Entry("export.commands.add_items:add_items", "Add items to a bundle without training."),
@@ -43,7 +42,7 @@ COMMANDS = {
     "demo": Entry("demos.commands.demo:demo", "Show a bundle as a page to try."),
 }
 
-# Modules that come with an extra: a missing one names its install command.
+# Module -> the extra that installs it, for the error about a missing one.
 EXTRAS = {
     "torch": "train",
     "safetensors": "train",
@@ -70,11 +69,11 @@ class LazyGroup(click.Group):
     """A click group that imports a subcommand only when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Every subcommand, in the order of the work."""
+        """Every subcommand, in the order of the workflow."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return one subcommand; None where there is no such name."""
+        """Import and return one subcommand; None: no subcommand has this name."""
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name].target.partition(":")
@@ -83,25 +82,25 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the subcommand; end quietly where the reader of its output (head, less) has left."""
+        """Run the subcommand; end quietly when the reader of its output (head, less) has left."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:  # caught here, since click would silently end with 1
             if not has_no_reader(sys.stdout):
                 raise ConnectionError(str(error)) from error
-            # What is still in the buffer goes nowhere, and does not fail when Python ends.
+            # Drop what is still in the buffer, which would fail when Python ends.
             mute(sys.stdout)
             return ctx.exit(ctx.meta.get("exit_code", 0))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the subcommands from the table above, importing none of them."""
+        """List the subcommands from the table above, without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, naming the nearest command after a typing error."""
+        """As click does, with the nearest command after a typing error."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -134,7 +133,7 @@ def main(args: list[str] | None = None) -> None:
     """Run the command; every exception becomes one line on stderr and an exit code."""
     arguments = sys.argv[1:] if args is None else args
     debug = "--debug" in arguments
-    # `--debug` belongs to the group, but people append it to the line that failed.
+    # `--debug` is an option of the group, but users append it to the command that failed.
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         sys.exit(cli.main(args=arguments, prog_name="recsys", standalone_mode=False))
@@ -159,21 +158,21 @@ def main(args: list[str] | None = None) -> None:
         message = str(error) or type(error).__name__
         exit_code = getattr(error, "exit_code", None)
         if exit_code is None and isinstance(error, OSError) and error.strerror and error.filename:
-            message = f"{error.filename}: {error.strerror}"  # a full or read-only disk, most often
+            message = f"{error.filename}: {error.strerror}"  # such as a full or read-only disk
         elif exit_code is None:
             message = f"{type(error).__name__}: {message}\n(run the same command with --debug for details)"
         _fail(message, exit_code or 1)
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether a Ctrl-C caused it: a library may wrap KeyboardInterrupt in an error of its own."""
+    """Whether Ctrl-C caused it: a library may wrap KeyboardInterrupt in its own error."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
 
 
 def _leave_interrupted() -> NoReturn:
-    """Exit with 130 at once: Python would otherwise end the process by the signal itself."""
+    """Exit with 130 at once: Python would otherwise end the process by the signal."""
     warn("Error: interrupted")
     os._exit(130)
 

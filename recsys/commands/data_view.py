@@ -1,4 +1,4 @@
-"""How `recsys data describe` shows its views: tables and bars for people, JSON for machines."""
+"""The output of `recsys data describe`: tables and bars, or JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BAR_WIDTH = 40
 
 
 def views_as_json(interactions: Interactions) -> str:
-    """One JSON object: summary, histogram, first_rows, with_titles, crosstab (null: no rating)."""
+    """JSON with summary, histogram, first_rows, with_titles, and crosstab (null: no rating)."""
 
     def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))
@@ -44,7 +44,7 @@ def views_as_json(interactions: Interactions) -> str:
 
 
 def views_as_text(interactions: Interactions) -> str:
-    """All of them, as wide as the terminal allows."""
+    """Text as wide as the terminal."""
     console = Console(highlight=False)
     titled = with_titles(interactions, FIRST_ROWS).drop(columns="timestamp", errors="ignore")
     views = {
@@ -82,7 +82,7 @@ def _summary(summary: Summary) -> Table:
 
 
 def _rows(frame: pd.DataFrame, width: int) -> Table:
-    """Numbers whole; text in what room they leave."""
+    """Numbers are shown in full; text is cut to the remaining width."""
     cells = {str(name): [_cell(str(name), value) for value in frame[name]] for name in frame}
     widths = {name: max(map(len, [name, *column])) for name, column in cells.items()}
     texts = [name for name in cells if not pd.api.types.is_numeric_dtype(frame[name])]
@@ -107,7 +107,7 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _crosstab(interactions: Interactions, width: int) -> Table:
-    """Titles stand over the columns where there are any; as many columns as fit."""
+    """As many columns as fit, headed by titles if there are any."""
     n_items = max(1, min(15, (width - 12) // (TITLE_WIDTH + 3)))
     corner = crosstab(interactions, n_items=n_items)
     items = interactions.items.set_index("item_id")

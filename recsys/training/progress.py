@@ -1,4 +1,4 @@
-"""Progress of a training run on a terminal: a bar during an epoch, and a table with a row for each."""
+"""Progress of a training run: a table with a row per epoch and, on a terminal, a progress bar."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from recsys.training.session import Reporter
 
 
 class RateColumn(ProgressColumn):
-    """Ratings a second, over the last steps."""
+    """Ratings per second, over the last steps."""
 
     def render(self, task: Task) -> Text:
-        """The speed; empty before the first step."""
+        """Format the speed; empty before the first step."""
         return Text(f"{task.speed:,.0f} ratings/s" if task.speed else "")
 
 
 @contextmanager
 def show_training(console: Console) -> Iterator[Reporter]:
-    """Yield a reporter that writes to the console; without a terminal there is only the table."""
+    """Yield a reporter that writes to the console."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), RateColumn())
     progress = Progress(
         *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
@@ -61,7 +61,7 @@ def show_training(console: Console) -> Iterator[Reporter]:
             name.replace("_", " ").replace("rmse", "RMSE").replace("mae", "MAE") for name in iteration.metrics
         ]
         columns = "   ".join(["epoch", *titles, "seconds", "ratings/s"])
-        if columns != header:  # before the first row, and where the metrics change
+        if columns != header:  # before the first row, and if the metrics change
             console.print(columns, style="bold")
             header = columns
         values = (

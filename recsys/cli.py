@@ -97,22 +97,8 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with the nearest command after a typing error."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            import difflib
 
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            if not near or args[0] in COMMANDS or "did you mean" in error.message.lower():
-                raise
-            raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", error.ctx) from None
-
-
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=LazyGroup, commands=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="recsys-onnx", prog_name="recsys")
 def cli(debug: bool) -> None:

@@ -63,18 +63,7 @@ def data_options(command: Command) -> Command:
     return command
 
 
-def load_from_options(
-    source: str,
-    *,
-    from_file: Path | None = None,
-    user_column: str | None = None,
-    item_column: str | None = None,
-    rating_column: str | None = None,
-    timestamp_column: str | None = None,
-    delimiter: str | None = None,
-    item_key: str = "id",
-    duplicates: str = "error",
-) -> Interactions:
+def load_from_options(source: str, **options: Any) -> Interactions:
     """Read the ratings of `source`, a known name or a path, with the options of `data_options`.
 
     Raises:
@@ -82,12 +71,5 @@ def load_from_options(
     """
     from recsys.data import Columns, load
 
-    columns = Columns(user_column, item_column, rating_column, timestamp_column)
-    return load(
-        source,
-        from_file=from_file,
-        columns=columns,
-        item_key=item_key,
-        duplicates=duplicates,
-        delimiter=delimiter,
-    )
+    names = [options.pop(f"{role}_column", None) for role in ("user", "item", "rating", "timestamp")]
+    return load(source, columns=Columns(*names), **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys.console import Console
-from recsys.data.describe import Summary, crosstab, rating_histogram, ratings_frame, summarize, with_titles
+from recsys.data.describe import crosstab, rating_histogram, ratings_frame, summarize, with_titles
 from recsys.data.interactions import Interactions
 from serve.terminal import printable
 
@@ -30,7 +29,7 @@ def views_as_json(interactions: Interactions) -> str:
 
     corner = crosstab(interactions)
     views = {
-        "summary": dataclasses.asdict(summarize(interactions)),
+        "summary": summarize(interactions),
         "histogram": rows(rating_histogram(interactions)),
         "first_rows": rows(ratings_frame(interactions, FIRST_ROWS)),
         "with_titles": rows(with_titles(interactions, FIRST_ROWS)),
@@ -48,7 +47,7 @@ def views_as_text(interactions: Interactions) -> str:
     console = Console(highlight=False)
     titled = with_titles(interactions, FIRST_ROWS).drop(columns="timestamp", errors="ignore")
     views = {
-        interactions.name: _summary(summarize(interactions)),
+        interactions.name: _summary(interactions),
         "First ratings": _rows(ratings_frame(interactions, FIRST_ROWS), console.width),
         "With what is known of the items": _rows(titled, console.width),
         "The most active users x the most rated items": _crosstab(interactions, console.width),
@@ -63,18 +62,18 @@ def views_as_text(interactions: Interactions) -> str:
     return captured.get().removesuffix("\n")
 
 
-def _summary(summary: Summary) -> Table:
-    table = Table.grid(padding=(0, 2))
-    low, high = summary.rating_range
+def _summary(interactions: Interactions) -> Table:
+    table, s = Table.grid(padding=(0, 2)), summarize(interactions)
+    low, high = s["rating_range"]
     lines = {
-        "ratings": f"{summary.n_ratings:,} from {low:g} to {high:g}, {summary.rating_mean:.3f} on average",
-        "users": f"{summary.n_users:,}, {summary.median_ratings_per_user:g} ratings each (median)",
-        "items": f"{summary.n_items:,}, of them {summary.n_rated_items:,} rated, "
-        f"{summary.median_ratings_per_rated_item:g} ratings each (median)",
-        "density": f"{summary.density:.2%} of users x rated items",
-        "time": " to ".join(summary.time_range) if summary.time_range else "unknown",
-        "SHA-256": summary.sha256,
-        "terms": summary.licence,
+        "ratings": f"{s['n_ratings']:,} from {low:g} to {high:g}, {s['rating_mean']:.3f} on average",
+        "users": f"{s['n_users']:,}, {s['median_ratings_per_user']:g} ratings each (median)",
+        "items": f"{s['n_items']:,}, of them {s['n_rated_items']:,} rated, "
+        f"{s['median_ratings_per_rated_item']:g} ratings each (median)",
+        "density": f"{s['density']:.2%} of users x rated items",
+        "time": " to ".join(s["time_range"] or ["unknown"]),
+        "SHA-256": s["sha256"],
+        "terms": s["licence"],
     }
     for name, value in lines.items():
         table.add_row(name, Text(printable(value)))

@@ -95,7 +95,7 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
     "--hidden-layers",
     callback=_widths,
     metavar="N,N,…",
-    help=f"mlp: widths of the hidden layers, or none. [default: {','.join(map(str, MlpConfig.hidden_layers))}]",
+    help=f"mlp: widths of hidden layers, or none. [default: {','.join(map(str, MlpConfig.hidden_layers))}]",
 )
 @click.option(
     "--batch-norm/--no-batch-norm", default=None, help="mlp: after each hidden layer. [default: no]"
@@ -281,8 +281,8 @@ def _resume(output: Path, options: dict[str, Any], machine: Machine, reporter: R
         stored = (info.data.sha256, info.data.item_key, info.data.n_ratings)
         if (now := (found.sha256, found.item_key, len(found))) != stored:
             raise ConfigError(
-                f"{output} was trained on other data than {source}: its SHA-256, item key and number of ratings "
-                f"are {stored}, not {now}. Leave out --data: a run holds its ratings."
+                f"{output} was trained on other data than {source}: its SHA-256, item key and number of "
+                f"ratings are {stored}, not {now}. Leave out --data: a run holds its ratings."
             )
     return resume(output, machine=machine, reporter=reporter)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,50 +12,31 @@ from recsys.data.interactions import Interactions
 MAX_BARS = 20
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Counts and ranges."""
+def summarize(interactions: Interactions) -> dict[str, Any]:
+    """Counts and ranges of the data set.
 
-    name: str
-    sha256: str
-    licence: str
-    item_key: str
-    n_ratings: int
-    n_users: int
-    n_items: int
-    n_rated_items: int
-    density: float
-    """Fraction of the (user, rated item) pairs that have a rating."""
-    median_ratings_per_user: float
-    median_ratings_per_rated_item: float
-    rating_mean: float
-    rating_range: tuple[float, float]
-    time_range: tuple[str, str] | None
-    """Times of the first and last rating, ISO 8601, UTC; None without timestamps."""
-
-
-def summarize(interactions: Interactions) -> Summary:
-    """Counts, density and ranges of the whole data set."""
+    `density` is the fraction of the (user, rated item) pairs that have a rating; `time_range` is the times
+    of the first and last rating (ISO 8601, UTC), or None.
+    """
     per_user = np.bincount(interactions.user_index, minlength=interactions.n_users + 1)[1:]
-    per_item = np.bincount(interactions.item_index, minlength=interactions.n_items + 1)[1:]
-    rated = per_item[per_item > 0]
-    times = interactions.timestamps
-    return Summary(
-        name=interactions.name,
-        sha256=interactions.sha256,
-        licence=interactions.licence,
-        item_key=interactions.item_key,
-        n_ratings=len(interactions),
-        n_users=interactions.n_users,
-        n_items=interactions.n_items,
-        n_rated_items=len(rated),
-        density=len(interactions) / (interactions.n_users * len(rated)),
-        median_ratings_per_user=float(np.median(per_user)),
-        median_ratings_per_rated_item=float(np.median(rated)),
-        rating_mean=float(interactions.ratings.mean(dtype=np.float64)),
-        rating_range=(float(interactions.ratings.min()), float(interactions.ratings.max())),
-        time_range=None if times is None else (_iso(times.min()), _iso(times.max())),
-    )
+    per_item = np.bincount(interactions.item_index)
+    rated, ratings, times = per_item[per_item > 0], interactions.ratings, interactions.timestamps
+    return {
+        "name": interactions.name,
+        "sha256": interactions.sha256,
+        "licence": interactions.licence,
+        "item_key": interactions.item_key,
+        "n_ratings": len(interactions),
+        "n_users": interactions.n_users,
+        "n_items": interactions.n_items,
+        "n_rated_items": len(rated),
+        "density": len(interactions) / (interactions.n_users * len(rated)),
+        "median_ratings_per_user": float(np.median(per_user)),
+        "median_ratings_per_rated_item": float(np.median(rated)),
+        "rating_mean": float(ratings.mean(dtype=np.float64)),
+        "rating_range": (float(ratings.min()), float(ratings.max())),
+        "time_range": None if times is None else (_iso(times.min()), _iso(times.max())),
+    }
 
 
 def ratings_frame(interactions: Interactions, n: int | None = None) -> pd.DataFrame:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from recsys.data.interactions import Interactions
 from recsys.data.splits import Split
 from recsys.errors import CheckpointError, ConfigError
-from recsys.models import KINDS, Kind, build, config_from_dict, kind_of
+from recsys.models import Kind, build, config_from_dict, kind_of
 from recsys.models.y_range import check_resolved
 from recsys.training.optimizer import empty_state
 from recsys.training.run_info import (
@@ -104,9 +104,6 @@ class Run:
     path: Path
     info: RunInfo
 
-    kinds: Mapping[str, Kind]
-    """The kinds that parts may have, by name."""
-
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """The models, in the order of `run.json`.
@@ -116,8 +113,7 @@ class Run:
         """
         try:
             return tuple(
-                Part(self.path, part, self.info.data, kind_of(part.kind, self.kinds))
-                for part in self.info.parts
+                Part(self.path, part, self.info.data, kind_of(part.kind)) for part in self.info.parts
             )
         except ConfigError as error:
             raise damaged(self.path / RUN_NAME, f"is not valid: {error}") from None
@@ -196,7 +192,7 @@ class Run:
         return _read_table(self.path / INTERACTIONS, columns)
 
 
-def load_run(path: Path, kinds: Mapping[str, Kind] = KINDS) -> Run:
+def load_run(path: Path) -> Run:
     """Read a run folder's `run.json` and check the size and SHA-256 of every file that it names.
 
     Raises:
@@ -222,7 +218,7 @@ def load_run(path: Path, kinds: Mapping[str, Kind] = KINDS) -> Run:
             named |= {part.weights, (part.optimizer or "optimizer") if part.training else part.weights}
     if missing := named - set(info.files):
         raise damaged(path / RUN_NAME, f"lists no {', '.join(sorted(missing))}")
-    return Run(path, info, kinds)
+    return Run(path, info)
 
 
 def _read_tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:

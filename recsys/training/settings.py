@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from recsys.data.splits import SplitRecipe
 from recsys.errors import ConfigError
-from recsys.models import KINDS, Kind, Objective, config_from_dict, kind_of
+from recsys.models import Kind, Objective, config_from_dict, kind_of
 from recsys.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class RunSettings:
     parts: tuple[PartSettings, ...]
 
 
-def parse_part(text: str, kinds: Mapping[str, Kind] = KINDS) -> tuple[Kind, float]:
+def parse_part(text: str) -> tuple[Kind, float]:
     """Parse KIND or KIND:WEIGHT; the weight is 1 by default.
 
     Raises:
@@ -47,7 +47,7 @@ def parse_part(text: str, kinds: Mapping[str, Kind] = KINDS) -> tuple[Kind, floa
             ratings.
     """
     name, colon, number = text.partition(":")
-    kind = kind_of(name, kinds)
+    kind = kind_of(name)
     if not colon:
         return kind, 1.0
     if "ranking" not in kind.objectives:
@@ -61,22 +61,19 @@ def parse_part(text: str, kinds: Mapping[str, Kind] = KINDS) -> tuple[Kind, floa
     return kind, weight
 
 
-def new_settings(
-    models: str | Sequence[str] | None, asked: Mapping[str, Any], kinds: Mapping[str, Kind] = KINDS
-) -> RunSettings:
+def new_settings(models: str | Sequence[str] | None, asked: Mapping[str, Any]) -> RunSettings:
     """Settings of a new run, with defaults for what was not asked for.
 
     Args:
         models: KIND or KIND:WEIGHT of each part; None or empty: `DEFAULT_KIND`.
         asked: Values by the names of the fields of the configs and the split, and `factors` for every width.
             A setting applies to all parts that have it; None is the same as not asked for.
-        kinds: By name.
 
     Raises:
         ConfigError: a value out of range, a setting that no part or this split has, or two parts that predict
             ratings.
     """
-    chosen = _parse_parts(models, kinds)
+    chosen = _parse_parts(models)
     shares, split = _share([kind for kind, _ in chosen], asked)
     parts = []
     for (kind, weight), (model, training) in zip(chosen, shares, strict=True):
@@ -96,24 +93,19 @@ def new_settings(
     return RunSettings(recipe, tuple(parts))
 
 
-def check_unchanged(
-    models: str | Sequence[str] | None,
-    asked: Mapping[str, Any],
-    info: RunInfo,
-    kinds: Mapping[str, Kind] = KINDS,
-) -> None:
+def check_unchanged(models: str | Sequence[str] | None, asked: Mapping[str, Any], info: RunInfo) -> None:
     """Check that a run is resumed with its own settings.
 
     Raises:
         ConfigError: a setting that was asked for differs from the run's.
     """
-    chosen = [(kind_of(part.kind, kinds), part.weight) for part in info.parts]
+    chosen = [(kind_of(part.kind), part.weight) for part in info.parts]
     shares, split = _share([kind for kind, _ in chosen], asked)
     pairs = [(split, asdict(info.split))]
     if models:
         names = [
             " and ".join(kind.name if weight == 1 else f"{kind.name}:{weight:g}" for kind, weight in parts)
-            for parts in (_parse_parts(models, kinds), chosen)
+            for parts in (_parse_parts(models), chosen)
         ]
         pairs.insert(0, ({"model": names[0]}, {"model": names[1]}))
     for part, (model, training) in zip(info.parts, shares, strict=True):
@@ -128,9 +120,9 @@ def check_unchanged(
                 )
 
 
-def _parse_parts(models: str | Sequence[str] | None, kinds: Mapping[str, Kind]) -> list[tuple[Kind, float]]:
+def _parse_parts(models: str | Sequence[str] | None) -> list[tuple[Kind, float]]:
     texts = [models] if isinstance(models, str) else models or [DEFAULT_KIND]
-    return [parse_part(text, kinds) for text in texts]
+    return [parse_part(text) for text in texts]
 
 
 def _share(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 from recsys.data.interactions import Interactions
 from recsys.data.splits import split
 from recsys.errors import ConfigError
-from recsys.models import KINDS, Kind
 from recsys.models.y_range import resolve
 from recsys.training.checkpoint import Run, load_run
 from recsys.training.distributed import join_team
@@ -92,8 +90,7 @@ def train(
             started_from=start.summary if start else None,
         )
         session = Session(interactions, sides, machine, reporter if team.leads else SILENT, team, folder)
-        kinds = {part.kind.name: part.kind for part in settings.parts}
-        return _train_parts(session, Run(output.absolute(), info, kinds), start)
+        return _train_parts(session, Run(output.absolute(), info), start)
 
 
 def resume(
@@ -101,7 +98,6 @@ def resume(
     *,
     machine: Machine = AUTO,
     reporter: Reporter = SILENT,
-    kinds: Mapping[str, Kind] = KINDS,
 ) -> Run:
     """Continue a run after its last whole epoch; a finished run is returned unchanged.
 
@@ -112,7 +108,7 @@ def resume(
         CheckpointError: the run can't be read.
         ConfigError, TrainingError, OSError: as `train` does.
     """
-    run = load_run(output, kinds)
+    run = load_run(output)
     with join_team(machine.device) as team, ExitStack() as stack:
         folder = stack.enter_context(RunFolder(output)) if team.leads else None
         reporter = reporter if team.leads else SILENT

@@ -1,4 +1,4 @@
-"""The console of the commands: what runs goes on when nobody reads what it prints."""
+"""The console of the commands: a command continues when the reader of its output has left."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from serve.terminal import mute
 
 
 class Console(rich.console.Console):
-    """Rich's; but once a reader leaves (`| head`), silent, and the exit code is that of the work."""
+    """Rich's console, which becomes silent when its reader leaves (`| head`)."""
 
     def on_broken_pipe(self) -> None:
-        """See rich, which would end the process with exit code 1."""
+        """Become silent; rich would end the process with exit code 1."""
         self.quiet = True
         mute(cast(TextIO, self.file))

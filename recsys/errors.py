@@ -1,32 +1,31 @@
-"""What reading data, training and evaluating can raise.
+"""The errors of reading data, training and evaluation.
 
-Each error is also a subclass of the fitting builtin, so a caller who does not know this module still
-catches the right thing. `exit_code` is what the `recsys` command exits with; nothing else reads it.
+Each is also a subclass of the fitting builtin. `exit_code` is the exit code of the `recsys` command.
 """
 
 
 class RecsysError(Exception):
-    """Base of everything that this package raises on purpose."""
+    """Base class of the errors of this package."""
 
     exit_code = 1
 
 
 class DataError(RecsysError, ValueError):
-    """The data is not what it should be: a missing column, a NaN rating, a truncated zip, a bad checksum."""
+    """Invalid data: a missing column, a NaN rating, a truncated zip, a wrong checksum."""
 
     exit_code = 2
 
 
 class DownloadError(RecsysError, OSError):
-    """A data set could not be fetched."""
+    """A data set could not be downloaded."""
 
 
 class CheckpointError(RecsysError, ValueError):
-    """A run folder is incomplete, damaged, or does not fit what was asked of it."""
+    """A run folder is incomplete or damaged."""
 
 
 class ConfigError(RecsysError, ValueError):
-    """Settings that contradict each other or the data."""
+    """Wrong settings, or settings that contradict each other or the data."""
 
     exit_code = 2
 

@@ -1,4 +1,4 @@
-"""`recsys train` with `--init-from`. It is here because it reads bundles, which `recsys` must not import."""
+"""`recsys train` with `--init-from`, which reads bundles: `recsys` imports nothing that does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OPTIONS = [
         ["--init-from"],
         type=click.Path(path_type=Path),
         metavar="RUN_OR_BUNDLE",
-        help="Start from a model trained elsewhere: items that both have take over their rows.",
+        help="Start from a pretrained model: items of both data sets take over their rows.",
     ),
     click.Option(
         ["--match-items"],
@@ -30,13 +30,11 @@ OPTIONS = [
 @click.command(params=[*plain.train.params, *OPTIONS], help=plain.train.help)
 @click.pass_context
 def train(ctx: click.Context, /, init_from: Path | None, match_items: Any, **options: Any) -> None:
-    """Add the options of `--init-from` to the command of `recsys`."""
+    """Run the command of `recsys` with the options of `--init-from`."""
     own = {name: options.pop(name) for name in ("output", "device", "compile", "resume", "overwrite")}
-    pretrained = None
     if init_from is None and ctx.get_parameter_source("match_items") is ParameterSource.COMMANDLINE:
-        raise click.UsageError("--match-items says how to start --init-from a model: name one.")
-    if init_from is not None:
-        from export.model.pretrained import read_pretrained
+        raise click.UsageError("--match-items goes with --init-from: name a model.")
+    from export.model.pretrained import read_pretrained
 
-        pretrained = read_pretrained(init_from)
+    pretrained = read_pretrained(init_from) if init_from else None
     plain.run_training(ctx, **own, options=options, pretrained=pretrained, match_items=match_items)

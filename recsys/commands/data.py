@@ -16,7 +16,7 @@ def data() -> None:
     """Download, read and describe rating data sets.
 
     \b
-    Known by name: ml-latest-small (comes with the package), ml-100k, ml-1m, ml-20m, ml-25m, ml-32m.
+    Known by name: ml-latest-small (in the package), ml-100k, ml-1m, ml-20m, ml-25m, ml-32m.
     """
 
 
@@ -24,10 +24,10 @@ def data() -> None:
 @click.argument("name", type=click.Choice(list(KNOWN)), metavar="NAME")
 @from_file_option
 def download(name: str, from_file: Path | None) -> None:
-    """Fetch the data set NAME into the cache, and check it.
+    """Download the data set NAME into the cache, and check it.
 
-    With --from-file, take a zip that you have downloaded yourself, if it is the published one. The cache
-    is the system's folder for caches, or $RECSYS_CACHE.
+    --from-file copies a zip from elsewhere, if it is the published one. The cache is $RECSYS_CACHE, or the
+    system's folder for caches.
     """
     from recsys.console import Console
     from recsys.data.download import fetch, keep
@@ -48,7 +48,7 @@ def download(name: str, from_file: Path | None) -> None:
 @data_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
 def describe(source: str, as_json: bool, **options: Any) -> None:
-    """Show what is in NAME_OR_PATH: counts, first rows, titles, a corner of the crosstab, the ratings.
+    """Describe NAME_OR_PATH: counts, first rows, titles, a corner of the crosstab, the ratings.
 
     NAME_OR_PATH is a name as of `recsys data --help`; a CSV, TSV, Parquet or RecBole .inter file, a folder
     or a quoted glob of such files; or a folder or zip in MovieLens' or RecBole's layout.

@@ -1,4 +1,4 @@
-"""The options that say how to read data, shared by every command that reads it."""
+"""The options of all commands that read ratings."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-# Choices are written out here, not imported: numpy and pandas would come with them before `--help` is
-# printed. A test holds them equal to those of recsys.data.
+# Written out, because `--help` must not import numpy and pandas. A test compares them with recsys.data.
 ITEM_KEYS = ("id", "title")
 DUPLICATES = ("error", "last", "mean")
 
@@ -38,57 +37,39 @@ _OPTIONS = (
     click.option(
         "--delimiter",
         metavar="CHARACTER",
-        help="What stands between the cells of a CSV or TSV file. [default: a comma; in .tsv a tab]",
+        help="Separates the cells of a CSV or TSV file. [default: a comma; in .tsv a tab]",
     ),
     click.option(
         "--item-key",
         type=click.Choice(ITEM_KEYS),
         default="id",
         show_default=True,
-        help="What makes two items the same; 'title' merges those with one title.",
+        help="Identity of items; 'title' merges items with the same title.",
     ),
     click.option(
         "--duplicates",
         type=click.Choice(DUPLICATES),
         default="error",
         show_default=True,
-        help="Where a user has rated an item twice: refuse the data, keep the last rating, or take the mean.",
+        help="For several ratings of an item by a user: refuse the data, keep the last, or take the mean.",
     ),
 )
 
 
 def data_options(command: Command) -> Command:
-    """Add the options that `load_from_options` takes."""
+    """Add the options of `load_from_options`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
-def load_from_options(
-    source: str,
-    *,
-    from_file: Path | None = None,
-    user_column: str | None = None,
-    item_column: str | None = None,
-    rating_column: str | None = None,
-    timestamp_column: str | None = None,
-    delimiter: str | None = None,
-    item_key: str = "id",
-    duplicates: str = "error",
-) -> Interactions:
-    """Read the ratings of `source`, a known name or a path, as the options of `data_options` say.
+def load_from_options(source: str, **options: Any) -> Interactions:
+    """Read the ratings of `source`, a known name or a path, with the options of `data_options`.
 
     Raises:
         DataError, DownloadError, ConfigError: as `recsys.data.load`.
     """
     from recsys.data import Columns, load
 
-    columns = Columns(user_column, item_column, rating_column, timestamp_column)
-    return load(
-        source,
-        from_file=from_file,
-        columns=columns,
-        item_key=item_key,
-        duplicates=duplicates,
-        delimiter=delimiter,
-    )
+    names = [options.pop(f"{role}_column", None) for role in ("user", "item", "rating", "timestamp")]
+    return load(source, columns=Columns(*names), **options)

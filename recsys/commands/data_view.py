@@ -1,8 +1,7 @@
-"""How `recsys data describe` shows its views: tables and bars for people, JSON for machines."""
+"""The output of `recsys data describe`: tables and bars, or JSON."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys.console import Console
-from recsys.data.describe import Summary, crosstab, rating_histogram, ratings_frame, summarize, with_titles
+from recsys.data.describe import crosstab, rating_histogram, ratings_frame, summarize, with_titles
 from recsys.data.interactions import Interactions
 from serve.terminal import printable
 
@@ -22,7 +21,7 @@ BAR_WIDTH = 40
 
 
 def views_as_json(interactions: Interactions) -> str:
-    """One JSON object: summary, histogram, first_rows, with_titles, crosstab (null: no rating)."""
+    """JSON with summary, histogram, first_rows, with_titles, and crosstab (null: no rating)."""
 
     def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))
@@ -30,7 +29,7 @@ def views_as_json(interactions: Interactions) -> str:
 
     corner = crosstab(interactions)
     views = {
-        "summary": dataclasses.asdict(summarize(interactions)),
+        "summary": summarize(interactions),
         "histogram": rows(rating_histogram(interactions)),
         "first_rows": rows(ratings_frame(interactions, FIRST_ROWS)),
         "with_titles": rows(with_titles(interactions, FIRST_ROWS)),
@@ -44,11 +43,11 @@ def views_as_json(interactions: Interactions) -> str:
 
 
 def views_as_text(interactions: Interactions) -> str:
-    """All of them, as wide as the terminal allows."""
+    """Text as wide as the terminal."""
     console = Console(highlight=False)
     titled = with_titles(interactions, FIRST_ROWS).drop(columns="timestamp", errors="ignore")
     views = {
-        interactions.name: _summary(summarize(interactions)),
+        interactions.name: _summary(interactions),
         "First ratings": _rows(ratings_frame(interactions, FIRST_ROWS), console.width),
         "With what is known of the items": _rows(titled, console.width),
         "The most active users x the most rated items": _crosstab(interactions, console.width),
@@ -63,18 +62,18 @@ def views_as_text(interactions: Interactions) -> str:
     return captured.get().removesuffix("\n")
 
 
-def _summary(summary: Summary) -> Table:
-    table = Table.grid(padding=(0, 2))
-    low, high = summary.rating_range
+def _summary(interactions: Interactions) -> Table:
+    table, s = Table.grid(padding=(0, 2)), summarize(interactions)
+    low, high = s["rating_range"]
     lines = {
-        "ratings": f"{summary.n_ratings:,} from {low:g} to {high:g}, {summary.rating_mean:.3f} on average",
-        "users": f"{summary.n_users:,}, {summary.median_ratings_per_user:g} ratings each (median)",
-        "items": f"{summary.n_items:,}, of them {summary.n_rated_items:,} rated, "
-        f"{summary.median_ratings_per_rated_item:g} ratings each (median)",
-        "density": f"{summary.density:.2%} of users x rated items",
-        "time": " to ".join(summary.time_range) if summary.time_range else "unknown",
-        "SHA-256": summary.sha256,
-        "terms": summary.licence,
+        "ratings": f"{s['n_ratings']:,} from {low:g} to {high:g}, {s['rating_mean']:.3f} on average",
+        "users": f"{s['n_users']:,}, {s['median_ratings_per_user']:g} ratings each (median)",
+        "items": f"{s['n_items']:,}, of them {s['n_rated_items']:,} rated, "
+        f"{s['median_ratings_per_rated_item']:g} ratings each (median)",
+        "density": f"{s['density']:.2%} of users x rated items",
+        "time": " to ".join(s["time_range"] or ["unknown"]),
+        "SHA-256": s["sha256"],
+        "terms": s["licence"],
     }
     for name, value in lines.items():
         table.add_row(name, Text(printable(value)))
@@ -82,7 +81,7 @@ def _summary(summary: Summary) -> Table:
 
 
 def _rows(frame: pd.DataFrame, width: int) -> Table:
-    """Numbers whole; text in what room they leave."""
+    """Numbers are shown in full; text is cut to the remaining width."""
     cells = {str(name): [_cell(str(name), value) for value in frame[name]] for name in frame}
     widths = {name: max(map(len, [name, *column])) for name, column in cells.items()}
     texts = [name for name in cells if not pd.api.types.is_numeric_dtype(frame[name])]
@@ -107,7 +106,7 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _crosstab(interactions: Interactions, width: int) -> Table:
-    """Titles stand over the columns where there are any; as many columns as fit."""
+    """As many columns as fit, headed by titles if there are any."""
     n_items = max(1, min(15, (width - 12) // (TITLE_WIDTH + 3)))
     corner = crosstab(interactions, n_items=n_items)
     items = interactions.items.set_index("item_id")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -17,7 +17,7 @@ from recsys.commands.data_options import data_options, load_from_options
 from recsys.data.splits import Kind as SplitKind
 from recsys.data.splits import SplitRecipe
 from recsys.errors import ConfigError, PeerError
-from recsys.models import KINDS, DotConfig, Kind, MlpConfig
+from recsys.models import KINDS, DotConfig, MlpConfig
 from recsys.training.config import Precision, TrainingConfig
 from recsys.training.settings import DEFAULT_KIND, check_unchanged, new_settings, parse_part
 from serve.terminal import printable, warn
@@ -32,42 +32,26 @@ if TYPE_CHECKING:
 DEFAULT_DATA = "ml-latest-small"
 
 
-def by_kind(value_of: Callable[[Kind], object]) -> str:
-    """Values of the kinds trained by gradient, equal ones together: "dot 0.0, dot-bias and mlp 0.1"."""
-    groups: dict[object, list[str]] = {}
-    for kind in KINDS.values():
-        if kind.fit is None:
-            groups.setdefault(value_of(kind), []).append(kind.name)
-    return ", ".join(f"{' and '.join(names)} {value}" for value, names in groups.items())
+DECAYS = ", ".join(f"{kind.name} {kind.weight_decay}" for kind in KINDS.values() if kind.fit is None)
 
 
-class PartType(click.ParamType[str]):
-    """KIND or KIND:WEIGHT; a click type, so that a wrong one is a usage error."""
-
-    name = "part"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check the text; `new_settings` parses it."""
-        try:
-            parse_part(value)
-        except ConfigError as error:
-            self.fail(str(error), param, ctx)
-        return str(value)
+def _check_parts(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        for text in texts:
+            parse_part(text)
+    except ConfigError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+    return texts
 
 
-class Widths(click.ParamType[list[int]]):
-    """Widths of layers: "100,50"; "none" for no layer."""
-
-    name = "widths"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        """Turn "100,50" into [100, 50]."""
-        if isinstance(value, list):
-            return value
-        try:
-            return [] if value == "none" else [int(width) for width in value.split(",")]
-        except ValueError:
-            self.fail(f"{value!r}: give whole numbers with commas between them, like 100,50", param, ctx)
+def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> list[int] | None:
+    """Turn "100,50" into [100, 50], and "none" into []."""
+    try:
+        return None if text is None else [int(width) for width in text.split(",") if text != "none"]
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r}: give numbers separated by commas, as 100,50", ctx, param
+        ) from None
 
 
 @click.command()
@@ -75,17 +59,17 @@ class Widths(click.ParamType[list[int]]):
 @data_options
 @click.option(
     "--model",
-    type=PartType(),
+    callback=_check_parts,
     multiple=True,
     metavar="KIND[:WEIGHT]",
-    help=f"Kind of model: {', '.join(KINDS)}. Repeat it for several parts, of which one may predict ratings; "
-    f"WEIGHT is of a part that ranks. [default: {DEFAULT_KIND}]",
+    help=f"Kind of model: {', '.join(KINDS)}. Repeat it for several parts, at most one of which predicts "
+    f"ratings; WEIGHT is of a part that ranks. [default: {DEFAULT_KIND}]",
 )
 @click.option("--output", metavar="RUN", type=click.Path(path_type=Path), required=True, help="Run folder.")
 @click.option(
     "--epochs", type=int, help=f"Passes over the training ratings. [default: {TrainingConfig.epochs}]"
 )
-@click.option("--batch-size", type=int, help=f"Ratings a step. [default: {TrainingConfig.batch_size}]")
+@click.option("--batch-size", type=int, help=f"Ratings per step. [default: {TrainingConfig.batch_size}]")
 @click.option(
     "--learning-rate",
     type=float,
@@ -94,7 +78,7 @@ class Widths(click.ParamType[list[int]]):
 @click.option(
     "--weight-decay",
     type=float,
-    help=f"Decoupled. [default: {by_kind(lambda kind: kind.weight_decay)}]",
+    help=f"Decoupled. [default: {DECAYS}]",
 )
 @click.option(
     "--factors",
@@ -105,13 +89,13 @@ class Widths(click.ParamType[list[int]]):
     "--y-range",
     type=(float, float),
     metavar="LOW HIGH",
-    help="Range of the scores. [default: dot none; others the ratings' own, wider by 1/8 at both ends]",
+    help="Range of the scores. [default: dot none; others the ratings' own, extended by 1/8 at both ends]",
 )
 @click.option(
     "--hidden-layers",
-    type=Widths(),
+    callback=_widths,
     metavar="N,N,…",
-    help=f"mlp: their widths, or none. [default: {','.join(map(str, MlpConfig.hidden_layers))}]",
+    help=f"mlp: widths of hidden layers, or none. [default: {','.join(map(str, MlpConfig.hidden_layers))}]",
 )
 @click.option(
     "--batch-norm/--no-batch-norm", default=None, help="mlp: after each hidden layer. [default: no]"
@@ -119,7 +103,7 @@ class Widths(click.ParamType[list[int]]):
 @click.option(
     "--dropout",
     type=float,
-    help=f"mlp: share of hidden outputs that a step drops. [default: {MlpConfig.dropout}]",
+    help=f"mlp: fraction of hidden outputs that a step drops. [default: {MlpConfig.dropout}]",
 )
 @click.option(
     "--split",
@@ -128,35 +112,35 @@ class Widths(click.ParamType[list[int]]):
     help=f"What is held out. [default: {SplitRecipe.kind}]",
 )
 @click.option(
-    "--valid-fraction", type=float, help=f"Share that is held out. [default: {SplitRecipe.valid_fraction}]"
+    "--valid-fraction", type=float, help=f"Fraction that is held out. [default: {SplitRecipe.valid_fraction}]"
 )
 @click.option("--fold", type=int, help="One of MovieLens 100K's canonical folds, 1 to 5.")
 @click.option(
     "--seed",
     type=int,
-    help=f"Of the split, new weights, the order and dropout. [default: {SplitRecipe.seed}]",
+    help=f"Seed of the split, new weights, order and dropout. [default: {SplitRecipe.seed}]",
 )
 @click.option(
     "--device",
     type=click.Choice(("auto", "cpu", "cuda")),
     default="auto",
     show_default=True,
-    help="Where to train; auto: on a GPU if torch can use one.",
+    help="Device to train on; auto: a GPU if torch can use one.",
 )
 @click.option(
     "--compile",
     type=click.Choice(("auto", "on", "off")),
     default="auto",
     show_default=True,
-    help="torch.compile; auto: on a GPU.",
+    help="Use torch.compile; auto: on a GPU.",
 )
 @click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
-    help=f"Of a network's layers. [default: {TrainingConfig.precision}]",
+    help=f"Precision of a network's layers. [default: {TrainingConfig.precision}]",
 )
-@click.option("--resume", is_flag=True, help="Continue RUN after its last whole epoch, as it was started.")
-@click.option("--overwrite", is_flag=True, help="Replace RUN, once the new one has its first whole epoch.")
+@click.option("--resume", is_flag=True, help="Continue RUN after its last whole epoch, with its settings.")
+@click.option("--overwrite", is_flag=True, help="Replace RUN when the new one has its first whole epoch.")
 @click.pass_context
 def train(
     ctx: click.Context,
@@ -170,7 +154,7 @@ def train(
 ) -> None:
     """Train a model on ratings.
 
-    RUN is whole after every epoch. An interrupted training continues with --resume, and on the CPU it ends
+    RUN is complete after every epoch. An interrupted training continues with --resume; on the CPU it ends
     with the same weights as an uninterrupted one.
 
     \b
@@ -194,7 +178,7 @@ def run_training(
     pretrained: Pretrained | None = None,
     match_items: MatchBy = "id",
 ) -> None:
-    """Run `recsys train` with its options; `pretrained` is the model that it starts from."""
+    """Run `recsys train` with its options; `pretrained` is the model of `--init-from`."""
     from recsys.console import Console
     from recsys.training.distributed import leads
     from recsys.training.progress import show_training
@@ -202,9 +186,9 @@ def run_training(
     from recsys.training.session import Machine
 
     if resume and overwrite:
-        raise click.UsageError("--resume continues a run, --overwrite replaces it: take one of them.")
+        raise click.UsageError("--resume continues a run, and --overwrite replaces it: use one of them.")
     if resume and pretrained and is_run(output):
-        raise click.UsageError("--resume goes on from the run's own weights: leave out --init-from.")
+        raise click.UsageError("--resume continues from the run's weights: leave out --init-from.")
     console = Console(soft_wrap=True, quiet=not leads())
     machine = Machine(device, compile)
     try:
@@ -217,7 +201,7 @@ def run_training(
         warn(_interrupted(output))
         ctx.exit(130)
     except PeerError:
-        # Gloo's threads, interrupted in a collective, can abort the process while Python finalises.
+        # Gloo's threads, interrupted in a collective, can abort the process while Python exits.
         atexit.register(_leave, 1)
         raise
     metrics = ", ".join(f"{name.upper()} {value:.4f}" for name, value in run.info.metrics.items())
@@ -238,7 +222,7 @@ def _train(
     from recsys.training.run_folder import check_free
     from recsys.training.train import train
 
-    check_free(output, overwrite)  # before the data is read, which may take a while
+    check_free(output, overwrite)  # before reading the data, which takes time
     models, data, asked = _sort(options)
     if pretrained:
         models, asked = pretrained.settings(models, asked)
@@ -264,8 +248,10 @@ def _leave(exit_code: int) -> None:
 def _described(start: WarmStart) -> str:
     summary = start.summary
     n_items = summary.n_matched + summary.n_new
-    lines = [f"start: {summary.n_matched:,} of {n_items:,} items have rows in {summary.source}"]
-    lines[0] += f", by {summary.match_by}; every user starts as its average user"
+    lines = [
+        f"start: {summary.n_matched:,} of {n_items:,} items have rows in {summary.source}, by "
+        f"{summary.match_by}; every user starts as its average user"
+    ]
     for n, names, what in (
         (summary.n_matched, start.matched, "found there"),
         (summary.n_new, start.new, "not there, start as its average item"),
@@ -284,22 +270,25 @@ def _resume(output: Path, options: dict[str, Any], machine: Machine, reporter: R
     models, data, asked = _sort(options)
     check_unchanged(models, asked, info)
     source = data.pop("data")
-    if source is None and (given := _given(data)):
-        raise click.UsageError(f"--resume reads the ratings from RUN: leave out {', '.join(given)}.")
-    if source is not None:
+    if source is None:
+        ctx = click.get_current_context()
+        given = [name for name in data if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        if given:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise click.UsageError(f"--resume reads the ratings from RUN: leave out {flags}.")
+    else:
         found = load_from_options(source, **data)
-        wanted = (info.data.sha256, info.data.item_key, info.data.n_ratings)
-        if (found.sha256, found.item_key, len(found)) != wanted:
+        stored = (info.data.sha256, info.data.item_key, info.data.n_ratings)
+        if (now := (found.sha256, found.item_key, len(found))) != stored:
             raise ConfigError(
-                f"{output} was trained on {info.data.name}, and {source} as it is read now is not the same: "
-                f"(SHA-256, item key, ratings) {wanted} there, {(found.sha256, found.item_key, len(found))} "
-                f"here. Leave out --data: a run holds its own ratings."
+                f"{output} was trained on other data than {source}: its SHA-256, item key and number of "
+                f"ratings are {stored}, not {now}. Leave out --data: a run holds its ratings."
             )
     return resume(output, machine=machine, reporter=reporter)
 
 
 def _sort(options: dict[str, Any]) -> tuple[Sequence[str] | str, dict[str, Any], dict[str, Any]]:
-    """Sort options into the models, those on reading the data, and settings."""
+    """Sort options into models, options for reading the data, and settings."""
     columns = ("user_column", "item_column", "rating_column", "timestamp_column")
     reading = ("data", "from_file", *columns, "item_key", "duplicates")
     data = {name: options[name] for name in reading}
@@ -307,18 +296,11 @@ def _sort(options: dict[str, Any]) -> tuple[Sequence[str] | str, dict[str, Any],
     return options["model"], data, asked
 
 
-def _given(names: Iterable[str]) -> list[str]:
-    """Those of the options that are on the command line, without defaults."""
-    ctx = click.get_current_context()
-    given = (name for name in names if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE)
-    return [f"--{name.replace('_', '-')}" for name in given]
-
-
 def _interrupted(output: Path) -> str:
     from recsys.training.run_info import is_run, read_info
 
     if not is_run(output):
-        return "Interrupted before the first epoch was whole: nothing was written."
+        return "Interrupted in the first epoch: nothing was written."
     info = read_info(output)
     done = [part for part in info.parts if part.history]
     last = done[-1]

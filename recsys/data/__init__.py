@@ -6,21 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recsys.data.columns import Columns
     from recsys.data.interactions import Interactions
     from recsys.data.loading import load
+    from recsys.data.ratings_table import Columns
 
 __all__ = ["Columns", "Interactions", "load"]
 
-_HOMES = {
-    "Columns": "recsys.data.columns",
-    "Interactions": "recsys.data.interactions",
-    "load": "recsys.data.loading",
-}
+_HOMES = {"Columns": "ratings_table", "Interactions": "interactions", "load": "loading"}
 
 
 def __getattr__(name: str) -> Any:
-    # On first use: `recsys data --help` asks for names and defaults only, and pandas takes a second.
+    # Imported on first use, because pandas takes a second and `recsys data --help` needs only names.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(f"recsys.data.{_HOMES[name]}"), name)

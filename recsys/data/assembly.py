@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from recsys.data.duplicates import Pairs, group_pairs, mean_ratings
+from recsys.data.duplicates import group_pairs
 from recsys.data.encoding import encode
 from recsys.data.interactions import Interactions
 from recsys.data.items import series
@@ -28,28 +28,35 @@ def assemble(
     item_key: str,
     duplicates: str,
 ) -> Interactions:
-    """Turn ids into indices, settle repeated pairs, and list the items.
+    """Turn ids into indices, apply the policy on duplicates, and list the items.
 
-    `catalogue` is a frame as of `items.catalogue`, or None. For the rest see `load`.
+    `catalogue` is a frame as `items.catalogue` returns it, or None. For the rest see `load`.
 
     Raises:
         DataError: repeated pairs under the policy "error"; items without a title, or without a catalogue,
             under the key "title".
     """
-    listed = None if catalogue is None else _ids_of(catalogue)
+    listed = None
+    if catalogue is not None:
+        ids = catalogue["item_id"]
+        listed = pa.Array.from_pandas(ids, type=pa.string() if ids.dtype == "str" else pa.int64())
     user_ids, user_index = encode(table.user_ids)
     item_ids, item_index = encode(table.item_ids, listed)
     items = _items(item_ids, catalogue)
     pairs = group_pairs(user_index, item_index, table.timestamps)
     if pairs and duplicates == "error":
-        _refuse_repeated(pairs, table)
+        table.refuse(
+            np.flatnonzero(pairs.counts[pairs.pair] > 1),
+            "share their user and item with another one",
+            "Keep one of each, or choose --duplicates last (the latest counts) or mean",
+        )
     if item_key == "title":
         items, title_index = _by_title(items, table.name)
         item_index = title_index[item_index]
         pairs = group_pairs(user_index, item_index, table.timestamps)
     ratings, timestamps = table.ratings, table.timestamps
     if pairs:
-        ratings = mean_ratings(pairs, ratings) if duplicates == "mean" else ratings[pairs.last]
+        ratings = pairs.mean_ratings(ratings) if duplicates == "mean" else ratings[pairs.last]
         user_index, item_index = user_index[pairs.last], item_index[pairs.last]
         timestamps = None if timestamps is None else timestamps[pairs.last]
     return Interactions(
@@ -66,25 +73,12 @@ def assemble(
     )
 
 
-def _refuse_repeated(pairs: Pairs, table: RatingsTable) -> None:
-    shared = np.flatnonzero(np.bincount(pairs.pair)[pairs.pair] > 1)
-    way_out = "Keep one of each, or choose --duplicates last (the latest counts) or mean"
-    table.refuse(shared, "share their user and item with another one", way_out)
-
-
-def _ids_of(catalogue: pd.DataFrame) -> pa.Array:
-    ids = catalogue["item_id"]
-    array: pa.Array = pa.Array.from_pandas(ids, type=pa.string() if ids.dtype == "str" else pa.int64())
-    return array
-
-
 def _items(item_ids: pa.Array, catalogue: pd.DataFrame | None) -> pd.DataFrame:
+    """The items in order, with those columns of the catalogue in which something is known."""
     items = pd.DataFrame({"item_id": series(item_ids)})
     if catalogue is None:
         return items
-    if items["item_id"].dtype != catalogue["item_id"].dtype:
-        catalogue = catalogue.assign(item_id=catalogue["item_id"].astype("str"))
-    # Columns of which nothing is known say nothing.
+    catalogue = catalogue.assign(item_id=catalogue["item_id"].astype(items["item_id"].dtype))
     return items.merge(catalogue, on="item_id", how="left", validate="one_to_one").dropna(
         axis="columns", how="all"
     )
@@ -99,7 +93,6 @@ def _by_title(items: pd.DataFrame, file: str) -> tuple[pd.DataFrame, np.ndarray]
         first = ", ".join(map(repr, items["item_id"][untitled].head(5).tolist()))
         raise DataError(f"{file}: {untitled.sum():,} items have no title: {first}. Key them by id.")
     titles, index = encode(pa.chunked_array([pa.Array.from_pandas(items["title"], type=pa.string())]))
-    # Of several items with one title, the one with the lowest id describes them all.
-    _, first_row = np.unique(index, return_index=True)
+    _, first_row = np.unique(index, return_index=True)  # the item with the lowest id describes all of a title
     merged = items.iloc[first_row].reset_index(drop=True).assign(item_id=series(titles))
     return merged, np.concatenate([np.zeros(1, np.int32), index])

@@ -1,8 +1,8 @@
-"""The first looks at ratings, as the course notes take them. Pure functions; the command prints them."""
+"""Summaries of a data set: counts, first rows, crosstab, histogram. `recsys data describe` prints them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,77 +12,52 @@ from recsys.data.interactions import Interactions
 MAX_BARS = 20
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Counts and ranges."""
+def summarize(interactions: Interactions) -> dict[str, Any]:
+    """Counts and ranges of the data set.
 
-    name: str
-    sha256: str
-    licence: str
-    item_key: str
-    n_ratings: int
-    n_users: int
-    n_items: int
-    n_rated_items: int
-    density: float
-    """Share of the (user, rated item) pairs that have a rating, 0 … 1."""
-    median_ratings_per_user: float
-    median_ratings_per_rated_item: float
-    rating_mean: float
-    rating_range: tuple[float, float]
-    time_range: tuple[str, str] | None
-    """First and last rating, ISO 8601, UTC; None without timestamps."""
-
-
-def summarize(interactions: Interactions) -> Summary:
-    """Counts, density and ranges of the whole data set."""
+    `density` is the fraction of the (user, rated item) pairs that have a rating; `time_range` is the times
+    of the first and last rating (ISO 8601, UTC), or None.
+    """
     per_user = np.bincount(interactions.user_index, minlength=interactions.n_users + 1)[1:]
-    per_item = np.bincount(interactions.item_index, minlength=interactions.n_items + 1)[1:]
-    rated = per_item[per_item > 0]
-    times = interactions.timestamps
-    return Summary(
-        name=interactions.name,
-        sha256=interactions.sha256,
-        licence=interactions.licence,
-        item_key=interactions.item_key,
-        n_ratings=len(interactions),
-        n_users=interactions.n_users,
-        n_items=interactions.n_items,
-        n_rated_items=len(rated),
-        density=len(interactions) / (interactions.n_users * len(rated)),
-        median_ratings_per_user=float(np.median(per_user)),
-        median_ratings_per_rated_item=float(np.median(rated)),
-        rating_mean=float(interactions.ratings.mean(dtype=np.float64)),
-        rating_range=(float(interactions.ratings.min()), float(interactions.ratings.max())),
-        time_range=None if times is None else (_iso(times.min()), _iso(times.max())),
-    )
+    per_item = np.bincount(interactions.item_index)
+    rated, ratings, times = per_item[per_item > 0], interactions.ratings, interactions.timestamps
+    return {
+        "name": interactions.name,
+        "sha256": interactions.sha256,
+        "licence": interactions.licence,
+        "item_key": interactions.item_key,
+        "n_ratings": len(interactions),
+        "n_users": interactions.n_users,
+        "n_items": interactions.n_items,
+        "n_rated_items": len(rated),
+        "density": len(interactions) / (interactions.n_users * len(rated)),
+        "median_ratings_per_user": float(np.median(per_user)),
+        "median_ratings_per_rated_item": float(np.median(rated)),
+        "rating_mean": float(ratings.mean(dtype=np.float64)),
+        "rating_range": (float(ratings.min()), float(ratings.max())),
+        "time_range": None if times is None else (_iso(times.min()), _iso(times.max())),
+    }
 
 
 def ratings_frame(interactions: Interactions, n: int | None = None) -> pd.DataFrame:
-    """The first `n` ratings (None: all) as a frame: user_id, item_id, rating and, where known, timestamp."""
+    """The first `n` ratings (None: all): user_id, item_id, rating and, if known, timestamp."""
     users = interactions.users["user_id"].take(interactions.user_index[:n] - 1)
     items = interactions.items["item_id"].take(interactions.item_index[:n] - 1)
-    frame = pd.DataFrame(
-        {
-            "user_id": users.array,
-            "item_id": items.array,
-            "rating": interactions.ratings[:n],
-        }
-    )
+    frame = pd.DataFrame({"user_id": users.array, "item_id": items.array, "rating": interactions.ratings[:n]})
     if interactions.timestamps is not None:
         frame["timestamp"] = interactions.timestamps[:n]
     return frame
 
 
 def with_titles(interactions: Interactions, n: int | None = None) -> pd.DataFrame:
-    """The first `n` ratings (None: all) merged with what is known of their items: title, genres, year."""
+    """The first `n` ratings (None: all) with the titles, genres and years of their items."""
     known = interactions.items.drop(columns="item_id").take(interactions.item_index[:n] - 1)
     return pd.concat([ratings_frame(interactions, n), known.reset_index(drop=True)], axis="columns")
 
 
 def crosstab(interactions: Interactions, n_users: int = 15, n_items: int = 15) -> pd.DataFrame:
-    """The corner of the user x item table where most is known: the users with the most ratings by the items
-    with the most; float64 ratings, NaN where there is none. Rows and columns are in order of id.
+    """Ratings of the items with the most ratings by the users with the most: float64, NaN without a rating.
+    Rows and columns are in order of id.
     """
     users = _most_frequent(interactions.user_index, n_users)
     items = _most_frequent(interactions.item_index, n_items)
@@ -99,8 +74,8 @@ def crosstab(interactions: Interactions, n_users: int = 15, n_items: int = 15) -
 
 
 def rating_histogram(interactions: Interactions) -> pd.DataFrame:
-    """How often each rating occurs: `rating`, `count`, ascending; where there are more than 20 different
-    ones, in 20 bins of equal width, `rating` being the middle of the bin.
+    """Counts of the ratings: `rating`, `count`, ascending. More than 20 different ratings are counted in 20
+    bins of equal width, with the middle of the bin as `rating`.
     """
     ratings, counts = np.unique(interactions.ratings, return_counts=True)
     if len(ratings) > MAX_BARS:

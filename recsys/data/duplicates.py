@@ -1,4 +1,4 @@
-"""What happens where one user has rated one item more than once."""
+"""Several ratings of one item by one user."""
 
 from __future__ import annotations
 
@@ -13,51 +13,44 @@ POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """The (user, item) pairs of n ratings, grouped where some occur more than once."""
+    """The (user, item) pairs of n ratings, some of which occur more than once."""
 
     last: np.ndarray
-    """int64 [n_pairs], ascending: the position of each pair's latest rating; of equally late ones, the
-    last in the source."""
-    repeated: np.ndarray
-    """int64, ascending: the positions of all other ratings."""
+    """int64 [n_pairs], ascending: position of each pair's latest rating; of equally late ones, the last in
+    the source."""
     pair: np.ndarray
-    """int64 [n]: position of each rating's pair in `last`."""
+    """int64 [n]: number of each rating's pair."""
+    counts: np.ndarray
+    """int64 [n_pairs]: ratings of each pair, by number."""
+
+    def mean_ratings(self, ratings: np.ndarray) -> np.ndarray:
+        """Mean rating of each pair, float32 [n_pairs], in the order of `last`."""
+        means = (np.bincount(self.pair, weights=ratings) / self.counts).astype(np.float32)
+        means_of_last: np.ndarray = means[self.pair[self.last]]
+        return means_of_last
 
 
 def group_pairs(
     user_index: np.ndarray, item_index: np.ndarray, timestamps: np.ndarray | None
 ) -> Pairs | None:
-    """Group the ratings by pair; None where each pair is unique, the usual case, which is found out fast.
+    """Group ratings by pair; None: no pair occurs twice.
 
     Args:
         user_index: int32 [n].
         item_index: int32 [n].
-        timestamps: int64 [n], or None: then the order of the source is the order in time.
+        timestamps: int64 [n]; None: the order of the source is the order in time.
     """
     if not _has_repeats(_keys(user_index, item_index)):
         return None
-    key = _keys(user_index, item_index)
-    time = np.arange(len(key)) if timestamps is None else timestamps
-    order = np.lexsort((time, key))  # stable: equally late ratings stay in the order of the source
-    starts = np.flatnonzero(np.diff(key[order], prepend=-1))
-    ends = np.append(starts[1:], len(key)) - 1
-    by_position = np.argsort(order[ends])
-    rank = np.empty(len(starts), np.int64)
-    rank[by_position] = np.arange(len(starts))
-    pair = np.empty(len(key), np.int64)
-    pair[order] = np.repeat(rank, np.diff(np.append(starts, len(key))))
-    last = order[ends][by_position]
-    return Pairs(last, np.setdiff1d(np.arange(len(key)), last, assume_unique=True), pair)
-
-
-def mean_ratings(pairs: Pairs, ratings: np.ndarray) -> np.ndarray:
-    """The mean rating of each pair, float32 [n_pairs], in the order of `pairs.last`."""
-    sums = np.bincount(pairs.pair, weights=ratings, minlength=len(pairs.last))
-    return (sums / np.bincount(pairs.pair, minlength=len(pairs.last))).astype(np.float32)
+    _, pair, counts = np.unique(_keys(user_index, item_index), return_inverse=True, return_counts=True)
+    time = np.arange(len(pair)) if timestamps is None else timestamps
+    order = np.lexsort((time, pair))  # stable: equally late ratings stay in the order of the source
+    is_last = np.diff(pair[order], append=len(counts)) != 0
+    return Pairs(np.sort(order[is_last]), pair, counts)
 
 
 def _keys(user_index: np.ndarray, item_index: np.ndarray) -> np.ndarray:
-    """int64 [n], one number a pair."""
+    """int64 [n], one number per pair."""
     key = user_index.astype(np.int64)
     key <<= 32
     key |= item_index
@@ -65,7 +58,7 @@ def _keys(user_index: np.ndarray, item_index: np.ndarray) -> np.ndarray:
 
 
 def _has_repeats(key: np.ndarray) -> bool:
-    """Sorts `key` in place: at 25 million ratings a copy would be what the peak of memory is made of."""
+    """Sorts `key` in place: at 25 million ratings, a copy would raise the peak of memory."""
     if (key[1:] > key[:-1]).all():  # in order of user and item, as MovieLens' larger files are
         return False
     key.sort()

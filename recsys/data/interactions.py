@@ -1,4 +1,4 @@
-"""Ratings as the rest of the toolkit sees them: ids outside, indices inside."""
+"""Ratings between indices, and the ids that the indices stand for."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import pandas as pd
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """Who rated what, and how high.
+    """The ratings of a data set.
 
-    Index i >= 1 stands for the i-th row of `users` or `items`; index 0 means "unknown" and is never used
-    by a rating. `n` is the number of ratings; they keep the order of the source. Each (user, item) pair
-    occurs once. The index of an id is its rank among the sorted ids, so it does not depend on that order.
+    Index i >= 1 is the i-th row of `users` or `items`, the rank of the id among the sorted ids; index 0 is
+    "unknown" and has no rating. The n ratings keep the order of the source; each (user, item) pair occurs
+    once.
     """
 
     name: str
     """The data set's name, or the file's name without its ending."""
     sha256: str
-    """Checksum of the file that was read; for a folder, of the checksums (hex) of the files in it that were
-    read, joined in order of name."""
+    """Checksum of the file; of a folder: of the joined checksums (hex) of the files that were read, in order
+    of name."""
     licence: str
-    """The data's own terms in one line; "unknown" where its source names none."""
+    """Terms of the data in one line, or "unknown"."""
     item_key: str
-    """"id", or "title" where items with the same title were merged, as the course notes do."""
+    """"id", or "title": items with the same title are merged."""
     users: pd.DataFrame
     """`user_id` (int64 or str), in index order."""
     items: pd.DataFrame
-    """`item_id` (int64 or str), in index order; where known also `title` (str), `genres` (str, "|" between
-    two), `year` (Int64). Items that nobody has rated are listed too."""
+    """`item_id` (int64 or str), in index order; if known also `title` (str), `genres` (str, separated by
+    "|"), `year` (Int64). Items without a rating are listed too."""
     user_index: np.ndarray
     """int32 [n], from 1."""
     item_index: np.ndarray
@@ -38,7 +38,7 @@ class Interactions:
     ratings: np.ndarray
     """float32 [n], finite."""
     timestamps: np.ndarray | None
-    """int64 [n], seconds since 1970; None where the data has none."""
+    """int64 [n], seconds since 1970; or None."""
 
     @property
     def n_users(self) -> int:

@@ -1,4 +1,4 @@
-"""What the data knows of its items: the catalogue, one row an item."""
+"""The catalogue of items: titles, genres and years."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _YEAR = r"^.*\((\d{4})(?:[-–]\d{0,4})?\)"
 
 
 def read_items(path: Path, item_column: str | None = None) -> pd.DataFrame:
-    """Read a file of items by itself: see `catalogue`, whose columns of the item's id and of titles it needs.
+    """Read a file of items with ids and titles; see `catalogue`.
 
     Raises:
-        DataError: as `catalogue`; or there is no column of titles.
+        DataError: as `catalogue`; or the file has no column of titles.
     """
     with as_data_errors():
         source = open_source(path)
@@ -39,18 +39,18 @@ def read_items(path: Path, item_column: str | None = None) -> pd.DataFrame:
 
 
 def catalogue(source: Source, item_column: str | None = None) -> pd.DataFrame:
-    """Read what a table says of items: ids, and titles, genres and years where it has columns of them.
+    """Read the catalogue of items from a table: ids and, if it has such columns, titles, genres and years.
 
     Args:
-        source: The table. Its genres stand between "|", or, in RecBole's token_seq, between spaces.
-        item_column: The column of ids; None: a usual name.
+        source: The table. Its genres are separated by "|", or by spaces in RecBole's token_seq.
+        item_column: Name of the column of ids; None: a usual name.
 
     Returns:
         As `frame`.
 
     Raises:
         InputError: the table can't be read, or has no column of ids.
-        DataError: refused rows; ids that are missing or repeated, or of another type.
+        DataError: refused rows; ids that are missing, repeated, or neither integers nor strings.
     """
     item = find_columns(source.schema.names, {"item": item_column}, source.name)["item"]
     if not holds_ids(kind := source.schema.field(item).type):
@@ -63,11 +63,11 @@ def catalogue(source: Source, item_column: str | None = None) -> pd.DataFrame:
 
 
 def frame(table: pa.Table, file: str, *, is_text: bool = True, genres_between: str = "|") -> pd.DataFrame:
-    """A catalogue out of a table with `item_id`, and perhaps `title`, `genres` and `year`.
+    """Make a catalogue from a table with `item_id`, and perhaps `title`, `genres` and `year`.
 
     Returns:
-        `item_id` (int64 or str), `title` (str, as in the source), `genres` (str, "|" between two, "" for
-        none), `year` (Int64; out of a title such as "Toy Story (1995)" where no column says it).
+        `item_id` (int64 or str), `title` (str), `genres` (str, separated by "|", "" for none), `year` (Int64;
+        from a title such as "Toy Story (1995)" if the column has none).
 
     Raises:
         DataError: ids of `file` that are missing or repeated.

@@ -1,4 +1,4 @@
-"""Rows that a reader refuses: data with any is refused, with their number, the first, and the way out."""
+"""Refused rows: data with any is an error that shows their number, the first of them, and what to do."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ from serve.errors import InputError
 from serve.reading.rows import RefusedRow, Source
 
 SHOWN = 5
-"""How many refused rows an error shows."""
+"""Refused rows that an error shows."""
 
 
 class Refusals:
-    """The refused rows of a data set.
-
-    Args:
-        name: What the error calls the data set.
-    """
+    """Counts the refused rows of a data set, and keeps the first; `name` is the data set's in the error."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -28,7 +24,7 @@ class Refusals:
         self._first: list[RefusedRow] = []
 
     def add(self, rows: Sequence[RefusedRow]) -> None:
-        """Count more of them."""
+        """Add the refused rows of the next part of the data."""
         self._n += len(rows)
         self._first += sorted(rows, key=lambda row: row.line or row.row or 0)[: SHOWN - len(self._first)]
 
@@ -36,12 +32,12 @@ class Refusals:
         """Raise DataError if there are any."""
         if not self._n:
             return
-        way_out = "Correct or remove these rows"
+        advice = "Correct or remove these rows"
         if any("time" in row.reason for row in self._first):
-            way_out += ", or leave the times out with --timestamp-column ''"
+            advice += ", or leave the times out with --timestamp-column ''"
         if any(row.reason == "not UTF-8" for row in self._first):
-            way_out += ". Text must be UTF-8: iconv converts it"
-        raise DataError(listed(self._name, self._n, "rows can't be read", self._first, way_out))
+            advice += ". Text must be UTF-8: iconv converts it"
+        raise DataError(listed(self._name, self._n, "rows can't be read", self._first, advice))
 
 
 def whole_table(source: Source, columns: Sequence[str] | None = None) -> pa.Table:
@@ -51,9 +47,8 @@ def whole_table(source: Source, columns: Sequence[str] | None = None) -> pa.Tabl
         InputError: it can't be read.
         DataError: refused rows.
     """
-    refusals, tables = Refusals(source.name), [source.schema.empty_table()]
-    if columns is not None:
-        tables = [tables[0].select(columns)]
+    refusals, empty = Refusals(source.name), source.schema.empty_table()
+    tables = [empty if columns is None else empty.select(columns)]
     for rows in source.read(columns):
         refusals.add(rows.refused)
         tables.append(rows.table)
@@ -61,16 +56,16 @@ def whole_table(source: Source, columns: Sequence[str] | None = None) -> pa.Tabl
     return pa.concat_tables(tables)
 
 
-def listed(name: str, n: int, what: str, first: Sequence[RefusedRow], way_out: str) -> str:
-    """A message: how many rows, the first of them, the way out."""
+def listed(name: str, n: int, what: str, first: Sequence[RefusedRow], advice: str) -> str:
+    """A message: how many rows, the first of them, what to do."""
     shown = "\n  ".join(f"{row.place}: {row.what}" if row.source == name else str(row) for row in first)
     more = f"\n  … and {n - len(first):,} more" if n > len(first) else ""
-    return f"{name}: {n:,} {what}:\n  {shown}{more}\n{way_out}."
+    return f"{name}: {n:,} {what}:\n  {shown}{more}\n{advice}."
 
 
 @contextmanager
 def as_data_errors() -> Iterator[None]:
-    """Raise DataError where a reader raises InputError."""
+    """Raise DataError in place of a reader's InputError."""
     try:
         yield
     except InputError as error:

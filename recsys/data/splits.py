@@ -1,4 +1,4 @@
-"""Which ratings train a model, and which measure it."""
+"""Splits of the ratings into a training part and a held-out part."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ import numpy as np
 
 from recsys.errors import ConfigError, DataError
 
-if TYPE_CHECKING:  # the help of commands names the kinds of splits, and must not wait for pandas
+if TYPE_CHECKING:  # not imported, because the help of commands must not wait for pandas
     from recsys.data.interactions import Interactions
 
 Kind = Literal["random", "fold", "leave-last-out", "by-user"]
 
 N_FOLDS = 5
 FOLD_SIZE = 20_000
-# Users and times of MovieLens 100K's u.data, line by line (int64): the folds are stretches of that file, so
-# a copy in another order has none.
+# Of the users and times (int64) of MovieLens 100K's u.data in its order, which the folds depend on.
 _U_DATA_SHA256 = "489fcf0c71b5d8b9396d542ee9bbcceaf37c54c149368a58131ce4dd1185ddea"
 
 
 @dataclass(frozen=True)
 class SplitRecipe:
-    """How to split; `dataclasses.asdict` makes it JSON, `SplitRecipe(**record)` brings it back."""
+    """The kind of a split and its parameters."""
 
     kind: Kind = "random"
-    """"random": ratings by chance. "fold": MovieLens 100K's u1 … u5. "leave-last-out": each user's latest
-    rating. "by-user": all ratings of users chosen by chance."""
+    """What is held out. "random": random ratings. "fold": a fold of MovieLens 100K, u1 … u5.
+    "leave-last-out": each user's latest rating. "by-user": all ratings of random users."""
     valid_fraction: float = 0.2
-    """Share of the ratings ("random") or of the users ("by-user") that is held out."""
+    """Fraction of the ratings ("random") or of the users ("by-user") that is held out."""
     seed: int = 42
-    """Of the chance in "random" and "by-user"."""
+    """Random seed of "random" and "by-user"."""
     fold: int | None = None
     """1 … 5, for "fold"."""
 
@@ -62,11 +61,11 @@ class Split:
 
 
 def split(interactions: Interactions, recipe: SplitRecipe) -> Split:
-    """Split as the recipe says. The same recipe on the same data gives the same split, on any machine.
+    """Split ratings by a recipe. The same recipe and data give the same split on any machine.
 
     Raises:
-        DataError: the data can't be split so: no timestamps for "leave-last-out", not MovieLens 100K in
-            its own order for "fold", or too few ratings or users to have some on either side.
+        DataError: "leave-last-out" without timestamps, "fold" of other data than MovieLens 100K in its
+            original order, or a part that would be empty.
     """
     n = len(interactions)
     held_out = np.zeros(n, bool)
@@ -94,12 +93,12 @@ def split(interactions: Interactions, recipe: SplitRecipe) -> Split:
 
 
 def _last_ratings(interactions: Interactions) -> np.ndarray:
-    """Position of each user's latest rating (of equally late ones, the last in the source), for users who
-    have another one: a user's only rating is trained on.
+    """Position of each user's latest rating (of equally late ones, the last in the source), for users with at
+    least two ratings.
     """
     if interactions.timestamps is None:
         raise DataError(
-            f"{interactions.name} has no timestamps, and 'leave-last-out' goes by time. Split 'random'."
+            f"{interactions.name} has no timestamps, which 'leave-last-out' needs. Use the split 'random'."
         )
     users = interactions.user_index
     order = np.lexsort((interactions.timestamps, users))  # stable: ties stay in the order of the source
@@ -110,18 +109,12 @@ def _last_ratings(interactions: Interactions) -> np.ndarray:
 
 
 def _check_folds(interactions: Interactions) -> None:
-    if _fingerprint(interactions) != _U_DATA_SHA256:
+    user_ids, digest = interactions.users["user_id"].to_numpy(), hashlib.sha256()
+    if interactions.timestamps is not None and user_ids.dtype == np.int64:
+        digest.update(user_ids[interactions.user_index - 1].astype("<i8").tobytes())
+        digest.update(interactions.timestamps.astype("<i8").tobytes())
+    if digest.hexdigest() != _U_DATA_SHA256:
         raise DataError(
-            f"{interactions.name} is not MovieLens 100K in its own order: only that has the canonical folds, "
-            f"and only with items keyed by id. Read it by the name ml-100k, or split 'random'."
+            f"{interactions.name} is not MovieLens 100K in its original order and keyed by id, for which the "
+            f"folds are defined. Read it by the name ml-100k, or use the split 'random'."
         )
-
-
-def _fingerprint(interactions: Interactions) -> str:
-    """SHA-256 (hex) of user ids and times in the order of the ratings; "" where either is no integer."""
-    user_ids = interactions.users["user_id"].to_numpy()
-    if interactions.timestamps is None or user_ids.dtype != np.int64:
-        return ""
-    digest = hashlib.sha256(user_ids[interactions.user_index - 1].astype("<i8").tobytes())
-    digest.update(interactions.timestamps.astype("<i8").tobytes())
-    return digest.hexdigest()

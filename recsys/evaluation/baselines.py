@@ -1,4 +1,4 @@
-"""Baselines that a model must beat. Each is computed from the training ratings alone."""
+"""Baselines, computed from the training ratings alone."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from recsys.evaluation.ranking import is_among
 
 ROUNDS = 10
 ITEM_DAMPING, USER_DAMPING = 10.0, 15.0
-"""As in Surprise's `BaselineOnly`, after Koren, "Factor in the neighbors" (2010): an item of 10 ratings, or a
-user of 15, gets half of the bias that its ratings alone would give it."""
+"""As in Surprise's `BaselineOnly`, after Koren, "Factor in the neighbors" (2010): the bias of an item with 10
+ratings, or of a user with 15, is halved."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,7 @@ class Biases:
 
     mean: float
     user_biases: np.ndarray
-    """float64 [1 + n_users]; 0 for the unknown and for users without a training rating."""
+    """float64 [1 + n_users]; 0 for the unknown user and for users without a training rating."""
     item_biases: np.ndarray
     """float64 [1 + n_items], likewise."""
 
@@ -53,7 +53,7 @@ def fit_biases(
 
 
 def popularity(item_index: np.ndarray, n_items: int) -> np.ndarray:
-    """How often each item was rated: int [n] -> int64 [1 + n_items]."""
+    """Number of ratings of each item: int [n] -> int64 [1 + n_items]."""
     return np.bincount(item_index, minlength=1 + n_items)
 
 
@@ -65,7 +65,7 @@ def same_for_everyone(item_scores: np.ndarray) -> Callable[[np.ndarray, np.ndarr
         n_excluded = exclude_item_indices.shape[1]
         candidates = np.tile(order[: k + n_excluded], (len(user_index), 1))  # [B, <= k + E]
         excluded = is_among(candidates, exclude_item_indices)
-        # A stable sort moves excluded items to the end and keeps the order of the others.
+        # A stable sort moves excluded items to the end, and keeps the order of the others.
         places = np.argsort(excluded, axis=1, kind="stable")[:, :k]
         lists = np.where(excluded, 0, candidates)
         lists = np.take_along_axis(lists, places, axis=1)

@@ -1,7 +1,6 @@
-"""Metrics of a recommender on a data set's held-out part, beside those of simple baselines.
+"""Metrics of a recommender and of baselines on the held-out ratings.
 
-A recommender is two functions over indices, so that a torch module and an ONNX bundle go through the same
-code.
+A recommender is two functions of indices: torch modules and ONNX bundles are measured by the same code.
 """
 
 from __future__ import annotations
@@ -27,32 +26,32 @@ Recommend = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 DEFAULT_K = 10
 USERS_AT_ONCE = 256
 MAX_RANKED_USERS = 10_000
-"""Ranking costs users x items: beyond this, a sample tells as much (standard error of nDCG below 0.005)."""
+"""Ranking costs users x items; of a sample of this size, the standard error of nDCG is below 0.005."""
 
 
 def evaluate(
     interactions: Interactions, split: Split, score: Score | None, recommend: Recommend, k: int = DEFAULT_K
 ) -> dict[str, Any]:
-    """Measure on the held-out part; plain numbers, ready for JSON.
+    """Compute metrics on the held-out part.
 
     Args:
         interactions: all ratings.
         split: of these.
-        score: predicts ratings; None: scores are no ratings, and have no rating errors.
+        score: predicts ratings; None: scores are not ratings, and rating errors are left out.
         recommend: makes the lists.
-        k: their length.
+        k: length of the lists.
 
     Returns:
-        `rmse`, `mae` (ratings) over all held-out ratings; `ndcg_at_k`, `recall_at_k`, `precision_at_k`,
-        `mrr_at_k`, `hit_rate_at_k` over users with a held-out rating (a seeded sample of 10,000 where there
-        are more); `k`, `n_held_out`, `n_ranked_users`; and `baselines`: the metrics that apply to
-        `global_mean`, `bias_only` and `popularity`.
+        Plain numbers: `rmse`, `mae` (ratings) over all held-out ratings; `ndcg_at_k`, `recall_at_k`,
+        `precision_at_k`, `mrr_at_k`, `hit_rate_at_k` over users with a held-out rating (a seeded sample of
+        at most 10,000); `k`, `n_held_out`, `n_ranked_users`; and `baselines`: metrics of `global_mean`,
+        `bias_only` and `popularity`.
 
     Raises:
         ConfigError: nothing is held out, or k is below 1.
     """
     if not len(split.valid):
-        raise ConfigError("nothing is held out, so there is nothing to measure on: train with a split")
+        raise ConfigError("nothing is held out to measure on: train with a split")
     if k < 1:
         raise ConfigError(f"k is {k}: at least 1 is needed")
     n_users, n_items = interactions.n_users, interactions.n_items
@@ -89,8 +88,8 @@ def evaluate(
 def measure_ranking(
     recommend: Recommend, users: np.ndarray, seen: RatedItems, held_out: RatedItems, k: int
 ) -> dict[str, float]:
-    """Measure the lists of all users together, each without the items that the user has rated in training."""
-    # Users with histories of similar length share a batch, which keeps the padding, and so the time, small.
+    """Metrics of the lists of all users, each without the items that the user has rated in training."""
+    # Users with histories of similar length share a batch, to keep the padding small.
     users = users[np.argsort(seen.lengths(users), kind="stable")]
     batches = np.split(users, range(USERS_AT_ONCE, len(users), USERS_AT_ONCE))
     lists = np.concatenate([recommend(batch, seen.padded(batch), k) for batch in batches])
@@ -98,7 +97,7 @@ def measure_ranking(
 
 
 def ranked_users(valid_users: np.ndarray) -> np.ndarray:
-    """Distinct users of int [n], ascending, int64; a seeded sample where there are too many to rank."""
+    """Distinct users of int [n], ascending, int64; a seeded sample of at most `MAX_RANKED_USERS`."""
     users = np.unique(valid_users).astype(np.int64)
     if len(users) <= MAX_RANKED_USERS:
         return users

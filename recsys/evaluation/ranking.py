@@ -1,4 +1,4 @@
-"""Quality of top-k lists, full ranking: every item of the catalogue competes, minus the training items.
+"""Metrics of top-k lists in full ranking: of all items but those that the user has rated in training.
 
 Relevance is binary: a held-out item is relevant, whatever its rating. Definitions as in Microsoft's
 recommenders (`evaluation/python_evaluation.py`) and in Järvelin and Kekäläinen (2002) for nDCG; each value is
@@ -13,7 +13,7 @@ from recsys.evaluation.rated_items import RatedItems
 
 
 def ranking_metrics(user_index: np.ndarray, top_items: np.ndarray, held_out: RatedItems) -> dict[str, float]:
-    """Measure lists against the held-out items.
+    """Compare lists with the held-out items.
 
     Args:
         user_index: int [B], B >= 1; each has a held-out item.

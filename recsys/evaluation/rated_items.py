@@ -1,4 +1,4 @@
-"""The items that each user has rated, in training or in the held-out part."""
+"""Lists of the items that each user has rated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RatedItems:
         return lengths
 
     def padded(self, user_index: np.ndarray) -> np.ndarray:
-        """Lists side by side: int [B] -> int64 [B, longest], 0-padded."""
+        """The users' lists: int [B] -> int64 [B, longest], 0-padded."""
         lengths = self.lengths(user_index)
         columns = np.arange(lengths.max(initial=0))
         inside = columns < lengths[:, None]  # [B, longest]

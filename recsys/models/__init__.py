@@ -1,7 +1,7 @@
 """The kinds of model, in one table. Importing this package does not import torch.
 
-A kind is one file here: its config, its `KIND`, and for a fitted kind its `fit`. The torch modules that kinds
-build are in `recsys.models.modules`, and all share one contract:
+A kind is one file here, with its config, its `KIND` and, for a fitted kind, its `fit`. The torch modules in
+`recsys.models.modules` share one contract:
 
     forward(user_index: int64 [N], item_index: int64 [N]) -> score: float32 [N]
 
@@ -39,10 +39,10 @@ __all__ = [
     "kind_of",
 ]
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (dot.KIND, dot_bias.KIND, mlp.KIND)}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (dot.KIND, dot_bias.KIND, mlp.KIND)}
 
 
-def kind_of(name: Kind | str, kinds: Mapping[str, Kind] = KINDS) -> Kind:
+def kind_of(name: Kind | str) -> Kind:
     """Look up a kind of model by name; a `Kind` is returned unchanged.
 
     Raises:
@@ -50,9 +50,9 @@ def kind_of(name: Kind | str, kinds: Mapping[str, Kind] = KINDS) -> Kind:
     """
     if isinstance(name, Kind):
         return name
-    if name not in kinds:
-        raise ConfigError(f"no model is called {name!r}; there are: {', '.join(kinds)}")
-    return kinds[name]
+    if name not in KINDS:
+        raise ConfigError(f"no model is called {name!r}; there are: {', '.join(KINDS)}")
+    return KINDS[name]
 
 
 def build(kind: Kind | str, config: Any, n_users: int, n_items: int) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Dot product of a user's and an item's latent factors: the simplest collaborative filter."""
+"""Dot product of a user's and an item's latent factors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DotConfig:
     n_factors: int = 50
     """Latent factors per user and item."""
     y_range: YRange = None
-    """Unbounded by default, as the plain model of the course notes."""
+    """Unbounded by default, as in the course notes."""
 
     def __post_init__(self) -> None:
         if self.n_factors < 1:

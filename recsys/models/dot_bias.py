@@ -1,4 +1,4 @@
-"""Dot product with a bias for every user and item: generous users and good films need no factor for it."""
+"""Dot product with a bias for every user and item."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class DotBiasConfig(DotConfig):
     """Settings of a `dot-bias` model: those of `dot`, with a range by default."""
 
     y_range: YRange = "auto"
-    """There is no global bias: the middle of the range is the score of an average pair."""
+    """There is no global bias: the score of an average pair is near the middle of the range."""
 
 
 def build(config: DotBiasConfig, n_users: int, n_items: int) -> nn.Module:
@@ -28,5 +28,5 @@ def build(config: DotBiasConfig, n_users: int, n_items: int) -> nn.Module:
     return DotProduct(n_users, n_items, config.n_factors, config.y_range, biases=True)
 
 
-# A row has more numbers than most items have ratings: without decay it overfits from the third epoch on.
+# Most items have fewer ratings than factors: without decay the model overfits from the third epoch on.
 KIND = Kind("dot-bias", DotBiasConfig, build, weight_decay=0.1)

@@ -1,4 +1,4 @@
-"""What a kind of model is. Imports no torch: the command line reads the table of kinds for its help."""
+"""A kind of model. Imports no torch, because the help of the commands lists the kinds."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from recsys.data.interactions import Interactions
 
 Objective = Literal["ratings", "ranking"]
-"""What scores mean. "ratings": predicted ratings. "ranking": they order items, and mean nothing else."""
+"""Meaning of the scores. "ratings": predicted ratings. "ranking": only their order has a meaning."""
 
 
 class Fit(Protocol):
-    """A fit that is no gradient descent: a closed form, a sampler, alternating solves."""
+    """A fit without gradient descent: a closed form, a sampler, alternating solves."""
 
     def __call__(
         self,
@@ -31,13 +31,13 @@ class Fit(Protocol):
 
         Args:
             ratings: the training ratings alone, of all users and items.
-            config: of the kind, with nothing left to "auto".
+            config: of the kind, without "auto".
             seed: of all random numbers; the same seed gives the same tables.
-            on_iteration: to be called after each iteration with its metrics by name; a closed form need not.
+            on_iteration: called after each iteration, if there are any, with its metrics by name.
 
         Returns:
-            float32 tables under the names and with the shapes of the built module's `state_dict()`. Row 0
-            and the rows without a training rating may hold anything: they become the average row.
+            float32 tables with the names and shapes of the built module's `state_dict()`. Row 0 and the rows
+            without a training rating are ignored: they become the average row.
         """
 
 
@@ -46,13 +46,13 @@ class Kind:
     """A kind of model: its config, its torch module, and how it is fitted."""
 
     name: str
-    """As `recsys train --model` spells it."""
+    """Its name in `recsys train --model`."""
     config: type[Any]
     """A frozen dataclass of plain values, each with a default."""
     build: Callable[[Any, int, int], nn.Module]
-    """(config, n_users, n_items) -> a module with new weights; it imports torch when it is called."""
+    """(config, n_users, n_items) -> a module with new weights. Imports torch when it is called."""
     objectives: tuple[Objective, ...] = ("ratings",)
-    """What its scores can mean; the first is the default."""
+    """The possible meanings of its scores; the first is the default."""
     fit: Fit | None = None
     """None: trained by gradient, by the loop of `recsys.training`."""
     weight_decay: float = 0.0

@@ -1,4 +1,4 @@
-"""A neural network over a user's and an item's embedding, side by side."""
+"""A neural network on the concatenated embeddings of a user and an item."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class MlpConfig:
     n_user_factors: int | None = None
     """Width of the user table; None: by `embedding_width`."""
     n_item_factors: int | None = None
-    """Width of the item table, which has its own size."""
+    """Width of the item table, likewise."""
     hidden_layers: tuple[int, ...] = (100,)
     """Width of each hidden layer; an empty tuple makes a linear model."""
     batch_norm: bool = False
     """After each hidden layer's ReLU."""
     dropout: float = 0.0
-    """Share of each hidden layer's outputs that a training step drops."""
+    """Fraction of each hidden layer's outputs that a training step drops."""
     y_range: YRange = "auto"
 
     def __post_init__(self) -> None:
@@ -62,5 +62,5 @@ def build(config: MlpConfig, n_users: int, n_items: int) -> nn.Module:
     )
 
 
-# As `dot-bias`, though the error of an MLP hardly depends on it.
+# The error of an MLP hardly depends on it.
 KIND = Kind("mlp", MlpConfig, build, weight_decay=0.1)

@@ -1,7 +1,4 @@
-"""The torch modules that kinds of model build, and that score.onnx is exported from.
-
-Both keep the contract of `recsys.models`, and score whole catalogues by `item_scorer`.
-"""
+"""The torch modules that kinds of model build. They follow the contract of `recsys.models`."""
 
 from __future__ import annotations
 
@@ -20,12 +17,7 @@ from recsys.models.y_range import YRange
 class DotProduct(nn.Module):
     """score = user_factors . item_factors [+ user_bias + item_bias], squashed into the range if there is one.
 
-    Args:
-        n_users: rows of the user tables, row 0 not counted.
-        n_items: rows of the item tables, likewise.
-        n_factors: latent factors per user and item.
-        y_range: lowest and highest score, or None.
-        biases: whether users and items have biases.
+    `n_users` and `n_items` leave out row 0.
     """
 
     def __init__(
@@ -49,14 +41,9 @@ class DotProduct(nn.Module):
         item_biases: Tensor | None = None,
         y_range: YRange = None,
     ) -> Self:
-        """Build a model without training.
+        """Build a model of factors, [n_users, F] and [n_items, F], and biases, [n_users] and [n_items].
 
-        Args:
-            user_factors: [n_users, F], first user first; row 0 (unknown) becomes their average.
-            item_factors: [n_items, F], likewise.
-            user_biases: [n_users]; with `item_biases`, or neither.
-            item_biases: [n_items].
-            y_range: lowest and highest score, or None.
+        Row 0 (unknown) is added to each table, as the average row.
         """
         (n_users, n_factors), n_items = user_factors.shape, len(item_factors)
         model = cls(n_users, n_items, n_factors, y_range, biases=user_biases is not None)
@@ -78,7 +65,7 @@ class DotProduct(nn.Module):
         return squash((users * items).sum(dim=1) + biases.squeeze(1), self.y_range)
 
     def item_scorer(self) -> Callable[[Tensor], Tensor]:
-        """Users against the whole catalogue: int64 [B] -> float32 [B, 1 + n_items], as `forward` scores."""
+        """Score all items for users: int64 [B] -> float32 [B, 1 + n_items], as `forward` does."""
 
         def score(user_index: Tensor) -> Tensor:
             scores = embedding(user_index, self.user_factors) @ self.item_factors.T
@@ -92,13 +79,12 @@ class DotProduct(nn.Module):
 class Mlp(nn.Module):
     """score = layers(concat(user_factors, item_factors)), squashed into the range if there is one.
 
-    `layers` repeats, for each hidden width, the modules of fastai's `LinBnDrop(lin_first=True)`:
+    For each hidden width, `layers` has the modules of fastai's `LinBnDrop(lin_first=True)`:
 
         Linear (no bias where batch norm follows) -> ReLU -> [BatchNorm1d] -> [Dropout]
 
-    and ends with a plain `Linear` to one output. The first Linear's input is the user's columns, then the
-    item's. Only modules that exist are numbered: without batch norm and dropout the Linears are `layers.0`,
-    `layers.2`, `layers.4`, ...
+    and then a `Linear` to one output. The input is the user's factors, then the item's. Only modules that
+    exist are numbered: without batch norm and dropout the Linears are `layers.0`, `layers.2`, ...
     """
 
     def __init__(
@@ -128,7 +114,7 @@ class Mlp(nn.Module):
         return squash(logits.squeeze(1), self.y_range)
 
     def item_scorer(self) -> Callable[[Tensor], Tensor]:
-        """Users against the whole catalogue: int64 [B] -> float32 [B, 1 + n_items], as `forward` scores.
+        """Score all items for users: int64 [B] -> float32 [B, 1 + n_items], as `forward` does.
 
         The first Linear is split: the items' half is computed here, once for all users.
         """
@@ -162,7 +148,7 @@ def _layers(widths: list[int], batch_norm: bool, dropout: float) -> Iterator[nn.
         yield nn.ReLU()
         if batch_norm:
             norm = nn.BatchNorm1d(width)
-            nn.init.constant_(norm.bias, 1e-3)  # as fastai starts it
+            nn.init.constant_(norm.bias, 1e-3)  # as in fastai
             yield norm
         if dropout > 0:
             yield nn.Dropout(dropout)

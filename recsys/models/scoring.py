@@ -12,7 +12,7 @@ ItemScorer = Callable[[Tensor], Tensor]
 """user_index int64 [B] -> scores float32 [B, 1 + n_items], in ratings."""
 
 PAIRS_AT_ONCE = 1 << 17
-"""The widest default MLP holds about a thousand float32 a pair: half a gigabyte."""
+"""The widest default MLP holds about a thousand float32 per pair: half a gigabyte."""
 
 
 @torch.no_grad()
@@ -27,10 +27,9 @@ def score_pairs(model: nn.Module, user_index: np.ndarray, item_index: np.ndarray
 
 
 def item_scorer(model: nn.Module, n_items: int) -> ItemScorer:
-    """Return a function that scores users for the whole catalogue.
+    """Return a function that scores all items for users; `n_items` leaves out row 0.
 
-    The model's own `item_scorer()`, which computes the items' half once, if it has one; otherwise every pair
-    is scored, which is slow and works for any module of the contract. `n_items` leaves out row 0.
+    It is the model's `item_scorer()` if it has one. Otherwise every pair is scored, which is slower.
     """
     own: Callable[[], ItemScorer] | None = getattr(model, "item_scorer", None)
     if own is not None:
@@ -48,15 +47,15 @@ def item_scorer(model: nn.Module, n_items: int) -> ItemScorer:
 
 @torch.no_grad()
 def ranker(model: nn.Module, n_items: int) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
-    """Rank the whole catalogue by a model.
+    """Return a function that ranks all items for users.
 
     Args:
         model: on any device; its mode (train or eval) is not changed.
         n_items: row 0 not counted.
 
     Returns:
-        A function of users, int64 [B]; items to leave out, int64 [B, E], 0-padded; and the length k of the
-        lists. It returns int64 [B, k], best first; 0 where fewer than k items are left.
+        A function of users, int64 [B]; items to exclude, int64 [B, E], 0-padded; and the length k of the
+        lists. It returns int64 [B, k], best first, 0-padded.
     """
     device = next(model.parameters()).device
     scorer = item_scorer(model, n_items)

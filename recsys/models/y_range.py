@@ -1,7 +1,7 @@
 """The range of a model's scores, in ratings.
 
-A sigmoid reaches its ends only at infinity, so a range is a little wider than the ratings: then the highest
-and the lowest rating can be predicted.
+A sigmoid reaches its ends only at infinity, so only a range wider than the ratings lets a model predict the
+lowest and the highest of them.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def check_y_range(y_range: YRange) -> None:
 
 
 def resolve(config: Any, ratings_range: tuple[float, float]) -> Any:
-    """Replace a config's y-range "auto" by the training ratings' range, widened by an eighth of its span.
+    """Replace a config's y-range "auto" by the training ratings' range, extended by an eighth at both ends.
 
-    Ratings from 1 to 5 give 0.5 to 5.5. Where all ratings are equal, half a rating is added on both sides.
+    Ratings from 1 to 5 give 0.5 to 5.5; ratings that are all equal are extended by 0.5.
     """
     if getattr(config, "y_range", None) != "auto":
         return config
@@ -42,7 +42,7 @@ def resolve(config: Any, ratings_range: tuple[float, float]) -> Any:
 
 
 def check_resolved(config: Any) -> None:
-    """Check that a config no longer depends on the data.
+    """Check that a config does not depend on the data.
 
     Raises:
         ConfigError: its y-range is still "auto".

@@ -1,4 +1,4 @@
-"""The steps of an epoch. They follow from the seed and the epoch's number, so that a run can be resumed."""
+"""The steps of an epoch, which follow from the seed and the epoch's number, so that a run can be resumed."""
 
 from __future__ import annotations
 
@@ -12,24 +12,20 @@ from torch import Tensor
 
 
 class Ratings(NamedTuple):
-    """Columns of ratings on one device: int64 [n], int64 [n], float32 [n]."""
+    """Ratings on one device: int64 [n], int64 [n], float32 [n]."""
 
     user_index: Tensor
     item_index: Tensor
     ratings: Tensor
 
-    def take(self, positions: Tensor) -> Ratings:
-        """Rows at int64 positions [m]."""
-        return Ratings(*(column[positions] for column in self))
-
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """Seed of an epoch's random numbers: far apart for neighbouring epochs and neighbouring seeds."""
+    """Random seed of an epoch; neighbouring seeds and epochs give unrelated ones."""
     return int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0])
 
 
 def n_batches(n_ratings: int, batch_size: int) -> int:
-    """Steps an epoch."""
+    """Steps per epoch."""
     return math.ceil(n_ratings / batch_size)
 
 
@@ -42,5 +38,5 @@ def shuffled_batches(data: Ratings, batch_size: int, seed: int) -> Iterator[Rati
     generator = torch.Generator(data.ratings.device).manual_seed(seed)
     order = torch.randperm(n, generator=generator, device=data.ratings.device)
     # Shuffling the columns once is cheaper than gathering three small batches in every step.
-    columns = [column.tensor_split(n_batches(n, batch_size)) for column in data.take(order)]
+    columns = [column[order].tensor_split(n_batches(n, batch_size)) for column in data]
     return map(Ratings._make, zip(*columns, strict=True))

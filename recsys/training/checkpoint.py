@@ -1,14 +1,14 @@
-"""A run folder: everything that evaluation and export need of a training run, and nothing pickled.
+"""Reading a run folder: everything that evaluation and export need of a training run. Nothing is pickled.
 
-    run.json                      the parts, their settings and history; names every other file
+    run.json                      parts, settings and history; names every other file
     weights-1-0003.safetensors    the model of part 1 after epoch 3
-    optimizer-1-0003.safetensors  the optimizer's state, of a part that is trained by gradient
+    optimizer-1-0003.safetensors  the state of its optimizer, if it is trained by gradient
     users.parquet                 user_id, in index order (row 1 first)
-    items.parquet                 item_id and what the data knows of items, in index order
-    interactions.parquet          user_index, item_index, rating, timestamp where known, held_out
+    items.parquet                 item_id, titles, genres and years, in index order
+    interactions.parquet          user_index, item_index, rating, timestamp if known, held_out
 
-`run.json` is replaced last, in one step, so a killed run leaves the last whole epoch. This module reads;
-`recsys.training.run_folder` writes. Nothing in a folder is trusted.
+`run.json` is replaced last, in one step, so a killed run keeps the last whole epoch. All contents are
+checked. `recsys.training.run_folder` writes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -31,17 +30,18 @@ from torch import Tensor, nn
 from recsys.data.interactions import Interactions
 from recsys.data.splits import Split
 from recsys.errors import CheckpointError, ConfigError
-from recsys.models import KINDS, Kind, build, config_from_dict, kind_of
+from recsys.models import Kind, build, config_from_dict, kind_of
 from recsys.models.y_range import check_resolved
+from recsys.training.optimizer import empty_state
 from recsys.training.run_info import (
     INTERACTIONS,
     ITEMS,
     RUN_NAME,
     USERS,
-    WAY_OUT,
     DataInfo,
     PartInfo,
     RunInfo,
+    damaged,
     describe_file,
     read_info,
 )
@@ -69,14 +69,14 @@ class Part:
             check_resolved(config)
             return config
         except ConfigError as error:
-            raise CheckpointError(f"{self.path / RUN_NAME}: {error}. {WAY_OUT}") from None
+            raise damaged(self.path / RUN_NAME, f"is not valid: {error}") from None
 
     def model(self) -> nn.Module:
         """Build the trained model, on the CPU and in eval mode.
 
         Raises:
-            CheckpointError: weights that are missing, extra, misshapen, mistyped or not finite; or the part
-                is not trained yet.
+            CheckpointError: missing, extra or non-finite weights, wrong shapes or dtypes; or the part is not
+                trained yet.
         """
         with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
             model = build(self.kind, self.config, self.data.n_users, self.data.n_items)
@@ -84,58 +84,48 @@ class Part:
             raise CheckpointError(
                 f"{self.path}: part {self.info.kind} is not trained yet: continue with --resume"
             )
-        path = self.path / self.info.weights
-        weights = _read_tensors(path)
-        _check_tensors(path, weights, model.state_dict())
-        model.load_state_dict(weights, assign=True)
+        model.load_state_dict(_read_tensors(self.path / self.info.weights, model.state_dict()), assign=True)
         return model.eval()
 
-    def optimizer_state(self) -> dict[str, Tensor]:
-        """Tensors of the optimizer, named `PARAMETER.STATE`.
+    def optimizer_state(self, model: nn.Module) -> dict[str, Tensor]:
+        """State of the model's optimizer, as `recsys.training.optimizer.optimizer_state` returns it.
 
         Raises:
-            CheckpointError: not readable, or not finite.
+            CheckpointError: as `model`.
         """
         assert self.info.optimizer is not None, "a fitted part has no optimizer"
-        path = self.path / self.info.optimizer
-        tensors = _read_tensors(path)
-        _check_finite(path, tensors)
-        return tensors
+        return _read_tensors(self.path / self.info.optimizer, empty_state(model))
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder with a valid `run.json` and matching checksums; other contents are checked when read."""
+    """A run folder with a valid `run.json` and matching checksums; other contents are checked on demand."""
 
     path: Path
     info: RunInfo
 
-    kinds: Mapping[str, Kind]
-    """By name; those that the run's parts may be of."""
-
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """Its models, in the order of `run.json`.
+        """The models, in the order of `run.json`.
 
         Raises:
             CheckpointError: a kind of model that this release does not have.
         """
         try:
             return tuple(
-                Part(self.path, part, self.info.data, kind_of(part.kind, self.kinds))
-                for part in self.info.parts
+                Part(self.path, part, self.info.data, kind_of(part.kind)) for part in self.info.parts
             )
         except ConfigError as error:
-            raise CheckpointError(f"{self.path / RUN_NAME}: {error}. {WAY_OUT}") from None
+            raise damaged(self.path / RUN_NAME, f"is not valid: {error}") from None
 
     @property
     def part(self) -> Part:
-        """The part that predicts ratings, or the first part where none does."""
+        """The part that predicts ratings, or else the first part."""
         return self.parts[self.info.main]
 
     @property
     def kind(self) -> str:
-        """Name of the main part's kind, as `recsys train --model` spells it."""
+        """Name of the main part's kind, as in `recsys train --model`."""
         return self.info.part.kind
 
     @property
@@ -153,10 +143,21 @@ class Run:
         Raises:
             CheckpointError: a missing or mistyped column, an index out of range, a rating that is not finite.
         """
-        users, items = self._frame(USERS, {"user_id"}), self._frame(ITEMS, {"item_id"})
-        table = self._ratings
-        data = self.info.data
-        interactions = Interactions(
+        table, data = self._ratings, self.info.data
+        users, items = (
+            _read_table(self.path / name, {column: None}).to_pandas()
+            for name, column in ((USERS, "user_id"), (ITEMS, "item_id"))
+        )
+        sizes = {"users": len(users), "items": len(items), "ratings": len(table)}
+        if sizes != {"users": data.n_users, "items": data.n_items, "ratings": data.n_ratings}:
+            raise damaged(self.path, f"holds {sizes}, which is not what {RUN_NAME} says")
+        for name, n in (("user_index", data.n_users), ("item_index", data.n_items)):
+            index = table[name].to_numpy()
+            if len(index) and not 1 <= index.min() <= index.max() <= n:
+                raise damaged(self.path / INTERACTIONS, f"has a {name} outside of 1 to {n}")
+        if not np.isfinite(table["rating"].to_numpy()).all():
+            raise damaged(self.path / INTERACTIONS, "has ratings that are not finite")
+        return Interactions(
             name=data.name,
             sha256=data.sha256,
             licence=data.licence,
@@ -168,119 +169,82 @@ class Run:
             ratings=table["rating"].to_numpy(),
             timestamps=table["timestamp"].to_numpy() if "timestamp" in table.column_names else None,
         )
-        sizes = (interactions.n_users, interactions.n_items, len(interactions))
-        if sizes != (data.n_users, data.n_items, data.n_ratings):
-            raise CheckpointError(
-                f"{self.path} holds {sizes} users, items and ratings, but its {RUN_NAME} says "
-                f"{(data.n_users, data.n_items, data.n_ratings)}. {WAY_OUT}"
-            )
-        for name, index, n in (
-            ("user_index", interactions.user_index, data.n_users),
-            ("item_index", interactions.item_index, data.n_items),
-        ):
-            if len(index) and not 1 <= index.min() <= index.max() <= n:
-                raise CheckpointError(f"{self.path / INTERACTIONS}: {name} leaves 1 to {n}. {WAY_OUT}")
-        if not np.isfinite(interactions.ratings).all():
-            raise CheckpointError(f"{self.path / INTERACTIONS} holds ratings that are not finite. {WAY_OUT}")
-        return interactions
 
     def split(self) -> Split:
         """Positions of the training and the held-out ratings in `interactions()`, ascending.
 
         Raises:
-            CheckpointError: a missing or mistyped column, or nothing on one side.
+            CheckpointError: a missing or mistyped column, or an empty part.
         """
         held_out = self._ratings["held_out"].to_numpy()
         if held_out.all() or not held_out.any():
-            raise CheckpointError(
-                f"{self.path / INTERACTIONS}: all ratings are on one side of the split. {WAY_OUT}"
-            )
+            raise damaged(self.path / INTERACTIONS, "has all ratings in one part of the split")
         return Split(train=np.flatnonzero(~held_out), valid=np.flatnonzero(held_out))
 
     @cached_property
     def _ratings(self) -> pa.Table:
-        path = self.path / INTERACTIONS
-        table = _read_table(path)
-        types = {
+        columns = {
             "user_index": pa.int32(),
             "item_index": pa.int32(),
             "rating": pa.float32(),
             "held_out": pa.bool_(),
         }
-        for name, dtype in types.items():
-            if name not in table.column_names or table[name].type != dtype or table[name].null_count:
-                raise CheckpointError(f"{path}: column {name!r} is not {dtype} without gaps. {WAY_OUT}")
-        return table
-
-    def _frame(self, name: str, columns: set[str]) -> pd.DataFrame:
-        frame: pd.DataFrame = _read_table(self.path / name).to_pandas()
-        if missing := columns - set(frame.columns):
-            raise CheckpointError(f"{self.path / name} has no column {', '.join(missing)}. {WAY_OUT}")
-        return frame
+        return _read_table(self.path / INTERACTIONS, columns)
 
 
-def load_run(path: Path, kinds: Mapping[str, Kind] = KINDS) -> Run:
-    """Read a run folder's `run.json` and check every file that it names against its size and SHA-256.
+def load_run(path: Path) -> Run:
+    """Read a run folder's `run.json` and check the size and SHA-256 of every file that it names.
 
     Raises:
-        CheckpointError: not a run folder, another format version, a missing, changed or mistyped file.
+        CheckpointError: not a run folder, another format version, a missing or changed file.
     """
     info = read_info(path)
     for name, file in info.files.items():
         if Path(name).name != name:
-            raise CheckpointError(
-                f"{path / RUN_NAME} names a file outside of the folder: {name!r}. {WAY_OUT}"
-            )
+            raise damaged(path / RUN_NAME, f"names a file outside of the folder: {name!r}")
         try:
             found = describe_file(path / name)
         except OSError as error:
-            raise CheckpointError(f"{path / name} can't be read: {error.strerror}. {WAY_OUT}") from None
+            raise damaged(path / name, f"can't be read: {error.strerror}") from None
         if found != file:
-            raise CheckpointError(
-                f"{path / name} is damaged: {found.bytes} bytes with SHA-256 {found.sha256}, where "
-                f"{RUN_NAME} says {file.bytes} bytes with {file.sha256}. {WAY_OUT}"
+            raise damaged(
+                path / name,
+                f"is damaged: {found.bytes} bytes with SHA-256 {found.sha256}, but {RUN_NAME} says "
+                f"{file.bytes} with {file.sha256}",
             )
     named = {USERS, ITEMS, INTERACTIONS}
     for part in info.parts:
         if part.history:
-            named |= (
-                {part.weights} if part.training is None else {part.weights, part.optimizer or "optimizer"}
-            )
+            named |= {part.weights, (part.optimizer or "optimizer") if part.training else part.weights}
     if missing := named - set(info.files):
-        raise CheckpointError(f"{path / RUN_NAME} lists no {', '.join(sorted(missing))}. {WAY_OUT}")
-    return Run(path, info, kinds)
+        raise damaged(path / RUN_NAME, f"lists no {', '.join(sorted(missing))}")
+    return Run(path, info)
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _read_tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read tensors with the names, shapes and dtypes of those expected."""
     try:
         # Copied, because the tensors share one buffer at unaligned addresses, where some kernels round
-        # differently: a resumed run would not end with the bits of an unbroken one.
-        return {name: tensor.clone() for name, tensor in load_file(path).items()}
+        # differently: a resumed run would differ from an uninterrupted one.
+        found = {name: tensor.clone() for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} can't be read: {error}. {WAY_OUT}") from None
-
-
-def _read_table(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise CheckpointError(f"{path} can't be read: {error}. {WAY_OUT}") from None
-
-
-def _check_tensors(path: Path, found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    if set(found) != set(expected):
-        names = (", ".join(sorted(tensors)) for tensors in (found, expected))
-        raise CheckpointError("{} holds {}, but the model has {}. {}".format(path, *names, WAY_OUT))
-    for name, tensor in expected.items():
-        if found[name].shape != tensor.shape or found[name].dtype != tensor.dtype:
-            raise CheckpointError(
-                f"{path}: {name} is {found[name].dtype} {list(found[name].shape)}, but the model has "
-                f"{tensor.dtype} {list(tensor.shape)}. {WAY_OUT}"
-            )
-    _check_finite(path, found)
-
-
-def _check_finite(path: Path, tensors: dict[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
+        raise damaged(path, f"can't be read: {error}") from None
+    types = [{name: (t.dtype, t.shape) for name, t in tensors.items()} for tensors in (found, expected)]
+    if wrong := sorted(dict(types[0].items() ^ types[1].items())):
+        raise damaged(path, f"does not fit the model: missing, extra or of another type: {', '.join(wrong)}")
+    for name, tensor in found.items():
         if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path}: {name} holds values that are not finite. {WAY_OUT}")
+            raise damaged(path, f"has values in {name} that are not finite")
+    return found
+
+
+def _read_table(path: Path, columns: Mapping[str, pa.DataType | None]) -> pa.Table:
+    """Read a table, and check that columns are there, have their types (None: any), and have no nulls."""
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise damaged(path, f"can't be read: {error}") from None
+    for name, kind in columns.items():
+        if name not in table.column_names or (kind and table[name].type != kind) or table[name].null_count:
+            raise damaged(path, f"has no column {name} of type {kind or 'id'} without nulls")
+    return table

@@ -16,11 +16,11 @@ class TrainingConfig:
     """How the gradient loop trains a part of a run."""
 
     weight_decay: float
-    """Decoupled: each step takes `learning rate x this` off every weight, biases of layers excepted. The
-    default is the kind's, `Kind.weight_decay`."""
+    """Decoupled: each step shrinks every weight, except the biases of layers, by learning rate x this. The
+    default is `Kind.weight_decay`."""
     epochs: int = 5
     batch_size: int = 256
-    """Ratings a step."""
+    """Ratings per step."""
     learning_rate: float = 5e-3
     """Peak of the one-cycle schedule."""
     precision: Precision = "float32"

@@ -1,15 +1,14 @@
-"""Several processes that train one model together, as `torchrun` starts them; no process group otherwise.
+"""Data-parallel training by several processes that `torchrun` starts; a single process has no process group.
 
-Every process (rank) knows all ratings, draws the same order, and takes its share of each step; torch's
-DistributedDataParallel averages the gradients. So all ranks hold the same weights at all times, and they are
-those of one process with the same batch size, up to the order in which float32 sums are taken. (Dropout and
-batch norm see a rank's own rows.) Rank 0 writes the run.
+Every process (rank) has all ratings, draws the same order, and takes its share of each step; torch's
+DistributedDataParallel averages the gradients. All ranks hold the same weights at all times, those of one
+process with the same batch size up to the order of float32 sums. (Dropout and batch norm depend on a rank's
+own rows.) Rank 0 writes the run.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,29 +23,29 @@ from recsys.errors import ConfigError, PeerError
 from recsys.training.device import DeviceName, choose_device
 
 CPU = torch.device("cpu")
-PATIENCE = timedelta(minutes=10)
+TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for one that hangs; the end of a process is noticed at once."""
 
 
 @dataclass(frozen=True)
 class Team:
-    """The ranks of a training, seen from one of them; by default one, whose collectives do nothing.
+    """The ranks of a training, seen from one of them; by default a single rank, whose collectives do nothing.
 
-    `sum`, `wait`, `align` and `parallel` must be called by all ranks, in the same order.
+    All ranks call `sum`, `wait`, `align` and `parallel` in the same order.
     """
 
     rank: int = 0
     size: int = 1
     device: torch.device = CPU
-    """The device that this rank trains on."""
+    """The device of this rank."""
 
     @property
     def leads(self) -> bool:
-        """Whether this is the rank that writes the run and reports progress."""
+        """Whether this rank writes the run and reports progress."""
         return self.rank == 0
 
     def share(self, columns: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Take the rank's rows of [n] tensors; shares cover all rows; their sizes differ by at most one."""
+        """Take this rank's rows of [n] tensors. Shares cover all rows; sizes differ by at most one."""
         n = len(columns[0])
         rows = slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
         return tuple(column[rows] for column in columns)
@@ -57,12 +56,12 @@ class Team:
             dist.all_reduce(tensor)
 
     def wait(self) -> None:
-        """Wait until all ranks are here."""
+        """Wait for all ranks."""
         if self.size > 1:
             dist.barrier()
 
     def align(self, model: nn.Module) -> None:
-        """Copy the lead's buffers to every rank: batch norm's averages depend on a rank's own rows."""
+        """Copy rank 0's buffers to every rank: batch norm's averages depend on a rank's own rows."""
         if self.size > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
@@ -76,23 +75,20 @@ ALONE = Team()
 
 
 def leads() -> bool:
-    """Whether this process is the lead, before the process group exists."""
+    """Whether this process is rank 0, before the process group exists."""
     return not is_launched() or _number("RANK") == 0
 
 
 def is_launched() -> bool:
-    """Whether the environment says that this is one of several processes (RANK, WORLD_SIZE, MASTER_ADDR)."""
+    """Whether a launcher started several processes (RANK, WORLD_SIZE and MASTER_ADDR are set)."""
     return "MASTER_ADDR" in os.environ and "RANK" in os.environ and _number("WORLD_SIZE", 1) > 1
 
 
 @contextmanager
 def join_team(name: DeviceName) -> Iterator[Team]:
-    """Join the process group, and leave it at the end; a process without a launcher is a team of one.
+    """Join the process group, and leave it at the end; without a launcher, yield a team of one.
 
-    The backend is NCCL on GPUs, of which each rank has its own, and Gloo on CPUs.
-
-    Args:
-        name: the device that was asked for.
+    The backend is NCCL on GPUs, one per rank, and Gloo on CPUs.
 
     Raises:
         ConfigError: a variable of the launcher is not a number, or the device is not available.
@@ -106,32 +102,23 @@ def join_team(name: DeviceName) -> Iterator[Team]:
     if on_gpus:
         torch.cuda.set_device(team.device)
     try:
-        dist.init_process_group("nccl" if on_gpus else "gloo", timeout=PATIENCE)
+        dist.init_process_group("nccl" if on_gpus else "gloo", timeout=TIMEOUT)
         yield team
     except RuntimeError as error:
-        if not _is_of_collectives(error):
+        text = str(error)
+        # Gloo raises plain RuntimeErrors, which only their text tells from others.
+        is_gloo = any(word in text.lower() for word in ("gloo", "nccl", "connection", "process group"))
+        if not (is_gloo or isinstance(error, dist.DistError)):
             raise
+        # The first sentence, without the position in the library's source code.
+        reason = text.splitlines()[0].rpartition("] ")[2].split(". ")[0]
         raise PeerError(
-            f"rank {team.rank}: another process of this training has stopped or can't be reached "
-            f"({_reason(error)}). Its own message says why. A run that has a whole epoch keeps "
-            f"it: continue with --resume."
+            f"rank {team.rank}: another process of this training has stopped or can't be reached ({reason}). "
+            f"Its own message says why. Epochs that are on disk are kept: continue with --resume."
         ) from error
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
-
-
-def _reason(error: RuntimeError) -> str:
-    """The first sentence of the message, without the position in the library's source code."""
-    line = str(error).splitlines()[0]
-    return re.sub(r"^\[[^]]*\] *", "", line).split(". ")[0]
-
-
-def _is_of_collectives(error: RuntimeError) -> bool:
-    """Whether the collectives failed. Gloo's errors are plain RuntimeErrors, known by their text alone."""
-    return isinstance(error, dist.DistError) or any(
-        word in str(error).lower() for word in ("gloo", "nccl", "connection", "process group")
-    )
 
 
 def _number(variable: str, default: int | None = None) -> int:
@@ -140,6 +127,6 @@ def _number(variable: str, default: int | None = None) -> int:
         return int(text)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise ConfigError(
-            f"the environment says {variable}={text}, which is no number. Start several processes with "
+            f"the environment variable {variable}={text} is not a number. Start several processes with "
             f"torchrun, or unset RANK and WORLD_SIZE."
         ) from None

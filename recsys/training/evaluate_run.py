@@ -1,4 +1,4 @@
-"""Metrics of a run's main part, computed in torch."""
+"""Evaluation of a run's main part in torch."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from recsys.training.device import DeviceName, choose_device
 
 
 def evaluate_run(run: Run, k: int = DEFAULT_K, device: DeviceName = "auto") -> dict[str, Any]:
-    """Measure the main part's last weights on the held-out ratings, as `recsys.evaluation.evaluate` does.
+    """Evaluate the main part on the held-out ratings; see `recsys.evaluation.evaluate`.
 
     Raises:
         CheckpointError: the run is damaged.
-        ConfigError: k is below 1, or the device is not there.
+        ConfigError: k is below 1, or the device is not available.
     """
     model = run.model().to(choose_device(device))
     interactions = run.interactions()

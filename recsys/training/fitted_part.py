@@ -1,4 +1,4 @@
-"""One part of a run that is fitted, not trained by gradient: it is committed as a whole."""
+"""One part of a run that is fitted, not trained by gradient; it is committed as a whole."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
+import msgspec
 import torch
 
 from recsys.errors import TrainingError
@@ -20,7 +21,7 @@ from recsys.training.session import Session
 def fit_part(session: Session, run: Run, number: int) -> Run:
     """Fit part `number`, measure it if it predicts ratings, and commit it.
 
-    The history has one entry per reported iteration; a closed form has one entry.
+    The history has one entry per reported iteration, or one entry if the fit reports none.
 
     Raises:
         TrainingError: a table is not finite.
@@ -31,11 +32,12 @@ def fit_part(session: Session, run: Run, number: int) -> Run:
     history: list[Iteration] = []
     started = time.perf_counter()
 
-    def seconds() -> float:
-        return time.perf_counter() - started - sum(iteration.seconds for iteration in history)
+    def add(metrics: Mapping[str, float]) -> None:
+        seconds = time.perf_counter() - started - sum(iteration.seconds for iteration in history)
+        history.append(Iteration(number=len(history) + 1, metrics=dict(metrics), seconds=seconds))
 
     def on_iteration(metrics: Mapping[str, float]) -> None:
-        history.append(Iteration(number=len(history) + 1, metrics=dict(metrics), seconds=seconds()))
+        add(metrics)
         session.reporter.on_iteration(history[-1])
 
     ratings = replace(
@@ -55,11 +57,10 @@ def fit_part(session: Session, run: Run, number: int) -> Run:
             raise TrainingError(f"fitting {part.kind.name} gave a {name} that is not finite: regularise more")
     reported = bool(history)
     if not reported:
-        history.append(Iteration(number=1, metrics={}, seconds=seconds()))
+        add({})
     if part.info.objective == "ratings":
-        valid = {f"valid_{name}": value for name, value in measure(model, session.valid).items()}
-        last = history[-1]
-        history[-1] = Iteration(number=last.number, metrics=last.metrics | valid, seconds=last.seconds)
+        metrics = history[-1].metrics | measure(model, session.valid)
+        history[-1] = msgspec.structs.replace(history[-1], metrics=metrics)
     info = session.commit(run.info, number, history, model, optimizer=None)
     if not reported:
         session.reporter.on_iteration(history[-1])

@@ -1,4 +1,4 @@
-"""One part of a run, trained by gradient: its epochs, each of which is committed."""
+"""One part of a run that is trained by gradient; each epoch is committed."""
 
 from __future__ import annotations
 
@@ -26,26 +26,27 @@ from recsys.training.session import Session
 
 
 def train_part(session: Session, run: Run, number: int, start: WarmStart | None) -> Run:
-    """Train the epochs that part `number` has not had yet.
+    """Train the remaining epochs of part `number`.
 
     Raises:
         CheckpointError: the part's files are damaged.
         TrainingError: the loss is no longer finite.
         OSError: the folder can't be written.
     """
-    part, team = run.parts[number], session.team
-    training, history, seed = part.info.training, [*part.info.history], run.info.seed
+    part, team, info = run.parts[number], session.team, run.info
+    training, history = part.info.training, [*part.info.history]
     assert training is not None
     if len(history) >= training.epochs:
         return run
-    model, optimizer = _state(part, training, seed, start, team.device)
-    trained_users, trained_items = session.trained_users, session.trained_items
-    kept = KeptRows(model, trained_items) if run.info.started_from else None
+    model, optimizer = _state(part, training, info.seed, start, team.device)
+    averaged_items = session.trained_items
+    if info.started_from:
+        kept = KeptRows(model, session.trained_items)
+        averaged_items = averaged_items | kept.items
     parallel = team.parallel(model)
     compiled = should_compile(session.machine.compile, team.device)
     forward = torch.compile(parallel, dynamic=True) if compiled else parallel
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
-    info = run.info
     for epoch in range(len(history) + 1, training.epochs + 1):
         started = time.perf_counter()
         with fitting_threads(team.device, n_parameters):
@@ -55,20 +56,19 @@ def train_part(session: Session, run: Run, number: int, start: WarmStart | None)
                 optimizer,
                 session.train,
                 training,
-                seed,
+                info.seed,
                 epoch,
                 session.reporter.on_progress,
                 team,
             )
-        team.align(model)  # so that the weights that are measured are those that are written
-        if kept:
+        team.align(model)  # before measuring, because rank 0's buffers are written
+        if info.started_from:
             kept.restore(model)
-        average_untrained_rows(model, trained_users, trained_items | kept.items if kept else trained_items)
-        valid = {f"valid_{name}": value for name, value in measure(model, session.valid, team).items()}
+        average_untrained_rows(model, session.trained_users, averaged_items)
+        metrics = {"train_loss": train_loss, **measure(model, session.valid, team)}
         _check_finite(train_loss, model, epoch, training)
-        metrics = {"train_loss": train_loss, **valid}
         history.append(Iteration(number=epoch, metrics=metrics, seconds=time.perf_counter() - started))
-        info = session.commit(info, number, [*history], model, optimizer_state(optimizer, model))
+        info = session.commit(info, number, history, model, optimizer_state(optimizer, model))
         session.reporter.on_iteration(history[-1])
     return replace(run, info=info)
 
@@ -77,10 +77,11 @@ def _state(
     part: Part, training: TrainingConfig, seed: int, start: WarmStart | None, device: torch.device
 ) -> tuple[nn.Module, torch.optim.AdamW]:
     """The model and its optimizer after the last whole epoch, or new ones."""
-    if part.info.optimizer:
-        model = part.model().to(device)
-        optimizer = make_optimizer(model, training)
-        restore_optimizer(optimizer, model, part.optimizer_state(), part.path / part.info.optimizer)
+    if part.info.history:
+        model = part.model()
+        state = part.optimizer_state(model)
+        optimizer = make_optimizer(model.to(device), training)
+        restore_optimizer(optimizer, model, state)
         return model, optimizer
     torch.manual_seed(epoch_seed(seed, 0))
     # Made on the CPU and then moved, so that a seed gives the same initial weights on every device.
@@ -92,7 +93,7 @@ def _state(
 
 
 def check_steps(n_ratings: int, training: TrainingConfig, kind: Kind, config: Any, team: Team) -> None:
-    """Check that every rank has enough ratings in every step: batch norm needs two to have a spread.
+    """Check that every rank has enough ratings in every step.
 
     Raises:
         ConfigError: fewer than two ratings per rank in a step, with several ranks or with batch norm.
@@ -103,18 +104,17 @@ def check_steps(n_ratings: int, training: TrainingConfig, kind: Kind, config: An
             f"a step of {smallest} ratings is too small for {team.size} processes, each of which needs 2: "
             f"raise the batch size (now {training.batch_size}), or start fewer."
         )
-    with torch.device("meta"):  # no memory: only the types of the layers are asked
+    with torch.device("meta"):  # without memory: only the types of the layers matter
         has_batch_norm = any(isinstance(m, nn.BatchNorm1d) for m in build(kind, config, 1, 1).modules())
     if smallest < 2 and has_batch_norm:
         raise ConfigError(
             f"{n_ratings:,} training ratings in steps of at most {training.batch_size} make a step of one, "
-            f"and batch norm needs two: {'raise the batch size, or ' if n_ratings > 1 else ''}leave out "
-            f"--batch-norm."
+            f"and batch norm needs two: raise the batch size, or leave out --batch-norm."
         )
 
 
 def _check_finite(train_loss: float, model: nn.Module, epoch: int, training: TrainingConfig) -> None:
-    # The last step can ruin the weights after the last loss was taken.
+    # The last step can ruin the weights after the last loss was computed.
     if not math.isfinite(train_loss) or not all(p.isfinite().all() for p in model.parameters()):
         kept = f"epoch {epoch - 1} is kept" if epoch > 1 else "nothing was written"
         raise TrainingError(

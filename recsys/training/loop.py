@@ -1,17 +1,16 @@
-"""One epoch of training by gradient, and the errors after it."""
+"""One epoch of training by gradient, and the metrics after it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from recsys.training.batches import Ratings, epoch_seed, n_batches, shuffled_batches
-from recsys.training.config import Precision, TrainingConfig
+from recsys.training.config import TrainingConfig
 from recsys.training.distributed import ALONE, Team
 from recsys.training.optimizer import schedule
 
@@ -41,32 +40,33 @@ def train_epoch(
         data: training ratings on the model's device.
         config: of the part.
         seed: of the run.
-        epoch: with the seed it decides the order of the ratings and dropout; and the place in the schedule.
+        epoch: with the seed, it determines the order of the ratings and dropout; and the position in the
+            schedule.
         on_progress: called with the number of ratings done since its last call.
-        team: each of its ranks takes its share of every step.
+        team: each rank takes its share of every step.
     """
-    seed = epoch_seed(seed, epoch)
-    torch.manual_seed((seed + team.rank) % (1 << 63))  # dropout: of a rank's own rows
+    seed, device = epoch_seed(seed, epoch), data.ratings.device
+    torch.manual_seed((seed + team.rank) % (1 << 63))  # of dropout, on a rank's own rows
     model.train()
     steps = n_batches(len(data.ratings), config.batch_size)
     step = (epoch - 1) * steps
-    squared_error = torch.zeros((), dtype=torch.float64, device=data.ratings.device)
+    squared_error = torch.zeros((), dtype=torch.float64, device=device)
     unreported = 0
     for batch in shuffled_batches(data, config.batch_size, seed):
         schedule(optimizer, step, config.epochs * steps, config.learning_rate)
         optimizer.zero_grad()
         n = len(batch.ratings)
         user_index, item_index, ratings = batch if team.size == 1 else team.share(batch)
-        with autocast(config.precision, data.ratings.device):
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             scores = forward(user_index, item_index)
         if team.size == 1:
             loss = mse_loss(scores, ratings)
         else:
-            # The average over the ranks is then the mean over the step, though shares differ by a rating.
+            # The average over the ranks is the mean over the step, though the sizes of shares differ.
             loss = mse_loss(scores, ratings, reduction="sum") * (team.size / n)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        # Kept on the device: reading it here would make a GPU wait in every step.
+        # Stays on the device: reading it would make a GPU wait in every step.
         squared_error += loss.detach() * n
         step += 1
         unreported += n
@@ -78,14 +78,9 @@ def train_epoch(
     return float(squared_error) / (team.size * len(data.ratings))
 
 
-def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """The context in which `precision` holds."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
-
-
 @torch.no_grad()
 def measure(model: nn.Module, data: Ratings, team: Team = ALONE) -> dict[str, float]:
-    """`rmse` and `mae` (ratings) in eval mode, summed in float64; each rank measures its share."""
+    """`valid_rmse` and `valid_mae` (ratings) in eval mode, in float64; each rank measures its share."""
     model.eval()
     squared, absolute = sums = torch.zeros(2, dtype=torch.float64, device=data.ratings.device)
     chunks = (torch.split(column, MEASURE_CHUNK) for column in team.share(data))
@@ -95,4 +90,4 @@ def measure(model: nn.Module, data: Ratings, team: Team = ALONE) -> dict[str, fl
         absolute += errors.abs().sum()
     team.sum(sums)
     n = len(data.ratings)
-    return {"rmse": math.sqrt(float(squared) / n), "mae": float(absolute) / n}
+    return {"valid_rmse": math.sqrt(float(squared) / n), "valid_mae": float(absolute) / n}

@@ -1,44 +1,64 @@
-"""AdamW on a one-cycle schedule, and its state as plain tensors."""
+"""AdamW on a one-cycle schedule, and its state as plain tensors.
+
+The schedule is Leslie Smith's, "Super-convergence" (arXiv 1708.07120), in the shape of fastai's
+`fit_one_cycle`: the learning rate rises and then falls far, and momentum does the opposite.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 
 import torch
 from torch import Tensor, nn
 
-from recsys.errors import CheckpointError
 from recsys.training.config import TrainingConfig
-from recsys.training.one_cycle import learning_rate_at, momentum_at
-from recsys.training.run_info import WAY_OUT
 
-ADAM_EPS = 1e-5
-ADAM_BETA2 = 0.99
-"""Both as in fastai. Torch's smaller epsilon lets rarely seen rows take larger first steps."""
+# As in fastai. Torch's smaller epsilon lets rarely seen rows take larger first steps.
+ADAM_EPS, ADAM_BETA2 = 1e-5, 0.99
+RISE = 0.25
+"""Fraction of the steps over which the learning rate rises."""
+HIGH_MOMENTUM, LOW_MOMENTUM = 0.95, 0.85
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Make an Adam with decoupled weight decay on all parameters but, as in fastai, the vectors of layers.
+    """Make an AdamW. As in fastai, weight decay applies to all parameters but the vectors of layers.
 
-    The biases of users and items are decayed: this is what keeps a rarely rated film's bias small.
+    The biases of users and items are decayed, which keeps the bias of a rarely rated item small.
     """
     decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
+    exempt: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        is_layer_vector = name.startswith("layers.") and parameter.ndim == 1
-        (kept if is_layer_vector else decayed).append(parameter)
+        (exempt if name.startswith("layers.") and parameter.ndim == 1 else decayed).append(parameter)
     groups = [{"params": decayed, "weight_decay": config.weight_decay}]
-    if kept:
-        groups.append({"params": kept, "weight_decay": 0.0})
-    betas = (momentum_at(0, 1), ADAM_BETA2)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, eps=ADAM_EPS, fused=True)
+    if exempt:
+        groups.append({"params": exempt, "weight_decay": 0.0})
+    return torch.optim.AdamW(
+        groups, lr=config.learning_rate, betas=(HIGH_MOMENTUM, ADAM_BETA2), eps=ADAM_EPS, fused=True
+    )
 
 
-def schedule(optimizer: torch.optim.Optimizer, step: int, n_steps: int, highest: float) -> None:
+def one_cycle(step: int, n_steps: int, peak: float) -> tuple[float, float]:
+    """Learning rate and momentum (Adam's first beta) of a step, counted from 0, by cosines.
+
+    The learning rate goes from peak / 25 to peak to peak / 100,000; momentum from 0.95 to 0.85 to 0.95.
+    """
+
+    def cycle(start: float, middle: float, end: float) -> float:
+        position = step / n_steps
+        if position < RISE:
+            end, position = middle, position / RISE
+        else:
+            start, position = middle, (position - RISE) / (1 - RISE)
+        return start + (1 - math.cos(math.pi * position)) / 2 * (end - start)
+
+    return cycle(peak / 25, peak, peak / 1e5), cycle(HIGH_MOMENTUM, LOW_MOMENTUM, HIGH_MOMENTUM)
+
+
+def schedule(optimizer: torch.optim.Optimizer, step: int, n_steps: int, peak: float) -> None:
     """Set the learning rate and the momentum of a step."""
+    learning_rate, momentum = one_cycle(step, n_steps, peak)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate_at(step, n_steps, highest)
-        group["betas"] = (momentum_at(step, n_steps), ADAM_BETA2)
+        group.update(lr=learning_rate, betas=(momentum, ADAM_BETA2))
 
 
 def optimizer_state(optimizer: torch.optim.AdamW, model: nn.Module) -> dict[str, Tensor]:
@@ -50,23 +70,17 @@ def optimizer_state(optimizer: torch.optim.AdamW, model: nn.Module) -> dict[str,
     }
 
 
-def restore_optimizer(
-    optimizer: torch.optim.AdamW, model: nn.Module, state: dict[str, Tensor], path: Path
-) -> None:
-    """Restore the state that `optimizer_state` returned into a new optimizer; `path` is named in errors.
-
-    Raises:
-        CheckpointError: the state of another model's optimizer.
-    """
-    expected = {
-        f"{name}.{key}": shape
+def empty_state(model: nn.Module) -> dict[str, Tensor]:
+    """The names and shapes of `optimizer_state`, for tensors on the meta device."""
+    return {
+        f"{name}.{key}": torch.empty(shape, device="meta")
         for name, parameter in model.named_parameters()
         for key, shape in (("step", ()), ("exp_avg", parameter.shape), ("exp_avg_sq", parameter.shape))
     }
-    shapes = {name: tensor.shape for name, tensor in state.items() if tensor.dtype == torch.float32}
-    if shapes != expected:
-        wrong = sorted(name for name in {*expected, *state} if shapes.get(name) != expected.get(name))
-        raise CheckpointError(f"{path} is not this model's: wrong or missing {', '.join(wrong)}. {WAY_OUT}")
+
+
+def restore_optimizer(optimizer: torch.optim.AdamW, model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Restore the state that `optimizer_state` returned into a new optimizer."""
     for name, parameter in model.named_parameters():
         for key in ("step", "exp_avg", "exp_avg_sq"):
             optimizer.state[parameter][key] = state[f"{name}.{key}"].to(parameter.device)

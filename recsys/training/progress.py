@@ -1,4 +1,4 @@
-"""Progress of a training run on a terminal: a bar during an epoch, and a table with a row for each."""
+"""Progress of a training run: a table with a row per epoch and, on a terminal, a progress bar."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from recsys.training.session import Reporter
 
 
 class RateColumn(ProgressColumn):
-    """Ratings a second, over the last steps."""
+    """Ratings per second, over the last steps."""
 
     def render(self, task: Task) -> Text:
-        """The speed; empty before the first step."""
+        """Format the speed; empty before the first step."""
         return Text(f"{task.speed:,.0f} ratings/s" if task.speed else "")
 
 
 @contextmanager
 def show_training(console: Console) -> Iterator[Reporter]:
-    """Yield a reporter that writes to the console; without a terminal there is only the table."""
+    """Yield a reporter that writes to the console."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), RateColumn())
     progress = Progress(
         *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
@@ -40,7 +40,7 @@ def show_training(console: Console) -> Iterator[Reporter]:
     n_train = 0
     header = ""
 
-    def show_part(info: RunInfo, part: PartInfo, n_ratings: int) -> None:
+    def on_part(info: RunInfo, part: PartInfo, n_ratings: int) -> None:
         nonlocal n_train, header
         n_train, header = n_ratings, ""
         total = part.training.epochs * n_ratings if part.training else None
@@ -53,26 +53,22 @@ def show_training(console: Console) -> Iterator[Reporter]:
             highlight=False,
         )
         for iteration in part.history:
-            show_iteration(iteration)
+            on_iteration(iteration)
 
-    def show_iteration(iteration: Iteration) -> None:
+    def on_iteration(iteration: Iteration) -> None:
         nonlocal header
-        titles = [
-            name.replace("_", " ").replace("rmse", "RMSE").replace("mae", "MAE") for name in iteration.metrics
-        ]
-        columns = "   ".join(["epoch", *titles, "seconds", "ratings/s"])
-        if columns != header:  # before the first row, and where the metrics change
+        metrics = {
+            name.replace("_", " ").replace("rmse", "RMSE").replace("mae", "MAE"): value
+            for name, value in iteration.metrics.items()
+        }
+        columns = "   ".join(["epoch", *metrics, "seconds", "ratings/s"])
+        if columns != header:  # before the first row, and if the metrics change
             console.print(columns, style="bold")
             header = columns
-        values = (
-            f"{value:{3 + len(title)}.4f}"
-            for title, value in zip(titles, iteration.metrics.values(), strict=True)
-        )
-        console.print(
-            f"{iteration.number:5d}{''.join(values)}{iteration.seconds:10.2f}"
-            f"{n_train / iteration.seconds:12,.0f}",
-            highlight=False,
-        )
+        values = "".join(f"{value:{3 + len(title)}.4f}" for title, value in metrics.items())
+        speed = n_train / iteration.seconds
+        row = f"{iteration.number:5d}{values}{iteration.seconds:10.2f}{speed:12,.0f}"
+        console.print(row, highlight=False)
 
     with progress:
-        yield Reporter(show_part, lambda n_ratings: progress.advance(task, n_ratings), show_iteration)
+        yield Reporter(on_part, lambda n_ratings: progress.advance(task, n_ratings), on_iteration)

@@ -1,11 +1,11 @@
 """Writing a run folder: each commit adds one whole epoch, or one fitted part.
 
-A new run is written to a hidden folder beside its place and moves there with its first commit, so that an
-older run under the same name stays until then. Each later commit adds its files under new names, replaces
-`run.json`, and only then removes the old files.
+A new run is written to a hidden folder beside its place and moves there with its first commit; an older run
+of that name stays until then. Each later commit adds its files under new names, replaces `run.json`, and only
+then removes the old files.
 
-One process at a time writes a folder: it holds a lock on the folder itself, which moves along with it and
-which ends with the process.
+One process at a time writes a folder: it holds a lock on the folder itself, which moves along with the folder
+and ends with the process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -21,7 +21,6 @@ from typing import Self
 
 import msgspec
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.torch import save_file
@@ -43,7 +42,11 @@ from serve.files.atomic import check_target, fsync, move_into_place, write_file
 
 
 class RunFolder:
-    """A run folder that is being written; `path` is its final place. A context manager, which unlocks it."""
+    """The folder of the run at `path`, locked for writing until the context ends.
+
+    Raises:
+        ConfigError: another training writes there.
+    """
 
     def __init__(self, path: Path, *, staging: Path | None = None) -> None:
         self.path = path.absolute()
@@ -60,33 +63,26 @@ class RunFolder:
         check_free(path, overwrite)
         staging = _staging(path)
         staging.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as undo:
-            run_folder = undo.enter_context(cls(path, staging=staging))
+        folder = cls(path, staging=staging)
+        try:
             if path.exists():  # to be replaced: it must not be resumed meanwhile
-                run_folder._locks.append(_lock(path, path, fcntl.LOCK_EX))
+                folder._locks.append(_lock(path, path, fcntl.LOCK_EX))
             for left in staging.iterdir():  # by a killed run
                 if left.is_dir() and not left.is_symlink():
                     shutil.rmtree(left)
                 else:
-                    left.unlink(missing_ok=True)
-            undo.pop_all()
-        return run_folder
-
-    @classmethod
-    def resume(cls, path: Path) -> RunFolder:
-        """Add to the run at `path`.
-
-        Raises:
-            ConfigError: another training writes there.
-        """
-        return cls(path)
+                    left.unlink()
+        except BaseException:
+            folder.__exit__()
+            raise
+        return folder
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """Return itself."""
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Remove a run that has no commit, and unlock the folder."""
+        """Remove a run without a commit, and unlock the folder."""
         if self._folder != self.path:
             shutil.rmtree(self._folder, ignore_errors=True)
         for lock in self._locks:
@@ -103,8 +99,8 @@ class RunFolder:
         if interactions.timestamps is not None:
             columns["timestamp"] = interactions.timestamps.astype(np.int64, copy=False)
         tables = {
-            USERS: _table(interactions.users),
-            ITEMS: _table(interactions.items),
+            USERS: pa.Table.from_pandas(interactions.users, preserve_index=False),
+            ITEMS: pa.Table.from_pandas(interactions.items, preserve_index=False),
             INTERACTIONS: pa.table(columns),
         }
         for name, table in tables.items():
@@ -118,10 +114,11 @@ class RunFolder:
         """Write the state of a part, and make `info` the run's; returns it with the names of the new files.
 
         Args:
-            info: its `files` and the part's `weights` and `optimizer` are filled in here.
-            part: position of the part in `info.parts`, whose history ends with the state's iteration.
-            weights: the model's state, on any device.
-            optimizer: as `Part.optimizer_state` returns it; None for a part that is fitted.
+            info: The part's history ends with the iteration of the state. `files` and the part's `weights`
+                and `optimizer` are filled in here.
+            part: Position of the part in `info.parts`.
+            weights: The model's state, on any device.
+            optimizer: The optimizer's state; None: a part that is fitted.
 
         Raises:
             OSError: not writable, or the disk is full; the last commit stays.
@@ -135,18 +132,15 @@ class RunFolder:
             name = names[what] = f"{what}-{part + 1}-{old.iterations_done:04d}.safetensors"
             contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
             save_file(contiguous, self._folder / name)
-            shutil.copymode(self._folder / USERS, self._folder / name)  # safetensors lets only the owner read
+            shutil.copymode(self._folder / USERS, self._folder / name)  # safetensors' files are private
             fsync(self._folder / name)
             files[name] = describe_file(self._folder / name)
-        parts = [*info.parts]
-        parts[part] = msgspec.structs.replace(old, **names)
-        info = msgspec.structs.replace(info, files=files, parts=parts)
-        text = msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n"
-        write_file(self._folder / RUN_NAME, text)
+        info = msgspec.structs.replace(info.with_part(part, **names), files=files)
+        write_file(self._folder / RUN_NAME, msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
         if self._folder != self.path:
             move_into_place(self._folder, self.path, overwrite=True, marker=RUN_NAME)
-            staging, self._folder = self._folder, self.path
-            shutil.rmtree(staging, ignore_errors=True)  # the run that was replaced
+            shutil.rmtree(self._folder, ignore_errors=True)  # the run that was replaced
+            self._folder = self.path
         for pattern in ("weights-*.safetensors", "optimizer-*.safetensors", f".{RUN_NAME}.*.tmp"):
             for path in self._folder.glob(pattern):
                 if path.name not in files:
@@ -184,8 +178,7 @@ def _staging(path: Path) -> Path:
 
 
 def _lock(folder: Path, path: Path, kind: int) -> int:
-    """Lock a folder of the run at `path`. It moves with the folder, and ends when the returned descriptor
-    is closed or the process ends.
+    """Lock a folder of the run at `path`, until the returned descriptor is closed or the process ends.
 
     Raises:
         ConfigError: another process holds a lock.
@@ -198,7 +191,3 @@ def _lock(folder: Path, path: Path, kind: int) -> int:
                 return descriptor
         os.close(descriptor)
     raise ConfigError(f"another training writes {path}: wait for it, stop it, or choose another --output.")
-
-
-def _table(frame: pd.DataFrame) -> pa.Table:
-    return pa.Table.from_pandas(frame, preserve_index=False)

@@ -1,4 +1,4 @@
-"""`run.json`: the description of a run folder. Imports no torch, so that it can be read without it."""
+"""`run.json`, the description of a run folder. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from serve.files.checksum import sha256_of
 FORMAT_VERSION = 2
 RUN_NAME = "run.json"
 USERS, ITEMS, INTERACTIONS = "users.parquet", "items.parquet", "interactions.parquet"
-WAY_OUT = "Train it again (`recsys train … --overwrite`), or take another copy of the folder."
 
 MatchBy = Literal["id", "title"]
 
@@ -29,7 +28,7 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The data of the run. `ratings_range` is over all ratings, held-out ones too; row 0 is not counted."""
+    """The data of the run. `ratings_range` is over all ratings, held-out ones too; counts leave out row 0."""
 
     name: str
     sha256: str
@@ -46,10 +45,10 @@ class Iteration(msgspec.Struct, frozen=True, kw_only=True):
     """One epoch of training by gradient, or one iteration of a fit."""
 
     number: int
-    """Counted from 1."""
+    """From 1."""
     metrics: dict[str, float]
     """By name. `train_loss` is the mean squared error over the epoch's steps, with the weights of each step.
-    What is measured on the held-out ratings starts with `valid_`: `valid_rmse`, `valid_mae` (ratings)."""
+    Metrics on the held-out ratings start with `valid_`: `valid_rmse`, `valid_mae` (ratings)."""
     seconds: float
 
 
@@ -60,7 +59,7 @@ class PartInfo(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Any]
     objective: Objective
     weight: float
-    """Of its scores in a list that several parts rank."""
+    """Weight of its scores when several parts rank a list together."""
     training: TrainingConfig | None
     """None: a kind that is fitted, not trained by gradient."""
     history: list[Iteration] = []
@@ -72,12 +71,12 @@ class PartInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def iterations_done(self) -> int:
-        """Number of whole epochs or iterations in the folder."""
+        """Epochs or iterations in the folder."""
         return len(self.history)
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Metrics on the held-out ratings after the last iteration: `rmse` and `mae` of predicted ratings."""
+        """Metrics on the held-out ratings after the last iteration, such as `rmse` and `mae` (ratings)."""
         return {
             name.removeprefix("valid_"): value
             for name, value in self.history[-1].metrics.items()
@@ -86,26 +85,26 @@ class PartInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StartedFrom(msgspec.Struct, frozen=True, kw_only=True):
-    """The model that a run was started from, and how many of its items it has."""
+    """The pretrained model that a run started from."""
 
     source: str
     match_by: MatchBy
     n_matched: int
-    """Items that both have."""
+    """Items of both."""
     n_new: int
-    """Items of the new data that start as the average item."""
+    """Items of the new data alone, which start as the average item."""
     n_left: int
-    """Items of the source that the new data does not have."""
+    """Items of the source alone."""
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole of `run.json`."""
+    """The contents of `run.json`."""
 
     format_version: int
     data: DataInfo
     split: SplitRecipe
     seed: int
-    """Of new weights, the order of the ratings, dropout and samplers."""
+    """Random seed of new weights, the order of the ratings, dropout and samplers."""
     device: str
     parts: list[PartInfo]
     """At most one of them predicts ratings."""
@@ -116,7 +115,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def main(self) -> int:
-        """Position of the part that predicts ratings, or of the first part where none does."""
+        """Position of the part that predicts ratings, or else 0."""
         objectives = [part.objective for part in self.parts]
         return objectives.index("ratings") if "ratings" in objectives else 0
 
@@ -130,13 +129,15 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
         """Metrics of the main part on the held-out ratings."""
         return self.part.metrics
 
-
-class _Versioned(msgspec.Struct, frozen=True):
-    format_version: int
+    def with_part(self, number: int, **changes: Any) -> RunInfo:
+        """Copy with changes to one part."""
+        parts = [*self.parts]
+        parts[number] = msgspec.structs.replace(parts[number], **changes)
+        return msgspec.structs.replace(self, parts=parts)
 
 
 def is_run(path: Path) -> bool:
-    """Whether the folder has a `run.json`; the run may still be damaged."""
+    """Whether the folder has a `run.json`; the run may be damaged."""
     return (path / RUN_NAME).is_file()
 
 
@@ -149,6 +150,13 @@ def describe_file(path: Path) -> RunFile:
     return RunFile(bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
+def damaged(path: Path, what: str) -> CheckpointError:
+    """The error for a damaged file of a run, or a damaged run folder."""
+    return CheckpointError(
+        f"{path} {what}. Train it again (`recsys train … --overwrite`), or take another copy of the folder."
+    )
+
+
 def read_info(path: Path) -> RunInfo:
     """Read a folder's `run.json`.
 
@@ -157,23 +165,22 @@ def read_info(path: Path) -> RunInfo:
     """
     try:
         raw = (path / RUN_NAME).read_bytes()
-    except FileNotFoundError:
-        what = f"has no {RUN_NAME}" if path.is_dir() else "is not a folder"
-        raise CheckpointError(f"{path} {what}: it is not a run. `recsys train` makes one.") from None
     except OSError as error:
-        raise CheckpointError(f"{path / RUN_NAME} can't be read: {error.strerror}") from None
+        raise CheckpointError(
+            f"{path} is not a run: {RUN_NAME}: {error.strerror}. `recsys train` makes runs."
+        ) from None
     try:
-        version = msgspec.json.decode(raw, type=_Versioned).format_version
-        if version != FORMAT_VERSION:
+        fields = msgspec.json.decode(raw, type=dict[str, Any])
+        if (version := fields.get("format_version")) != FORMAT_VERSION:
             raise CheckpointError(
                 f"{path / RUN_NAME}: format version {version}; this release reads version {FORMAT_VERSION}. "
                 f"Train again, or install the release that wrote it."
             )
-        info = msgspec.json.decode(raw, type=RunInfo)
+        info = msgspec.convert(fields, RunInfo)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CheckpointError(f"{path / RUN_NAME} is not valid: {error}. {WAY_OUT}") from None
+        raise damaged(path / RUN_NAME, f"is not valid: {error}") from None
     if sum(part.objective == "ratings" for part in info.parts) > 1:
-        raise CheckpointError(f"{path / RUN_NAME} names two parts that predict ratings. {WAY_OUT}")
+        raise damaged(path / RUN_NAME, "has two parts that predict ratings")
     if not any(part.history for part in info.parts):
-        raise CheckpointError(f"{path / RUN_NAME} holds no whole epoch. {WAY_OUT}")
+        raise damaged(path / RUN_NAME, "has no whole epoch")
     return info

@@ -1,4 +1,4 @@
-"""What all parts of a run are made with: data, devices, the folder, and who is told."""
+"""What all parts of a run are trained with: data, device, folder and reporter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -46,7 +45,7 @@ SILENT = Reporter()
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """One training process at work on one run."""
+    """One process of the training of one run."""
 
     interactions: Interactions
     split: Split
@@ -54,7 +53,7 @@ class Session:
     reporter: Reporter
     team: Team
     folder: RunFolder | None
-    """None: on a rank that does not lead."""
+    """None: a rank other than 0."""
 
     @cached_property
     def train(self) -> Ratings:
@@ -68,13 +67,13 @@ class Session:
 
     @cached_property
     def trained_users(self) -> Tensor:
-        """Bool [1 + n_users]: True where a training rating touches the row."""
-        return _touched(self.train.user_index, self.interactions.n_users)
+        """Bool [1 + n_users]: whether the user has a training rating."""
+        return torch.bincount(self.train.user_index, minlength=1 + self.interactions.n_users) > 0
 
     @cached_property
     def trained_items(self) -> Tensor:
         """Bool [1 + n_items], likewise."""
-        return _touched(self.train.item_index, self.interactions.n_items)
+        return torch.bincount(self.train.item_index, minlength=1 + self.interactions.n_items) > 0
 
     def commit(
         self,
@@ -85,9 +84,7 @@ class Session:
         optimizer: dict[str, Tensor] | None,
     ) -> RunInfo:
         """Write the state of part `number` after the last iteration of `history`; returns the new info."""
-        parts = [*info.parts]
-        parts[number] = msgspec.structs.replace(parts[number], history=history)
-        info = msgspec.structs.replace(info, parts=parts)
+        info = info.with_part(number, history=[*history])
         return self.folder.commit(info, number, model.state_dict(), optimizer) if self.folder else info
 
     def _columns(self, positions: np.ndarray) -> Ratings:
@@ -98,9 +95,3 @@ class Session:
             data.ratings[positions].astype(np.float32),
         )
         return Ratings(*(torch.from_numpy(column).to(self.team.device) for column in columns))
-
-
-def _touched(index: Tensor, n_rows: int) -> Tensor:
-    touched = torch.zeros(1 + n_rows, dtype=torch.bool, device=index.device)
-    touched[index] = True
-    return touched

@@ -1,15 +1,15 @@
-"""Settings of a run: what was asked for, over the defaults or over those of a run that is resumed."""
+"""The settings of a run: what was asked for, over the defaults."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from recsys.data.splits import SplitRecipe
 from recsys.errors import ConfigError
-from recsys.models import KINDS, Kind, Objective, config_from_dict, kind_of
+from recsys.models import Kind, Objective, config_from_dict, kind_of
 from recsys.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -33,22 +33,21 @@ class PartSettings:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What decides a run's result, beside its data."""
+    """Together with the data, they determine a run's result. The split's seed is that of the whole run."""
 
     split: SplitRecipe
-    seed: int
     parts: tuple[PartSettings, ...]
 
 
-def parse_part(text: str, kinds: Mapping[str, Kind] = KINDS) -> tuple[Kind, float]:
+def parse_part(text: str) -> tuple[Kind, float]:
     """Parse KIND or KIND:WEIGHT; the weight is 1 by default.
 
     Raises:
-        ConfigError: an unknown kind; a weight that is not a number above 0, or of a kind that only predicts
+        ConfigError: an unknown kind; a weight that is not a positive number, or of a kind that only predicts
             ratings.
     """
     name, colon, number = text.partition(":")
-    kind = kind_of(name, kinds)
+    kind = kind_of(name)
     if not colon:
         return kind, 1.0
     if "ranking" not in kind.objectives:
@@ -57,27 +56,24 @@ def parse_part(text: str, kinds: Mapping[str, Kind] = KINDS) -> tuple[Kind, floa
         weight = float(number)
     except ValueError:
         weight = math.nan
-    if not (math.isfinite(weight) and weight > 0):
+    if not 0 < weight < math.inf:
         raise ConfigError(f"{text}: the weight must be a number above 0")
     return kind, weight
 
 
-def new_settings(
-    models: str | Sequence[str] | None, asked: Mapping[str, Any], kinds: Mapping[str, Kind] = KINDS
-) -> RunSettings:
-    """Settings of a new run; what was not asked for takes its default.
+def new_settings(models: str | Sequence[str] | None, asked: Mapping[str, Any]) -> RunSettings:
+    """Settings of a new run, with defaults for what was not asked for.
 
     Args:
-        models: KIND or KIND:WEIGHT of each part; none: `DEFAULT_KIND`.
-        asked: by the names of the fields of the configs and the split, `seed`, and `factors` for every width.
-            A setting applies to all parts that have it.
-        kinds: by name.
+        models: KIND or KIND:WEIGHT of each part; None or empty: `DEFAULT_KIND`.
+        asked: Values by the names of the fields of the configs and the split, and `factors` for every width.
+            A setting applies to all parts that have it; None is the same as not asked for.
 
     Raises:
         ConfigError: a value out of range, a setting that no part or this split has, or two parts that predict
             ratings.
     """
-    chosen = _parse_parts(models, kinds)
+    chosen = _parse_parts(models)
     shares, split = _share([kind for kind, _ in chosen], asked)
     parts = []
     for (kind, weight), (model, training) in zip(chosen, shares, strict=True):
@@ -88,59 +84,62 @@ def new_settings(
         parts.append(PartSettings(kind, config, kind.objectives[0], weight, gradient))
     predicting = [part.kind.name for part in parts if part.objective == "ratings"]
     if len(predicting) > 1:
-        raise ConfigError(
-            f"{' and '.join(predicting)} both predict ratings, and a run predicts a rating by one part only: "
-            f"choose one of them"
-        )
-    recipe = _recipe(split)
-    return RunSettings(recipe, recipe.seed, tuple(parts))
+        raise ConfigError(f"{' and '.join(predicting)} both predict ratings: a run has one such part at most")
+    if "fold" in split:
+        split = {"kind": "fold"} | split
+    recipe = SplitRecipe(**split)
+    if "valid_fraction" in split and recipe.kind not in ("random", "by-user"):
+        raise ConfigError(f"a {recipe.kind} split has no valid-fraction: leave it out")
+    return RunSettings(recipe, tuple(parts))
 
 
-def check_unchanged(
-    models: str | Sequence[str] | None,
-    asked: Mapping[str, Any],
-    info: RunInfo,
-    kinds: Mapping[str, Kind] = KINDS,
-) -> None:
-    """Check that a run is resumed with the settings that it was started with.
+def check_unchanged(models: str | Sequence[str] | None, asked: Mapping[str, Any], info: RunInfo) -> None:
+    """Check that a run is resumed with its own settings.
 
     Raises:
-        ConfigError: a setting was asked for that differs from the run's.
+        ConfigError: a setting that was asked for differs from the run's.
     """
-    stored_parts = [(kind_of(part.kind, kinds), part.weight) for part in info.parts]
-    if models and (chosen := _parse_parts(models, kinds)) != stored_parts:
-        raise ConfigError(_changed("model", _named(stored_parts), _named(chosen)))
-    shares, split = _share([kind for kind, _ in stored_parts], asked)
+    chosen = [(kind_of(part.kind), part.weight) for part in info.parts]
+    shares, split = _share([kind for kind, _ in chosen], asked)
     pairs = [(split, asdict(info.split))]
+    if models:
+        names = [
+            " and ".join(kind.name if weight == 1 else f"{kind.name}:{weight:g}" for kind, weight in parts)
+            for parts in (_parse_parts(models), chosen)
+        ]
+        pairs.insert(0, ({"model": names[0]}, {"model": names[1]}))
     for part, (model, training) in zip(info.parts, shares, strict=True):
         pairs += [(model, part.config), (training, asdict(part.training) if part.training else {})]
     for wanted, stored in pairs:
         for name, value in wanted.items():
             value = list(value) if isinstance(value, tuple) else value
             if value != stored[name]:
-                raise ConfigError(_changed(name.replace("_", " "), stored[name], value))
+                raise ConfigError(
+                    f"the run has {name.replace('_', ' ')} {stored[name]}, and {value} was asked for: a "
+                    f"resumed run keeps its settings. Leave the option out, or start a new run."
+                )
 
 
-def _parse_parts(models: str | Sequence[str] | None, kinds: Mapping[str, Kind]) -> list[tuple[Kind, float]]:
+def _parse_parts(models: str | Sequence[str] | None) -> list[tuple[Kind, float]]:
     texts = [models] if isinstance(models, str) else models or [DEFAULT_KIND]
-    return [parse_part(text, kinds) for text in texts]
-
-
-def _named(parts: list[tuple[Kind, float]]) -> str:
-    return " and ".join(kind.name if weight == 1 else f"{kind.name}:{weight:g}" for kind, weight in parts)
+    return [parse_part(text) for text in texts]
 
 
 def _share(
     kinds: list[Kind], asked: Mapping[str, Any]
 ) -> tuple[list[tuple[dict[str, Any], dict[str, Any]]], dict[str, Any]]:
-    """Sort settings into those of each part (model, training) and those of the split with the seed."""
+    """Sort settings into those of each part's model and training, and those of the split."""
     asked = {name: value for name, value in asked.items() if value is not None}
-    split = _of(SplitRecipe, asked)
+
+    def of(config: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+        return {field.name: values[field.name] for field in fields(config) if field.name in values}
+
+    split = of(SplitRecipe, asked)
     used, shares = set(split), []
     for kind in kinds:
         widths = dict.fromkeys(WIDTHS, asked["factors"]) if "factors" in asked else {}
-        model = _of(kind.config, widths | asked)
-        training = _of(TrainingConfig, asked) if kind.fit is None else {}
+        model = of(kind.config, widths | asked)
+        training = of(TrainingConfig, asked) if kind.fit is None else {}
         used |= {*model, *training, *(["factors"] if set(WIDTHS) & set(model) else [])}
         shares.append((model, training))
     if unknown := asked.keys() - used:
@@ -148,23 +147,3 @@ def _share(
         names = " or ".join(kind.name for kind in kinds)
         raise ConfigError(f"a {names} model has no {options}: leave it out, or choose another model")
     return shares, split
-
-
-def _of(config: type[Any], asked: Mapping[str, Any]) -> dict[str, Any]:
-    return {field.name: asked[field.name] for field in fields(config) if field.name in asked}
-
-
-def _recipe(asked: dict[str, Any]) -> SplitRecipe:
-    if "fold" in asked:
-        asked = {"kind": "fold"} | asked
-    kind = asked.get("kind", SplitRecipe.kind)
-    if "valid_fraction" in asked and kind not in ("random", "by-user"):
-        raise ConfigError(f"a {kind} split has no valid-fraction: leave it out")
-    return replace(SplitRecipe(), **asked)
-
-
-def _changed(name: str, stored: object, asked: object) -> str:
-    return (
-        f"the run has {name} {stored}, and {asked} was asked for: a resumed run keeps its settings. "
-        f"Leave the option out, or start a new run."
-    )

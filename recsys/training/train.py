@@ -1,8 +1,7 @@
-"""A whole training run: from ratings to a run folder, in one go or resumed. Parts are made one by one."""
+"""A whole training run, from ratings to a run folder, new or resumed. Parts are trained one after another."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,9 +10,8 @@ import msgspec
 import numpy as np
 
 from recsys.data.interactions import Interactions
-from recsys.data.splits import Split, split
+from recsys.data.splits import split
 from recsys.errors import ConfigError
-from recsys.models import KINDS, Kind
 from recsys.models.y_range import resolve
 from recsys.training.checkpoint import Run, load_run
 from recsys.training.distributed import join_team
@@ -38,17 +36,19 @@ def train(
     machine: Machine = AUTO,
     reporter: Reporter = SILENT,
 ) -> Run:
-    """Train new models and write a run folder; `start` gives the only part weights from elsewhere.
+    """Train new models and write a run folder. `start`: a pretrained model that the only part starts from.
 
     Raises:
-        ConfigError, OutputError: `output` is taken, another training writes there, the device is not there,
-            or several processes were started for a part that is fitted.
-        DataError: the data can't be split so.
+        ConfigError, OutputError: `output` is taken, another training writes there, the device is not
+            available, or several processes were started for a part that is fitted.
+        DataError: the data can't be split by this recipe.
         TrainingError: the loss is no longer finite; epochs that are on disk stay.
         OSError: the folder can't be written.
     """
     with join_team(machine.device) as team, ExitStack() as stack:
         sides = split(interactions, settings.split)
+        held_out = np.zeros(len(interactions), dtype=bool)
+        held_out[sides.valid] = True
         parts = []
         for part in settings.parts:
             config = resolve(part.config, _range(interactions.ratings[sides.train]))
@@ -82,16 +82,15 @@ def train(
                 ratings_range=_range(interactions.ratings),
             ),
             split=settings.split,
-            seed=settings.seed,
+            seed=settings.split.seed,
             device=str(team.device),
             parts=parts,
-            files=folder.write_data(interactions, _held_out(sides)) if folder else {},
+            files=folder.write_data(interactions, held_out) if folder else {},
             versions=current_versions(),
             started_from=start.summary if start else None,
         )
         session = Session(interactions, sides, machine, reporter if team.leads else SILENT, team, folder)
-        kinds = {part.kind.name: part.kind for part in settings.parts}
-        return _make_parts(session, Run(output.absolute(), info, kinds), start)
+        return _train_parts(session, Run(output.absolute(), info), start)
 
 
 def resume(
@@ -99,27 +98,26 @@ def resume(
     *,
     machine: Machine = AUTO,
     reporter: Reporter = SILENT,
-    kinds: Mapping[str, Kind] = KINDS,
 ) -> Run:
     """Continue a run after its last whole epoch; a finished run is returned unchanged.
 
-    On the same machine's CPU it ends with the weights of an uninterrupted run, bit for bit. A fitted part has
-    no epochs to go on from: where it was interrupted, it is fitted from the start.
+    On the CPU of one machine it ends with the weights of an uninterrupted run, bit for bit. A fitted part
+    that was interrupted is fitted from the start.
 
     Raises:
         CheckpointError: the run can't be read.
         ConfigError, TrainingError, OSError: as `train` does.
     """
-    run = load_run(output, kinds)
+    run = load_run(output)
     with join_team(machine.device) as team, ExitStack() as stack:
-        folder = stack.enter_context(RunFolder.resume(output)) if team.leads else None
+        folder = stack.enter_context(RunFolder(output)) if team.leads else None
         reporter = reporter if team.leads else SILENT
         session = Session(run.interactions(), run.split(), machine, reporter, team, folder)
         info = msgspec.structs.replace(run.info, device=str(team.device), versions=current_versions())
-        return _make_parts(session, replace(run, info=info), None)
+        return _train_parts(session, replace(run, info=info), None)
 
 
-def _make_parts(session: Session, run: Run, start: WarmStart | None) -> Run:
+def _train_parts(session: Session, run: Run, start: WarmStart | None) -> Run:
     """Train or fit the parts that are not finished."""
     for number, part in enumerate(run.info.parts):
         session.reporter.on_part(run.info, part, len(session.split.train))
@@ -127,14 +125,8 @@ def _make_parts(session: Session, run: Run, start: WarmStart | None) -> Run:
             run = train_part(session, run, number, start)
         elif not part.history:
             run = fit_part(session, run, number)
-    session.team.wait()  # every rank waits until the last epoch is on disk
+    session.team.wait()  # until rank 0 has written the last epoch
     return run
-
-
-def _held_out(sides: Split) -> np.ndarray:
-    held_out = np.zeros(len(sides.train) + len(sides.valid), dtype=bool)
-    held_out[sides.valid] = True
-    return held_out
 
 
 def _range(ratings: np.ndarray) -> tuple[float, float]:

@@ -1,1 +1,1 @@
-"""Rows out of CSV, TSV, Parquet, and folders of them, by one set of rules; `files.open_source` opens one."""
+"""Rows of CSV, TSV and Parquet files, read by one set of rules; `files.open_source` opens a file."""

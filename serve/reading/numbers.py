@@ -1,31 +1,25 @@
-"""Numbers, such as ratings: finite decimal ones."""
+"""Numbers, such as ratings: finite and decimal."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve.reading.rows import plain_text
+from serve.reading.rows import plain_text, where
 
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 def as_numbers(column: pa.Array, to: pa.DataType) -> pa.Array:
-    """A column as pa.float32() or pa.float64() [n], null where there is no finite number.
+    """Convert a column [n] to `to`, pa.float32() or pa.float64(); null where it holds no finite number.
 
-    Args:
-        column: Numbers of any type, or text with decimal numbers. Other types give nulls alone.
-        to: The type.
+    Numbers of any type and text with decimal numbers are converted; other types give only nulls.
     """
     column = plain_text(column)
     try:
-        read = column.cast(to, safe=False)
+        numbers = column.cast(to, safe=False)
     except pa.ArrowInvalid:
-        is_number = pc.fill_null(pc.match_substring_regex(column, _NUMBER), False)
-        read = pc.if_else(is_number, column, pa.scalar(None, column.type)).cast(to)
+        numbers = where(pc.match_substring_regex(column, _NUMBER), column).cast(to)
     except pa.ArrowNotImplementedError:
         return pa.nulls(len(column), to)
-    finite = pc.is_finite(read)
-    if pc.all(finite).as_py() and not finite.null_count:
-        return read
-    return pc.if_else(pc.fill_null(finite, False), read, pa.scalar(None, to))
+    return where(pc.is_finite(numbers), numbers)

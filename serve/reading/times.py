@@ -10,18 +10,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from serve.reading.numbers import as_numbers
-from serve.reading.rows import plain_text
+from serve.reading.rows import plain_text, where
 
-# Seconds since 1970; calendars end there.
+# Seconds since 1970; the range of `datetime`.
 YEAR_1, YEAR_10000 = -62_135_596_800, 253_402_300_800
 FIRST_MILLISECONDS = 100_000_000_000
-"""From here on a number counts milliseconds: as seconds it would be the year 5138, as milliseconds it is
-March 1973."""
+"""Larger numbers are milliseconds: as seconds this is the year 5138, as milliseconds March 1973."""
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}.*)?$"
 
 
 def begins_with_date(column: pa.Array) -> bool | None:
-    """Whether the first text of a column is an ISO 8601 date, so that all should be; None: it has no text."""
+    """Whether the first text of a column is an ISO 8601 date; None: the column has no text."""
     column = plain_text(column)
     if not pa.types.is_string(column.type):
         return None
@@ -35,53 +34,40 @@ def as_seconds(column: pa.Array, dates: bool = False) -> pa.Array:
     A time without a zone is UTC.
 
     Args:
-        column: Numbers, dates or timestamps, or text of one of the two kinds.
+        column: Numbers, dates, timestamps or text.
         dates: Whether text holds dates, not numbers.
     """
     column = plain_text(column)
     if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
         with contextlib.suppress(pa.ArrowInvalid):
             column = pc.cast(column, pa.timestamp("s", getattr(column.type, "tz", None)), safe=False)
-        return _in_calendar(column.cast(pa.int64()))
-    if dates and pa.types.is_string(column.type):
-        return _in_calendar(_dates(column))
-    numbers = column if pa.types.is_integer(column.type) else as_numbers(column, pa.float64())
-    # Beyond 2^53 a double is no whole number of seconds.
-    numbers = _where(pc.less(pc.abs(numbers.cast(pa.float64(), safe=False)), 2.0**53), numbers)
-    if not pa.types.is_integer(numbers.type):
-        numbers = pc.floor(numbers)
-    numbers = numbers.cast(pa.int64())
-    milliseconds = pc.greater_equal(numbers, FIRST_MILLISECONDS)
-    if pc.any(milliseconds).as_py():
-        numbers = pc.if_else(milliseconds, pc.divide(numbers, 1000), numbers)
-    return _in_calendar(numbers)
+        seconds = column.cast(pa.int64())
+    elif dates and pa.types.is_string(column.type):
+        seconds = _dates(column)
+    else:
+        seconds = column if pa.types.is_integer(column.type) else as_numbers(column, pa.float64())
+        # Beyond 2^53 a double has no precision of seconds.
+        seconds = where(pc.less(pc.abs(seconds.cast(pa.float64(), safe=False)), 2.0**53), seconds)
+        if not pa.types.is_integer(seconds.type):
+            seconds = pc.floor(seconds)
+        seconds = seconds.cast(pa.int64())
+        milliseconds = pc.greater_equal(seconds, FIRST_MILLISECONDS)
+        if pc.any(milliseconds).as_py():
+            seconds = pc.if_else(milliseconds, pc.divide(seconds, 1000), seconds)
+    return where(pc.and_(pc.greater_equal(seconds, YEAR_1), pc.less(seconds, YEAR_10000)), seconds)
 
 
 def _dates(column: pa.Array) -> pa.Array:
     for kind in (pa.timestamp("us"), pa.timestamp("us", "UTC")):  # without a zone, with one
         with contextlib.suppress(pa.ArrowInvalid):
-            return (
-                pc.floor_temporal(column.cast(kind), unit="second")
-                .cast(pa.timestamp("s", kind.tz))
-                .cast(pa.int64())
-            )
-    return pa.array([_date(text) for text in column.to_pylist()], pa.int64())
+            seconds = pc.floor_temporal(column.cast(kind), unit="second")
+            return seconds.cast(pa.timestamp("s", kind.tz)).cast(pa.int64())
+    return pa.array([_date(text or "") for text in column.to_pylist()], pa.int64())
 
 
-def _date(text: str | None) -> int | None:
-    if text is None or not re.match(_DATE, text):
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() // 1)
-
-
-def _in_calendar(seconds: pa.Array) -> pa.Array:
-    inside = pc.and_(pc.greater_equal(seconds, YEAR_1), pc.less(seconds, YEAR_10000))
-    return seconds if pc.all(inside).as_py() and not inside.null_count else _where(inside, seconds)
-
-
-def _where(good: pa.Array, values: pa.Array) -> pa.Array:
-    return pc.if_else(pc.fill_null(good, False), values, pa.scalar(None, values.type))
+def _date(text: str) -> int | None:
+    with contextlib.suppress(ValueError):
+        if re.match(_DATE, text):
+            time = datetime.fromisoformat(text)
+            return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() // 1)
+    return None

@@ -1,4 +1,4 @@
-"""Archives that are cut off, or that try something."""
+"""Damaged and hostile archives."""
 
 from __future__ import annotations
 
@@ -34,39 +34,23 @@ def test_a_flipped_byte_in_a_member_is_noticed(tmp_path: Path) -> None:
         load(str(path))
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("/etc/ratings.csv", "not a plain relative one"),
-        ("C:/ratings.csv", "not a plain relative one"),
-        ("..\\ratings.csv", "not a plain relative one"),
-        ("../ratings.csv", "leads out of the archive"),
-        ("ml/../../ratings.csv", "leads out of the archive"),
-    ],
-)
-def test_unsafe_names(make_zip: Make, name: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        load(str(make_zip(RATINGS_CSV | {name: b"x"})))
-
-
-def test_a_link(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_unsafe_members(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("ratings.csv")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    path = tmp_path / "link.zip"
-    with zipfile.ZipFile(path, "w") as crafted:
-        crafted.writestr(link, "/etc/passwd")
-    with pytest.raises(DataError, match=r"unsafe member 'ratings\.csv': it is a link"):
-        load(str(path))
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_one_name_twice(tmp_path: Path) -> None:
-    path = tmp_path / "twice.zip"
-    with zipfile.ZipFile(path, "w") as crafted:
-        crafted.writestr("ratings.csv", "x")
-        crafted.writestr("ratings.csv", "y")
-    with pytest.raises(DataError, match="has it twice"):
-        load(str(path))
+    for members, message in (
+        (["/etc/ratings.csv"], "not a plain relative one"),
+        (["C:/ratings.csv"], "not a plain relative one"),
+        (["..\\ratings.csv"], "not a plain relative one"),
+        (["ml/../../ratings.csv"], "leads out of the archive"),
+        (["ratings.csv", "ratings.csv"], "has it twice"),
+        ([link], "it is a link"),
+    ):
+        with zipfile.ZipFile(tmp_path / "crafted.zip", "w") as crafted:
+            for member in members:
+                crafted.writestr(member, "x")
+        with pytest.raises(DataError, match=message):
+            load(str(tmp_path / "crafted.zip"))
 
 
 def test_encrypted_and_oddly_packed_members(make_zip: Make, tmp_path: Path) -> None:
@@ -108,5 +92,5 @@ def test_the_same_file_in_two_folders(make_folder: Make) -> None:
     root = make_folder(RATINGS_CSV, "one")
     (root / "two").mkdir()
     (root / "two" / "ratings.csv").write_bytes(RATINGS_CSV["ratings.csv"])
-    with pytest.raises(DataError, match=r"has 2 of ratings\.csv"):
+    with pytest.raises(DataError, match=r"has several files of ratings"):
         load(str(root))

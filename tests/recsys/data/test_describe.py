@@ -1,4 +1,4 @@
-"""The views, against pandas' own way on the embedded set."""
+"""The summaries of the embedded data set, compared with pandas."""
 
 from __future__ import annotations
 
@@ -19,19 +19,15 @@ def movies() -> Interactions:
 
 def test_summary(movies: Interactions) -> None:
     summary = summarize(movies)
-    assert (summary.n_ratings, summary.n_users, summary.n_items, summary.n_rated_items) == (
-        100_836,
-        610,
-        9_742,
-        9_724,
-    )
-    assert summary.density == pytest.approx(100_836 / (610 * 9_724))
-    assert summary.rating_range == (0.5, 5.0)
-    assert summary.time_range == ("1996-03-29T18:36:55Z", "2018-09-24T14:27:30Z")
+    counts = [summary[name] for name in ("n_ratings", "n_users", "n_items", "n_rated_items")]
+    assert counts == [100_836, 610, 9_742, 9_724]
+    assert summary["density"] == pytest.approx(100_836 / (610 * 9_724))
+    assert summary["rating_range"] == (0.5, 5.0)
+    assert summary["time_range"] == ("1996-03-29T18:36:55Z", "2018-09-24T14:27:30Z")
     frame = ratings_frame(movies)
-    assert summary.rating_mean == pytest.approx(frame["rating"].astype(float).mean())
-    assert summary.median_ratings_per_user == frame.groupby("user_id").size().median()
-    assert summary.median_ratings_per_rated_item == frame.groupby("item_id").size().median()
+    assert summary["rating_mean"] == pytest.approx(frame["rating"].astype(float).mean())
+    assert summary["median_ratings_per_user"] == frame.groupby("user_id").size().median()
+    assert summary["median_ratings_per_rated_item"] == frame.groupby("item_id").size().median()
 
 
 def test_ratings_merged_with_titles(movies: Interactions) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data.duplicates import group_pairs, mean_ratings
+from recsys.data.duplicates import group_pairs
 
 rows = st.lists(
     st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(0, 3), st.integers(1, 10)),
@@ -30,4 +30,4 @@ def test_against_a_dictionary(rows: list[tuple[int, int, int, int]], timed: bool
     last = [max(group, key=lambda p: (times[p] if timed else 0, p)) for group in positions.values()]
     assert pairs.last.tolist() == sorted(last)
     means = {p: np.mean(ratings[group]) for p, group in zip(last, positions.values(), strict=True)}
-    np.testing.assert_allclose(mean_ratings(pairs, ratings), [means[p] for p in sorted(last)], rtol=1e-6)
+    np.testing.assert_allclose(pairs.mean_ratings(ratings), [means[p] for p in sorted(last)], rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Every way in, to the same ratings."""
+"""Every source and layout gives the same ratings."""
 
 from __future__ import annotations
 
@@ -9,31 +9,23 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from recsys.data import Columns, Interactions, load
 from recsys.data.catalog import KNOWN
 from recsys.data.download import local_path
 from recsys.errors import ConfigError, DataError
-from tests.recsys.data.layouts import ATOMIC, LAYOUTS, RATINGS_CSV, RATINGS_DAT, U_DATA, Make
+from tests.recsys.data.layouts import LAYOUTS, RATINGS_CSV, U_DATA, Make
 
 Write = Callable[[str, str | bytes], str]
 
 
 def triples(interactions: Interactions) -> list[tuple[object, object, float]]:
-    """The slow, obvious way back: index -> id, one rating at a time."""
+    """The slow, obvious way back from indices to ids, one rating at a time."""
     users, items = interactions.users["user_id"].tolist(), interactions.items["item_id"].tolist()
-    return [
-        (users[user - 1], items[item - 1], rating)
-        for user, item, rating in zip(
-            interactions.user_index.tolist(),
-            interactions.item_index.tolist(),
-            interactions.ratings.tolist(),
-            strict=True,
-        )
-    ]
+    columns = (interactions.user_index, interactions.item_index, interactions.ratings)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [(users[user - 1], items[item - 1], rating) for user, item, rating in rows]
 
 
 TINY = [(196, 242, 3.0), (186, 302, 3.5), (196, 302, 1.0)]
@@ -53,41 +45,26 @@ def test_every_layout_gives_the_same_ratings(
     assert interactions.items["year"].tolist() == [1995, 1996, 1997]
     assert interactions.timestamps is not None
     assert interactions.timestamps.tolist() == [881250949, 891717742, 881250950]
-    dtypes = [
-        a.dtype
-        for a in (
-            interactions.user_index,
-            interactions.item_index,
-            interactions.ratings,
-            interactions.timestamps,
-        )
-    ]
+    columns = ("user_index", "item_index", "ratings", "timestamps")
+    dtypes = [getattr(interactions, name).dtype for name in columns]
     assert dtypes == [np.int32, np.int32, np.float32, np.int64]
     assert interactions.licence == "unknown"
     assert interactions.name == ("some" if packed else "unpacked")
 
 
 @pytest.mark.parametrize(
-    ("layout", "title", "genres"),
+    ("layout", "titles", "genre"),
     [
-        ("u.data", "Misérables, Les (1995)", ["", "Comedy", "Crime|Comedy"]),
-        ("ratings.dat", "Misérables, Les (1995)", ["Drama", "Comedy", "Crime|Comedy"]),
-        ("ratings.csv", "Misérables (1995–1999)", ["", "Comedy", "Crime|Comedy"]),
-        ("atomic", "Les Misérables", ["", "Comedy", "Crime|Comedy"]),
+        ("u.data", ("Misérables, Les (1995)", "L.A. Confidential (1997)"), ""),
+        ("ratings.dat", ("Misérables, Les (1995)", "L.A.: Confidential (1997)"), "Drama"),
+        ("ratings.csv", ("Misérables (1995–1999)", "L.A., Confidential (1997)"), ""),
+        ("atomic", ("Les Misérables", 'L.A. "Confidential"'), ""),
     ],
 )
-def test_titles_and_genres_are_read_in_their_encoding(
-    layout: str, title: str, genres: list[str], make_zip: Make
-) -> None:
+def test_titles_and_genres(layout: str, titles: tuple[str, str], genre: str, make_zip: Make) -> None:
     items = load(str(make_zip(LAYOUTS[layout]))).items
-    assert items["title"].tolist()[0] == title
-    assert items["genres"].tolist() == genres
-
-
-@pytest.mark.parametrize("members", [RATINGS_DAT, RATINGS_CSV, ATOMIC], ids=["dat", "csv", "atomic"])
-def test_a_delimiter_or_a_quote_inside_a_title_stays(members: dict[str, bytes], make_zip: Make) -> None:
-    title = load(str(make_zip(members))).items["title"].tolist()[2]
-    assert title in ("L.A.: Confidential (1997)", "L.A., Confidential (1997)", 'L.A. "Confidential"')
+    assert (items["title"][0], items["title"][2]) == titles
+    assert items["genres"].tolist() == [genre, "Comedy", "Crime|Comedy"]
 
 
 def test_the_embedded_set() -> None:
@@ -143,23 +120,11 @@ def test_named_columns_and_columns_left_out(write: Write) -> None:
     assert load(path, columns=Columns("who", "what", "stars", timestamp="")).timestamps is None
 
 
-@pytest.mark.parametrize(
-    ("written", "seconds"),
-    [
-        (["881250949", "0"], [881250949, 0]),
-        (["881250949123", "0"], [881250949, 0]),
-        (["881250949.9", "8.8e8"], [881250949, 880000000]),
-        (["1997-12-04 15:55:49", "1970-01-01 00:00:00"], [881250949, 0]),
-        (["1997-12-04T15:55:49Z", "1970-01-01T00:00:00Z"], [881250949, 0]),
-        (["1997-12-04 16:55:49.5+01:00", "1970-01-01 00:00:00.0+00:00"], [881250949, 0]),
-        (["1997-12-04", "1970-01-01"], [881193600, 0]),
-    ],
-)
-def test_times_are_seconds_or_dates(write: Write, written: list[str], seconds: list[int]) -> None:
-    rows = "".join(f"1,{item},3,{time}\n" for item, time in enumerate(written))
-    times = load(write("r.csv", "user_id,item_id,rating,timestamp\n" + rows)).timestamps
+@pytest.mark.parametrize("written", ["881250949", "881250949123", "881250949.9", "1997-12-04T15:55:49Z"])
+def test_times_are_seconds_milliseconds_or_dates(write: Write, written: str) -> None:
+    times = load(write("r.csv", f"user_id,item_id,rating,timestamp\n1,1,3,{written}\n")).timestamps
     assert times is not None
-    assert times.tolist() == seconds
+    assert times.tolist() == [881250949]
 
 
 def test_seconds_that_get_fractions_late_in_a_large_file(write: Write) -> None:
@@ -174,14 +139,9 @@ def test_seconds_that_get_fractions_late_in_a_large_file(write: Write) -> None:
     [
         (["10", "9", "-3"], [-3, 9, 10]),
         (["10", "9", "x"], ["10", "9", "x"]),
-        (["1.0", "2.0", "10.0"], ["1.0", "10.0", "2.0"]),
-        (["true", "false", "true"], ["false", "true"]),
-        (["2020-01-02", "2020-01-01", "2020-01-02"], ["2020-01-01", "2020-01-02"]),
         (["0155061224", "7", "034545104X"], ["0155061224", "034545104X", "7"]),
-        (["0108775015", "7", "8"], ["0108775015", "7", "8"]),
         ([" 7", "8 ", "7"], [7, 8]),
         (["18446744073709551615", "1", "2"], ["1", "18446744073709551615", "2"]),
-        (["NA", "null", "é"], ["NA", "null", "é"]),
     ],
 )
 def test_ids_are_integers_or_what_is_written(write: Write, ids: list[str], expected: list[object]) -> None:
@@ -226,13 +186,9 @@ def test_items_merged_by_title(make_zip: Make) -> None:
 
 
 def test_ratings_without_titles(make_zip: Make, caplog: pytest.LogCaptureFixture) -> None:
-    for layout, file in (
-        ("ratings.csv", "ratings.csv"),
-        ("u.data", "u.data"),
-        ("ratings.dat", "ratings.dat"),
-    ):
+    for file in ("ratings.csv", "u.data", "ratings.dat"):
         with caplog.at_level(logging.WARNING):
-            interactions = load(str(make_zip({file: LAYOUTS[layout][file]})))
+            interactions = load(str(make_zip({file: LAYOUTS[file][file]})))
         assert triples(interactions) == TINY
         assert list(interactions.items) == ["item_id"]
         assert "items have no titles" in caplog.text
@@ -274,25 +230,8 @@ def test_another_delimiter(write: Write, make_zip: Make) -> None:
         load(path)
     with pytest.raises(ConfigError, match="delimiter=';;': one character"):
         load(path, delimiter=";;")
-    with pytest.raises(ConfigError, match="has a layout of its own"):
+    with pytest.raises(ConfigError, match=r"the layout of .* has its own"):
         load(str(make_zip(RATINGS_CSV)), delimiter=";")
-
-
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
-def test_every_type_of_text_in_parquet(kind: pa.DataType, tmp_path: Path) -> None:
-    table = pa.table(
-        {
-            "user_id": pa.array(["a", "b"]).cast(kind),
-            "item_id": pa.array(["7", "8"]).cast(kind),
-            "rating": pa.array(["3", "4.5"]).cast(kind),
-            "timestamp": pa.array(["1997-12-04T15:55:49Z", "1970-01-01T00:00:00Z"]).cast(kind),
-        }
-    )
-    pq.write_table(table, tmp_path / "r.parquet")
-    interactions = load(str(tmp_path / "r.parquet"))
-    assert triples(interactions) == [("a", "7", 3.0), ("b", "8", 4.5)]
-    assert interactions.timestamps is not None
-    assert interactions.timestamps.tolist() == [881250949, 0]
 
 
 def test_an_unpublished_copy_is_read_and_said_so(make_zip: Make, caplog: pytest.LogCaptureFixture) -> None:
@@ -341,23 +280,7 @@ def test_arguments_that_do_not_exist_or_go_together(write: Write, tmp_path: Path
         load(path, item_key="name")
     with pytest.raises(DataError, match=r"Did you mean ml-100k\?"):
         load("ml-100")
-    with pytest.raises(
-        DataError, match=r"r\.csv is neither a zip nor a folder, one of which ml-20m comes as"
-    ):
+    with pytest.raises(DataError, match=r"r\.csv is neither a zip nor a folder"):
         load("ml-20m", from_file=Path(path))
     with pytest.raises(DataError, match=r"nowhere\.zip does not exist"):
         load("ml-1m", from_file=tmp_path / "nowhere.zip")
-
-
-@pytest.mark.parametrize("time", ["1600000000000000", "-62135596801", "1600000000000000000"])
-def test_times_that_no_calendar_has(write: Write, time: str) -> None:
-    path = write("r.csv", f"user_id,item_id,rating,timestamp\n1,1,3,1600000000\n1,2,3,{time}\n")
-    with pytest.raises(DataError, match=f"line 3: timestamp '{time}': no time in the years 1 to 9999"):
-        load(path)
-
-
-def test_text_that_is_not_utf_8_is_told_so(tmp_path: Path) -> None:
-    path = tmp_path / "r.csv"
-    path.write_bytes("user_id,item_id,rating,timestamp\nAndré,é,5,1\nBo,b,4,2\n".encode("latin-1"))
-    with pytest.raises(DataError, match="Text must be UTF-8"):
-        load(str(path))

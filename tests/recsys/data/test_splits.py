@@ -100,7 +100,7 @@ def test_ml100k_folds_are_the_published_ones(ml100k_zip: Path) -> None:
 
 def test_folds_of_other_data_are_refused(ml100k_zip: Path) -> None:
     for other in (load("ml-latest-small"), load("ml-100k", from_file=ml100k_zip, item_key="title")):
-        with pytest.raises(DataError, match="is not MovieLens 100K in its own order"):
+        with pytest.raises(DataError, match="is not MovieLens 100K in its original order"):
             split(other, SplitRecipe("fold", fold=1))
 
 
@@ -113,20 +113,13 @@ def test_what_can_not_be_split() -> None:
         split(interactions([(1, 1)]), SplitRecipe())
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"kind": "by-item"},
-        {"valid_fraction": 0.0},
-        {"valid_fraction": 1.0},
-        {"valid_fraction": float("nan")},
-        {"seed": -1},
+def test_wrong_recipes() -> None:
+    fractions = [{"valid_fraction": value} for value in (0.0, 1.0, float("nan"))]
+    folds: list[dict[str, Any]] = [
         {"kind": "fold"},
         {"fold": 1},
-        {"kind": "fold", "fold": 6},
-        {"kind": "fold", "fold": 0},
-    ],
-)
-def test_recipes_that_make_no_sense(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"kind|fraction|seed|fold"):
-        SplitRecipe(**arguments)
+        *({"kind": "fold", "fold": n} for n in (0, 6)),
+    ]
+    for arguments in ({"kind": "by-item"}, {"seed": -1}, *fractions, *folds):
+        with pytest.raises(ConfigError, match=r"kind|fraction|seed|fold"):
+            SplitRecipe(**arguments)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from recsys.training.batches import Ratings, epoch_seed, n_batches, shuffled_batches
+from recsys.training.optimizer import one_cycle
 
 
 def numbered(n: int) -> Ratings:
@@ -15,8 +17,7 @@ def test_every_rating_comes_once_in_steps_of_even_size(n: int, batch_size: int) 
     batches = list(shuffled_batches(numbered(n), batch_size, seed=5))
     sizes = [len(batch.ratings) for batch in batches]
     assert len(batches) == n_batches(n, batch_size)
-    assert max(sizes) <= batch_size
-    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= min(batch_size, min(sizes) + 1)
     assert sorted(torch.cat([batch.user_index for batch in batches]).tolist()) == list(range(n))
     for batch in batches:  # rows stay together
         assert torch.equal(batch.user_index + 1000, batch.item_index)
@@ -31,3 +32,12 @@ def test_the_order_follows_from_seed_and_epoch() -> None:
     assert order(1, 1) == order(1, 1)
     assert order(1, 1) != order(1, 2)
     assert order(1, 2) != order(2, 1)
+
+
+def test_the_learning_rate_rises_for_a_quarter_and_then_falls_and_momentum_does_the_opposite() -> None:
+    rates, momenta = np.array([one_cycle(step, 1000, 1.0) for step in range(1001)]).T
+    # Halfway up and halfway down, a cosine is in the middle.
+    middles = [1 / 25, (1 / 25 + 1) / 2, 1, (1 + 1e-5) / 2, 1e-5]
+    np.testing.assert_allclose(rates[[0, 125, 250, 625, 1000]], middles)
+    np.testing.assert_allclose(momenta[[0, 125, 250, 625, 1000]], [0.95, 0.9, 0.85, 0.9, 0.95])
+    assert (np.diff(rates) > 0).tolist() == [True] * 250 + [False] * 750

@@ -17,9 +17,8 @@ from recsys.models import KINDS, Kind
 from recsys.models.modules import DotProduct
 from recsys.training.checkpoint import load_run
 from recsys.training.evaluate_run import evaluate_run
-from recsys.training.run_info import Iteration
 from recsys.training.settings import new_settings
-from recsys.training.train import Machine, Reporter, resume, train
+from recsys.training.train import Machine, resume, train
 
 CPU = Machine("cpu", "off")
 OnIteration = Callable[[Mapping[str, float]], None]
@@ -55,18 +54,28 @@ def fit_by_halves(
     return fit(ratings, config, seed=seed, on_iteration=on_iteration)
 
 
-def kinds(**options: Any) -> dict[str, Kind]:
-    svd = Kind("svd", SvdConfig, build, **{"fit": fit} | options)
-    return {**KINDS, "svd": svd}
+AddKind = Callable[..., None]
 
 
-RANKING = kinds(objectives=("ranking",))
+@pytest.fixture
+def add_kind(monkeypatch: pytest.MonkeyPatch) -> AddKind:
+    """Add the kind "svd" with these options to the table of kinds, for one test."""
+
+    def add(**options: Any) -> None:
+        monkeypatch.setitem(KINDS, "svd", Kind("svd", SvdConfig, build, **{"fit": fit} | options))
+
+    return add
 
 
-def test_a_closed_form_goes_through_the_folder_and_back(checkerboard: Interactions, tmp_path: Path) -> None:
-    table = kinds()
-    made = train(checkerboard, new_settings("svd", {"factors": 3}, table), tmp_path / "run", machine=CPU)
-    run = load_run(tmp_path / "run", table)
+RANKING = {"objectives": ("ranking",)}
+
+
+def test_a_closed_form_goes_through_the_folder_and_back(
+    checkerboard: Interactions, tmp_path: Path, add_kind: AddKind
+) -> None:
+    add_kind()
+    made = train(checkerboard, new_settings("svd", {"factors": 3}), tmp_path / "run", machine=CPU)
+    run = load_run(tmp_path / "run")
     (part,) = run.parts
     assert (part.info, part.config) == (made.info.part, SvdConfig(3))
     assert (part.info.training, part.info.optimizer) == (None, None)
@@ -87,21 +96,23 @@ def test_a_closed_form_goes_through_the_folder_and_back(checkerboard: Interactio
     assert evaluate_run(run, device="cpu")["rmse"] == pytest.approx(run.info.metrics["rmse"], rel=1e-6)
 
 
-def test_iterations_are_kept_with_their_metrics(checkerboard: Interactions, tmp_path: Path) -> None:
-    table = kinds(fit=fit_by_halves, objectives=("ranking",))
-    run = train(checkerboard, new_settings("svd", {}, table), tmp_path / "run", machine=CPU)
+def test_iterations_are_kept_with_their_metrics(
+    checkerboard: Interactions, tmp_path: Path, add_kind: AddKind
+) -> None:
+    add_kind(fit=fit_by_halves, **RANKING)
+    run = train(checkerboard, new_settings("svd", {}), tmp_path / "run", machine=CPU)
     history = [(iteration.number, iteration.metrics) for iteration in run.info.part.history]
     assert history == [(1, {"objective": 2.0}), (2, {"objective": 1.0})]
-    result = evaluate_run(load_run(run.path, table), device="cpu")
-    assert "rmse" not in result  # its scores are no ratings
+    result = evaluate_run(load_run(run.path), device="cpu")
+    assert "rmse" not in result  # its scores are not ratings
     assert 0 <= result["ndcg_at_k"] <= 1
 
 
-def test_several_parts_share_a_run(checkerboard: Interactions, tmp_path: Path) -> None:
+def test_several_parts_share_a_run(checkerboard: Interactions, tmp_path: Path, add_kind: AddKind) -> None:
+    add_kind(**RANKING)
     asked = {"factors": 4, "epochs": 2, "batch_size": 32}
-    settings = new_settings(["svd:0.5", "dot-bias"], asked, RANKING)
-    train(checkerboard, settings, tmp_path / "both", machine=CPU)
-    run = load_run(tmp_path / "both", RANKING)
+    train(checkerboard, new_settings(["svd:0.5", "dot-bias"], asked), tmp_path / "both", machine=CPU)
+    run = load_run(tmp_path / "both")
     assert [(part.info.kind, part.info.weight, part.info.objective) for part in run.parts] == [
         ("svd", 0.5, "ranking"),
         ("dot-bias", 1.0, "ratings"),
@@ -113,46 +124,42 @@ def test_several_parts_share_a_run(checkerboard: Interactions, tmp_path: Path) -
     assert all((value == state[name]).all() for name, value in run.model().state_dict().items())
 
 
-def test_a_part_that_was_interrupted_is_fitted_anew(checkerboard: Interactions, tmp_path: Path) -> None:
-    settings = new_settings(["dot", "svd"], {"epochs": 1, "batch_size": 256}, RANKING)
-
+def test_a_part_that_was_interrupted_is_fitted_again(
+    checkerboard: Interactions, tmp_path: Path, add_kind: AddKind
+) -> None:
     def interrupt(*arguments: object, **options: object) -> dict[str, np.ndarray]:
         raise KeyboardInterrupt
 
-    interrupted = kinds(fit=interrupt, objectives=("ranking",))
+    add_kind(fit=interrupt, **RANKING)
+    settings = new_settings(["dot", "svd"], {"epochs": 1})
     with pytest.raises(KeyboardInterrupt):
-        train(checkerboard, new_settings(["dot", "svd"], {"epochs": 1}, interrupted), tmp_path / "run")
-    unfinished = load_run(tmp_path / "run", RANKING)
+        train(checkerboard, settings, tmp_path / "run", machine=CPU)
+    unfinished = load_run(tmp_path / "run")
     assert [part.info.iterations_done for part in unfinished.parts] == [1, 0]
     with pytest.raises(CheckpointError, match="part svd is not trained yet: continue with --resume"):
         unfinished.parts[1].model()
-    told: list[Iteration] = []
-    resumed = resume(
-        tmp_path / "run", machine=CPU, reporter=Reporter(on_iteration=told.append), kinds=RANKING
-    )
-    assert len(told) == 1, "only the part that was missing"
-    whole = train(checkerboard, settings, tmp_path / "whole", machine=CPU)
-    for part, other in zip(resumed.parts, whole.parts, strict=True):
-        assert part.info.iterations_done == other.info.iterations_done == 1
-    state = whole.parts[1].model().state_dict()
-    assert all((value == state[name]).all() for name, value in resumed.parts[1].model().state_dict().items())
+    add_kind(**RANKING)
+    resumed = resume(tmp_path / "run", machine=CPU)
+    assert resumed.info.files == train(checkerboard, settings, tmp_path / "whole", machine=CPU).info.files
 
 
-def test_what_does_not_fit_is_refused(checkerboard: Interactions, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="svd and dot both predict ratings"):
-        new_settings(["svd", "dot"], {}, kinds())
-    with pytest.raises(ConfigError, match="a svd or dot model has no --dropout"):
-        new_settings(["svd", "dot"], {"dropout": 0.1}, RANKING)
-    with pytest.raises(ConfigError, match="a svd model has no --epochs"):
-        new_settings("svd", {"epochs": 3}, RANKING)
-    for weight in ("0", "-1", "nan", "", "x"):
-        with pytest.raises(ConfigError, match="the weight must be a number above 0"):
-            new_settings(f"svd:{weight}", {}, RANKING)
-
+def test_wrong_settings_and_tables_are_refused(
+    checkerboard: Interactions, tmp_path: Path, add_kind: AddKind
+) -> None:
     def diverge(*arguments: Any, **options: Any) -> dict[str, np.ndarray]:
         return {name: table * np.nan for name, table in fit(*arguments, **options).items()}
 
-    settings = new_settings("svd", {}, kinds(fit=diverge))
+    add_kind(fit=diverge)
+    with pytest.raises(ConfigError, match="svd and dot both predict ratings"):
+        new_settings(["svd", "dot"], {})
     with pytest.raises(TrainingError, match="is not finite"):
-        train(checkerboard, settings, tmp_path / "run", machine=CPU)
-    assert not list(tmp_path.iterdir()), "nothing half-written stays"
+        train(checkerboard, new_settings("svd", {}), tmp_path / "run", machine=CPU)
+    assert not list(tmp_path.iterdir()), "no incomplete run is left"
+    add_kind(**RANKING)
+    with pytest.raises(ConfigError, match="a svd or dot model has no --dropout"):
+        new_settings(["svd", "dot"], {"dropout": 0.1})
+    with pytest.raises(ConfigError, match="a svd model has no --epochs"):
+        new_settings("svd", {"epochs": 3})
+    for weight in ("0", "-1", "nan", "", "x"):
+        with pytest.raises(ConfigError, match="the weight must be a number above 0"):
+            new_settings(f"svd:{weight}", {})

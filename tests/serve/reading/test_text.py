@@ -45,17 +45,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Pieces of which hostile files are made; each is likely to mean something to a reader of text.
 PIECES = [
     *(b"a", b"1", b"007", b" ", b"\t", b",", b";", b"::", b":", b"\n", b"\r\n", b"\r", b'"', b'""', b"\xff"),
-    *(
-        b"\x00",
-        b"\x1f",
-        b"\xef\xbb\xbf",
-        b"\xc3\xa9",
-        b"\xc2\x85",
-        b"a,b,c\n",
-        b'"a","b","c"\n',
-        b"a\tb\tc\n",
-    ),
-    *(b'x,"y\nz",w\n', b"a::b::c\n", b"a;b;c\n", b'5" pipe', b' "x" '),
+    *(b"\x00", b"\x1f", b"\xef\xbb\xbf", b"\xc3\xa9", b"\xc2\x85", b"a,b,c\n", b'"a","b","c"\n'),
+    *(b"a\tb\tc\n", b'x,"y\nz",w\n', b"a::b::c\n", b"a;b;c\n", b'5" pipe', b' "x" '),
 ]
 contents = st.lists(st.sampled_from(PIECES), max_size=30).map(b"".join)
 
@@ -83,17 +74,16 @@ def test_each_record_is_read_refused_or_blank(layout: str, content: bytes, path:
     try:
         read = Read(path, heading + content, rules)
     except InputError:
-        # Where records end can't be told: only of quotes and of carriage returns.
+        # Only wrong quotes and carriage returns make it unclear where records end.
         assert b'"' in content or b"\r" in content
         assert rules.quotes == "csv"
         return
     if rules.header:
         content = content.removeprefix(b"\xef\xbb\xbf")
     assert len(read.rows) + len(read.refused) + read.n_blank == n_records(content, rules)
-    assert sorted({*read.lines, *(row.line for row in read.refused)}) == sorted(
-        [*read.lines, *(row.line or 0 for row in read.refused)]
-    )
-    assert all(row.line is not None and row.row is None for row in read.refused)
+    lines = [*read.lines, *(row.line for row in read.refused)]
+    assert None not in lines
+    assert len(set(lines)) == len(lines)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -103,10 +93,11 @@ def test_the_fast_path_and_the_slow_one_agree(layout: str, content: bytes, path:
     rules = LAYOUTS[layout]
     path.write_bytes(b"" if rules.header else rules.delimiter.join("pqr").encode() + b"\n")
     source = TextSource(path, replace(rules, header=("p", "q", "r")))
-    block = text._block(content, 2, is_last=True)
-    if not source._is_plain(block):
+    content = content.replace(b"::", text.SEPARATOR) if rules is DAT else content
+    if not source._is_plain(content):
         return
-    fast, (slow, unfinished) = source._by_arrow(block, [0, 2]), source._by_rules(block, [0, 2])
+    fast = source._by_arrow(content, 2, [0, 2])
+    slow, unfinished = source._by_rules(content, 2, [0, 2], is_last=True)
     assert unfinished == b""
     assert fast.table.equals(slow.table)
     assert list(fast.numbers) == list(slow.numbers)
@@ -155,8 +146,7 @@ def test_lines_are_physical_ones(path: Path) -> None:
     ("content", "rows"),
     [
         (b" p , q\n 1 ,\t2 \n", [("1", "2")]),
-        (b'p, q\n1, "a, b"\n" 2 ", c\n', [("1", "a, b"), (" 2 ", "c")]),
-        (b'p,q\n" a ", a \n', [(" a ", "a")]),
+        (b'p, q\n1, "a, b"\n" 2 ", c\n', [("1", "a, b"), ("2", "c")]),
         (b'p,q\n5" pipe, a"b\n', [('5" pipe', 'a"b')]),
         (b"p,q\n1,2\n   \n\t\n3,4", [("1", "2"), ("3", "4")]),
         (b"p\n 1\n \n2 \n", [("1",), ("2",)]),
@@ -224,7 +214,6 @@ def test_a_quote_is_text_where_the_layout_has_no_quoting(path: Path) -> None:
 def test_cells_that_are_quoted_as_a_whole_lose_their_quotes_in_tsv(path: Path) -> None:
     content = b'"p"\t"q"\n"1"\t"say ""hi"""\n"2"\tx\n'
     assert Read(path, content, TSV).rows == [("1", 'say "hi"'), ("2", "x")]
-    assert Read(path, content, ATOMIC).rows[0] == ('"1"', '"say ""hi"""')
 
 
 def test_types_in_a_heading(path: Path) -> None:

@@ -29,6 +29,18 @@ KEEP_ALIVE_SECONDS = 75
 START_SECONDS = 120
 
 
+class Supervisor(Multiprocess):
+    """uvicorn's supervisor, which notices at once that a worker has died."""
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace dead workers."""
+        # While this process holds the worker's end of the pipe too, a worker that dies between a ping and its
+        # answer does not close the pipe, and uvicorn waits for the answer until its timeout.
+        for process in self.processes:
+            process.child_conn.close()
+        super().keep_subprocess_alive()
+
+
 def run_service(settings: ServiceSettings, listener: socket.socket, n_workers: int) -> None:
     """Serve until SIGTERM or Ctrl-C; SIGHUP restarts the workers one by one.
 
@@ -61,7 +73,7 @@ def run_service(settings: ServiceSettings, listener: socket.socket, n_workers: i
             timeout_graceful_shutdown=settings.grace_seconds,
             timeout_worker_healthcheck=START_SECONDS,
         )
-        supervisor = Multiprocess(config, [listener.dup() for _ in range(LISTENERS)])
+        supervisor = Supervisor(config, [listener.dup() for _ in range(LISTENERS)])
         listener.close()
         stop = signal.getsignal(signal.SIGTERM)
         assert callable(stop)

@@ -1,4 +1,4 @@
-"""How long a person waits for the page of `recsys demo`: from the server being up to the first list shown.
+"""The start of `recsys demo`: seconds until the server answers, and until the browser shows the first list.
 
 Needs artifacts/default (`make export`) and Chromium. Each round starts the server and a browser anew.
 """

@@ -1,1 +1,1 @@
-"""Shows what a bundle can do: users of serve and of the bundle, nothing else."""
+"""Demonstrations of what a bundle can do; they import only serve."""

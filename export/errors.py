@@ -1,21 +1,21 @@
-"""What exporting and verifying can raise."""
+"""Errors of exporting and verifying."""
 
 
 class ExportError(Exception):
-    """Base of everything that exporting raises on purpose. `exit_code` is read by the command alone."""
+    """Base of the errors of export. `exit_code` is that of the command."""
 
     exit_code = 1
 
 
 class GraphError(ExportError, ValueError):
-    """A model that can't be written as a graph: NaN weights, tables that don't fit together."""
+    """A model can't be written as a graph: NaN weights, conflicting tables, too many ids."""
 
 
 class ParityError(ExportError, ArithmeticError):
-    """A graph that does not agree with torch within its tolerance."""
+    """A graph does not agree with torch within its tolerance, or there is no run to compare it with."""
 
 
 class AdditionError(ExportError, ValueError):
-    """Ratings that no item can be added from: nothing new, nobody known, off the scale, other ids."""
+    """No item can be added from these ratings: no new item, no known user, off the scale, other ids."""
 
     exit_code = 2

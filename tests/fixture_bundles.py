@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 FIXTURES = Path(__file__).parent / "fixtures" / "bundles"
 BUNDLES = ["dot", "dot-bias", "mlp", "dot-bias-string-ids"]
+
+
+def edit_manifest(bundle: Path, edit: Callable[[dict[str, Any]], object] = lambda manifest: None) -> None:
+    """Change the manifest of a copied bundle, and have it list all files as they are now."""
+    path = bundle / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    edit(manifest)
+    for file in bundle.iterdir():
+        if file != path:
+            data = file.read_bytes()
+            manifest["files"][file.name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    path.write_text(json.dumps(manifest))

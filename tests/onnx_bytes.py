@@ -1,4 +1,4 @@
-"""The few lines of protobuf encoding that crafting ONNX files takes, so that the tests need no onnx."""
+"""Protobuf encoding of crafted ONNX files, so that the tests need no onnx."""
 
 from __future__ import annotations
 

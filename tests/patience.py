@@ -1,4 +1,4 @@
-"""How long tests wait for what should come soon: machines stall, and only a hang should be a failure."""
+"""How long tests wait for something that should happen soon. Only a hang is a failure, not a slow machine."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 PATIENCE = 180.0
-"""Seconds. Nothing here takes as long; it only keeps a hang from being one for ever."""
+"""Seconds; far more than anything takes, to end a test that hangs."""
 
 
 def wait_until(condition: Callable[[], Any]) -> Any:
-    """The first true value of `condition`, asked again and again."""
+    """Wait for a true value of `condition`, and return it."""
     end = time.monotonic() + PATIENCE
     while not (value := condition()):
-        assert time.monotonic() < end, "this never came true"
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.005)
     return value

@@ -1,4 +1,4 @@
-"""A model whose right answers are provable: users of three tastes, each of which likes its own items alone.
+"""A model whose right answers are provable: users of three tastes, each of which likes only its own items.
 
 Needs torch, as tiny_runs does.
 """
@@ -17,7 +17,7 @@ N_TASTES = 3
 
 
 def taste_of(index: np.ndarray | int) -> np.ndarray:
-    """The taste of a user, or that an item is for."""
+    """The taste of users or items, by their indices."""
     return np.asarray(index) % N_TASTES
 
 

@@ -1,1 +1,1 @@
-"""A static page that recommends in the browser's tab; nothing that is rated leaves it."""
+"""A static page that recommends inside the browser; ratings never leave it."""

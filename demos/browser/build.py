@@ -1,4 +1,4 @@
-"""Builds the page: ONNX Runtime Web, a bundle's graphs, and its items as JSON, in one folder to be served.
+"""Builds the page: a folder with ONNX Runtime Web, a bundle's graphs, and its items as JSON.
 
 `python -m demos.browser.build BUNDLE OUTPUT`; needs `npm ci --prefix demos/browser` first.
 """
@@ -11,17 +11,17 @@ from typing import Any
 
 import click
 import msgspec
-import numpy as np
 
-from serve.bundle.bundle import open_bundle
+from demos.report.factor_map import item_counts
+from serve import Recommender, open_bundle
+from serve.bundle.manifest import Manifest
 from serve.errors import ServeError, UnsupportedError
 from serve.files.atomic import new_folder
-from serve.files.names import CONFORMANCE_NAME
-from serve.runtime.recommender import Recommender
+from serve.files.names import CONFORMANCE_NAME, TABLES_NAME
 
 HERE = Path(__file__).parent
 PACKAGES = HERE / "node_modules"
-# The plain build for every browser, and the larger one that also has WebGPU. A browser loads one of them.
+# The plain build, and the larger one with WebGPU. A browser loads one of them.
 RUNTIME_FILES = (
     "ort.wasm.min.mjs",
     "ort-wasm-simd-threaded.mjs",
@@ -36,20 +36,20 @@ MARKER = "index.html"
 
 
 def build(bundle_path: Path, output: Path, packages: Path = PACKAGES) -> None:
-    """Make `output`, replacing a page that is there.
+    """Build the page in `output`, replacing an earlier one.
 
     Args:
-        bundle_path: a bundle.
-        output: the folder to make.
-        packages: the `node_modules` that holds onnxruntime-web.
+        bundle_path: A bundle.
+        output: The folder to make.
+        packages: The `node_modules` that holds onnxruntime-web.
 
     Raises:
         BundleError: the bundle is damaged.
-        UnsupportedError: its tables lie in a file of their own, or onnxruntime-web is not installed.
-        OutputError: `output` is there and is no page of ours.
+        UnsupportedError: its tables are in `tables.bin`, or onnxruntime-web is not installed.
+        OutputError: `output` exists and is not such a page.
     """
     bundle = open_bundle(bundle_path)
-    if "tables.bin" in bundle.manifest.files:
+    if TABLES_NAME in bundle.manifest.files:
         raise UnsupportedError(
             f"{bundle_path} keeps its tables in tables.bin, which browsers can't read reliably. Export it "
             f"with --tables never."
@@ -69,41 +69,31 @@ def build(bundle_path: Path, output: Path, packages: Path = PACKAGES) -> None:
         for name in (CONFORMANCE_NAME, *(graph.file for graph in bundle.manifest.graphs.values())):
             shutil.copyfile(bundle.file(name), folder / "bundle" / name)
         (folder / "bundle" / "items.json").write_bytes(msgspec.json.encode(_items(recommender)))
-        (folder / "bundle" / "about.json").write_bytes(msgspec.json.encode(_about(recommender)))
+        (folder / "bundle" / "about.json").write_bytes(msgspec.json.encode(_about(bundle.manifest)))
 
 
 def _items(recommender: Recommender) -> dict[str, list[Any]]:
-    """Columns in index order; the first entry stands for item 1. Ids as text: JSON has no int64."""
+    """Columns in index order, item 1 first. Ids are text, since JSON has no int64."""
     items = [recommender.items[index] for index in range(1, len(recommender.items) + 1)]
     return {
         "id": [str(item.item_id) for item in items],
-        "title": [item.title if item.title is not None else str(item.item_id) for item in items],
+        "title": [recommender.items.label(item.item_index) for item in items],
         "genres": [list(item.genres) for item in items],
-        "n_ratings": _n_ratings(recommender).tolist(),
+        "n_ratings": item_counts(recommender.bundle)[1:].tolist(),
     }
 
 
-def _n_ratings(recommender: Recommender) -> np.ndarray:
-    """How often each item was rated: int64 [n_items]."""
-    model = recommender.manifest.model
-    counts = np.zeros(model.n_items + 1, np.int64)
-    for start in range(1, model.n_users + 1, 1024):
-        users = np.arange(start, min(start + 1024, model.n_users + 1))
-        counts += np.bincount(recommender.seen.padded(users).ravel(), minlength=len(counts))
-    return counts[1:]
-
-
-def _about(recommender: Recommender) -> dict[str, Any]:
-    """What the page says of the model."""
-    manifest = recommender.manifest
+def _about(manifest: Manifest) -> dict[str, Any]:
+    """What the page says about the model."""
+    model, data = manifest.model, manifest.data
     return {
-        "model": manifest.model.kind,
-        "n_users": manifest.model.n_users,
-        "n_items": manifest.model.n_items,
-        "n_ratings": manifest.data.n_ratings,
-        "ratings_range": list(manifest.data.ratings_range),
-        "data": manifest.data.name,
-        "licence": manifest.data.licence,
+        "model": model.kind,
+        "n_users": model.n_users,
+        "n_items": model.n_items,
+        "n_ratings": data.n_ratings,
+        "ratings_range": list(data.ratings_range),
+        "data": data.name,
+        "licence": data.licence,
         "tolerance": {name: manifest.graphs[name].tolerance for name in sorted(manifest.graphs)},
     }
 

@@ -1,4 +1,4 @@
-"""`recsys demo`: a bundle's page, to look at and to try."""
+"""`recsys demo`: a bundle as a web page."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ from serve.terminal import say
 @allow_host_option
 @device_option
 def demo(bundle: Path, host: str, port: int, allow_hosts: tuple[str, ...], device: str) -> None:
-    """Show BUNDLE as a page: pick a user, rate as somebody new, similar items, a map, the model's card.
+    """Show BUNDLE as a page: pick a user, rate as a new user, similar items, a map, the model's card.
 
     \b
       recsys demo artifacts/default
     """
-    from serve.runtime.recommender import Recommender
+    from serve import Recommender
 
     recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
-    from demos.gradio_app.app import Served, build_app
-
+    recommender.check()
     listener = listen(host, port)
-    app = build_app(recommender)
-    signals = Signals(signal.SIGINT, signal.SIGTERM)  # the page can be reached before `Served` returns
-    page = Served(app, listener, [host, *allow_hosts])
-    say(f"{page.url} (Ctrl-C stops)")
-    signals.next()
-    page.close()
+    from demos.gradio_app.app import build_app, mounted, served
+    from demos.gradio_app.guard import guarded
+
+    app = guarded(mounted(build_app(recommender)), [host, *allow_hosts])
+    signals = Signals(signal.SIGINT, signal.SIGTERM)  # the page can be reached before `served` yields
+    with served(app, listener) as url:
+        say(f"{url} (Ctrl-C stops)")
+        signals.next()

@@ -1,4 +1,4 @@
-"""`recsys report`: a bundle's card as one HTML page."""
+"""`recsys report`: the model card of a bundle as one HTML page."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from serve.commands.options import bundle_argument
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("card.html"),
     show_default=True,
-    help="The page to write; one that is there is replaced.",
+    help="The page to write; an existing file is replaced.",
 )
 def report(bundle: Path, output: Path) -> None:
     """Write a page about BUNDLE: quality, learning curves, errors, a map of its items, parity, sizes.
 
-    One file that needs nothing else, and no network; for the screen and for paper.
+    The page is one file that needs no network; it suits the screen and paper.
 
     \b
       recsys report artifacts/default -o card.html
     """
     from demos.report.page import report_page
-    from serve.bundle.bundle import open_bundle
+    from serve import open_bundle
     from serve.files.atomic import check_outside_bundles, write_file
 
     check_outside_bundles(output)

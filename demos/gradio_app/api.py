@@ -1,4 +1,4 @@
-"""The same answers for programs: `gradio_client` calls these by name, and gets JSON."""
+"""The page's answers for programs: `gradio_client` calls these functions by name and gets JSON."""
 
 from __future__ import annotations
 
@@ -10,106 +10,99 @@ import gradio as gr
 import msgspec
 from gradio.events import api
 
-from demos.gradio_app.showcase import Picks, Showcase
+from demos.gradio_app.page import CONCURRENCY
+from demos.gradio_app.showcase import Listing, Showcase
 from serve.bundle.items import Item
 from serve.errors import RequestError, ServeError
 from serve.runtime.profiles import Answer
 
-CONCURRENCY = 8
-
 Text = str | int
-"""An id or a query; what looks like a number may come as one."""
+"""An id or a query; an integer stands for its text."""
 
 
 def add_api(showcase: Showcase) -> None:
     """Offer the answers of `showcase` in the `gr.Blocks` that is being built."""
+    recommender = showcase.recommender
 
+    def item_index(item_id: Text) -> int:
+        index = recommender.items.ids.lookup_one(recommender.items.ids.parse(str(item_id)))
+        if not index:
+            raise RequestError(f"no item has the id {item_id!r}")
+        return index
+
+    @_offer
     def find_users(query: Text = "") -> list[str]:
-        """User ids that begin with the query, at most 100."""
-        return showcase.users.find(str(query))
+        """User ids that begin with the query, then those that contain it; at most 100."""
+        return showcase.find_users(str(query))
 
+    @_offer
     def search_items(query: Text) -> list[dict[str, Any]]:
-        """Items by the words of their titles, or by id; where there is none, the nearest titles."""
+        """Items by the words of their titles, or by id; where there are none, the nearest titles."""
         return [_item(item) for item in showcase.search(str(query))[0]]
 
+    @_offer
     def recommend(
         user_id: Text, top_k: int = 10, exclude_seen: bool = True, genre: str | None = ""
     ) -> dict[str, Any]:
         """The best items for a user; `known` is false where it is the average user's list."""
-        found = showcase.recommend(str(user_id), top_k, exclude_seen=exclude_seen, genre=genre)
-        return _picks(found)
+        return _listing(showcase.recommend(str(user_id), top_k, exclude_seen=exclude_seen, genre=genre))
 
+    @_offer
     def history(user_id: Text, newest_first: bool = True) -> list[dict[str, Any]]:
-        """What a user has rated."""
-        rated = showcase.history(str(user_id), newest_first=newest_first)
-        return [{**_item(one.item), "rating": one.rating} for one in rated]
+        """The items that a user has rated."""
+        rows = showcase.history(str(user_id), newest_first=newest_first)
+        return [{**_item(item), "rating": rating} for item, rating in rows]
 
+    @_offer
     def fold_in(ratings: dict[str, float], top_k: int = 10) -> dict[str, Any]:
-        """Recommendations to somebody new: item id -> rating."""
-        given = {_known_item(showcase, item_id): rating for item_id, rating in ratings.items()}
-        return _picks(showcase.fold_in(given, top_k))
+        """Recommendations for a new user from ratings: item id -> rating."""
+        return _listing(showcase.fold_in({item_index(key): value for key, value in ratings.items()}, top_k))
 
+    @_offer
     def answer_questions(answers: dict[str, Answer], top_k: int = 10) -> dict[str, Any]:
-        """Recommendations to somebody new: item id of a question -> a rating, "like", "dislike" or null."""
-        given: dict[int, Answer] = {_known_item(showcase, key): value for key, value in answers.items()}
-        profile, picks = showcase.answer(given, top_k)
-        return {"profile": profile, **_picks(picks)}
+        """Recommendations for a new user: item id of a question -> a rating, "like", "dislike" or null."""
+        given: dict[int, Answer] = {item_index(key): value for key, value in answers.items()}
+        profile, listing = showcase.answer(given, top_k)
+        return {"profile": profile, **_listing(listing)}
 
+    @_offer
     def similar_items(item_id: Text, top_k: int = 10) -> dict[str, Any]:
-        """The items most like one, and what they share."""
-        found = showcase.similar(_known_item(showcase, item_id), top_k)
-        return {
-            **_item(found.item),
-            "items": [
-                {
-                    **_item(one.item),
-                    "cosine": one.cosine,
-                    "shared_genres": one.shared_genres,
-                    "shared_raters": one.n_shared_raters,
-                }
-                for one in found.neighbours
-            ],
-        }
+        """The items most similar to one, and what they have in common with it."""
+        found = showcase.similar(item_index(item_id), top_k)
+        rows = zip(found.listing.rows, found.shared, strict=True)
+        items = [
+            {**_item(item), "cosine": cosine, "shared_genres": shared.genres, "shared_raters": shared.n_both}
+            for (item, cosine), shared in rows
+        ]
+        return {**_item(found.item), "items": items}
 
+    @_offer
     def model_card() -> dict[str, Any]:
-        """What the bundle says of itself: model, data, split, metrics, parity."""
-        manifest = showcase.recommender.manifest
-        card = {name: getattr(manifest, name) for name in ("model", "data", "split", "metrics", "parity")}
-        plain: dict[str, Any] = msgspec.to_builtins(card)
-        return {"version": showcase.recommender.bundle.version, **plain}
-
-    for function in (
-        find_users,
-        search_items,
-        recommend,
-        history,
-        fold_in,
-        answer_questions,
-        similar_items,
-        model_card,
-    ):
-        api(
-            _told(function),
-            api_name=function.__name__,
-            concurrency_limit=CONCURRENCY,
-            concurrency_id="answers",
+        """The bundle's version, and its manifest's model, data, split, metrics and parity."""
+        names = ("model", "data", "split", "metrics", "parity")
+        card: dict[str, Any] = msgspec.to_builtins(
+            {name: getattr(recommender.manifest, name) for name in names}
         )
+        return {"version": recommender.bundle.version, **card}
 
 
-def _told(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What was wrong with a request reaches the caller; anything else stays in the log."""
+def _offer(function: Callable[..., Any]) -> None:
+    """Add a function to the API under its name. Arguments are checked against its annotations.
+
+    The caller sees the message of a `ServeError`; any other error stays in the log.
+    """
     hints = get_type_hints(function)
 
     @wraps(function)
     def answer(*args: Any) -> Any:
         try:
-            # Not strict: the last hint is that of the answer.
+            # Not strict: the last annotation is that of the return value.
             named = zip(hints.items(), args, strict=False)
             return function(*(_checked(name, value, kind) for (name, kind), value in named))
         except ServeError as error:
             raise gr.Error(str(error), print_exception=False) from None
 
-    return answer
+    api(answer, api_name=function.__name__, concurrency_limit=CONCURRENCY, concurrency_id="answers")
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
@@ -119,27 +112,10 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
         raise RequestError(f"{name} can't be {value!r:.80}: {error}") from None
 
 
-def _known_item(showcase: Showcase, item_id: Text) -> int:
-    ids = showcase.recommender.items.ids
-    index = ids.lookup_one(ids.parse(str(item_id)))
-    if not index:
-        raise RequestError(f"no item has the id {item_id!r}")
-    return index
-
-
 def _item(item: Item) -> dict[str, Any]:
-    return {
-        "item_id": item.item_id,
-        "title": item.title,
-        "year": item.year,
-        "genres": list(item.genres),
-    }
+    return {"item_id": item.item_id, "title": item.title, "year": item.year, "genres": list(item.genres)}
 
 
-def _picks(found: Picks) -> dict[str, Any]:
-    return {
-        "known": found.known,
-        "device": found.device,
-        "milliseconds": found.milliseconds,
-        "items": [{**_item(pick.item), "score": pick.score} for pick in found.picks],
-    }
+def _listing(found: Listing) -> dict[str, Any]:
+    items = [{**_item(item), "score": score} for item, score in found.rows]
+    return {"known": found.known, "device": found.device, "milliseconds": found.milliseconds, "items": items}

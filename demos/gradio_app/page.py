@@ -1,18 +1,24 @@
-"""How every part of the page is made: HTML of our own, events with one queue, the style."""
+"""The parts that the tabs share: HTML of our own, event handlers, a search box, a slider, the style."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib.resources import files
 from typing import Any, Literal
 
 import gradio as gr
+from markupsafe import Markup
+
+from demos.gradio_app import cards
+from demos.gradio_app.showcase import Showcase
+from serve.errors import ServeError
 
 CONCURRENCY = 8
 
 
-def html(value: str, *, elem_id: str | None = None) -> gr.HTML:
-    """Markup of our own in the page; no script runs on it. Without content, it takes no room."""
+def html(value: str, elem_id: str) -> gr.HTML:
+    """Markup of our own in the page, without scripts; hidden while it is empty."""
     return gr.HTML(
         value,
         elem_id=elem_id,
@@ -25,7 +31,7 @@ def html(value: str, *, elem_id: str | None = None) -> gr.HTML:
 
 
 def said(value: str) -> gr.HTML:
-    """New content for a notice; without any, it takes no room."""
+    """New content for a notice; hidden where it is empty."""
     return gr.HTML(value, visible=bool(value))
 
 
@@ -37,10 +43,10 @@ def on(
     *,
     trigger_mode: Literal["once", "always_last"] = "always_last",
 ) -> None:
-    """Answer events of the page. Programs have names of their own to call (api.py).
+    """Answer events of the page. Programs call the functions of api.py instead.
 
-    While one event is being answered, others come: "always_last" answers the last of them next (of many steps
-    of a slider), "once" none.
+    Of the events that come while one is being answered, "always_last" answers the last (of the many steps of
+    a slider), "once" none.
     """
     gr.on(
         list(triggers),
@@ -55,6 +61,43 @@ def on(
     )
 
 
+def show(render: Callable[..., Markup]) -> Callable[..., Markup]:
+    """A function that renders a part of the page; a request that can't be answered is shown as a notice."""
+
+    @wraps(render)
+    def rendered(*args: Any) -> Markup:
+        try:
+            return render(*args)
+        except ServeError as error:
+            return cards.notice(str(error), "bad")
+
+    return rendered
+
+
+def search_box(showcase: Showcase, name: str) -> tuple[gr.Textbox, gr.HTML, gr.Radio]:
+    """A box to search items in, a notice about the search, and what `find_items` found."""
+    query = gr.Textbox(
+        label="Search a title" if showcase.recommender.items.has_titles else "Search an item id",
+        placeholder="A few words, then Enter",
+        max_lines=1,
+        elem_id=f"{name}-query",
+    )
+    note = html("", f"{name}-note")
+    return query, note, gr.Radio([], label="Found", visible=False, elem_id=f"{name}-found")
+
+
+def find_items(showcase: Showcase, query: str) -> tuple[gr.HTML, dict[str, Any]]:
+    """The notice and the choices of a `search_box`; the best match is chosen."""
+    items, exact = showcase.search(query)
+    told = "Type a few words of a title first."
+    if query.strip():
+        told = f"Nothing is called “{query.strip()[:80]}”." + (" The nearest titles:" if items else "")
+    note = "" if exact else cards.notice(told)
+    choices = [(cards.label(item), str(item.item_index)) for item in items]
+    value = choices[0][1] if choices else None
+    return said(note), gr.update(choices=choices, value=value, visible=bool(items))
+
+
 def style() -> str:
     """The style as an element of the page's head: the report's, inside `.report`, and this page's."""
     report = files("demos.report").joinpath("style.css").read_text(encoding="utf-8")
@@ -65,7 +108,7 @@ def style() -> str:
 
 
 def theme() -> gr.themes.Base:
-    """Quiet colours, and fonts that are there without asking anybody."""
+    """Quiet colours, and fonts of the system."""
     sans = [gr.themes.Font(name) for name in ("system-ui", "Segoe UI", "Roboto", "Noto Sans", "sans-serif")]
     mono = [gr.themes.Font(name) for name in ("ui-monospace", "Menlo", "Consolas", "monospace")]
     return gr.themes.Base(
@@ -91,13 +134,13 @@ def theme() -> gr.themes.Base:
 
 
 def how_many(longest: int, elem_id: str) -> gr.Slider:
-    """The length of a list, 1 to `longest`."""
+    """A slider for the length of a list, from 1 to `longest`."""
     usual = min(10, longest)
     slider = gr.Slider(1, longest, value=usual, step=1, label="How many", elem_id=elem_id)
 
     def nearest(given: float | None) -> int:
         return usual if given is None else int(min(max(given, 1), longest))
 
-    # Gradio's own raises where the box beside the slider was emptied, or holds what the slider can't.
+    # Gradio's own raises where the box beside the slider is empty or holds a number out of range.
     slider.preprocess = nearest  # type: ignore[assignment,method-assign]
     return slider

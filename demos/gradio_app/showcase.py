@@ -3,73 +3,56 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from demos.gradio_app.columns import UserSearch, items_by_genre, raters
+from demos.gradio_app.columns import items_by_genre, raters
+from serve import Profiles, Ranking, Recommender
 from serve.bundle.items import Item
+from serve.bundle.profiles import PROFILES_NAME
 from serve.errors import RequestError, UnsupportedError
-from serve.runtime.profiles import Answer, Profiles
-from serve.runtime.recommender import Recommender
+from serve.runtime.profiles import Answer
 
 LONGEST_LIST = 50
 N_FOUND = 12
+N_NEAREST = 5
 
 
-@dataclass(frozen=True)
-class Pick:
-    """An item of a list."""
+class Listing(NamedTuple):
+    """A ranked list."""
 
-    item: Item
-    score: float
-    """A predicted rating, or a cosine."""
-
-
-@dataclass(frozen=True)
-class Picks:
-    """A list of items, best first, and how it came about."""
-
-    picks: list[Pick]
+    rows: list[tuple[Item, float]]
+    """Items and their scores, best first."""
     known: bool
-    """False: it is the average user's list."""
+    """False: the average user's list."""
     device: str
     milliseconds: float
-    """Of the call that ranked them."""
+    """Time of the call that ranked the items."""
 
 
-@dataclass(frozen=True)
-class Rated:
-    """An item that somebody has rated."""
+class Shared(NamedTuple):
+    """What an item has in common with a similar one."""
 
-    item: Item
-    rating: float
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """An item that is like another, and what the two have in common."""
-
-    item: Item
-    cosine: float
-    shared_genres: list[str]
-    n_shared_raters: int
-    """People who have rated both."""
+    genres: list[str]
+    n_both: int
+    """Users who rated both."""
     n_raters: int
-    """People who have rated this one."""
+    """Users who rated the similar item."""
 
 
-@dataclass(frozen=True)
-class Neighbours:
-    """The items most like one."""
+class Similar(NamedTuple):
+    """The items most similar to `item`, with cosines as scores."""
 
     item: Item
     n_raters: int
-    neighbours: list[Neighbour]
-    device: str
-    milliseconds: float
+    listing: Listing
+    shared: list[Shared]
+    """One for each row of the listing."""
 
 
 class Showcase:
@@ -77,160 +60,137 @@ class Showcase:
 
     def __init__(self, recommender: Recommender) -> None:
         self.recommender = recommender
-        self.users = UserSearch(recommender.bundle)
+        manifest = recommender.manifest
         self.genres = items_by_genre(recommender.bundle)
-        self.has_fold_in = "fold_in" in recommender.manifest.graphs
-        self.has_similar = "similar_items" in recommender.manifest.graphs
+        self.profiles = Profiles.of(recommender) if PROFILES_NAME in manifest.files else None
+        """None: the bundle has none."""
+        self.has_fold_in = "fold_in" in manifest.graphs
+        self.has_similar = "similar_items" in manifest.graphs
         self.longest_list = min(LONGEST_LIST, recommender.largest_k("recommend"))
-
-    @cached_property
-    def profiles(self) -> Profiles | None:
-        """The premade tastes; None where the bundle has none."""
-        try:
-            return Profiles.of(self.recommender)
-        except UnsupportedError:
-            return None
-
-    @property
-    def score_range(self) -> tuple[float, float]:
-        """What a predicted rating can be; the scale of the data where the model sets no bounds."""
-        return self.recommender.manifest.model.score_scale or self.ratings_range
-
-    @property
-    def ratings_range(self) -> tuple[float, float]:
-        """The scale of the data."""
-        return self.recommender.manifest.data.ratings_range
-
-    def rating_choices(self) -> list[float]:
-        """The ratings that the page offers: whole ones where the scale has three or more, else five steps."""
-        low, high = self.ratings_range
-        whole = [float(value) for value in range(int(np.ceil(low)), int(np.floor(high)) + 1)]
-        if 3 <= len(whole) <= 10:
-            return whole
-        return [float(value) for value in np.unique(np.linspace(low, high, 5).round(2).clip(low, high))]
+        self.score_range = manifest.model.score_scale or manifest.data.ratings_range
+        """The range of the scores; the scale of the data where the model's scores are unbounded."""
 
     def warm_up(self) -> None:
-        """Answer once with every graph that the page needs: loading one takes longer than what people see."""
-        self.recommend(self.users.first(1)[0], 1)
-        self.fold_in({1: self.ratings_range[1]}, 1)
+        """Run every graph that the page needs once, since the first run includes loading the graph."""
+        self.recommend(self.find_users("")[0], 1)
+        self.fold_in({1: self.recommender.manifest.data.ratings_range[1]}, 1)
         if self.has_similar:
             self.similar(1, 1)
 
-    def user_index(self, user_id: str) -> int:
-        """The row of a user as somebody types the id; 0 where there is none, whatever was typed."""
-        return self.recommender.users.lookup_text(user_id)
+    def find_users(self, query: str, limit: int = 100) -> list[str]:
+        """Ids that begin with `query`, the shortest first; then ids that contain it.
+
+        An empty query finds the first ids of the table.
+        """
+        query = query.strip()
+        if not query:
+            return self._user_ids[:limit].to_pylist()  # type: ignore[no-any-return]
+        starts = self._user_ids.filter(pc.starts_with(self._user_ids, query)).to_pylist()
+        found = sorted(starts, key=lambda text: (len(text), text))
+        inside = self._user_ids.filter(pc.match_substring(self._user_ids, query)).to_pylist()
+        return [*found, *(text for text in inside if not text.startswith(query))][:limit]
+
+    @cached_property
+    def _user_ids(self) -> pa.Array:
+        users = self.recommender.users
+        return users.take(np.arange(1, len(users) + 1)).cast(pa.string())
 
     def recommend(
         self, user_id: str, top_k: int = 10, *, exclude_seen: bool = True, genre: str | None = None
-    ) -> Picks:
-        """The best items for a user, of all items or of one genre.
+    ) -> Listing:
+        """The best items for a user, of all items or of one genre; for an unknown id the average user's list.
 
         Raises:
-            RequestError: no such genre, or a list too long.
+            RequestError: no item has the genre, or `top_k` is out of range.
         """
-        index = self.user_index(user_id)
-        seen = self.recommender.seen.of_user(index) if exclude_seen else np.empty(0, np.int64)
-        return self._ranked(index, top_k, seen, genre)
+        others = np.empty(0, np.int64)
+        if genre:
+            if genre not in self.genres:
+                raise RequestError(f"no item has the genre {genre!r}; there are {', '.join(self.genres)}")
+            others = np.setdiff1d(np.arange(1, len(self.recommender.items) + 1), self.genres[genre])
+        return self._rank(self.recommender.users.lookup_text(user_id), top_k, others, exclude_seen)
 
-    def history(self, user_id: str, *, newest_first: bool = True) -> list[Rated]:
-        """What a user has rated: the newest first, where the data knows; else the best first."""
-        history = self.recommender.seen.history(self.user_index(user_id))
-        by_rating = np.argsort(-history.ratings, kind="stable")
-        order = by_rating
+    def history(self, user_id: str, *, newest_first: bool = True) -> list[tuple[Item, float]]:
+        """A user's items and ratings, newest first where the data has times, else best first."""
+        history = self.recommender.seen.history(self.recommender.users.lookup_text(user_id))
+        order = np.argsort(-history.ratings, kind="stable")
         if newest_first and history.timestamps is not None:
-            order = by_rating[np.argsort(-history.timestamps[by_rating], kind="stable")]
-        items = self.recommender.items
-        return [Rated(items[int(history.item_indices[at])], float(history.ratings[at])) for at in order]
+            order = order[np.argsort(-history.timestamps[order], kind="stable")]
+        return self._rows(history.item_indices[order], history.ratings[order])
 
     def search(self, query: str) -> tuple[list[Item], bool]:
-        """Items whose title has every word, and True; where none has, the nearest titles, and False."""
+        """Items whose titles contain every word, and True; or else the nearest titles and False."""
         items = self.recommender.items
-        found = items.search(query, N_FOUND)
-        exact = bool(found)
-        if not found and query.strip() and items.has_titles:
-            found = items.nearest(query.strip(), 5)
-        return [items[index] for index in found], exact
+        if found := items.search(query, N_FOUND):
+            return [items[index] for index in found], True
+        query = query.strip()
+        near = items.nearest(query, N_NEAREST) if query and items.has_titles else []
+        return [items[index] for index in near], False
 
-    def fold_in(self, ratings: Mapping[int, float], top_k: int = 10) -> Picks:
-        """Recommendations from the ratings of somebody new: item index -> rating.
+    def fold_in(self, ratings: Mapping[int, float], top_k: int = 10) -> Listing:
+        """Recommendations from a new user's ratings, item index -> rating; rated items are left out.
 
-        Without ratings, or where the model has no fold-in, this is the average user's list, and `known` says
-        so; rated items are left out of it.
+        Without ratings, or where the model has no fold-in, it is the average user's list (`known` is false).
 
         Raises:
             RequestError: a rating off the scale, or no such item.
         """
         if not ratings or not self.has_fold_in:
-            return self._ranked(0, top_k, np.array(list(ratings), np.int64), None)
+            return self._rank(0, top_k, np.array(list(ratings), np.int64))
         ids = [self.recommender.items[index].item_id for index in ratings]
-        started = time.perf_counter()
-        ranking = self.recommender.fold_in(ids, list(ratings.values()), top_k)
-        elapsed = time.perf_counter() - started
-        n = int(ranking.count)
-        return self._picks(ranking.item_indices[:n], ranking.scores[:n], True, elapsed)
+        return self._listing(lambda: self.recommender.fold_in(ids, list(ratings.values()), top_k))
 
-    def answer(self, answers: Mapping[int, Answer], top_k: int = 10) -> tuple[int | None, Picks]:
-        """The profile that answers lead to (None: the average user), and its list.
+    def answer(self, answers: Mapping[int, Answer], top_k: int = 10) -> tuple[int | None, Listing]:
+        """The place of the nearest profile (None: the average user), and its list.
 
         Raises:
             UnsupportedError: the bundle has no profiles.
-            RequestError: an answer is none, or to no question.
+            RequestError: an invalid answer, or an item that no question is about.
         """
-        if self.profiles is None:
+        profiles = self.profiles
+        if profiles is None:
             raise UnsupportedError("this bundle has no profiles. Export it again to get them.")
-        place = self.profiles.match(answers)
-        told = [index for index, given in answers.items() if given is not None]
-        started = time.perf_counter()
-        ranking = self.profiles.recommend(place, top_k, exclude_item_indices=told)
-        elapsed = time.perf_counter() - started
-        n = int(ranking.count)
-        return place, self._picks(ranking.item_indices[:n], ranking.scores[:n], place is not None, elapsed)
+        place = profiles.match(answers)
+        rated = [index for index, given in answers.items() if given is not None]
+        return place, self._listing(lambda: profiles.recommend(place, top_k, exclude_item_indices=rated))
 
-    def similar(self, item_index: int, top_k: int = 10) -> Neighbours:
-        """The items most like one, and what each has in common with it.
+    def similar(self, item_index: int, top_k: int = 10) -> Similar:
+        """The items most similar to one, and what each has in common with it.
 
         Raises:
-            RequestError: no such item, or a list too long.
+            RequestError: no such item, or `top_k` is out of range.
             UnsupportedError: the bundle has no such graph.
         """
-        items = self.recommender.items
-        item = items[item_index]
-        started = time.perf_counter()
-        ranking = self.recommender.similar_items(item.item_id, top_k)
-        elapsed = time.perf_counter() - started
-        n = int(ranking.count)
-        found = ranking.item_indices[:n].tolist()
-        who = raters(self.recommender.bundle, [item_index, *found])
-        neighbours = [
-            Neighbour(
-                items[index],
-                float(score),
-                [name for name in items[index].genres if name in item.genres and name in self.genres],
-                len(np.intersect1d(who[item_index], who[index], assume_unique=True)),
-                len(who[index]),
-            )
-            for index, score in zip(found, ranking.scores[:n].tolist(), strict=True)
-        ]
-        device = self.recommender.device
-        return Neighbours(item, len(who[item_index]), neighbours, device, 1000 * elapsed)
-
-    def _ranked(self, user_index: int, top_k: int, exclude: np.ndarray, genre: str | None) -> Picks:
-        if isinstance(top_k, bool) or not 1 <= top_k <= self.longest_list:
-            raise RequestError(f"the length of the list must lie in 1 to {self.longest_list}, got {top_k!r}")
-        if genre:
-            if genre not in self.genres:
-                raise RequestError(f"no item has the genre {genre!r}; there are {', '.join(self.genres)}")
-            every = np.arange(1, self.recommender.manifest.model.n_items + 1)
-            exclude = np.union1d(exclude, np.setdiff1d(every, self.genres[genre], assume_unique=True))
-        started = time.perf_counter()
-        tops, scores = self.recommender.rank(
-            np.array([user_index]), top_k, exclude_seen=False, exclude_item_indices=[exclude]
+        item = self.recommender.items[item_index]
+        listing = self._listing(lambda: self.recommender.similar_items(item.item_id, top_k))
+        users = raters(
+            self.recommender.bundle, [item_index, *(other.item_index for other, _ in listing.rows)]
         )
-        elapsed = time.perf_counter() - started
-        n = min(int(top_k), int(np.count_nonzero(tops[0])))
-        return self._picks(tops[0, :n], scores[0, :n], user_index > 0, elapsed)
+        own = users[item_index]
+        shared = []
+        for other, _ in listing.rows:
+            theirs = users[other.item_index]
+            genres = [name for name in other.genres if name in item.genres and name in self.genres]
+            shared.append(Shared(genres, len(np.intersect1d(own, theirs, assume_unique=True)), len(theirs)))
+        return Similar(item, len(own), listing, shared)
 
-    def _picks(self, indices: Sequence[int] | np.ndarray, scores: np.ndarray, known: bool, s: float) -> Picks:
+    def _rank(self, user_index: int, top_k: int, exclude: np.ndarray, exclude_seen: bool = False) -> Listing:
+        def rank() -> Ranking:
+            top, scores = self.recommender.rank(
+                np.array([user_index]), top_k, exclude_seen=exclude_seen, exclude_item_indices=[exclude]
+            )
+            return self.recommender.name((top[0], scores[0]), user_index > 0)
+
+        return self._listing(rank)
+
+    def _listing(self, rank: Callable[[], Ranking]) -> Listing:
+        started = time.perf_counter()
+        ranking = rank()
+        milliseconds = 1000 * (time.perf_counter() - started)
+        n = ranking.count
+        rows = self._rows(ranking.item_indices[:n], ranking.scores[:n])
+        return Listing(rows, ranking.known, self.recommender.device, milliseconds)
+
+    def _rows(self, indices: np.ndarray, values: np.ndarray) -> list[tuple[Item, float]]:
         items = self.recommender.items
-        picks = [Pick(items[int(index)], float(score)) for index, score in zip(indices, scores, strict=True)]
-        return Picks(picks, known, self.recommender.device, 1000 * s)
+        return [(items[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True)]

@@ -1,1 +1,1 @@
-"""A bundle in Python without this toolkit, and a check of its conformance cases in any runtime."""
+"""Scripts that use a bundle without this toolkit, and a check of a runtime against the conformance cases."""

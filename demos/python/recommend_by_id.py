@@ -1,4 +1,4 @@
-"""The same between ids: recommend_by_id.py BUNDLE USER_ID. The bundle was exported with --raw-ids."""
+"""Recommendations by id, from a bundle exported with --raw-ids: recommend_by_id.py BUNDLE USER_ID."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""One graph in each Python runtime: a path in, a function from inputs to outputs out."""
+"""Opens a graph in each Python runtime, as a function from inputs to outputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def onnxruntime(path: Path, outputs: Sequence[str]) -> Run:
 
 
 def openvino(path: Path, outputs: Sequence[str]) -> Run:
-    """OpenVINO on the CPU, in float32: by itself it may choose bfloat16 where the processor has it.
+    """OpenVINO on the CPU, in float32: its default may be bfloat16 where the processor has it.
 
     Raises:
         UnsupportedError: OpenVINO lacks an operator.
@@ -44,7 +44,7 @@ def openvino(path: Path, outputs: Sequence[str]) -> Run:
 
 
 def tract(path: Path, outputs: Sequence[str]) -> Run:
-    """Sonos tract. It knows outputs by their place alone: it names them after the nodes that make them.
+    """Sonos tract, whose outputs are matched by position: it names them after the nodes that make them.
 
     Raises:
         UnsupportedError: tract lacks an operator.
@@ -69,7 +69,7 @@ RUNTIMES: dict[str, Open] = {"onnxruntime": onnxruntime, "openvino": openvino, "
 
 
 def _unsupported(error: Exception) -> UnsupportedError:
-    """What is missing, out of a message of many lines."""
+    """The missing operator, or the first line of the message."""
     text = str(error)
     missing = re.search(r"(?:for operations: |Unimplemented\()([\w.]+)", text)
     return UnsupportedError(

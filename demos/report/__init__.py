@@ -1,1 +1,1 @@
-"""A model's card: one HTML page that needs nothing but itself."""
+"""The model card as one self-contained HTML page."""

@@ -1,4 +1,4 @@
-"""The report's charts: drawn by matplotlib as SVG, coloured by the page's style sheet.
+"""The report's charts, drawn by matplotlib as SVG and coloured by the page's style sheet.
 
 A chart is drawn in the style sheet's light colours; in the SVG each of them becomes the CSS variable of the
 same colour, so that one chart serves light, dark and print. Texts stay texts, in the page's font.
@@ -27,12 +27,8 @@ if TYPE_CHECKING:
 
 SERIES = ["#1f6fb4", "#d9750b", "#1b9e77", "#c1539b", "#4aa5d8", "#c8442f", "#7a5ab5", "#9aa3ad"]
 INK, QUIET, RULE, PANEL = "#1c2430", "#5b6675", "#dde2e8", "#f6f7f9"
-VARIABLES = {color: f"s{place}" for place, color in enumerate(SERIES)} | {
-    INK: "ink",
-    QUIET: "quiet",
-    RULE: "rule",
-    PANEL: "panel",
-}
+VARIABLES = {INK: "ink", QUIET: "quiet", RULE: "rule", PANEL: "panel"}
+VARIABLES |= {color: f"s{place}" for place, color in enumerate(SERIES)}
 WIDTH, HEIGHT = 480, 280
 MAP_WIDTH, MAP_HEIGHT = 900, 640
 # The SVG backend draws 72 dots per inch: a point is a pixel.
@@ -54,10 +50,11 @@ STYLE: dict[Any, object] = {
     "ytick.left": False,
     "ytick.labelcolor": QUIET,
 }
+MARKER: dict[str, Any] = {"alpha": 0.8, "markeredgecolor": PANEL, "markeredgewidth": 0.6, "clip_on": False}
 
 
 class Chart(NamedTuple):
-    """A chart and the names of its series, for a legend in the order of their colours."""
+    """A chart, and the names of its series in the order of their colours."""
 
     svg: Markup
     series: list[str]
@@ -65,23 +62,25 @@ class Chart(NamedTuple):
 
 def learning(history: Sequence[dict[str, int | float]]) -> Chart | None:
     """Error by epoch; None where the history has none."""
-    columns = {
-        "training (RMSE while learning)": [
-            epoch["train_loss"] ** 0.5 if epoch.get("train_loss", -1) >= 0 else None for epoch in history
-        ],
-        "held out (RMSE)": [epoch.get("valid_rmse") for epoch in history],
-        "held out (MAE)": [epoch.get("valid_mae") for epoch in history],
+    names = {
+        "train_loss": "training (RMSE while learning)",
+        "valid_rmse": "held out (RMSE)",
+        "valid_mae": "held out (MAE)",
     }
-    series = {name: values for name, values in columns.items() if any(value is not None for value in values)}
+    epochs = [int(epoch.get("epoch", place)) for place, epoch in enumerate(history, 1)]
+    series = {}  # name -> [(epoch, error)]
+    for key, name in names.items():
+        power = 0.5 if key == "train_loss" else 1.0
+        pairs = zip(epochs, history, strict=True)
+        if points := [(epoch, row[key] ** power) for epoch, row in pairs if row.get(key, -1) >= 0]:
+            series[name] = points
     if not series:
         return None
-    epochs = [int(epoch.get("epoch", place)) for place, epoch in enumerate(history, 1)]
     label = "Error in training and on held-out ratings, by epoch"
     with _axes("epoch", "error (ratings)", label) as axes:
-        for color, (name, values) in zip(SERIES, series.items(), strict=False):
-            found = [(epoch, value) for epoch, value in zip(epochs, values, strict=True) if value is not None]
-            axes.plot(*zip(*found, strict=True), color=color, linewidth=2.4)
-            for epoch, value in found:
+        for color, (name, points) in zip(SERIES, series.items(), strict=False):
+            axes.plot(*zip(*points, strict=True), color=color, linewidth=2.4)
+            for epoch, value in points:
                 title = f"{name}, epoch {epoch}: {value:.4f}"
                 axes.plot(epoch, value, "o", color=color, markersize=7, clip_on=False, gid=title)
         axes.set_xlim(min(epochs) - 0.2, max(epochs) + 0.2)
@@ -90,7 +89,7 @@ def learning(history: Sequence[dict[str, int | float]]) -> Chart | None:
 
 
 def histogram(held_out: HeldOut) -> Chart:
-    """Held-out ratings against their predictions."""
+    """How often each held-out rating and each prediction occurs."""
     label = "Held-out ratings and predictions, how many of each"
     ratings = [number(round(rating, 2)) for rating in held_out.ratings]
     series = {"ratings": held_out.n_observed, "predictions": held_out.n_predicted}
@@ -100,7 +99,7 @@ def histogram(held_out: HeldOut) -> Chart:
 
 
 def popularity(bands: Sequence[PopularityBand]) -> Chart:
-    """Error by how often the item was rated; above each bar the number of held-out ratings."""
+    """Error by how often the item was rated in training; above each bar the number of held-out ratings."""
     label = "Error on held-out ratings, by how often the item was rated in training"
     with _axes("training ratings of the item", "RMSE (ratings)", label) as axes:
         _bars(axes, [_band(band) for band in bands], {"RMSE": [band.rmse for band in bands]})
@@ -109,7 +108,7 @@ def popularity(bands: Sequence[PopularityBand]) -> Chart:
 
 
 def factor_map(found: FactorMap) -> Chart:
-    """Items as points; titles beside those that have a label, where there is room for it."""
+    """Items as points, and their labels where there is room."""
     label = "Map of the most rated items by their factors"
     with _axes("", "", label, (MAP_WIDTH, MAP_HEIGHT), layout=None) as axes:
         axes.set_axis_off()
@@ -118,41 +117,29 @@ def factor_map(found: FactorMap) -> Chart:
         x, y = [point.x for point in found.points], [point.y for point in found.points]
         axes.set_xlim(min(x), max(x) if max(x) > min(x) else min(x) + 1)
         axes.set_ylim(min(y), max(y) if max(y) > min(y) else min(y) + 1)
-        # The labelled ones last, above the others.
+        # Points with labels last, above the others.
         for point in sorted(found.points, key=lambda point: point.label is not None):
-            axes.plot(
-                point.x,
-                point.y,
-                "o",
-                color=SERIES[point.series],
-                alpha=0.8,
-                markersize=10 if point.label else 6,
-                markeredgecolor=PANEL,
-                markeredgewidth=0.6,
-                clip_on=False,
-                gid=_line(point.title),
-            )
+            size, color, title = 10 if point.label else 6, SERIES[point.series], _line(point.title)
+            axes.plot(point.x, point.y, "o", color=color, markersize=size, gid=title, **MARKER)
         _label(axes, found)
         return Chart(_svg(axes, label), found.series)
 
 
 def _label(axes: Axes, found: FactorMap) -> None:
-    """Write the labels that cover no other, to the right of their points; left of them at the right edge."""
+    """Write each label that covers no other to the right of its point; at the right edge, to the left."""
     taken: list[Any] = []
+    style: dict[str, Any] = {
+        "textcoords": "offset points",
+        "va": "center_baseline",
+        "fontsize": 12,
+        "color": INK,
+    }
     for point in found.points:
         if point.label is None:
             continue
         for side, offset in (("left", 8), ("right", -8)):
-            text = axes.annotate(
-                _line(point.label),
-                (point.x, point.y),
-                (offset, 0),
-                textcoords="offset points",
-                ha=side,
-                va="center_baseline",
-                fontsize=12,
-                color=INK,
-            )
+            place = (point.x, point.y)
+            text = axes.annotate(_line(point.label), place, (offset, 0), ha=side, **style)
             box = text.get_window_extent()
             if side == "left" and box.x1 > MAP_WIDTH:
                 text.remove()
@@ -172,12 +159,12 @@ def _axes(
     size: tuple[int, int] = (WIDTH, HEIGHT),
     layout: Literal["constrained"] | None = "constrained",
 ) -> Iterator[Axes]:
-    """Axes in the report's style, whatever matplotlibrc says; `size` is in pixels."""
+    """Axes in the report's style, independent of matplotlibrc; `size` is in pixels."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(), warnings.catch_warnings():
-        # The browser draws the text in its own fonts; those of matplotlib only measure it.
+        # Matplotlib's fonts only measure the text, which the browser draws in its own.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         matplotlib.rcdefaults()
         # Ids in the SVG come from the salt and the content: the charts of a page share none.
@@ -204,8 +191,8 @@ def _bars(axes: Axes, labels: Sequence[str], series: Mapping[str, Sequence[float
 
 
 def _ticks(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
-    """Label places of the x axis; give the y axis round ticks that reach around the data."""
-    # Every second or third label where there is no room for all.
+    """Label places of the x axis; give the y axis round ticks that enclose the data."""
+    # Every nth label, as there is room.
     widest = 8 * max(len(label) for label in labels) + 10
     every = math.ceil(widest * len(labels) / (0.85 * WIDTH))
     axes.set_xticks(places[::every], labels[::every])
@@ -216,7 +203,7 @@ def _ticks(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
 
 
 def _svg(axes: Axes, label: str) -> Markup:
-    """The chart as an element for HTML; `label` is what a screen reader says."""
+    """The chart as an HTML element; `label` is for screen readers."""
     file = BytesIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     axes.figure.canvas.print_figure(file, format="svg", metadata=metadata)

@@ -8,20 +8,20 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from serve.bundle.bundle import Bundle
+from serve import Bundle
 from serve.bundle.items import Catalogue
 from serve.bundle.parquet import ParquetTable, numbers
 
 # The most rated items: more points would hide each other.
 MAX_POINTS = 800
 MAX_LABELS = 40
-# Genres with a colour of their own; one more colour is for all others.
+# Genres with a colour of their own; all others share one more.
 N_GENRES = 7
 LONGEST_LABEL = 34
 
 
 class Point(NamedTuple):
-    """An item. `label` is shown beside its point where there is room."""
+    """An item: its place, its series, and its title. `label` stands beside the point where there is room."""
 
     x: float
     y: float
@@ -42,12 +42,12 @@ class FactorMap(NamedTuple):
 
 
 def item_counts(bundle: Bundle) -> np.ndarray:
-    """How many ratings each item has: int64 [n_items + 1], a row group at a time."""
+    """How many ratings each item has: int64 [n_items + 1]. Reads one row group at a time."""
     table = ParquetTable(bundle.file("seen.parquet"), {"item_index": [pa.int32()]})
     counts = np.zeros(bundle.manifest.model.n_items + 1, np.int64)
     for group in range(table.n_row_groups):
         index = numbers(table.read(["item_index"], group)["item_index"])
-        # Damaged rows are not counted: an index beyond the table is no item.
+        # An index outside the table is damage, and is not counted.
         counts += np.bincount(index[(index >= 0) & (index < len(counts))], minlength=len(counts))
     return counts
 
@@ -56,8 +56,8 @@ def factor_map(bundle: Bundle, items: Catalogue, n_ratings: np.ndarray) -> Facto
     """The two directions in which the item factors vary most (principal components).
 
     Args:
-        bundle: any bundle.
-        items: its items.
+        bundle: A bundle.
+        items: Its items.
         n_ratings: int [n_items + 1], how often each item was rated.
 
     Returns:
@@ -89,9 +89,9 @@ def factor_map(bundle: Bundle, items: Catalogue, n_ratings: np.ndarray) -> Facto
 
 
 def _by_genre(genres: list[tuple[str, ...]]) -> tuple[list[str], list[int]]:
-    """Names of the series, and the series of each item: its rarest genre that has a colour.
+    """Names of the series, and the series of each item: the rarest of its genres that has a colour.
 
-    Not its first: "Drama" and "Comedy" would then be most of the map.
+    By the first genre, most of the map would be "Drama" and "Comedy".
     """
     counts = Counter(genre for listed in genres for genre in listed if not genre.startswith("("))
     if not counts:

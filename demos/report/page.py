@@ -1,4 +1,4 @@
-"""`report_page`: a bundle's model card as one HTML page, without a script or a request."""
+"""`report_page`: a bundle's model card as one HTML page without scripts or requests."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from markupsafe import Markup
 from demos.report import charts
 from demos.report.factor_map import FactorMap, factor_map, item_counts
 from demos.report.render import render, render_macro
-from serve.bundle.bundle import Bundle
+from serve import Bundle
 from serve.bundle.items import Catalogue
 from serve.bundle.manifest import Manifest
 from serve.errors import BundleError
 
-# No error, rating or count is larger; floats beyond it overflow in the arithmetic of the charts.
+# Larger than every error, rating or count; larger floats overflow in the arithmetic of the charts.
 LARGEST = 1e18
 METRICS = {
     "RMSE": "rmse",
@@ -30,7 +30,7 @@ METRICS = {
 
 
 def report_page(bundle: Bundle) -> str:
-    """The page, UTF-8 text; the same bundle gives the same text.
+    """The page as text. The same bundle gives the same text.
 
     Raises:
         BundleError: the items of the bundle are damaged, or figures of its manifest are not finite.
@@ -49,12 +49,12 @@ def report_page(bundle: Bundle) -> str:
 
 
 def sections(manifest: Manifest, found: FactorMap | None = None) -> Markup:
-    """The tiles and every section of the report; without `found`, no factor map."""
+    """The tiles and all sections of the report; the factor map only where `found` is given."""
     held_out, history = manifest.held_out, manifest.training.history
     return render(
         "report/templates/sections.html.j2",
         manifest=manifest,
-        scores_are_ratings=scores_are_ratings(manifest),
+        scores_are_ratings=manifest.model.scores == "ratings",
         quality=_quality(manifest.metrics),
         learning=charts.learning(history),
         histogram=held_out and charts.histogram(held_out),
@@ -66,11 +66,6 @@ def sections(manifest: Manifest, found: FactorMap | None = None) -> Markup:
 def factor_map_section(found: FactorMap) -> Markup:
     """The section with the map of the items."""
     return render_macro("report/templates/section.html.j2", "factor_map", found, charts.factor_map(found))
-
-
-def scores_are_ratings(manifest: Manifest) -> bool:
-    """Whether scores are predicted ratings, which may be drawn and judged on the ratings' scale."""
-    return True
 
 
 def check_figures(manifest: Manifest) -> None:
@@ -95,7 +90,7 @@ def check_figures(manifest: Manifest) -> None:
 
 
 def _quality(metrics: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Names of the metrics that the model was measured by; rows of them for it and for the baselines."""
+    """The names of the metrics, and a row of values for the model and for each baseline."""
     baselines = metrics.get("baselines")
     rows = {"this model": metrics, **(baselines if isinstance(baselines, Mapping) else {})}
     measured = {name.format(k=metrics.get("k", 10)): key for name, key in METRICS.items() if key in metrics}

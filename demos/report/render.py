@@ -1,4 +1,4 @@
-"""HTML from the Jinja2 templates of `demos`. Values are escaped; only templates and charts are markup."""
+"""HTML from the Jinja2 templates of `demos`. All values but `Markup` are escaped."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def render_macro(template: str, name: str, *arguments: Any) -> Markup:
 
 
 def _printable(html: str) -> Markup:
-    # On the whole text: a control character of the data passes escaping unchanged.
+    # Escaping leaves the control characters of the data.
     return Markup(printable(str(html), keep="\n"))

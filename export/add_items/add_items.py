@@ -17,8 +17,7 @@ from export.add_items.new_ratings import NewRatings, select
 from export.errors import GraphError, ParityError
 from export.graphs.fold_in import folding
 from export.model.dot import DotArrays
-from export.model.id_tables import IdTables
-from export.model.inputs import ExportInputs, Sample, SeenRatings
+from export.model.inputs import ExportInputs, IdTables, Sample, SeenRatings
 from export.write.fold_in_choice import made_up_histories, sample_histories, with_enough_steps
 from export.write.graph_files import list_files, write_graphs
 from export.write.run_inputs import N_PAIRS, N_USERS
@@ -26,7 +25,7 @@ from recsys.data.interactions import Interactions
 from recsys.errors import ConfigError
 from recsys.models import build, config_from_dict
 from serve.bundle import manifest as m
-from serve.bundle.bundle import BY_ID, Bundle, open_bundle
+from serve.bundle.bundle import Bundle, open_bundle
 from serve.bundle.ids import IdIndex
 from serve.bundle.items import Catalogue
 from serve.bundle.profiles import PROFILES_NAME
@@ -34,10 +33,9 @@ from serve.errors import UnsupportedError
 from serve.files.atomic import new_folder, write_file
 from serve.files.names import MANIFEST_NAME, TABLES_NAME
 from serve.runtime.session import open_session, run
-from serve.runtime.validation import padded
 
 KINDS = ("dot", "dot-bias")
-# Far beyond what is chosen from. Further out, an item's row is whatever float64 rounds to, or the average.
+# Far beyond the values that are chosen from. Outside, an item's row is rounding error, or the average.
 REGULARIZATION_RANGE = (1e-6, 1e6)
 
 
@@ -50,12 +48,12 @@ def add_items(
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> m.Manifest:
-    """Make a bundle that has the items of `data` too, from the ratings that they have.
+    """Make a bundle that also has the items of `data`, placed by their ratings.
 
-    The new items get the next indices, in order of id. What users have rated of them counts as seen.
+    The new items get the next indices, in order of id. Their ratings count as seen.
 
     Args:
-        base: the bundle to start from; it stays as it is.
+        base: the bundle to start from; it is not changed.
         data: ratings. Those of items that `base` has, and those by users that it does not have, are left out.
         output: the bundle to make.
         regularization: of the ridge regression, within `REGULARIZATION_RANGE`; None: chosen by leaving each
@@ -99,58 +97,55 @@ def add_items(
                 shutil.copyfile(bundle.file(name), folder / name)
         write_more_items(folder, bundle, new.items)
         seen = write_more_seen(folder, bundle, new)
-        inputs = _inputs(manifest, arrays, seen, len(new.items), _id_tables(folder, users, arrays.n_items))
-        graphs = write_graphs(
+        items = Catalogue(folder / "items.parquet", arrays.n_items)
+        inputs = _inputs(manifest, arrays, seen, users, items)
+        made = write_graphs(
             folder,
             inputs,
             "always" if TABLES_NAME in manifest.files else "auto",
             progress,
             lambda: _check_unchanged(bundle, folder),
         )
-        made = msgspec.structs.replace(
-            manifest,
-            model=msgspec.structs.replace(
-                manifest.model, n_items=arrays.n_items, score_span=inputs.score_span
-            ),
-            files=list_files(folder),
-            additions=[*manifest.additions, _addition(bundle, data, new, choice)],
-            **graphs,
-        )
-        write_file(folder / MANIFEST_NAME, m.encode_manifest(made))
-    return made
+        replaced = msgspec.structs.replace
+        model = replaced(manifest.model, n_items=arrays.n_items, score_span=inputs.score_span)
+        additions = [*manifest.additions, _addition(bundle, data, new, choice)]
+        manifest = replaced(manifest, model=model, files=list_files(folder), additions=additions, **made)
+        write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
+    return manifest
 
 
 def _arrays(bundle: Bundle) -> DotArrays:
-    biased = bundle.manifest.model.kind == "dot-bias"
-    return DotArrays(
-        user_factors=bundle.table("user_factors"),
-        item_factors=bundle.table("item_factors"),
-        user_biases=bundle.table("user_biases") if biased else None,
-        item_biases=bundle.table("item_biases") if biased else None,
-        y_range=bundle.manifest.model.score_range,
-    )
+    names = ["user_factors", "item_factors"]
+    if bundle.manifest.model.kind == "dot-bias":
+        names += ["user_biases", "item_biases"]
+    return DotArrays.of_state({name: bundle.table(name) for name in names}, bundle.manifest.model.score_range)
 
 
 def _module(manifest: m.Manifest, arrays: DotArrays) -> nn.Module:
     """The torch model with these tables."""
     kind = manifest.model.kind
-    config = config_from_dict(kind, manifest.model.config)
-    module = build(kind, config, arrays.n_users, arrays.n_items)
+    module = build(kind, config_from_dict(kind, manifest.model.config), arrays.n_users, arrays.n_items)
     tables = {name: getattr(arrays, name) for name in module.state_dict()}
     module.load_state_dict({name: torch.from_numpy(table.copy()) for name, table in tables.items()})
     return module.eval()
 
 
 def _inputs(
-    manifest: m.Manifest, arrays: DotArrays, seen: SeenRatings, n_new: int, ids: IdTables
+    manifest: m.Manifest, arrays: DotArrays, seen: SeenRatings, users: IdIndex, items: Catalogue
 ) -> ExportInputs:
-    """What the new graphs are made from: the ridge of the base, with more steps where new items need them."""
-    sample, fold_in, left_out = _sample(manifest, n_new, seen), manifest.fold_in, dict(manifest.left_out)
+    """What the new graphs are made from: the base's ridge, with more steps where new items need them."""
+    sample = _sample(manifest, seen, arrays.n_items)
+    fold_in, left_out = manifest.fold_in, dict(manifest.left_out)
     if fold_in is not None:
         try:
             fold_in = with_enough_steps(folding(arrays), sample.histories, fold_in)
         except GraphError as error:
             fold_in, left_out["fold_in"] = None, str(error)
+    ids = None
+    if "recommend_by_id" in manifest.graphs:
+        every_user, every_item = (np.arange(1, 1 + n) for n in (arrays.n_users, arrays.n_items))
+        titles = [title or "" for title in items.titles] if items.has_titles else None
+        ids = IdTables(users.ids(every_user), items.ids.ids(every_item), titles)
     top_k = manifest.graphs["recommend"].top_k
     assert top_k is not None  # open_bundle has checked it
     return ExportInputs(
@@ -161,24 +156,35 @@ def _inputs(
         top_k=top_k,
         scores=manifest.model.scores,
         score_scale=manifest.model.score_scale,
-        ids=ids if BY_ID in manifest.graphs else None,
+        ids=ids,
         fold_in=fold_in,
         left_out=left_out,
     )
 
 
-def _id_tables(folder: Path, users: IdIndex, n_items: int) -> IdTables:
-    """What stands for each row outside, for `recommend_by_id.onnx`."""
-    items = Catalogue(folder / "items.parquet", n_items)
-    return IdTables(
-        user_ids=users.ids(np.arange(1, len(users) + 1)),
-        item_ids=items.ids.ids(np.arange(1, n_items + 1)),
-        titles=[title or "" for title in items.titles] if items.has_titles else None,
+def _sample(manifest: m.Manifest, seen: SeenRatings, n_items: int) -> Sample:
+    """The sample for verification: new items (all, up to a number), and as many old ones."""
+    rng = np.random.default_rng(1)
+    n_users, n_old = manifest.model.n_users, manifest.model.n_items
+    new = n_old + 1 + rng.permutation(n_items - n_old)
+    half = N_PAIRS // 2
+    held_out = rng.random(len(seen.ratings)) < 0.2
+    histories = sample_histories(seen.user_index, seen.item_index, seen.ratings, held_out, rng)
+    return Sample.of(
+        seen,
+        users=1 + rng.permutation(n_users)[:N_USERS],
+        items=np.append(new[:N_USERS], 1 + rng.permutation(n_old)[:N_USERS]),
+        pairs=(
+            rng.integers(0, n_users + 1, 2 * half),
+            np.append(np.resize(new, half), rng.integers(1, n_old + 1, half)),
+        ),
+        ratings=None,
+        histories=histories or made_up_histories(n_items, manifest.data.ratings_range),
     )
 
 
 def _check_unchanged(bundle: Bundle, folder: Path) -> None:
-    """Old scores, bit for bit: of row 0 and of a sample of pairs, through the graphs of both bundles.
+    """Compare old scores bit for bit: of row 0 and of a sample of pairs, through the graphs of both bundles.
 
     Raises:
         ParityError: one differs.
@@ -198,29 +204,6 @@ def _check_unchanged(bundle: Bundle, folder: Path) -> None:
             f"no bundle was written: {different:,} of {len(before):,} scores of old items would change. The "
             f"base was exported by another release of torch or of this toolkit; export its run again."
         )
-
-
-def _sample(manifest: m.Manifest, n_new: int, seen: SeenRatings) -> Sample:
-    """What the new graphs are asked: every new item (up to a number), and as many old ones."""
-    rng = np.random.default_rng(1)
-    n_users, n_old = manifest.model.n_users, manifest.model.n_items
-    new = n_old + 1 + rng.permutation(n_new)
-    items = np.concatenate([[0], new[:N_USERS], 1 + rng.permutation(n_old)[:N_USERS]])
-    users = np.append(0, 1 + rng.permutation(n_users)[:N_USERS])
-    half = np.resize(new, N_PAIRS // 2)
-    pair_items = np.concatenate([[0, 0, 1], half, rng.integers(1, n_old + 1, N_PAIRS // 2)])
-    pair_users = np.append([0, 1, 0], rng.integers(0, n_users + 1, len(pair_items) - 3))
-    histories = sample_histories(
-        seen.user_index, seen.item_index, seen.ratings, rng.random(len(seen.ratings)) < 0.2, rng
-    )
-    return Sample(
-        pairs=(pair_users, pair_items),
-        ratings=np.full(len(pair_items), np.nan, np.float32),
-        users=users,
-        exclude=padded([seen.of_user(int(user))[0] for user in users], np.int64),
-        items=items,
-        histories=histories or made_up_histories(n_old + n_new, manifest.data.ratings_range),
-    )
 
 
 def _addition(bundle: Bundle, data: Interactions, new: NewRatings, choice: Choice) -> m.Addition:

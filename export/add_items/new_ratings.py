@@ -1,4 +1,4 @@
-"""Ratings from outside against the ids of a bundle: which of them tell of new items."""
+"""The ratings of a data set that a bundle's new items can be placed by."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class NewRatings:
 def select(
     data: Interactions, users: IdIndex, items: Catalogue, ratings_range: tuple[float, float]
 ) -> NewRatings:
-    """What `data` says of items that are not in `items`.
+    """The ratings in `data` of items that are not in `items`, by users that are in `users`.
 
     Raises:
         AdditionError: ids of another type than the bundle's; no new item; no known user; ratings of new items

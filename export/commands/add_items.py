@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from recsys.commands.data_options import data_options, load_from_options
+from serve.commands.options import bundle_argument, bundle_output_option, json_option, overwrite_option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,13 +20,11 @@ if TYPE_CHECKING:
 
 
 @click.command("add-items")
-@click.argument("bundle", type=click.Path(exists=True, path_type=Path))
+@bundle_argument
 @click.option(
     "--ratings", metavar="NAME_OR_PATH", required=True, help="Ratings of the new items by the bundle's users."
 )
-@click.option(
-    "--output", type=click.Path(path_type=Path), required=True, help="The bundle to make: a new folder."
-)
+@bundle_output_option
 @click.option(
     "--items",
     "items_file",
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
     help="Pull of a new item towards the average item. [default: by leaving each rating out in turn]",
 )
 @data_options
-@click.option("--overwrite", is_flag=True, help="Replace a bundle that is there, once the new one is whole.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was added as one JSON object.")
+@overwrite_option
+@json_option
 @click.pass_context
 def add_items(
     ctx: click.Context,
@@ -94,15 +93,15 @@ def add_items(
 
 
 def _described(data: Interactions, details: pd.DataFrame, file: Path) -> Interactions:
-    """The ratings, with what `details`, read from `file`, says of their items, over what they say themselves.
+    """The ratings with their items described by `details` from `file`, and else by the ratings themselves.
 
     Raises:
-        DataError: it says nothing of any of them.
+        DataError: `details` has none of these items.
     """
     from recsys.errors import DataError
 
     ids, described = data.items["item_id"], details["item_id"]
-    if ids.dtype != described.dtype:  # the ratings decide what an id is; here "7" is found by 7
+    if ids.dtype != described.dtype:  # compared as text
         ids, described = ids.astype("str"), described.astype("str")
     if not ids.isin(described).any():
         theirs, rated = (frame["item_id"].tolist()[-1] for frame in (details, data.items))
@@ -110,26 +109,24 @@ def _described(data: Interactions, details: pd.DataFrame, file: Path) -> Interac
             f"{file} describes no item of {data.name}: its item ids are like {theirs!r}, those of the "
             f"ratings like {rated!r}."
         )
-    told = details.drop(columns="item_id").set_index(described).reindex(ids).reset_index(drop=True)
-    return replace(data, items=told.combine_first(data.items))
+    matched = details.drop(columns="item_id").set_index(described).reindex(ids).reset_index(drop=True)
+    return replace(data, items=matched.combine_first(data.items))
 
 
 def _lines(addition: Addition, has_times: bool) -> list[str]:
-    """What was added, and what was not."""
+    """What was added, and what was left out."""
     counts = addition.n_item_ratings
+    left_out = {
+        "Ratings left out, of items that the bundle has already": addition.n_known_items,
+        "Ratings left out, by users that the bundle does not have": addition.n_unknown_users,
+        "Items left out, which only such users have rated": addition.n_items_left_out,
+    }
     lines = [
-        f"Added {len(counts):,} items from {sum(counts):,} ratings, {min(counts):,} to {max(counts):,} each."
+        f"Added {len(counts):,} items from {sum(counts):,} ratings, {min(counts):,} to {max(counts):,} each.",
+        *(f"{what}: {n:,}." for what, n in left_out.items() if n),
     ]
-    if addition.n_known_items:
-        lines.append(f"Ratings left out, of items that the bundle has already: {addition.n_known_items:,}.")
-    if addition.n_unknown_users:
-        lines.append(
-            f"Ratings left out, by users that the bundle does not have: {addition.n_unknown_users:,}."
-        )
-    if addition.n_items_left_out:
-        lines.append(f"Items left out, which only such users have rated: {addition.n_items_left_out:,}.")
     if not has_times:
-        lines.append("The ratings have no times: each counts as given with the bundle's latest.")
+        lines.append("The ratings have no times: each gets the time of the bundle's latest.")
     chosen = f"Regularization {addition.regularization:g}"
     if addition.left_out_rmse is not None:
         chosen += f"; RMSE of ratings predicted from the others of their item: {addition.left_out_rmse:.4f}"

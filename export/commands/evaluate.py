@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from recsys.commands.data_options import data_options, load_from_options
+from serve.commands.options import device_option, json_option
 
 if TYPE_CHECKING:
     from recsys.data.interactions import Interactions
@@ -36,14 +36,8 @@ COLUMNS = {
     "--data", metavar="NAME_OR_PATH", help="Ratings that a bundle was trained on. [default: by its name]"
 )
 @data_options
-@click.option(
-    "--device",
-    type=click.Choice(("auto", "cpu", "cuda")),
-    default="auto",
-    show_default=True,
-    help="Where to compute; auto: on a GPU if there is one.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
+@device_option
+@json_option
 @click.pass_context
 def evaluate(
     ctx: click.Context,
@@ -66,7 +60,7 @@ def evaluate(
     is measured through onnxruntime alone, without torch.
     """
     if (run_or_bundle / "run.json").is_file():
-        if given := list(_given(ctx)):
+        if given := _data_options_given(ctx):
             raise click.UsageError(f"a run holds its own ratings: leave out {', '.join(given)}.")
         from recsys.training.checkpoint import load_run
         from recsys.training.evaluate_run import evaluate_run
@@ -77,6 +71,7 @@ def evaluate(
         from serve.runtime.recommender import Recommender
 
         recommender = Recommender.load(run_or_bundle, device)
+        recommender.check("score", "recommend")
         result = evaluate_bundle(recommender, _ratings(ctx, recommender, data, options), k)
     if as_json:
         click.echo(json.dumps(result, indent=2))
@@ -87,7 +82,7 @@ def evaluate(
 def _ratings(
     ctx: click.Context, recommender: Recommender, data: str | None, options: dict[str, Any]
 ) -> Interactions:
-    """The ratings of the bundle's data set: by its name, where no data was named."""
+    """The ratings in `data`, by default in the bundle's data set."""
     from recsys.data.catalog import KNOWN
 
     manifest = recommender.manifest
@@ -101,23 +96,22 @@ def _ratings(
     return load_from_options(source, **options)
 
 
-def _given(ctx: click.Context) -> Iterator[str]:
-    """The options on the command line that say which data to read."""
-    for parameter in ctx.command.params:
-        given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-        if given and parameter.name not in ("run_or_bundle", "k", "device", "as_json"):
-            yield parameter.opts[0]
+def _data_options_given(ctx: click.Context) -> list[str]:
+    """The options on the command line that choose which data to read."""
+    return [
+        parameter.opts[0]
+        for parameter in ctx.command.params
+        if parameter.name not in ("run_or_bundle", "k", "device", "as_json")
+        and ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+    ]
 
 
 def _print_table(path: Path, result: dict[str, Any]) -> None:
     from serve.commands.table import format_table
 
     rows = [
-        [
-            name.replace("_", " "),
-            *(f"{metrics[key]:.4f}" if key in metrics else "-" for key in COLUMNS.values()),
-        ]
-        for name, metrics in {"the model": result, **result["baselines"]}.items()
+        [name.replace("_", " "), *(f"{found[key]:.4f}" if key in found else "-" for key in COLUMNS.values())]
+        for name, found in {"the model": result, **result["baselines"]}.items()
     ]
     headers = ["", *(title.format(k=result["k"]) for title in COLUMNS)]
     click.echo(format_table(headers, rows, "<" + ">" * len(COLUMNS)))

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from serve.commands.options import bundle_output_option, json_option, overwrite_option
+
 if TYPE_CHECKING:
     from export.write.graph_files import TablesFile
 
 
 @click.command()
 @click.argument("run", type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--output", type=click.Path(path_type=Path), required=True, help="The bundle to make: a new folder."
-)
+@bundle_output_option
 @click.option(
     "--top-k",
     type=click.IntRange(1),
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Write a model repository for Triton Inference Server, too: a new folder.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a bundle that is there, once the new one is whole.")
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+@overwrite_option
+@json_option
 def export(
     run: Path,
     output: Path,
@@ -62,19 +62,20 @@ def export(
     \b
       recsys export runs/mine --output artifacts/mine
     """
-    from export.commands.report import print_files, print_left_out, print_parity
     from export.write.bundle import export_run
-    from export.write.triton import check_repository_target, write_repository
+    from export.write.triton import MARKER, write_repository
     from recsys.console import Console
     from serve.bundle.bundle import open_bundle
     from serve.bundle.manifest import encode_manifest
+    from serve.commands.inspect import format_files, format_parity
+    from serve.files.atomic import check_target
 
     console = Console(stderr=as_json)
     if triton is not None:
         here, there = output.absolute(), triton.absolute()
         if here == there or here in there.parents or there in here.parents:
             raise click.UsageError("--triton and --output must be two folders, neither inside the other.")
-        check_repository_target(triton, overwrite=overwrite)
+        check_target(triton.absolute(), overwrite, MARKER)
     with console.status("") as status:
         manifest = export_run(
             run,
@@ -90,9 +91,9 @@ def export(
     if as_json:
         click.echo(encode_manifest(manifest).decode(), nl=False)
         return
-    print_files(console, manifest.files)
-    print_parity(console, manifest.parity)
-    print_left_out(console, manifest.left_out)
-    console.print(f"Bundle: {output}", markup=False)
+    click.echo(f"{format_files(manifest.files)}\n\n{format_parity(manifest.parity)}\n")
+    for graph, why in manifest.left_out.items():
+        click.echo(f"Without {graph}.onnx: {why}")
+    click.echo(f"Bundle: {output}")
     if triton is not None:
-        console.print(f"Triton model repository: {triton}", markup=False)
+        click.echo(f"Triton model repository: {triton}")

@@ -1,4 +1,4 @@
-"""What every hand-written graph shares: how it begins, how a list is ranked, how it ends."""
+"""What the hand-written graphs share: inputs, ranking, outputs."""
 
 from __future__ import annotations
 
@@ -28,13 +28,7 @@ DTYPES = {
 def begin(
     name: str, inputs: Sequence[Tensor], dtypes: Mapping[str, str] = {}
 ) -> tuple[GraphBuilder, list[ir.Value]]:
-    """A graph of nothing but its inputs, and those.
-
-    Args:
-        name: of the graph.
-        inputs: what it takes.
-        dtypes: tensor -> type, in place of "id".
-    """
+    """A graph that has only its inputs, and these inputs. `dtypes`: the types of tensors of type "id"."""
     graph = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=name))
     values = [
         graph.input(tensor.name, DTYPES[dtypes.get(tensor.name, tensor.dtype)], list(tensor.shape))
@@ -50,14 +44,9 @@ def finish(
     sizes: Mapping[str, int],
     dtypes: Mapping[str, str] = {},
 ) -> ir.Model:
-    """The model with these outputs, optional ones where there is a value.
+    """The model with these outputs; an optional one is left out where it has no value.
 
-    Args:
-        graph: what computes them.
-        outputs: what it gives.
-        values: output -> value.
-        sizes: baked-in sizes, such as "K".
-        dtypes: tensor -> type, in place of "id".
+    `sizes` are those that are baked in, such as "K"; `dtypes` the types of tensors of type "id".
     """
     for tensor in outputs:
         if tensor.optional and tensor.name not in values:
@@ -71,9 +60,9 @@ def finish(
 
 
 def stamp(model: ir.Model) -> ir.Model:
-    """Set what identifies the producer, and drop all that varies between two exports of the same thing.
+    """Set the producer, and drop what varies between two exports of the same model.
 
-    Stack traces and scopes name source lines and folders: they would make the bytes depend on the path.
+    Stack traces and scopes name source lines and folders, so bytes would depend on the path.
     """
     model.producer_name = "recsys-onnx"
     model.producer_version = None
@@ -84,11 +73,8 @@ def stamp(model: ir.Model) -> ir.Model:
     for node in graph:
         node.metadata_props.clear()
         node.doc_string = None
-    for value in (
-        *graph.inputs,
-        *graph.initializers.values(),
-        *(out for node in graph for out in node.outputs),
-    ):
+    outputs = [value for node in graph for value in node.outputs]
+    for value in (*graph.inputs, *graph.initializers.values(), *outputs):
         value.metadata_props.clear()
     return model
 
@@ -108,8 +94,8 @@ def rank(
         logits: float32 [B, N]; column 0 is "unknown" and never ranked.
         exclude: int64 [B, E], columns to leave out; 0 is padding.
         top_k: K, at most N - 1.
-        row_bias: float32 [B, 1]. It can't change a row's order, so it is added to the K survivors only.
-        y_range: the sigmoid range. Applied to the survivors only, too: cheaper, and a runtime's rational
+        row_bias: float32 [B, 1]. It does not change a row's order, so it is added to the K best only.
+        y_range: the sigmoid range, applied to the K best only: that is cheaper, and a runtime's rational
             approximation of the sigmoid makes ties that the logits don't have.
 
     Returns:

@@ -9,11 +9,12 @@ import onnx_ir as ir
 
 from export.graphs.build import begin, finish, rank
 from export.graphs.recommend import TOP
-from export.graphs.spec import SCORE_TOLERANCE, Case, Comparison, GraphSpec, Runner, Tensor
+from export.graphs.spec import SCORE_TOLERANCE, Comparison, GraphSpec, Runner, Tensor
 from export.model import reference
 from export.model.arrays import Arrays, FoldInArrays
-from export.model.inputs import ExportInputs, Sample
+from export.model.inputs import ExportInputs, Ratings, Sample
 from export.verify.compare_lists import compare_lists
+from serve.bundle.conformance import Case
 from serve.bundle.manifest import FoldIn
 from serve.runtime.validation import padded
 
@@ -23,16 +24,14 @@ OUTPUTS = (
     Tensor("user_factors", "float32", ("B", "F")),
     Tensor("user_biases", "float32", ("B", "1"), optional=True),
 )
-# Of the size of users' rows: float32 sums over a history of hundreds of ratings reach about 1e-6.
+# Relative to the size of users' rows: float32 sums over hundreds of ratings reach about 1e-6.
 FACTOR_TOLERANCE = 1e-5
 
 
 def fold_in_graph(arrays: FoldInArrays, top_k: int, settings: FoldIn) -> ir.Model:
-    """The graph of a model, lists of `top_k`. Rated items are left out of the list.
+    """Ranks `top_k` items for each new user, without those that the user has rated.
 
-    Inputs: `item_indices` int64 [B, H], 0-padded; `ratings` float32 [B, H], ignored where padded.
-    Outputs: `top_item_indices` int64 [B, K]; `top_scores` float32 [B, K]; `user_factors` float32 [B, F]; with
-    biases also `user_biases` float32 [B, 1].
+    `item_indices` are 0-padded, and the ratings of padding are ignored.
     """
     graph, (item_indices, ratings) = begin("fold_in", INPUTS)
     parts = arrays.fold_in(graph, item_indices, ratings, settings)
@@ -43,7 +42,7 @@ def fold_in_graph(arrays: FoldInArrays, top_k: int, settings: FoldIn) -> ir.Mode
 
 
 def folding(arrays: Arrays) -> FoldInArrays:
-    """Arrays that `can_fold_in`."""
+    """The same arrays, which `can_fold_in`, under the type that says so."""
     assert arrays.can_fold_in
     return cast("FoldInArrays", arrays)
 
@@ -54,17 +53,18 @@ def _settings(inputs: ExportInputs) -> FoldIn:
 
 
 def _cases(inputs: ExportInputs) -> list[Case]:
-    """Whole histories, one rating, and none at all."""
-    arrays, ridge = folding(inputs.arrays), _settings(inputs).regularization
+    """Some users' histories, a single rating, and none."""
+    arrays = folding(inputs.arrays)
+    ridge = arrays.ridge(_settings(inputs))
     histories = [inputs.example_history(user) for user in inputs.example_users]
-    histories += [(histories[0][0][:n], histories[0][1][:n]) for n in (1, 0)]
+    histories += [Ratings(histories[0].item_indices[:n], histories[0].ratings[:n]) for n in (1, 0)]
     item_indices = padded([items for items, _ in histories], np.int64)
     ratings = padded([ratings for _, ratings in histories], np.float32)
     rows = np.stack([arrays.fold_in64(i, r, ridge) for i, r in zip(item_indices, ratings, strict=True)])
     indices, scores = reference.top_k(arrays.row_scores64(rows), item_indices, inputs.top_k)
     outputs = {"top_item_indices": indices, "top_scores": scores}
     outputs |= {name: rows[:, part] for name, part in arrays.row_parts().items()}
-    return [Case({"item_indices": item_indices, "ratings": ratings}, outputs)]
+    return [Case.of({"item_indices": item_indices, "ratings": ratings}, outputs)]
 
 
 def _tolerance(inputs: ExportInputs) -> dict[str, float]:
@@ -74,18 +74,19 @@ def _tolerance(inputs: ExportInputs) -> dict[str, float]:
 
 
 def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
-    arrays, ridge = folding(inputs.arrays), _settings(inputs).regularization
+    arrays = folding(inputs.arrays)
+    ridge = arrays.ridge(_settings(inputs))
     tolerance = _tolerance(inputs)["top_scores"]
     errors, agreements = [], []
-    for history in sample.histories:
-        items = history.item_indices[None]
-        found = run("fold_in", {"item_indices": items, "ratings": history.ratings[None]})
-        exact = arrays.fold_in64(history.item_indices, history.ratings, ridge)
+    for (items, ratings), _ in sample.histories:
+        found = run("fold_in", {"item_indices": items[None], "ratings": ratings[None]})
+        exact = arrays.fold_in64(items, ratings, ridge)
+        truth = arrays.row_scores64(exact[None])
         listed, agreement = compare_lists(
-            arrays.row_scores64(exact[None]), items, found["top_item_indices"], found["top_scores"], tolerance
+            truth, items[None], found["top_item_indices"], found["top_scores"], tolerance
         )
         row = np.concatenate([found[name] for name in arrays.row_parts()], axis=1)[0]
-        # One figure for both: rows in units of their own tolerance.
+        # One list of errors: those of rows are scaled to the tolerance of scores.
         errors += [listed, np.array([row_error(arrays, row, exact) / FACTOR_TOLERANCE * tolerance])]
         agreements.append(agreement)
     return Comparison(len(agreements), np.concatenate(errors), tolerance, float(np.mean(agreements)))

@@ -7,11 +7,12 @@ import onnx_ir as ir
 from onnxscript import GraphBuilder
 
 from export.graphs.build import begin, finish, rank
-from export.graphs.spec import SCORE_TOLERANCE, Case, Comparison, GraphSpec, Runner, Tensor
+from export.graphs.spec import SCORE_TOLERANCE, Comparison, GraphSpec, Runner, Tensor
 from export.model import reference
 from export.model.arrays import Arrays, Int64
 from export.model.inputs import ExportInputs, Sample
 from export.verify.compare_lists import check_lists
+from serve.bundle.conformance import Case
 from serve.runtime.validation import padded
 
 INPUTS = (Tensor("user_index", "int64", ("B",)), Tensor("exclude_item_indices", "int64", ("B", "E")))
@@ -19,11 +20,7 @@ TOP = (Tensor("top_item_indices", "int64", ("B", "K")), Tensor("top_scores", "fl
 
 
 def recommend_graph(arrays: Arrays, top_k: int) -> ir.Model:
-    """The graph of a model, lists of `top_k`.
-
-    Inputs: `user_index` int64 [B]; `exclude_item_indices` int64 [B, E], 0-padded.
-    Outputs: `top_item_indices` int64 [B, K]; `top_scores` float32 [B, K].
-    """
+    """Ranks `top_k` items for each user, without the excluded ones (0-padded)."""
     graph, (user_index, exclude) = begin("recommend", INPUTS)
     return finish(graph, TOP, best_items(graph, arrays, user_index, exclude, top_k), {"K": top_k})
 
@@ -31,15 +28,16 @@ def recommend_graph(arrays: Arrays, top_k: int) -> ir.Model:
 def best_items(
     graph: GraphBuilder, arrays: Arrays, user_index: ir.Value, exclude: ir.Value, top_k: int
 ) -> dict[str, ir.Value]:
-    """The K best items of each user (int64 [B]) but for the excluded (int64 [B, E]): as `rank` gives them."""
+    """The K best items of each user (int64 [B]) without the excluded ones (int64 [B, E]), as from `rank`."""
     logits, row_bias = arrays.logits(graph, user_index)
     return rank(graph.op, logits, exclude, top_k, row_bias, arrays.y_range)
 
 
 def cases(inputs: ExportInputs) -> list[Case]:
-    """Some users without what they have rated, the average user; and one with nothing left out."""
+    """Some users without what they have rated, the average user; and one user with nothing excluded."""
     users = inputs.example_users
-    exclude = padded([*(inputs.example_history(user)[0] for user in users), np.array([], int)], np.int64)
+    rated = [inputs.example_history(user).item_indices for user in users]
+    exclude = padded([*rated, np.array([], int)], np.int64)
     return [
         _case(inputs, np.append(users, 0), exclude),
         _case(inputs, users[:1], np.zeros((1, 1), np.int64)),
@@ -48,14 +46,14 @@ def cases(inputs: ExportInputs) -> list[Case]:
 
 def _case(inputs: ExportInputs, users: Int64, exclude: Int64) -> Case:
     indices, scores = reference.top_k(inputs.arrays.scores64(users), exclude, inputs.top_k)
-    return Case(
+    return Case.of(
         {"user_index": users, "exclude_item_indices": exclude},
         {"top_item_indices": indices, "top_scores": scores},
     )
 
 
 def tolerance(inputs: ExportInputs) -> dict[str, float]:
-    """A share of the scores' span."""
+    """The tolerance of scores, a share of their span."""
     return {"top_scores": SCORE_TOLERANCE * inputs.score_span}
 
 
@@ -69,7 +67,6 @@ SPEC = GraphSpec(
     name="recommend",
     inputs=INPUTS,
     outputs=TOP,
-    applies=lambda inputs: True,
     build=lambda inputs: recommend_graph(inputs.arrays, inputs.top_k),
     cases=cases,
     check=_check,

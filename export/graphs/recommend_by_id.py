@@ -1,7 +1,7 @@
-"""`recommend_by_id.onnx`: user ids in, item ids (and titles) out; the id tables lie in the graph, too.
+"""`recommend_by_id.onnx`: user ids in, item ids (and titles) out; the graph holds the tables of ids.
 
-Optional (`recsys export --raw-ids`), because it is not for every runtime: the look-up from ids is the
-`LabelEncoder` of the domain ai.onnx.ml, which ONNX Runtime has and OpenVINO and tract don't.
+Optional (`recsys export --raw-ids`): the `LabelEncoder` of the domain ai.onnx.ml, which looks ids up, is in
+ONNX Runtime and not in OpenVINO and tract.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from onnxscript import GraphBuilder
 from export.errors import GraphError
 from export.graphs import recommend
 from export.graphs.build import begin, finish
-from export.graphs.spec import Case, Comparison, GraphSpec, Named, Runner, Tensor
+from export.graphs.spec import Comparison, GraphSpec, Named, Runner, Tensor
 from export.model.arrays import Arrays
-from export.model.id_tables import IdArray, IdTables, is_string
-from export.model.inputs import ExportInputs, Sample
-from export.model.nodes import table
+from export.model.inputs import ExportInputs, IdArray, IdTables, Sample, is_string
 from export.verify.compare_lists import check_lists
+from serve.bundle.conformance import Case
 
 INPUTS = (Tensor("user_id", "id", ("B",)), Tensor("exclude_item_ids", "id", ("B", "E")))
 OUTPUTS = (
@@ -35,23 +34,17 @@ MAX_STRINGS = 400_000
 
 
 def recommend_by_id_graph(arrays: Arrays, ids: IdTables, top_k: int) -> ir.Model:
-    """The graph "recommend" between ids.
+    """`recommend_graph` between ids.
 
-    Inputs: `user_id` int64 or string [B], one that is not in the table is the average user;
-    `exclude_item_ids` int64 or string [B, E], where one that is not in the table excludes nothing.
-    Outputs: `top_item_ids` [B, K], -1 or "" where no item is left; `top_scores` float32 [B, K];
-    `known` bool [B], whether the user is in the table; where there are titles `top_titles` string [B, K].
+    A user id that is not in the table is the average user (`known` is false), and an excluded id that is not
+    in the table excludes nothing. Where no item is left, `top_item_ids` has -1 or "".
 
     Raises:
         GraphError: an item has the id that stands for "no item", or there are too many strings.
     """
     _check_ids(ids)
-    item_type = _dtype(ids.item_ids)
-    dtypes = {
-        "user_id": _dtype(ids.user_ids),
-        "exclude_item_ids": item_type,
-        "top_item_ids": item_type,
-    }
+    user_type, item_type = ("string" if is_string(one) else "int64" for one in (ids.user_ids, ids.item_ids))
+    dtypes = {"user_id": user_type, "exclude_item_ids": item_type, "top_item_ids": item_type}
     graph, (user_id, exclude_ids) = begin("recommend_by_id", INPUTS, dtypes)
     graph.graph.opset_imports[ML_DOMAIN] = ML_OPSET
     user_index = _index(graph, user_id, ids.user_ids)
@@ -96,11 +89,7 @@ def _index(graph: GraphBuilder, ids: ir.Value, known: IdArray) -> ir.Value:
 
 
 def _gather(graph: GraphBuilder, name: str, values: IdArray, indices: ir.Value) -> ir.Value:
-    if is_string(values):
-        rows = graph.initializer(_tensor(name, values), name, qualify=False)
-    else:
-        rows = table(graph, name, values)
-    found: ir.Value = graph.op.Gather(rows, indices)
+    found: ir.Value = graph.op.Gather(graph.initializer(_tensor(name, values), name, qualify=False), indices)
     return found
 
 
@@ -110,35 +99,32 @@ def _tensor(name: str, values: IdArray) -> ir.TensorProtocol:
     return ir.tensor(values.astype(np.int64), name=name)
 
 
-def _dtype(ids: IdArray) -> str:
-    return "string" if is_string(ids) else "int64"
-
-
 def _ids(inputs: ExportInputs) -> IdTables:
     assert inputs.ids is not None
     return inputs.ids
 
 
 def _cases(inputs: ExportInputs) -> list[Case]:
-    """The cases of `recommend` between ids; user 0 becomes an id that is not in the table."""
+    """The cases of `recommend` between ids; the average user becomes an id that is not in the table."""
     ids, cases = _ids(inputs), []
     for case in recommend.cases(inputs):
-        users, best = case.inputs["user_index"], case.outputs["top_item_indices"]
+        feeds, right = case.arrays()
+        users, best = feeds["user_index"], right["top_item_indices"]
         outputs: Named = {
             "top_item_ids": ids.items(best),
-            "top_scores": case.outputs["top_scores"],
+            "top_scores": right["top_scores"],
             "known": users > 0,
         }
         titles = ids.titles_of(best)
         if titles is not None:
             outputs["top_titles"] = titles
-        exclude = ids.items(case.inputs["exclude_item_indices"])
-        cases.append(Case({"user_id": ids.users(users), "exclude_item_ids": exclude}, outputs))
+        exclude = ids.items(feeds["exclude_item_indices"])
+        cases.append(Case.of({"user_id": ids.users(users), "exclude_item_ids": exclude}, outputs))
     return cases
 
 
 def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
-    """Compare the lists with torch, and see that every title is its item's, every id known."""
+    """Compare the lists with torch, the titles with the items', and `known`."""
     ids, tolerance = _ids(inputs), recommend.tolerance(inputs)["top_scores"]
     feeds = {"user_id": ids.users(sample.users), "exclude_item_ids": ids.items(sample.exclude)}
     found = run("recommend_by_id", feeds)

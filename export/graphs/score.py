@@ -14,20 +14,18 @@ import torch
 from torch import nn
 
 from export.graphs.build import IR_VERSION, OPSET, stamp
-from export.graphs.spec import SCORE_TOLERANCE, Case, Comparison, GraphSpec, Runner, Tensor
+from export.graphs.spec import SCORE_TOLERANCE, Comparison, GraphSpec, Runner, Tensor
 from export.model.inputs import ExportInputs, Sample
+from serve.bundle.conformance import Case
 
 INPUTS = (Tensor("user_index", "int64", ("N",)), Tensor("item_index", "int64", ("N",)))
 OUTPUTS = (Tensor("score", "float32", ("N",)),)
 
 
 def score_graph(module: nn.Module) -> ir.Model:
-    """The graph of any module with `forward(user_index, item_index) -> score`.
+    """Export any module with `forward(user_index, item_index) -> score`, in eval mode.
 
-    Parameters become initializers under their own names. The module is exported in eval mode and left as
-    it was.
-
-    Inputs: `user_index` int64 [N], `item_index` int64 [N]. Outputs: `score` float32 [N].
+    Parameters become initializers under their own names. The module's training mode is restored.
     """
     # Two pairs, not one: a dimension of 1 would be taken for a constant.
     example = (torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))
@@ -70,10 +68,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _cases(inputs: ExportInputs) -> list[Case]:
-    """Every pair of some users and items, "unknown" among both."""
+    """All pairs of some users and items, index 0 among both."""
     users, items = np.append(inputs.example_users, 0), np.append(inputs.example_items, 0)
     feeds = {"user_index": np.repeat(users, len(items)), "item_index": np.tile(items, len(users))}
-    return [Case(feeds, {"score": inputs.arrays.scores64(users)[:, items].ravel()})]
+    return [Case.of(feeds, {"score": inputs.arrays.scores64(users)[:, items].ravel()})]
 
 
 def _tolerance(inputs: ExportInputs) -> dict[str, float]:
@@ -88,9 +86,8 @@ def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
     rated = np.isfinite(sample.ratings)
     rmse = None
     if rated.any() and inputs.scores == "ratings":
-        rmse_torch, rmse_onnx = (
-            float(np.sqrt(np.mean((scores[rated] - sample.ratings[rated]) ** 2))) for scores in (truth, found)
-        )
+        both = np.stack([truth, found])[:, rated]
+        rmse_torch, rmse_onnx = np.sqrt(np.mean((both - sample.ratings[rated]) ** 2, axis=1)).tolist()
         rmse = rmse_torch, rmse_onnx
     return Comparison(len(truth), np.abs(found - truth), _tolerance(inputs)["score"], rmse=rmse)
 
@@ -99,7 +96,6 @@ SPEC = GraphSpec(
     name="score",
     inputs=INPUTS,
     outputs=OUTPUTS,
-    applies=lambda inputs: True,
     build=lambda inputs: score_graph(inputs.module),
     cases=_cases,
     check=_check,

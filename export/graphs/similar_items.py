@@ -8,12 +8,13 @@ import torch
 
 from export.graphs.build import begin, finish, rank
 from export.graphs.recommend import TOP
-from export.graphs.spec import Case, Comparison, GraphSpec, Runner, Tensor
+from export.graphs.spec import Comparison, GraphSpec, Runner, Tensor
 from export.model import reference
 from export.model.arrays import Arrays, Float32
 from export.model.inputs import ExportInputs, Sample
 from export.model.nodes import table
 from export.verify.compare_lists import check_lists
+from serve.bundle.conformance import Case
 
 INPUTS = (Tensor("item_index", "int64", ("B",)),)
 # A few roundings of numbers below 1.
@@ -28,11 +29,7 @@ def item_directions(item_factors: Float32) -> Float32:
 
 
 def similar_items_graph(arrays: Arrays, top_k: int) -> ir.Model:
-    """The graph of a model, lists of `top_k`. An item is no neighbour of its own.
-
-    Inputs: `item_index` int64 [B].
-    Outputs: `top_item_indices` int64 [B, K]; `top_scores` float32 [B, K], cosines from -1 to 1.
-    """
+    """Ranks the `top_k` nearest neighbours of each item without the item; scores are cosines, -1 to 1."""
     graph, (item_index,) = begin("similar_items", INPUTS)
     op = graph.op
     directions = table(graph, "item_directions", item_directions(arrays.item_factors))
@@ -44,7 +41,7 @@ def _cases(inputs: ExportInputs) -> list[Case]:
     items = np.append(inputs.example_items, 0)
     cosines = reference.cosines(inputs.arrays.item_factors, items)
     indices, scores = reference.top_k(cosines, items[:, None], inputs.top_k)
-    return [Case({"item_index": items}, {"top_item_indices": indices, "top_scores": scores})]
+    return [Case.of({"item_index": items}, {"top_item_indices": indices, "top_scores": scores})]
 
 
 def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
@@ -60,7 +57,6 @@ SPEC = GraphSpec(
     name="similar_items",
     inputs=INPUTS,
     outputs=TOP,
-    applies=lambda inputs: True,
     build=lambda inputs: similar_items_graph(inputs.arrays, inputs.top_k),
     cases=_cases,
     check=_check,

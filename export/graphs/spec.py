@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 import onnx_ir as ir
 
 from export.model.arrays import Float64
 from export.model.inputs import ExportInputs, Sample
+from serve.bundle.conformance import Case
 
 Named = dict[str, npt.NDArray[Any]]
+Runner = Callable[[str, Mapping[str, npt.NDArray[Any]]], Named]
+"""Runs a graph, by name: names to arrays in, names to arrays out."""
 
 # Of the score span: float32 sums of a hundred products, then a sigmoid's slope of a quarter.
 SCORE_TOLERANCE = 1e-5
@@ -23,39 +26,25 @@ class Tensor(NamedTuple):
 
     name: str
     dtype: str
-    """As numpy names it; "string"; or "id" where it is int64 or string, as the data's ids are."""
+    """A name of numpy; "string"; or "id" for the type of the data's ids, int64 or string."""
     shape: tuple[str, ...]
     optional: bool = False
-    """An output that not every model has."""
-
-
-class Case(NamedTuple):
-    """A conformance case: inputs of a graph, and what it must answer."""
-
-    inputs: Named
-    outputs: Named
+    """Whether only some models have this output."""
 
 
 class Comparison(NamedTuple):
-    """How far the answers of a graph are off."""
+    """Differences of a graph's answers from the truth."""
 
     n: int
-    """Rows asked"""
+    """Rows compared"""
     errors: Float64
-    """Absolute differences, infinite where an answer is wrong in another way"""
+    """Absolute differences; infinite for any other kind of wrong answer"""
     tolerance: float
     """The largest error allowed"""
     list_agreement: float | None = None
     """Share of ranks that are right"""
     rmse: tuple[float, float] | None = None
     """RMSE on held-out ratings: torch's, and the graph's"""
-
-
-class Runner(Protocol):
-    """Runs a graph: names to arrays in, names to arrays out."""
-
-    def __call__(self, graph: str, feeds: Mapping[str, npt.NDArray[Any]]) -> Named:
-        """Run one graph of the bundle."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +54,6 @@ class GraphSpec:
     name: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    applies: Callable[[ExportInputs], bool]
-    """Whether a bundle of these inputs has this graph."""
     build: Callable[[ExportInputs], ir.Model]
     cases: Callable[[ExportInputs], list[Case]]
     """Conformance cases, outputs by the float64 reference."""
@@ -74,7 +61,9 @@ class GraphSpec:
     """Compare a runtime's answers with torch, or with float64 where torch has no counterpart."""
     tolerance: Callable[[ExportInputs], dict[str, float]]
     """Float output -> largest absolute difference from the reference."""
+    applies: Callable[[ExportInputs], bool] = lambda inputs: True
+    """Whether a bundle of these inputs has this graph."""
     max_batch: int = 256
-    """Rows that a server may answer at once: a row costs a whole catalogue of scores."""
+    """Rows that a server may answer at once. A row of a ranking graph scores the whole catalogue."""
     cpu_only: bool = False
-    """Whether an operator has no kernel elsewhere."""
+    """Whether an operator has a kernel on the CPU only."""

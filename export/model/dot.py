@@ -17,12 +17,14 @@ from export.model.nodes import table
 from export.model.reference import to_range
 from serve.bundle.manifest import FoldIn
 
+AVERAGE = np.array([0])
+
 
 @dataclass(frozen=True, eq=False)
 class DotArrays:
-    """score = user . item (+ user bias + item bias), through a sigmoid range where there is one.
+    """score = user . item (+ user bias + item bias), through the range of a sigmoid where there is one.
 
-    All arrays are float32; row 0 is "unknown".
+    All arrays are float32; row 0 is "unknown". The methods are those of `FoldInArrays`.
     """
 
     user_factors: Float32
@@ -34,35 +36,35 @@ class DotArrays:
     item_biases: Float32 | None
     """[n_items + 1, 1]; None in a model without biases"""
     y_range: tuple[float, float] | None
-    """The sigmoid range (ratings); None where the score is the plain product."""
 
     can_fold_in = True
 
     @classmethod
     def of_state(cls, state: Mapping[str, Float32], y_range: tuple[float, float] | None) -> Self:
-        """The arrays of a `dot` or `dot-bias` model from its state."""
-        return cls(
-            user_factors=state["user_factors"],
-            item_factors=state["item_factors"],
-            user_biases=state.get("user_biases"),
-            item_biases=state.get("item_biases"),
-            y_range=y_range,
-        )
+        """From the state of a `dot` or `dot-bias` model."""
+        biases = state.get("user_biases"), state.get("item_biases")
+        return cls(state["user_factors"], state["item_factors"], *biases, y_range)
 
     @property
     def n_users(self) -> int:
-        """Users, row 0 left out."""
+        """See Arrays."""
         return len(self.user_factors) - 1
 
     @property
     def n_items(self) -> int:
-        """Items, row 0 left out."""
+        """See Arrays."""
         return len(self.item_factors) - 1
 
     def of_items(self, items: Int64) -> Self:
-        """The model of these items alone, int64 [n], in place of all, row 0 included."""
+        """See Arrays."""
         biases = None if self.item_biases is None else self.item_biases[items]
         return replace(self, item_factors=self.item_factors[items], item_biases=biases)
+
+    def mirrored(self) -> DotArrays:
+        """The model with users and items exchanged: a new item is its new user."""
+        return DotArrays(
+            self.item_factors, self.user_factors, self.item_biases, self.user_biases, self.y_range
+        )
 
     def rows64(self, user_index: Int64) -> Float64:
         """The rows of users int64 [B]: float64 [B, F], or [B, F + 1] with the bias last."""
@@ -70,11 +72,11 @@ class DotArrays:
         return rows if self.user_biases is None else np.column_stack([rows, self.user_biases[user_index]])
 
     def scores64(self, user_index: Int64) -> Float64:
-        """Scores of users int64 [B] for every item: float64 [B, n_items + 1]."""
+        """See Arrays."""
         return self.row_scores64(self.rows64(user_index))
 
     def row_scores64(self, rows: Float64) -> Float64:
-        """Scores of users' rows, float64 [B, row], for every item: float64 [B, n_items + 1]."""
+        """See FoldInArrays."""
         logits: Float64 = rows @ self._item_rows64(slice(None)).T
         if self.item_biases is not None:
             logits = logits + self.item_biases.T
@@ -86,7 +88,7 @@ class DotArrays:
         return factors if self.user_biases is None else np.column_stack([factors, np.ones(len(factors))])
 
     def logits(self, graph: GraphBuilder, user_index: ir.Value) -> tuple[ir.Value, ir.Value | None]:
-        """ONNX nodes: users int64 [B] -> logits float32 [B, n_items + 1], and the user's bias, [B, 1]."""
+        """See Arrays."""
         tables = {"user_factors": self.user_factors}
         if self.user_biases is not None:
             tables["user_biases"] = self.user_biases
@@ -96,10 +98,7 @@ class DotArrays:
         return self.row_logits(graph, gathered)
 
     def row_logits(self, graph: GraphBuilder, parts: dict[str, ir.Value]) -> tuple[ir.Value, ir.Value | None]:
-        """ONNX nodes: users' factors [B, F] and biases [B, 1] -> as `logits`.
-
-        One Gemm on the item table that Gather would read.
-        """
+        """See FoldInArrays. One Gemm on the item table, as Gather reads it."""
         op = graph.op
         operands = [parts["user_factors"], table(graph, "item_factors", self.item_factors)]
         if self.item_biases is not None:
@@ -108,20 +107,37 @@ class DotArrays:
 
     @property
     def row_size(self) -> float:
-        """Largest absolute entry of the users' rows, 1 where all are 0: errors of rows are shares of it."""
-        biases = 0.0 if self.user_biases is None else np.abs(self.user_biases).max()
-        return float(max(np.abs(self.user_factors).max(), biases)) or 1.0
+        """See FoldInArrays."""
+        return float(np.abs(self.rows64(np.arange(len(self.user_factors)))).max()) or 1.0
 
     def row_parts(self) -> dict[str, slice]:
-        """The names of the graph's outputs for a row, and their columns."""
+        """See FoldInArrays."""
         n_factors = self.item_factors.shape[1]
         parts = {"user_factors": slice(0, n_factors)}
         return parts if self.user_biases is None else parts | {"user_biases": slice(n_factors, n_factors + 1)}
 
+    def ridge(self, settings: FoldIn) -> Float64:
+        """See FoldInArrays."""
+        return self.ridge_of(settings.regularization, settings.n_items)
+
+    def ridge_of(self, regularization: float, n_items: int | None = None) -> Float64:
+        """The weights of the ridge: float64 [row].
+
+        The logits of a bounded score have one scale. An unbounded score has the scale of the data: there the
+        weight of a factor is relative to the mean squared length of the first `n_items` items' factors (by
+        default of all), so that ratings in other units give the same lists. A bias multiplies 1 in any unit.
+        """
+        weights = np.full(self._item_rows64(AVERAGE).shape[1], float(regularization))
+        if self.y_range is None:
+            stop = None if n_items is None else 1 + n_items
+            squares = np.square(self.item_factors[1:stop], dtype=np.float64)
+            weights[: squares.shape[1]] *= float(squares.sum(axis=1).mean()) or 1.0
+        return weights
+
     def ridge_problem(
         self, item_indices: Int64, ratings: npt.NDArray[np.floating]
     ) -> tuple[Float64, Float64, Float64]:
-        """What a new user's difference d from the average user is fitted to: factors @ d = target.
+        """The least-squares problem of a new user's difference d from the average user: factors @ d = target.
 
         Args:
             item_indices: int64 [H], from 1.
@@ -132,44 +148,29 @@ class DotArrays:
             user's logits, float64 [H].
         """
         factors = self._item_rows64(item_indices)
-        expected = factors @ self.rows64(np.array([0]))[0]
+        expected = factors @ self.rows64(AVERAGE)[0]
         if self.item_biases is not None:
             expected = expected + self.item_biases[item_indices, 0]
-        observed = ridge.logit64(np.asarray(ratings, np.float64), self.y_range)
-        return factors, observed - expected, expected
+        return factors, ridge.logit64(np.asarray(ratings, np.float64), self.y_range) - expected, expected
 
-    def fold_in64(
-        self, item_indices: Int64, ratings: npt.NDArray[np.floating], regularization: float
-    ) -> Float64:
-        """The row of a new user by `numpy.linalg.solve` of the problem that `export.model.ridge` states.
-
-        Args:
-            item_indices: int64 [H], 0 is padding.
-            ratings: float [H].
-            regularization: weight of the squared distance from the average user.
-
-        Returns:
-            float64 [F]: the user's factors; [F + 1] in a model with biases, the user's bias last.
-        """
+    def fold_in64(self, item_indices: Int64, ratings: npt.NDArray[np.floating], ridge: Float64) -> Float64:
+        """See FoldInArrays: `numpy.linalg.solve` of the normal equations in `export.model.ridge`."""
         rated = item_indices > 0
         factors, target, _ = self.ridge_problem(item_indices[rated], np.asarray(ratings)[rated])
-        gram = factors.T @ factors + regularization * np.eye(factors.shape[1])
-        row: Float64 = self.rows64(np.array([0]))[0] + np.linalg.solve(gram, factors.T @ target)
+        difference = np.linalg.solve(factors.T @ factors + np.diag(ridge), factors.T @ target)
+        row: Float64 = self.rows64(AVERAGE)[0] + difference
         return row
 
     def fold_in(
         self, graph: GraphBuilder, item_indices: ir.Value, ratings: ir.Value, settings: FoldIn
     ) -> dict[str, ir.Value]:
-        """ONNX nodes: items int64 [B, H], 0-padded, and ratings float32 [B, H] -> factors, and bias if any.
-
-        Whatever stands in the padding's ratings (even NaN) changes nothing.
-        """
+        """See FoldInArrays. The ratings of padding, even NaN, change nothing."""
         op = graph.op
         rated = op.Unsqueeze(op.Cast(op.Greater(item_indices, 0), to=ir.DataType.FLOAT), [2])  # [B, H, 1]
         factors = op.Gather(table(graph, "item_factors", self.item_factors), item_indices)  # [B, H, F]
         if self.user_biases is not None:
             factors = op.Concat(factors, rated, axis=2)  # [B, H, F + 1]
-        average = table(graph, "average_user", self.rows64(np.array([0])).astype(np.float32))
+        average = table(graph, "average_user", self.rows64(AVERAGE).astype(np.float32))
         observed = op.Unsqueeze(ridge.logit(op, ratings, self.y_range), [2])  # [B, H, 1]
         expected = op.MatMul(factors, op.Transpose(average, perm=[1, 0]))
         if self.item_biases is not None:
@@ -177,11 +178,9 @@ class DotArrays:
             expected = op.Add(expected, op.Gather(biases, item_indices))
         # Where, not Mul: a NaN times 0 is a NaN.
         target = op.Where(op.Greater(rated, 0.5), op.Sub(observed, expected), 0.0)
-        scaling = ridge.preconditioner(
-            self._item_rows64(slice(1, 1 + settings.n_items)), settings.regularization
-        )
+        items = self._item_rows64(slice(1, 1 + settings.n_items))
         masked = op.Mul(factors, rated)
-        difference = ridge.solve(graph, masked, target, scaling, settings.regularization, settings.steps)
+        difference = ridge.solve(graph, masked, target, items, self.ridge(settings), settings.steps)
         row = op.Add(op.Squeeze(difference, [1]), average)
         parts = self.row_parts()
         if len(parts) == 1:

@@ -1,11 +1,11 @@
-"""What an export is made from: one record, whether a run, a bundle or anything else gave it."""
+"""What an export is made from: one record, whether a run or a bundle provides it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +13,29 @@ import torch
 from torch import nn
 
 from export.model.arrays import Arrays, Float32, Float64, Int64
-from export.model.id_tables import IdTables
 from serve.bundle.manifest import FoldIn
+from serve.runtime.validation import padded
 
-# Users whose scores say how wide the scores of a model without bounds are.
+# Users whose scores measure the span of a model without bounds.
 N_SPAN_USERS = 8
+
+IdArray = npt.NDArray[Any]
+
+
+class Ratings(NamedTuple):
+    """Ratings of one user, or predictions to compare: items int64 [H] and ratings float32 [H]."""
+
+    item_indices: Int64
+    ratings: Float32
+
+
+class History(NamedTuple):
+    """A user to fold in."""
+
+    known: Ratings
+    """What the user is folded in from."""
+    held_out: Ratings
+    """What the folded-in user is judged by; empty in a made-up history."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,32 +57,18 @@ class SeenRatings:
         order = np.lexsort((item_index, user_index))
         return cls(user_index[order].astype(np.int64), item_index[order].astype(np.int64), ratings[order])
 
-    def of_user(self, user: int) -> tuple[Int64, Float32]:
-        """Items int64 [H], rising, and ratings float32 [H]."""
+    def of_user(self, user: int) -> Ratings:
+        """The ratings of a user, by rising item."""
         place = slice(*np.searchsorted(self.user_index, [user, user + 1]))
-        return self.item_index[place], self.ratings[place]
-
-
-@dataclass(frozen=True, eq=False)
-class History:
-    """What one user is folded in from, and what the folded-in user is judged by."""
-
-    item_indices: Int64
-    """int64 [H], rated items"""
-    ratings: Float32
-    """float32 [H]"""
-    held_out_indices: Int64
-    """int64 [M], at least one; none where it is made up"""
-    held_out_ratings: Float32
-    """float32 [M]"""
+        return Ratings(self.item_index[place], self.ratings[place])
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What the graphs are asked when they are verified, drawn once."""
+    """Inputs of the graphs when they are verified."""
 
     pairs: tuple[Int64, Int64]
-    """user and item index, int64 [N] each: held-out pairs, and pairs with index 0"""
+    """user and item index, int64 [N] each; index 0 among both"""
     ratings: Float32
     """float32 [N], NaN where the pair has no held-out rating"""
     users: Int64
@@ -73,8 +77,32 @@ class Sample:
     """int64 [B, E], 0-padded: what these users have rated"""
     items: Int64
     """int64 [B], index 0 among them"""
-    histories: list[History]
+    histories: Sequence[History]
     """At least one."""
+
+    @classmethod
+    def of(
+        cls,
+        seen: SeenRatings,
+        users: Int64,
+        items: Int64,
+        pairs: tuple[Int64, Int64],
+        ratings: Float32 | None,
+        histories: Sequence[History],
+    ) -> Sample:
+        """From users [B], items [B], and pairs [N] with any held-out ratings [N]; adds index 0 to each."""
+        if ratings is None:
+            ratings = np.full(len(pairs[0]), np.nan, np.float32)
+        users = np.append(0, users)
+        return cls(
+            # Pairs with "unknown" on either side, and on both.
+            pairs=(np.append([0, 0, 1], pairs[0]), np.append([0, 1, 0], pairs[1])),
+            ratings=np.append(np.full(3, np.nan, np.float32), ratings),
+            users=users,
+            exclude=padded([seen.of_user(user).item_indices for user in users.tolist()], np.int64),
+            items=np.append(0, items),
+            histories=histories,
+        )
 
     def head(self, n: int) -> Sample:
         """The first n of everything."""
@@ -85,8 +113,49 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False)
+class IdTables:
+    """Ids and titles in `recommend_by_id.onnx`. Ids are int64, or str in an object array."""
+
+    user_ids: IdArray
+    """[n_users]; the first is the id of index 1"""
+    item_ids: IdArray
+    """[n_items]"""
+    titles: Sequence[str] | None
+    """[n_items], "" where an item has none; None where the data has no titles"""
+
+    @property
+    def no_item(self) -> int | str:
+        """The id of an empty place in a list, and the padding of `exclude_item_ids`: -1, or ""."""
+        return "" if is_string(self.item_ids) else -1
+
+    def users(self, user_index: Int64) -> IdArray:
+        """Ids at indices [B]; at 0 an id that is not in the table."""
+        unknown: int | str = "unknown" if is_string(self.user_ids) else -1
+        while unknown in set(self.user_ids.tolist()):
+            unknown = f"{unknown}?" if isinstance(unknown, str) else unknown - 1
+        return _with_row_0(self.user_ids, unknown)[user_index]
+
+    def items(self, item_index: Int64) -> IdArray:
+        """Ids at indices of any shape; `no_item` at 0."""
+        return _with_row_0(self.item_ids, self.no_item)[item_index]
+
+    def titles_of(self, item_index: Int64) -> IdArray | None:
+        """Titles at indices of any shape; "" at 0. None where the data has no titles."""
+        return None if self.titles is None else np.array(["", *self.titles], object)[item_index]
+
+
+def is_string(ids: IdArray) -> bool:
+    """Whether ids are text."""
+    return ids.dtype.kind not in "iu"
+
+
+def _with_row_0(ids: IdArray, row_0: int | str) -> IdArray:
+    return np.concatenate([np.array([row_0], object if is_string(ids) else np.int64), ids])
+
+
+@dataclass(frozen=True, eq=False)
 class ExportInputs:
-    """A model, what is known of its users, and what was asked for: what every graph is made and judged by."""
+    """A model, its ratings, and the options of an export: what graphs are made from and compared with."""
 
     module: nn.Module
     """The torch module, in eval mode; `forward(user_index, item_index) -> score`"""
@@ -101,50 +170,46 @@ class ExportInputs:
     score_scale: tuple[float, float] | None
     """The scale of scores that are ratings; None where they are not"""
     ids: IdTables | None = None
-    """What `recommend_by_id.onnx` holds; None: no such graph"""
+    """Tables of `recommend_by_id.onnx`; None: no such graph"""
     fold_in: FoldIn | None = None
-    """What `fold_in.onnx` solves; None: no such graph"""
+    """Settings of `fold_in.onnx`; None: no such graph"""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """graph -> why it can't be made"""
+    """graph that can't be made -> why"""
 
     @cached_property
     def score_span(self) -> float:
-        """How wide scores spread: what tolerances are shares of.
+        """Width of the scores, which tolerances are shares of.
 
-        The width of the scale, or the largest size of a score where that is more: float32 rounds in
-        proportion to it. Scores of a model without bounds are looked at.
+        The width of the scale, or the largest absolute score where that is more: float32 rounds in proportion
+        to it. In a model without bounds, the scores of a few users count too.
         """
-        known = [] if self.score_scale is None else list(self.score_scale)
+        known = list(self.score_scale or ())
         if self.arrays.y_range is None:
             users = np.unique(np.linspace(0, self.arrays.n_users, N_SPAN_USERS).astype(np.int64))
             found = self.arrays.scores64(users)
             known += [float(found.min()), float(found.max())]
         span = max(max(known) - min(known), max(map(abs, known)))
-        # Six digits hide the last bit of a machine's float64 sums.
+        # Six digits hide the last bit of float64 sums, which differs between machines.
         return float(f"{span:.6g}") or 1.0
 
     def torch_scores(self, users: Int64) -> Float64:
-        """Scores of the module for every item, one pair at a time: int64 [B] -> float64 [B, n_items + 1]."""
+        """Scores of the module for every item, one user at a time: int64 [B] -> float64 [B, n_items + 1]."""
         items = torch.arange(self.arrays.n_items + 1)
         with torch.inference_mode():
-            rows = [
-                self.module(torch.full((len(items),), int(user)), items).double().numpy() for user in users
-            ]
-        return np.stack(rows)
+            rows = [self.module(torch.full_like(items, user), items).double() for user in users.tolist()]
+        return torch.stack(rows).numpy()
 
     @property
     def example_users(self) -> Int64:
-        """The first, the middle and the last user: whom the conformance cases ask for."""
-        n_users = self.arrays.n_users
-        return np.unique(np.array([1, (n_users + 1) // 2, n_users], np.int64))
+        """The users of the conformance cases: the first, the middle and the last."""
+        return np.unique(np.array([1, (self.arrays.n_users + 1) // 2, self.arrays.n_users], np.int64))
 
     @property
     def example_items(self) -> Int64:
-        """The first, the middle and the last item."""
-        n_items = self.arrays.n_items
-        return np.unique(np.array([1, (n_items + 1) // 2, n_items], np.int64))
+        """The items of the conformance cases: the first, the middle and the last."""
+        return np.unique(np.array([1, (self.arrays.n_items + 1) // 2, self.arrays.n_items], np.int64))
 
-    def example_history(self, user: int) -> tuple[Int64, Float32]:
-        """A few of a user's ratings, so that `conformance.json` stays small: int64 [H], float32 [H]."""
+    def example_history(self, user: int) -> Ratings:
+        """Ten of a user's ratings at most, so that `conformance.json` stays small."""
         items, ratings = self.seen.of_user(user)
-        return items[:10], ratings[:10]
+        return Ratings(items[:10], ratings[:10])

@@ -25,7 +25,7 @@ BATCH_NORM_EPS = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class MlpArrays:
-    """score = MLP(concat(user, item)), the first layer split into its two halves and applied already.
+    """score = MLP(concat(user, item)), the first layer split into its two halves and already applied.
 
     With W = [W_user | W_item], relu(W @ concat(u, v) + b) = relu((W_user u + b) + W_item v): both halves are
     tables, so that a query pays one addition instead of a [B, N, wide] concatenation.
@@ -46,7 +46,7 @@ class MlpArrays:
 
     @classmethod
     def of_state(cls, state: Mapping[str, Float32], y_range: tuple[float, float] | None) -> Self:
-        """The arrays of an `mlp` model from its state (`layers.N.weight`, `.bias`, `.running_mean`, …)."""
+        """From the state of an `mlp` model (`layers.N.weight`, `.bias`, `.running_mean`, …)."""
         (first_weight, first_bias), *others = _folded_layers(state)
         user_factors = state["user_factors"].astype(np.float64)
         item_factors = state["item_factors"].astype(np.float64)
@@ -61,20 +61,20 @@ class MlpArrays:
 
     @property
     def n_users(self) -> int:
-        """Users, row 0 left out."""
+        """See Arrays."""
         return len(self.user_hidden) - 1
 
     @property
     def n_items(self) -> int:
-        """Items, row 0 left out."""
+        """See Arrays."""
         return len(self.item_hidden) - 1
 
     def of_items(self, items: Int64) -> Self:
-        """The model of these items alone, int64 [n], in place of all, row 0 included."""
+        """See Arrays."""
         return replace(self, item_factors=self.item_factors[items], item_hidden=self.item_hidden[items])
 
     def scores64(self, user_index: Int64) -> Float64:
-        """Scores of users int64 [B] for every item: float64 [B, n_items + 1]."""
+        """See Arrays."""
         items = self.item_hidden.astype(np.float64)
         rows = []
         for user in self.user_hidden[user_index].astype(np.float64):
@@ -85,7 +85,7 @@ class MlpArrays:
         return to_range(np.stack(rows), self.y_range)
 
     def logits(self, graph: GraphBuilder, user_index: ir.Value) -> tuple[ir.Value, None]:
-        """ONNX nodes: users int64 [B] -> logits float32 [B, n_items + 1], the catalogue taken in chunks."""
+        """See Arrays. The catalogue is scored in chunks."""
         op = graph.op
         user = op.Gather(table(graph, "user_hidden", self.user_hidden), user_index)
         user = op.Unsqueeze(user, [1])  # [B, 1, H]
@@ -120,26 +120,18 @@ def _folded_layers(state: Mapping[str, Float32]) -> list[tuple[Float64, Float64]
     A batch norm stands after a ReLU and before a linear layer:
     W (g (x - m) / s + b) + c = (W g / s) x + (W (b - g m / s) + c).
     """
-    numbers = sorted({int(name.split(".")[1]) for name in state if name.startswith("layers.")})
     folded: list[tuple[Float64, Float64]] = []
-    scale: Float64 | None = None
-    shift: Float64 | None = None
-    for number in numbers:
-        prefix = f"layers.{number}."
-        part = {
-            name.removeprefix(prefix): array.astype(np.float64)
-            for name, array in state.items()
-            if name.startswith(prefix)
-        }
+    scale: Float64 | float = 1.0
+    shift: Float64 | float = 0.0
+    for number in sorted({int(name.split(".")[1]) for name in state if name.startswith("layers.")}):
+        names = ("weight", "bias", "running_mean", "running_var")
+        found = {name: state.get(f"layers.{number}.{name}") for name in names}
+        part = {name: array.astype(np.float64) for name, array in found.items() if array is not None}
+        weight, bias = part["weight"], part.get("bias", np.zeros(len(part["weight"])))
         if "running_mean" in part:
-            scale = part["weight"] / np.sqrt(part["running_var"] + BATCH_NORM_EPS)
-            shift = part["bias"] - scale * part["running_mean"]
-            continue
-        weight = part["weight"]
-        bias = part.get("bias", np.zeros(len(weight)))
-        if scale is not None and shift is not None:
-            bias = bias + weight @ shift
-            weight = weight * scale
-            scale = shift = None
-        folded.append((weight, bias))
+            scale = weight / np.sqrt(part["running_var"] + BATCH_NORM_EPS)
+            shift = bias - scale * part["running_mean"]
+        else:
+            folded.append((weight * scale, bias + weight @ np.broadcast_to(shift, weight.shape[1])))
+            scale, shift = 1.0, 0.0
     return folded

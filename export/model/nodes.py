@@ -11,7 +11,7 @@ from onnxscript import GraphBuilder
 
 
 def table(graph: GraphBuilder, name: str, array: npt.NDArray[Any]) -> ir.Value:
-    """An initializer under exactly this name; the same value when asked for again."""
+    """An initializer under exactly this name; a second call with the name returns the first value."""
     if name in graph.graph.initializers:
         return graph.graph.initializers[name]
     return graph.initializer(ir.tensor(np.ascontiguousarray(array), name=name), qualify=False)

@@ -1,4 +1,4 @@
-"""The slow, obvious answers in float64 numpy, for comparisons and conformance cases."""
+"""Scores and rankings in float64 numpy, for comparisons and conformance cases."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from export.model.arrays import Float32, Float64, Int64
 
-# The score where no item is left. Finite on purpose: CUDA and WebGPU pad TopK with the lowest float, and -inf
-# sorts below their padding.
+# The score where no item is left. It is finite, because CUDA and WebGPU pad TopK with the lowest float, and
+# -inf sorts below their padding.
 MASKED = -1e30
 
 

@@ -1,15 +1,15 @@
 """The ridge regression that places a new user, as ONNX nodes.
 
 With the items fixed, a dot model is linear in the user. The ridge is centred on the average user (row 0): it
-gives the difference d from it,
+gives the difference d from that row,
 
-    minimise  sum_i (logit(r_i) - average user's logit_i - d . q_i)^2  +  regularization |d|^2,
+    minimise  sum_i (logit(r_i) - average user's logit_i - d . q_i)^2  +  sum_j w_j d_j^2,
 
 where q_i is the item's factors, with a 1 appended in a model with biases (the user's bias is one more
-factor). Without ratings d = 0: the average user. The normal equations are solved by a fixed number of
-conjugate-gradient steps, which take nothing but matrix products. So that few steps are exact for any table,
-the unknown is e with d = M e, where M = (20 G + regularization I)^(-1/2) and G is the mean of q_i q_i^T over
-the items: after a history of about 20 items the system is near the identity.
+factor), and w are the ridge's weights. Without ratings d = 0: the average user. The normal equations are
+solved by a fixed number of conjugate-gradient steps, which take only matrix products. So that few steps are
+exact for any table, the unknown is e with d = M e, where M = (20 G + diag(w))^(-1/2) and G is the mean of
+q_i q_i^T over the items: with a history of about 20 items the system is near the identity.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
-from export.model.arrays import Float32, Float64
+from export.model.arrays import Float64
 from export.model.nodes import table
 
 # A rating at the very end of the sigmoid's range has an infinite logit.
@@ -31,40 +31,28 @@ TINY = 1e-30
 TYPICAL_HISTORY = 20
 
 
-def preconditioner(factors: Float64, regularization: float) -> Float64:
-    """M of the module's docstring: item rows float64 [n, F] -> float64 [F, F]."""
-    gram = factors.T @ factors / len(factors)
-    values, vectors = np.linalg.eigh(gram)
-    scales = 1 / np.sqrt(TYPICAL_HISTORY * np.maximum(values, 0) + regularization)
-    result: Float64 = (vectors * scales) @ vectors.T
-    return result
-
-
 def solve(
-    graph: GraphBuilder,
-    factors: ir.Value,
-    target: ir.Value,
-    preconditioner: Float64,
-    regularization: float,
-    steps: int,
+    graph: GraphBuilder, factors: ir.Value, target: ir.Value, items: Float64, ridge: Float64, steps: int
 ) -> ir.Value:
     """Solve for d of the module's docstring by conjugate gradients (Hestenes and Stiefel, 1952).
 
     Args:
         graph: where the nodes go.
-        factors: q, float32 [B, H, F], rows of zeros where padded.
+        factors: q of the rated items, float32 [B, H, F], rows of zeros where padded.
         target: float32 [B, H, 1], 0 where padded.
-        preconditioner: M, float64 [F, F].
-        regularization: weight of |d|^2.
+        items: q of the items that the preconditioner is made from, float64 [n, F].
+        ridge: w, float64 [F].
         steps: F steps are exact but for rounding.
 
     Returns:
         float32 [B, 1, F].
     """
     op: Any = graph.op
+    values, vectors = np.linalg.eigh(TYPICAL_HISTORY * (items.T @ items / len(items)) + np.diag(ridge))
+    preconditioner = (vectors / np.sqrt(np.maximum(values, ridge.min()))) @ vectors.T
     rotation = table(graph, "fold_in_preconditioner", preconditioner.astype(np.float32))
-    ridge: Float32 = (regularization * preconditioner @ preconditioner).astype(np.float32)
-    penalty = table(graph, "fold_in_ridge", ridge)
+    weights = (preconditioner * ridge) @ preconditioner
+    penalty = table(graph, "fold_in_ridge", weights.astype(np.float32))
     rotated = op.MatMul(factors, rotation)  # [B, H, F]
     transposed = op.Transpose(rotated, perm=[0, 2, 1])  # [B, F, H]
     residual = op.MatMul(op.Transpose(target, perm=[0, 2, 1]), rotated)  # [B, 1, F]

@@ -27,9 +27,9 @@ def compare_lists(
         tolerance: how far two scores may differ and count as one.
 
     Returns:
-        The errors, float64 [B * K]: at each rank the larger of two, the score against the true score of that
-        item, and the true score of that item against the true score at that rank. And the share of ranks
-        whose error is within the tolerance, with no item listed twice, excluded, or missing from the tail.
+        Errors float64 [B * K]: at each rank the larger one of |score - true score of that item| and |true
+        score of that item - true score at that rank|; infinite where an item is listed twice, excluded, or
+        missing from the list. And the share of ranks whose error is within the tolerance.
     """
     k = indices.shape[1]
     _, wanted = reference.top_k(truth, exclude, k)
@@ -40,7 +40,7 @@ def compare_lists(
     ordered = np.sort(np.where(tail, -np.arange(1, k + 1), indices), axis=1)
     twice = (np.diff(ordered, axis=1) == 0).any(axis=1, keepdims=True)
     wrong = (forbidden != tail) | (tail & (indices != 0)) | twice
-    # -1e30 rounds to the next float32: a tail that matches has no error worth a name.
+    # -1e30 is no float32, so a correct tail would have a rounding error.
     errors[tail & (indices == 0) & (scores <= MASKED / 10)] = 0.0
     errors[wrong] = np.inf
     return errors.ravel(), float(np.mean(errors <= tolerance))

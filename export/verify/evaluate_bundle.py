@@ -23,8 +23,8 @@ def evaluate_bundle(
 
     Raises:
         DataError: not the data that the bundle was trained on.
-        BundleError: a split recipe that can't be.
-        ConfigError: k is above what the bundle ranks.
+        BundleError: the split recipe is invalid.
+        ConfigError: k is larger than the bundle's lists.
     """
     check_data(recommender, interactions)
     longest = recommender.largest_k("recommend")
@@ -33,7 +33,7 @@ def evaluate_bundle(
     try:
         recipe = msgspec.convert(recommender.manifest.split, SplitRecipe)
     except msgspec.ValidationError as error:
-        raise BundleError(f"{recommender.bundle.path}: its split recipe can't be: {error}") from None
+        raise BundleError(f"{recommender.bundle.path}: its split recipe is invalid: {error}") from None
 
     def recommend(user_index: np.ndarray, exclude_item_indices: np.ndarray, k: int) -> np.ndarray:
         top, _ = recommender.rank(
@@ -45,7 +45,7 @@ def evaluate_bundle(
 
 
 def check_data(recommender: Recommender, interactions: Interactions) -> None:
-    """Refuse data whose indices would not mean what they mean in the bundle.
+    """Check that the data is what the bundle was trained on, index by index.
 
     Raises:
         DataError: another checksum, item key or number of ratings, other ids, or other ratings from the same

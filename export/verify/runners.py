@@ -1,8 +1,9 @@
-"""Ways to run the graphs that are verified: onnxruntime on a device, and ONNX's own reference."""
+"""Two ways to run the graphs that are verified: onnxruntime on a device, and ONNX's reference evaluator."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from export.graphs.spec import Runner
+from export.graphs.spec import Named, Runner
 from serve.runtime.session import Device, open_session
 from serve.runtime.session import run as run_session
 
@@ -22,14 +23,12 @@ def onnxruntime_runner(folder: Path, device: Device) -> Runner:
     """Run `folder/GRAPH.onnx` in onnxruntime on "cpu" or "cuda", in full float32 (TF32 off).
 
     Raises:
-        DeviceError: "cuda" is not really there.
+        DeviceError: "cuda" does not work.
     """
-    sessions: dict[str, Any] = {}
+    session_of = cache(lambda graph: open_session(folder / f"{graph}.onnx", device))
 
-    def run(graph: str, feeds: Feeds) -> dict[str, npt.NDArray[Any]]:
-        if graph not in sessions:
-            sessions[graph] = open_session(folder / f"{graph}.onnx", device)
-        session = sessions[graph]
+    def run(graph: str, feeds: Feeds) -> Named:
+        session = session_of(graph)
         names = [output.name for output in session.get_outputs()]
         return dict(zip(names, run_session(session, feeds), strict=True))
 
@@ -38,13 +37,11 @@ def onnxruntime_runner(folder: Path, device: Device) -> Runner:
 
 def reference_runner(folder: Path) -> Runner:
     """Run `folder/GRAPH.onnx` in `onnx.reference`, the executable specification of the operators."""
-    evaluators: dict[str, Any] = {}
+    evaluator_of = cache(lambda graph: ReferenceEvaluator(onnx.load(folder / f"{graph}.onnx")))
 
-    def run(graph: str, feeds: Feeds) -> dict[str, npt.NDArray[Any]]:
-        if graph not in evaluators:
-            evaluators[graph] = ReferenceEvaluator(onnx.load(folder / f"{graph}.onnx"))
-        evaluator = evaluators[graph]
-        # Its sigmoid overflows, rightly to 0, where a list's tail is masked.
+    def run(graph: str, feeds: Feeds) -> Named:
+        evaluator = evaluator_of(graph)
+        # Its sigmoid overflows, correctly to 0, where the tail of a list is masked.
         with np.errstate(over="ignore"):
             outputs = evaluator.run(None, dict(feeds))
         return dict(zip(evaluator.output_names, outputs, strict=True))

@@ -1,7 +1,7 @@
-"""Parity: every graph, on every device that is really there, against the trained torch module.
+"""Parity: every graph, on every available device, against the trained torch module.
 
-The truth is torch's `forward`, asked for every item one pair at a time; what torch has no counterpart for
-(fold-in) is compared with `numpy.linalg.solve` in float64. How a graph is compared stands in its own file.
+The truth is torch's `forward` for every item of a user; of fold-in, which torch lacks, it is
+`numpy.linalg.solve` in float64. The file of a graph says how its answers are compared.
 """
 
 from __future__ import annotations
@@ -25,19 +25,24 @@ from serve.bundle.bundle import open_bundle
 from serve.bundle.manifest import Check, Parity
 from serve.runtime.session import Device, open_session, session_device
 
-# Tables are copied, or derived in float64 and rounded once: an ulp or two, never 1e-3. Of the largest entry.
+Initializers = Mapping[str, Mapping[str, npt.NDArray[Any]]]
+"""graph -> name -> array"""
+
+# Relative to the largest entry. Tables are copied, or derived in float64 and rounded once: an ulp or two.
 TABLE_TOLERANCE = 1e-6
 # onnx.reference is plain numpy, and slow: a few rows prove the operators' semantics.
 N_REFERENCE = 8
+# JSON has no infinity: the largest float stands for it.
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def verify(bundle: Path, run: Path) -> Parity:
-    """Compare every graph of a bundle with its run, on every device that is really there.
+    """Compare every graph of a bundle with its run, on every available device.
 
     Raises:
         BundleError: the bundle is damaged.
         CheckpointError: the run is damaged.
-        ParityError: the run is another model's, so there is nothing to compare.
+        ParityError: the run is not the one that the bundle was exported from.
     """
     manifest = open_bundle(bundle).manifest
     if manifest.additions:
@@ -46,13 +51,16 @@ def verify(bundle: Path, run: Path) -> Parity:
             f"bundle that training made, version {manifest.additions[0].base_version}."
         )
     loaded = load_run_inputs(run)
-    told = (manifest.model.kind, manifest.model.n_users, manifest.model.n_items)
-    found = (loaded.run.kind, loaded.interactions.n_users, loaded.interactions.n_items)
-    if told != found:
-        raise ParityError(f"{bundle} holds {told} (kind, users, items), {run} {found}: not the same model")
+    exported = (manifest.model.kind, manifest.model.n_users, manifest.model.n_items)
+    trained = (loaded.run.kind, loaded.interactions.n_users, loaded.interactions.n_items)
+    if exported != trained:
+        raise ParityError(
+            f"{bundle} holds {exported} (kind, users, items), {run} {trained}: not the same model"
+        )
     top_k = manifest.graphs["recommend"].top_k
     assert top_k is not None  # open_bundle has checked it
-    inputs = loaded.inputs_with(top_k, manifest.fold_in, raw_ids="recommend_by_id" in manifest.graphs)
+    raw_ids = "recommend_by_id" in manifest.graphs
+    inputs = loaded.inputs(top_k, raw_ids=raw_ids, fold_in=manifest.fold_in)
     expected = {name: initializers(model) for name, model in build_graphs(inputs).items()}
     return verify_folder(bundle, expected, inputs)
 
@@ -62,19 +70,16 @@ def build_graphs(inputs: ExportInputs) -> dict[str, ir.Model]:
     return {spec.name: spec.build(inputs) for spec in GRAPHS if spec.applies(inputs)}
 
 
-def verify_folder(
-    folder: Path, expected: Mapping[str, Mapping[str, npt.NDArray[Any]]], inputs: ExportInputs
-) -> Parity:
+def verify_folder(folder: Path, expected: Initializers, inputs: ExportInputs) -> Parity:
     """Compare the graphs in `folder` with a torch module.
 
     Args:
-        folder: holds `GRAPH.onnx` and `tables.bin` where there is one; needs no manifest yet.
-        expected: graph -> name -> initializer, as the inputs' arrays give them.
+        folder: holds `GRAPH.onnx`, and `tables.bin` where there is one; no manifest is needed.
+        expected: the initializers of each graph, as the inputs' arrays give them.
         inputs: what the graphs were made from.
     """
     found = {name: initializers(ir.load(folder / f"{name}.onnx")) for name in expected}
     checks = [_checked("tables", "file", compare_tables(found, expected))]
-    # Every device that is really there: the CPU always, CUDA where a session ends up on it.
     devices: list[Device] = ["cpu"]
     if session_device(open_session(folder / "score.onnx", "auto")) == "cuda":
         devices.append("cuda")
@@ -87,15 +92,8 @@ def verify_folder(
     return Parity(passed=all(check.passed for check in checks), checks=checks)
 
 
-def compare_tables(
-    found: Mapping[str, Mapping[str, npt.NDArray[Any]]],
-    expected: Mapping[str, Mapping[str, npt.NDArray[Any]]],
-) -> Comparison:
-    """Compare every initializer with what the run gives: no sample misses a damaged row here.
-
-    Args:
-        found: graph -> name -> array, as the files hold them.
-        expected: the same, from the run.
+def compare_tables(found: Initializers, expected: Initializers) -> Comparison:
+    """Compare every initializer with the run's: a damaged row that no sample asks for shows here.
 
     Returns:
         Errors relative to the largest entry of their table.
@@ -116,18 +114,15 @@ def compare_tables(
 
 
 def _checked(graph: str, provider: str, comparison: Comparison) -> Check:
-    # NaN compares false, so it would pass a plain `<=` upside down: it counts as infinite. JSON has no
-    # infinity: the largest float stands for it.
     errors = np.nan_to_num(comparison.errors, nan=np.inf)
     worst = float(errors.max(initial=0.0))
-    largest = float(np.finfo(np.float32).max)
     rmse_torch, rmse_onnx = comparison.rmse or (None, None)
     return Check(
         graph=graph,
         provider=provider,
         n=comparison.n,
-        max_error=min(worst, largest),
-        mean_error=min(float(errors.mean()), largest),
+        max_error=min(worst, LARGEST),
+        mean_error=min(float(errors.mean()), LARGEST),
         tolerance=comparison.tolerance,
         passed=worst <= comparison.tolerance,
         list_agreement=comparison.list_agreement,
@@ -137,7 +132,7 @@ def _checked(graph: str, provider: str, comparison: Comparison) -> Check:
 
 
 def describe_failures(parity: Parity) -> str:
-    """One line that names what disagrees, by how much."""
+    """The checks that failed, and their errors, on one line."""
     return "; ".join(
         f"{check.graph} on {check.provider} is off by {check.max_error:.3g} (tolerance {check.tolerance:.3g})"
         for check in parity.checks

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from export.model.inputs import ExportInputs
 from export.write import profiles
@@ -59,8 +58,7 @@ def export_run(
         progress("choosing the fold-in ridge")
         inputs = loaded.inputs(top_k, raw_ids=raw_ids)
         progress("writing ids and seen items")
-        _write_data(folder, loaded)
-        _write_profiles(folder, loaded, inputs)
+        _write_data(folder, loaded, inputs)
         made = write_graphs(folder, inputs, tables_file, progress)
         progress("measuring on held-out ratings")
         metrics = evaluate_run(loaded.run)
@@ -69,44 +67,37 @@ def export_run(
     return manifest
 
 
-def _write_data(folder: Path, loaded: LoadedRun) -> None:
+def _write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs) -> None:
+    """Ids, seen items and profiles."""
     data = loaded.interactions
     write_users(folder / "users.parquet", data.users["user_id"].to_numpy())
-    extra = {"titles": "title", "genres": "genres", "years": "year"}
-    known = {name: data.items[column].tolist() for name, column in extra.items() if column in data.items}
+    names = {"titles": "title", "genres": "genres", "years": "year"}
+    # A missing value is None in a list of objects.
+    known = {
+        name: data.items[column].astype(object).where(data.items[column].notna(), None).tolist()
+        for name, column in names.items()
+        if column in data.items
+    }
     write_items(folder / "items.parquet", data.items["item_id"].to_numpy(), **known)
     write_seen(folder / "seen.parquet", data.user_index, data.item_index, data.ratings, data.timestamps)
-
-
-def _write_profiles(folder: Path, loaded: LoadedRun, inputs: ExportInputs) -> None:
-    data = loaded.interactions
     chosen = profiles.choose_profiles(
         loaded.arrays,
         loaded.module.get_parameter("user_factors").detach().cpu().numpy(),
         np.bincount(data.user_index[~loaded.held_out], minlength=data.n_users + 1),
         np.bincount(data.item_index, minlength=data.n_items + 1),
         inputs.score_span,
-        _known(data.items, "genres"),
+        known.get("genres"),
     )
     (folder / PROFILES_NAME).write_bytes(profiles.encode(chosen))
-
-
-def _known(items: pd.DataFrame, column: str) -> list[Any] | None:
-    """A column of the catalogue, None for what is missing; None where the data has no such column."""
-    if column not in items:
-        return None
-    return [
-        None if missing else value for value, missing in zip(items[column], items[column].isna(), strict=True)
-    ]
 
 
 def _manifest(
     folder: Path, loaded: LoadedRun, inputs: ExportInputs, made: Mapping[str, Any], metrics: Mapping[str, Any]
 ) -> m.Manifest:
     info = loaded.run.info
-    part = info.part
+    part, data = info.part, info.data
     settings = (asdict(part.training) if part.training else {}) | {"seed": info.seed}
-    # What varies between two runs of the same training (seconds) stays out: same checkpoint, same bytes.
+    # Seconds differ between two runs of the same training, so they stay out: same checkpoint, same bytes.
     history = [{"epoch": epoch.number, **epoch.metrics} for epoch in part.history]
     return m.Manifest(
         format_version=m.FORMAT_VERSION,
@@ -121,14 +112,7 @@ def _manifest(
             score_span=inputs.score_span,
             score_range=inputs.arrays.y_range,
         ),
-        data=m.Data(
-            name=info.data.name,
-            sha256=info.data.sha256,
-            n_ratings=info.data.n_ratings,
-            ratings_range=info.data.ratings_range,
-            item_key=info.data.item_key,
-            licence=info.data.licence,
-        ),
+        data=m.Data(**{name: getattr(data, name) for name in m.Data.__struct_fields__}),
         split=asdict(info.split),
         training=m.Training(settings=settings, seed=info.seed, history=history),
         metrics=dict(metrics),

@@ -1,6 +1,8 @@
-"""Choosing the ridge of `fold_in.onnx`: its weight on held-out users, its steps by a solver's answer."""
+"""The settings of `fold_in.onnx`: the ridge by held-out ratings, the steps by the float64 solver."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -10,45 +12,47 @@ import onnxruntime as ort
 
 from export.errors import GraphError
 from export.graphs.fold_in import FACTOR_TOLERANCE, fold_in_graph, row_error
-from export.model.arrays import Float64, FoldInArrays
-from export.model.inputs import History
+from export.model.arrays import FoldInArrays
+from export.model.inputs import History, Ratings
 from serve.bundle.manifest import FoldIn
 
 REGULARIZATIONS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 STEPS = (8, 12, 16, 24, 32, 48, 64)
 N_USERS = 200
-N_MADE_UP = 20
-# Without held-out ratings there is nothing to choose by.
+# Numbers of ratings in made-up histories.
+MADE_UP = 4 * [1, 2, 5, 10, 20]
+# Where no held-out rating can choose.
 DEFAULT_REGULARIZATION = 5.0
 
 
 def choose_fold_in(
-    arrays: FoldInArrays, histories: list[History], ratings_range: tuple[float, float]
+    arrays: FoldInArrays, histories: Sequence[History], ratings_range: tuple[float, float]
 ) -> FoldIn:
     """The regularization with the least error on the held-out ratings, and the fewest steps that solve it.
 
-    Every user is folded in as if new: from the history alone, the trained row of that user unused. Without
-    histories, the steps are those that solve made-up ones, of ratings in `ratings_range`.
+    Every user is folded in as if new, from the history alone. Without histories, the regularization is the
+    default, and the steps are those that solve made-up ones, of ratings in `ratings_range`.
 
     Raises:
         GraphError: no number of steps agrees with the solver.
     """
-    best, best_rmse = DEFAULT_REGULARIZATION, None
-    if histories:
-        rmses = [_held_out_rmse(arrays, histories, candidate) for candidate in REGULARIZATIONS]
-        best, best_rmse = REGULARIZATIONS[int(np.argmin(rmses))], min(rmses)
     settings = FoldIn(
-        regularization=best,
+        regularization=DEFAULT_REGULARIZATION,
         steps=STEPS[0],
         n_items=arrays.n_items,
-        held_out_rmse=best_rmse,
+        held_out_rmse=None,
         n_held_out_users=len(histories),
     )
+    if histories:
+        candidates = [msgspec.structs.replace(settings, regularization=value) for value in REGULARIZATIONS]
+        rmses = [_held_out_rmse(arrays, histories, candidate) for candidate in candidates]
+        best = int(np.argmin(rmses))
+        settings = msgspec.structs.replace(candidates[best], held_out_rmse=rmses[best])
     return with_enough_steps(arrays, histories or made_up_histories(arrays.n_items, ratings_range), settings)
 
 
-def with_enough_steps(arrays: FoldInArrays, histories: list[History], settings: FoldIn) -> FoldIn:
-    """With the fewest steps, from those there are on, that agree with the solver on these histories.
+def with_enough_steps(arrays: FoldInArrays, histories: Sequence[History], settings: FoldIn) -> FoldIn:
+    """The settings with the fewest steps, at least as many as they have, that agree with the solver.
 
     Raises:
         GraphError: no number of steps does.
@@ -63,36 +67,36 @@ def with_enough_steps(arrays: FoldInArrays, histories: list[History], settings: 
     )
 
 
-def max_row_error(arrays: FoldInArrays, histories: list[History], settings: FoldIn) -> float:
+def max_row_error(arrays: FoldInArrays, histories: Sequence[History], settings: FoldIn) -> float:
     """Largest relative difference between the graph on onnxruntime's CPU and the float64 solver."""
     model = ir.to_proto(fold_in_graph(arrays, 1, settings)).SerializeToString()
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    ridge = arrays.ridge(settings)
     errors = []
-    for history in histories:
-        feeds = {"item_indices": history.item_indices[None], "ratings": history.ratings[None]}
+    for (items, ratings), _ in histories:
+        feeds = {"item_indices": items[None], "ratings": ratings[None]}
         found = np.concatenate(session.run(list(arrays.row_parts()), feeds), axis=1)[0]
-        exact = arrays.fold_in64(history.item_indices, history.ratings, settings.regularization)
-        errors.append(row_error(arrays, found, exact))
-    return max(errors)
+        errors.append(row_error(arrays, found, arrays.fold_in64(items, ratings, ridge)))
+    return float(np.max(errors))  # unlike max(), NaN if one is
 
 
-def _held_out_rmse(arrays: FoldInArrays, histories: list[History], regularization: float) -> float:
-    errors: list[Float64] = []
-    for history in histories:
-        row = arrays.fold_in64(history.item_indices, history.ratings, regularization)
-        scores = arrays.of_items(history.held_out_indices).row_scores64(row[None])[0]
-        errors.append(scores - history.held_out_ratings)
+def _held_out_rmse(arrays: FoldInArrays, histories: Sequence[History], settings: FoldIn) -> float:
+    ridge, errors = arrays.ridge(settings), []
+    for known, held_out in histories:
+        row = arrays.fold_in64(*known, ridge)
+        scores = arrays.of_items(held_out.item_indices).row_scores64(row[None])[0]
+        errors.append(scores - held_out.ratings)
     return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
 
 
 def made_up_histories(n_items: int, ratings_range: tuple[float, float]) -> list[History]:
-    """Random ratings of random items, always the same: for a comparison where no user can be judged."""
+    """Random ratings of random items, the same each time, for data in which no user can be judged."""
     rng = np.random.default_rng(3)
-    nothing = np.array([], np.int64), np.array([], np.float32)
+    nothing = Ratings(np.array([], np.int64), np.array([], np.float32))
     histories = []
-    for n in np.minimum(np.resize([1, 2, 5, 10, 20], N_MADE_UP), n_items):
+    for n in np.minimum(MADE_UP, n_items):
         items = 1 + rng.choice(n_items, n, replace=False)
-        histories.append(History(items, rng.uniform(*ratings_range, n).astype(np.float32), *nothing))
+        histories.append(History(Ratings(items, rng.uniform(*ratings_range, n).astype(np.float32)), nothing))
     return histories
 
 
@@ -124,15 +128,10 @@ def sample_histories(
         outside = held_out[rows]
         if outside.all():
             outside = rng.permutation(len(rows)) < len(rows) // 2
-        if outside.all() or not outside.any():
-            continue
-        history, judged = rows[~outside], rows[outside]
-        histories.append(
-            History(
-                item_index[history].astype(np.int64),
-                ratings[history].astype(np.float32),
-                item_index[judged].astype(np.int64),
-                ratings[judged].astype(np.float32),
+        if outside.any() and not outside.all():
+            sides = (
+                Ratings(item_index[side].astype(np.int64), ratings[side].astype(np.float32))
+                for side in (rows[~outside], rows[outside])
             )
-        )
+            histories.append(History(*sides))
     return histories

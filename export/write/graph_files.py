@@ -1,5 +1,5 @@
-"""The part of a bundle that follows from `ExportInputs`: graphs, conformance cases, proof, and what the
-manifest says of them.
+"""The part of a bundle that `ExportInputs` determine: graphs, conformance cases, parity, and their manifest
+entries.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from export.model.inputs import ExportInputs
 from export.verify.verify import build_graphs, describe_failures, verify_folder
 from export.write import tables_file as tables
 from serve.bundle import manifest as m
-from serve.bundle.conformance import Case, Values, write_conformance
+from serve.bundle.conformance import write_conformance
 from serve.files.checksum import sha256_of
 from serve.files.names import CONFORMANCE_NAME
 
 TablesFile = Literal["auto", "always", "never"]
+PACKAGES = ("recsys-onnx", "torch", "onnx", "onnx-ir", "onnxscript")
 
 
 def write_graphs(
@@ -41,10 +42,10 @@ def write_graphs(
         inputs: what to make them from.
         tables_file: whether tables go to one shared `tables.bin`; "auto": when they are large.
         progress: called with each step's name.
-        check_written: a further check of the files, before the long one.
+        check_written: a further check of the files, before the verification.
 
     Returns:
-        The fields of `Manifest` that follow from it, by name.
+        The fields of `Manifest` that describe the graphs, by name.
 
     Raises:
         GraphError: a graph can't be written.
@@ -53,10 +54,14 @@ def write_graphs(
     progress("writing graphs")
     graphs = build_graphs(inputs)
     arrays = {name: tables.initializers(model) for name, model in graphs.items()}
-    _write_models(folder, graphs, tables_file)
+    n_bytes = sum(array.nbytes for named in arrays.values() for array in named.values())
+    if tables_file == "always" or (tables_file == "auto" and n_bytes > tables.LARGE):
+        tables.move_out(graphs.values(), folder)
+    for name, model in graphs.items():
+        data = ir.to_proto(model).SerializeToString(deterministic=True)
+        (folder / f"{name}.onnx").write_bytes(data)
     specs = [spec for spec in GRAPHS if spec.name in graphs]
-    cases = {spec.name: [_encoded(*case) for case in spec.cases(inputs)] for spec in specs}
-    write_conformance(folder / CONFORMANCE_NAME, cases)
+    write_conformance(folder / CONFORMANCE_NAME, {spec.name: spec.cases(inputs) for spec in specs})
     check_written()
     progress("verifying against torch")
     parity = verify_folder(folder, arrays, inputs)
@@ -70,9 +75,7 @@ def write_graphs(
         "left_out": dict(inputs.left_out),
         "graphs": {spec.name: _describe(spec, graphs[spec.name], inputs) for spec in specs},
         "tables": _list_tables(arrays),
-        "versions": {
-            name: version(name) for name in ("recsys-onnx", "torch", "onnx", "onnx-ir", "onnxscript")
-        },
+        "versions": {name: version(name) for name in PACKAGES},
     }
 
 
@@ -84,26 +87,11 @@ def list_files(folder: Path) -> dict[str, m.File]:
     }
 
 
-def _write_models(folder: Path, graphs: Mapping[str, ir.Model], tables_file: TablesFile) -> None:
-    """Write `GRAPH.onnx` for each, and `tables.bin` where tables are large or it is asked for."""
-    sizes = [array.nbytes for model in graphs.values() for array in tables.initializers(model).values()]
-    if tables_file == "always" or (tables_file == "auto" and sum(sizes) > tables.LARGE):
-        tables.move_out(graphs.values(), folder)
-    for name, model in graphs.items():
-        data = ir.to_proto(model).SerializeToString(deterministic=True)
-        (folder / f"{name}.onnx").write_bytes(data)
-
-
-def _encoded(*sides: Mapping[str, npt.NDArray[Any]]) -> Case:
-    return Case(*({name: Values.of(array) for name, array in side.items()} for side in sides))
-
-
 def _describe(spec: GraphSpec, model: ir.Model, inputs: ExportInputs) -> m.Graph:
-    outputs = [_tensor(value) for value in model.graph.outputs]
     return m.Graph(
         file=f"{spec.name}.onnx",
         inputs=[_tensor(value) for value in model.graph.inputs],
-        outputs=outputs,
+        outputs=[_tensor(value) for value in model.graph.outputs],
         tolerance=spec.tolerance(inputs),
         precision="float32",
         items=(1, inputs.arrays.n_items + 1),
@@ -125,13 +113,9 @@ def _list_tables(arrays: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> list[m
     found: dict[str, m.Table] = {}
     for graph, named in arrays.items():
         for name, array in named.items():
-            if tables.is_table(name, array):
-                graphs = [*(found[name].graphs if name in found else []), graph]
-                found[name] = m.Table(
-                    name=name,
-                    dtype=array.dtype.name,
-                    shape=list(array.shape),
-                    bytes=array.nbytes,
-                    graphs=graphs,
-                )
+            if name in found:
+                found[name].graphs.append(graph)
+            elif tables.is_table(name, array):
+                shape, dtype = list(array.shape), array.dtype.name
+                found[name] = m.Table(name=name, dtype=dtype, shape=shape, bytes=array.nbytes, graphs=[graph])
     return list(found.values())

@@ -1,4 +1,4 @@
-"""How the errors on held-out ratings are spread: what `recsys report` draws, and a bundle could not know."""
+"""The distribution of errors on held-out ratings, which `recsys report` draws."""
 
 from __future__ import annotations
 
@@ -47,25 +47,12 @@ def spread(
         found: list[int] = np.bincount(np.searchsorted(middles, values), minlength=len(bars)).tolist()
         return found
 
-    return HeldOut(
-        n=len(ratings),
-        ratings=bars.tolist(),
-        n_observed=counts(ratings),
-        n_predicted=counts(scores),
-        by_popularity=_by_popularity(ratings, scores, n_training),
-    )
-
-
-def _by_popularity(
-    ratings: npt.NDArray[np.floating], scores: npt.NDArray[np.floating], n_training: npt.NDArray[np.integer]
-) -> list[PopularityBand]:
-    """Bands that hold a rating, the least popular first."""
     errors = scores.astype(np.float64) - ratings
     band = np.searchsorted(BANDS, n_training, side="right") - 1
-    result = []
-    for place in np.unique(band).tolist():
+    bands = []
+    for place in np.unique(band).tolist():  # the least popular first
         inside = errors[band == place]
-        result.append(
+        bands.append(
             PopularityBand(
                 lowest=BANDS[place],
                 highest=BANDS[place + 1] - 1 if place + 1 < len(BANDS) else None,
@@ -74,4 +61,10 @@ def _by_popularity(
                 mae=float(f"{np.mean(np.abs(inside)):.6g}"),
             )
         )
-    return result
+    return HeldOut(
+        n=len(ratings),
+        ratings=bars.tolist(),
+        n_observed=counts(ratings),
+        n_predicted=counts(scores),
+        by_popularity=bands,
+    )

@@ -1,7 +1,7 @@
-"""Choosing the profiles of a bundle: users who stand for groups, and the questions that tell them apart.
+"""Choosing the profiles of a bundle: users who represent groups, and the questions that separate them.
 
-Users are grouped by their factors; a group's profile is the user nearest to its centre. A row in between (the
-centre itself) would need a graph of its own in every bundle and runtime; a user needs nothing new.
+Users are grouped by their factors; a group's profile is the user nearest to its centre. That user is a row of
+the tables, so the graphs answer for a profile as for any user; the centre would need a graph of its own.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ N_PROFILES = 5
 N_QUESTIONS = 8
 N_FAVOURITES = 8
 N_GENRES = 3
-# Items by their number of ratings: what a stranger may be expected to know.
+# Items by their number of ratings: a new user probably knows them.
 N_WELL_KNOWN = 200
-# What groups are fitted on where there are more users: their centres hardly move any more.
+# Users that groups are fitted on at most: more hardly move the centres.
 MAX_FITTED = 50_000
-# Of the well-known items: a genre with fewer says more about those items than about the genre.
+# Of the well-known items: with fewer, a genre's mean is a matter of single items.
 MIN_ITEMS_OF_GENRE = 5
 
 
@@ -44,7 +44,7 @@ def choose_profiles(
         user_factors: float32 [n_users + 1, F], what users are grouped by.
         n_user_ratings: int [n_users + 1]; users without a rating are in no group.
         n_item_ratings: int [n_items + 1]; items without a rating are in no question.
-        score_span: how wide scores spread; differences far below it are none.
+        score_span: width of the scores; lifts are rounded to a share of it.
         genres: of each item, item 1 first, "|" between two; None where the data has none.
         n_profiles: how many, at most; fewer where users differ less.
     """
@@ -58,10 +58,9 @@ def choose_profiles(
 
     known = _well_known(n_item_ratings)
     scores = arrays.of_items(known).scores64(np.append(0, users))  # [1 + profiles, known]
-    # Against the average user, and without a general liking or disliking of everything.
+    # Relative to the average user, and to the profile's own mean.
     relative = scores[1:] - scores[0]
-    # As shares of the span, rounded, so that two items that differ in the last bit of a sum are equally good
-    # on every machine.
+    # Shares of the span, rounded: the last bit of a sum differs between machines, and must not decide a tie.
     lifts = ((relative - relative.mean(axis=1, keepdims=True)) / score_span).round(9)
     asked = _telling(lifts)
     return ProfilesFile(
@@ -119,8 +118,8 @@ def _well_known(n_item_ratings: npt.NDArray[np.integer]) -> Int64:
 def _telling(lifts: Float64) -> list[int]:
     """Columns of `lifts`, float64 [profiles, items], that separate the profiles best, the best first.
 
-    Each one is that which, with those before it, leaves the least of the sum over all pairs of profiles of
-    1 / squared distance: it goes to the pairs that are hardest to tell apart.
+    Greedy: each column minimises, with those before it, the sum over all pairs of profiles of 1 / squared
+    distance, which the closest pairs dominate.
     """
     first, second = np.triu_indices(len(lifts), 1)
     gains = (lifts[first] - lifts[second]) ** 2  # [pairs, items]
@@ -165,5 +164,5 @@ def _favourite_genres(known: Int64, lifts: Float64, genres: Sequence[str | None]
 
 
 def _digits(figure: float) -> float:
-    """Six digits: what hides the last bit of a machine's float64 sums."""
+    """Rounded to six digits, because the last bit of float64 sums differs between machines."""
     return float(f"{figure:.6g}")

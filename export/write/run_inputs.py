@@ -1,9 +1,10 @@
-"""What is exported from a run: its module, its arrays and its ratings."""
+"""A run folder as what an export is made from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +13,13 @@ from torch import nn
 from export.errors import GraphError
 from export.graphs.fold_in import folding
 from export.model.arrays import Arrays
-from export.model.from_module import module_arrays
-from export.model.id_tables import IdTables
-from export.model.inputs import ExportInputs, History, Sample, SeenRatings
+from export.model.dot import DotArrays
+from export.model.inputs import ExportInputs, IdTables, Sample, SeenRatings
+from export.model.mlp import MlpArrays
 from export.write.fold_in_choice import choose_fold_in, made_up_histories, sample_histories
 from recsys.data.interactions import Interactions
 from recsys.training.checkpoint import Run, load_run
 from serve.bundle.manifest import FoldIn
-from serve.runtime.validation import padded
 
 # A sample that covers every user of a small model and many of a large one.
 N_PAIRS = 20_000
@@ -35,44 +35,45 @@ class LoadedRun:
     arrays: Arrays
     interactions: Interactions
     held_out: npt.NDArray[np.bool_]
-    """bool [n]: which ratings the training has not seen"""
+    """bool [n]: ratings that were held out of the training"""
 
-    def inputs(self, top_k: int, *, raw_ids: bool) -> ExportInputs:
-        """What the graphs are made from, the ridge of fold-in chosen: where that fails, it says why.
+    def inputs(
+        self, top_k: int, *, raw_ids: bool, fold_in: FoldIn | Literal["choose"] | None = "choose"
+    ) -> ExportInputs:
+        """What the graphs are made from; the samples in it are the same each time.
 
         Args:
             top_k: K of the ranking graphs; at most the number of items.
-            raw_ids: whether there is a graph between ids.
+            raw_ids: whether to make `recommend_by_id.onnx`.
+            fold_in: settings of `fold_in.onnx`; "choose": by the held-out ratings, where the model allows.
         """
-        histories, ratings_range = self._histories(), self.run.info.data.ratings_range
-        fold_in, left_out = None, {}
-        if self.arrays.can_fold_in:
-            try:
-                fold_in = choose_fold_in(folding(self.arrays), histories, ratings_range)
-            except GraphError as error:
-                left_out["fold_in"] = str(error)
-        return self._inputs(top_k, raw_ids, fold_in, histories, left_out)
-
-    def inputs_with(self, top_k: int, fold_in: FoldIn | None, *, raw_ids: bool) -> ExportInputs:
-        """What the graphs were made from, with a ridge that was chosen before."""
-        return self._inputs(top_k, raw_ids, fold_in, self._histories(), {})
-
-    def _inputs(
-        self,
-        top_k: int,
-        raw_ids: bool,
-        fold_in: FoldIn | None,
-        histories: list[History],
-        left_out: dict[str, str],
-    ) -> ExportInputs:
-        data = self.interactions
-        ratings_range = self.run.info.data.ratings_range
+        data, ratings_range = self.interactions, self.run.info.data.ratings_range
         seen = SeenRatings.of(data.user_index, data.item_index, data.ratings)
+        rng = np.random.default_rng(0)
+        histories = sample_histories(data.user_index, data.item_index, data.ratings, self.held_out, rng)
+        left_out = {}
+        if fold_in == "choose":
+            fold_in = None
+            if self.arrays.can_fold_in:
+                try:
+                    fold_in = choose_fold_in(folding(self.arrays), histories, ratings_range)
+                except GraphError as error:
+                    left_out["fold_in"] = str(error)
+        rng = np.random.default_rng(1)
+        rows = rng.permutation(np.flatnonzero(self.held_out))[:N_PAIRS]
+        sample = Sample.of(
+            seen,
+            users=1 + rng.permutation(data.n_users)[:N_USERS],
+            items=1 + rng.permutation(data.n_items)[:N_USERS],
+            pairs=(data.user_index[rows], data.item_index[rows]),
+            ratings=data.ratings[rows],
+            histories=histories or made_up_histories(data.n_items, ratings_range),
+        )
         return ExportInputs(
             module=self.module,
             arrays=self.arrays,
             seen=seen,
-            sample=self._sample(seen, histories or made_up_histories(data.n_items, ratings_range)),
+            sample=sample,
             top_k=min(top_k, data.n_items),
             scores=self.run.info.part.objective,
             score_scale=self.arrays.y_range or ratings_range,
@@ -88,39 +89,13 @@ class LoadedRun:
             titles = [str(title) for title in items["title"].fillna("")]
         return IdTables(self.interactions.users["user_id"].to_numpy(), items["item_id"].to_numpy(), titles)
 
-    def _histories(self) -> list[History]:
-        """Users to fold in, always the same ones."""
-        data = self.interactions
-        rng = np.random.default_rng(0)
-        return sample_histories(data.user_index, data.item_index, data.ratings, self.held_out, rng)
-
-    def _sample(self, seen: SeenRatings, histories: list[History]) -> Sample:
-        """What the graphs are asked when they are verified, always the same."""
-        data = self.interactions
-        rng = np.random.default_rng(1)
-        rows = rng.permutation(np.flatnonzero(self.held_out))[:N_PAIRS]
-        users = np.append(0, rng.permutation(np.arange(1, data.n_users + 1))[:N_USERS])
-        items = np.append(0, rng.permutation(np.arange(1, data.n_items + 1))[:N_USERS])
-        return Sample(
-            # Every combination with "unknown" is answered too.
-            pairs=(
-                np.concatenate([[0, 0, 1], data.user_index[rows]]).astype(np.int64),
-                np.concatenate([[0, 1, 0], data.item_index[rows]]).astype(np.int64),
-            ),
-            ratings=np.concatenate([np.full(3, np.nan), data.ratings[rows]]).astype(np.float32),
-            users=users,
-            exclude=padded([seen.of_user(int(user))[0] for user in users], np.int64),
-            items=items,
-            histories=histories,
-        )
-
 
 def load_run_inputs(path: Path) -> LoadedRun:
     """Load a run folder.
 
     Raises:
         CheckpointError: it is incomplete or damaged.
-        GraphError: its weights are not finite.
+        GraphError: a weight is not finite.
     """
     run = load_run(path)
     module = run.model()
@@ -130,3 +105,17 @@ def load_run_inputs(path: Path) -> LoadedRun:
     y_range = run.config.y_range
     assert y_range != "auto"  # resolved before training
     return LoadedRun(run, module, module_arrays(module, y_range), interactions, held_out)
+
+
+def module_arrays(module: nn.Module, y_range: tuple[float, float] | None) -> Arrays:
+    """The arrays of a `Dot`, `DotBias` or `Mlp` module; `y_range` as in its config (ratings).
+
+    Raises:
+        GraphError: a table holds NaN or infinity, which TopK can't rank.
+    """
+    state = {name: tensor.detach().cpu().numpy() for name, tensor in module.state_dict().items()}
+    for name, array in state.items():
+        if not np.isfinite(array).all():
+            raise GraphError(f"{name} holds NaN or infinite values: train again with a lower learning rate")
+    kind = MlpArrays if "layers.0.weight" in state else DotArrays
+    return kind.of_state(state, y_range)

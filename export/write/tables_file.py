@@ -17,18 +17,14 @@ from serve.files.names import TABLES_NAME
 ALIGNMENT = 4096
 # Smaller initializers stay inside their graph: constants and shapes, which runtimes fold.
 SMALLEST = 1024
-# Above this, tables go outside unless told otherwise: protobuf ends at 2 GiB, and copies in each graph hurt.
+# Above this, "auto" moves tables out: protobuf ends at 2 GiB, and each graph would hold a copy.
 LARGE = 1 << 30
 
 
 def is_table(name: str, array: npt.NDArray[Any]) -> bool:
-    """Whether it is a table of numbers of the model: no exporter constant, no attribute, no strings."""
-    return (
-        array.dtype.kind in "fiub"
-        and array.size > 1
-        and not name.startswith(("val_", "const_"))
-        and not name.endswith("_tensor")
-    )
+    """Whether an initializer is a table of numbers: no exporter's constant, no attribute, no strings."""
+    constant = name.startswith(("val_", "const_")) or name.endswith("_tensor")
+    return array.dtype.kind in "fiub" and array.size > 1 and not constant
 
 
 def initializers(model: ir.Model) -> dict[str, npt.NDArray[Any]]:
@@ -46,29 +42,29 @@ def move_out(models: Iterable[ir.Model], folder: Path) -> None:
     Raises:
         GraphError: two graphs have different tables of one name.
     """
-    path = folder / TABLES_NAME
     written: dict[str, tuple[int, bytes]] = {}  # name -> offset, SHA-256
-    with path.open("xb") as file:
-        for model in models:
-            for name, value in model.graph.initializers.items():
-                tensor = value.const_value
-                if tensor is None or tensor.nbytes < SMALLEST or not is_table(name, tensor.numpy()):
-                    continue
-                data = tensor.tobytes()
-                digest = hashlib.sha256(data).digest()
-                if name not in written:
-                    file.write(b"\0" * (-file.tell() % ALIGNMENT))
-                    written[name] = (file.tell(), digest)
-                    file.write(data)
-                offset, known = written[name]
-                if known != digest:
-                    raise GraphError(f"two graphs have different tables named {name!r}: rename one of them")
-                value.const_value = ir.ExternalTensor(
-                    location=TABLES_NAME,
-                    offset=offset,
-                    length=tensor.nbytes,
-                    dtype=tensor.dtype,
-                    shape=ir.Shape(tensor.shape.numpy()),
-                    name=name,
-                    base_dir=folder,
-                )
+    with (folder / TABLES_NAME).open("xb") as file:
+        for value in (value for model in models for value in model.graph.initializers.values()):
+            tensor, name = value.const_value, value.name
+            assert tensor is not None
+            assert name is not None
+            if tensor.nbytes < SMALLEST or not is_table(name, tensor.numpy()):
+                continue
+            data = tensor.tobytes()
+            digest = hashlib.sha256(data).digest()
+            if name not in written:
+                file.write(b"\0" * (-file.tell() % ALIGNMENT))
+                written[name] = (file.tell(), digest)
+                file.write(data)
+            offset, known = written[name]
+            if known != digest:
+                raise GraphError(f"two graphs have different tables named {name!r}: rename one of them")
+            value.const_value = ir.ExternalTensor(
+                location=TABLES_NAME,
+                offset=offset,
+                length=tensor.nbytes,
+                dtype=tensor.dtype,
+                shape=ir.Shape(tensor.shape.numpy()),
+                name=name,
+                base_dir=folder,
+            )

@@ -1,7 +1,7 @@
 """A model repository for NVIDIA's Triton Inference Server: one model for each graph of a bundle.
 
-REPOSITORY/GRAPH/config.pbtxt and REPOSITORY/GRAPH/1/model.onnx, with `tables.bin` beside it where the graph
-refers to it. Every field is written, so that the server has nothing to guess. Field names are those of
+REPOSITORY/GRAPH/config.pbtxt and REPOSITORY/GRAPH/1/model.onnx, with the bundle's `tables.bin` beside it if
+there is one. Every field is written, so that the server completes none by itself. Field names are those of
 Triton's model_config.proto (https://github.com/triton-inference-server/common).
 """
 
@@ -14,24 +14,14 @@ from export.graphs import GRAPHS
 from export.graphs.spec import GraphSpec
 from serve.bundle.bundle import Bundle
 from serve.bundle.manifest import Graph, Tensor
-from serve.bundle.onnx_wire import read_tensors
-from serve.files.atomic import check_target, new_folder
+from serve.files.atomic import new_folder
 from serve.files.names import TABLES_NAME
 
-# What a folder must hold to be replaced as a repository of ours.
+# A file of every repository: a folder without it is never replaced.
 MARKER = "recommend/config.pbtxt"
 DATA_TYPES = {"int64": "TYPE_INT64", "float32": "TYPE_FP32", "bool": "TYPE_BOOL", "string": "TYPE_STRING"}
 # How long a request waits for others, in microseconds: less than one recommendation takes.
 QUEUE_DELAY = 100
-
-
-def check_repository_target(output: Path, *, overwrite: bool) -> None:
-    """Whether a repository may be written to `output`: asked before the work, not after it.
-
-    Raises:
-        OutputError: something is there without `overwrite`, or it is no repository of ours.
-    """
-    check_target(output.absolute(), overwrite, MARKER)
 
 
 def write_repository(bundle: Bundle, output: Path, *, overwrite: bool = False) -> None:
@@ -43,30 +33,28 @@ def write_repository(bundle: Bundle, output: Path, *, overwrite: bool = False) -
         overwrite: replace a repository that is there.
 
     Raises:
-        OutputError: as `check_repository_target`.
+        OutputError: `output` is there without `overwrite`, or is no model repository.
         OSError: not writable, or the disk is full.
     """
     with new_folder(output, overwrite=overwrite, marker=MARKER) as folder:
         for spec in GRAPHS:
-            if spec.name not in bundle.manifest.graphs:
+            graph = bundle.manifest.graphs.get(spec.name)
+            if graph is None:
                 continue
-            graph = bundle.manifest.graphs[spec.name]
             version = folder / spec.name / "1"
             version.mkdir(parents=True)
             (folder / spec.name / "config.pbtxt").write_text(config(spec, graph), encoding="utf-8")
-            source = bundle.file(graph.file)
-            shutil.copyfile(source, version / "model.onnx")
-            if any(tensor.external for tensor in read_tensors(source.read_bytes(), str(source))):
+            shutil.copyfile(bundle.file(graph.file), version / "model.onnx")
+            if TABLES_NAME in bundle.manifest.files:
                 shutil.copyfile(bundle.file(TABLES_NAME), version / TABLES_NAME)
 
 
 def config(spec: GraphSpec, graph: Graph) -> str:
     """The text of `config.pbtxt`.
 
-    Triton takes the batch axis for itself; an input that has no other, like `user_index` [B], is sent as
-    [B, 1] and reshaped to [B].
+    Triton adds the batch axis to every shape; an input that has no other axis, like `user_index` [B], is sent
+    as [B, 1] and reshaped to [B].
     """
-    kind = "KIND_CPU" if spec.cpu_only else "KIND_AUTO"
     warmup = "\n".join(_warmup(tensor) for tensor in graph.inputs)
     return f"""\
 name: "{spec.name}"
@@ -80,7 +68,7 @@ input [
 output [
 {_tensors(graph.outputs)}
 ]
-instance_group [ {{ kind: {kind} count: 1 }} ]
+instance_group [ {{ kind: {"KIND_CPU" if spec.cpu_only else "KIND_AUTO"} count: 1 }} ]
 dynamic_batching {{ max_queue_delay_microseconds: {QUEUE_DELAY} }}
 model_warmup [
   {{
@@ -94,26 +82,19 @@ model_warmup [
 
 
 def _tensors(tensors: list[Tensor]) -> str:
-    return ",\n".join(f"  {{\n{_tensor(tensor)}\n  }}" for tensor in tensors)
-
-
-def _tensor(tensor: Tensor) -> str:
-    lines = [f'name: "{tensor.name}"', f"data_type: {DATA_TYPES[tensor.dtype]}"]
-    dims = _dims(tensor)
-    if dims:
-        lines.append(f"dims: [ {', '.join(map(str, dims))} ]")
-    else:
-        lines += ["dims: [ 1 ]", "reshape { shape: [ ] }"]
-    return "\n".join(f"    {line}" for line in lines)
-
-
-def _dims(tensor: Tensor) -> list[int]:
-    """The shape without the batch axis; -1 where any size will do."""
-    return [size if isinstance(size, int) else -1 for size in tensor.shape[1:]]
+    blocks = []
+    for tensor in tensors:
+        dims = [size if isinstance(size, int) else -1 for size in tensor.shape[1:]]  # -1: any size
+        shape = (
+            f"dims: [ {', '.join(map(str, dims))} ]" if dims else "dims: [ 1 ]\n    reshape { shape: [ ] }"
+        )
+        head = f'name: "{tensor.name}"\n    data_type: {DATA_TYPES[tensor.dtype]}'
+        blocks.append(f"  {{\n    {head}\n    {shape}\n  }}")
+    return ",\n".join(blocks)
 
 
 def _warmup(tensor: Tensor) -> str:
     """Zeros, or empty strings: the average user, nothing excluded."""
-    dims = ", ".join("1" for _ in _dims(tensor)) or "1"
+    dims = ", ".join(["1"] * max(1, len(tensor.shape) - 1))
     value = f"data_type: {DATA_TYPES[tensor.dtype]} dims: [ {dims} ] zero_data: true"
     return f'    inputs {{ key: "{tensor.name}" value {{ {value} }} }}'

@@ -97,6 +97,7 @@ def run_job(
         JobError: a part can't be written; what is finished is kept.
     """
     recommender = load(job.bundle, job.device)
+    recommender.check()
     plan = make_plan(job, recommender)
     output = plan.output
     if resume and (finished_before := _finished_before(output, plan, overwrite)):

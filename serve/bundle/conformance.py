@@ -1,18 +1,19 @@
-"""`conformance.json`: does a runtime, on this machine and device, answer as the bundle says it must?
+"""`conformance.json`: whether a runtime, on this machine and device, answers as the float64 reference does.
 
-Cases are inputs of a graph and the outputs of a float64 reference. docs/bundle.md states how answers are
-compared.
+A case is inputs of a graph and the outputs of the reference. docs/bundle.md states how answers are compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import numpy as np
 
-from serve.bundle.bundle import CONTRACTS, OPTIONAL_OUTPUTS, Bundle
+from serve.bundle.bundle import Bundle, signature
+from serve.bundle.manifest import Graph
 from serve.errors import BundleError
 from serve.files.names import CONFORMANCE_NAME
 
@@ -33,8 +34,8 @@ class Values(msgspec.Struct, frozen=True):
     data: list[int | float | bool | str]
 
     @classmethod
-    def of(cls, array: np.ndarray) -> Values:
-        """An array of a type of `DTYPES`; floats of any width count as float32."""
+    def of(cls, array: np.ndarray) -> Self:
+        """From an array of integers, booleans, strings or floats; floats of any width become float32."""
         flat = array.ravel().tolist()
         # Seven digits are what float32 holds, and what hides the last bit of a machine's float64 sums.
         data = [float(f"{x:.7g}") for x in flat] if array.dtype.kind == "f" else flat
@@ -42,28 +43,33 @@ class Values(msgspec.Struct, frozen=True):
         return cls(dtype, list(array.shape), data)
 
     def array(self) -> np.ndarray:
-        """The array; strings as objects.
+        """As an array, strings as objects.
 
         Raises:
-            ValueError: data, shape and dtype don't fit.
+            ValueError: data, shape and dtype don't fit each other.
         """
         if self.dtype not in DTYPES:
-            raise ValueError(f"there is no such dtype here: it is one of {', '.join(DTYPES)}")
+            raise ValueError(f"the dtype {self.dtype!r} is none of {', '.join(DTYPES)}")
         array: np.ndarray = np.array(self.data, DTYPES[self.dtype]).reshape(self.shape)
         return array
 
 
 class Case(msgspec.Struct, frozen=True):
-    """Inputs of a graph, and what it must answer."""
+    """Inputs of a graph, and the outputs that it must give."""
 
     inputs: dict[str, Values]
     outputs: dict[str, Values]
+
+    @classmethod
+    def of(cls, inputs: Arrays, outputs: Arrays) -> Self:
+        """From arrays by name."""
+        return cls(*({name: Values.of(array) for name, array in side.items()} for side in (inputs, outputs)))
 
     def arrays(self) -> tuple[Arrays, Arrays]:
         """Inputs and outputs by name.
 
         Raises:
-            ValueError: data, shape and dtype of one don't fit.
+            ValueError: data, shape and dtype of one don't fit each other.
         """
         inputs, outputs = (
             {name: values.array() for name, values in side.items()} for side in (self.inputs, self.outputs)
@@ -99,36 +105,37 @@ def write_conformance(path: Path, graphs: dict[str, list[Case]]) -> None:
     path.write_bytes(msgspec.json.encode(document, order="sorted") + b"\n")
 
 
-def check_conformance(bundle: Bundle, run_graph: RunGraph) -> int:
-    """Run every case of the graphs that a `Recommender` runs; returns how many there are.
+def check_conformance(bundle: Bundle, graphs: Iterable[str], run_graph: RunGraph) -> int:
+    """Run every case of these graphs; returns how many there are.
 
     Args:
         bundle: A checked bundle.
+        graphs: Graphs of its manifest.
         run_graph: Graph name and inputs -> outputs by name, as `Recommender.run_graph`.
 
     Raises:
-        BundleError: a graph has no cases, or answers otherwise than they say.
+        BundleError: a graph has no cases, or other answers than its cases.
     """
     path = bundle.file(CONFORMANCE_NAME)
     document = read_conformance(path)
     n_cases = 0
-    for graph in CONTRACTS.keys() & bundle.manifest.graphs.keys():
-        cases = document.graphs.get(graph)
+    for name in graphs:
+        graph, cases = bundle.manifest.graphs[name], document.graphs.get(name, [])
         if not cases:
-            raise BundleError(f"{path} has no conformance cases for {graph}. Export the bundle again.")
+            raise BundleError(f"{path} has no conformance cases for {name}. Export the bundle again.")
         for case in cases:
             try:
                 inputs, outputs = case.arrays()
             except (ValueError, OverflowError) as error:
-                raise BundleError(f"{path}: a case of {graph} can't be: {error}.") from None
-            _check_case(path, graph, inputs, outputs, bundle)
-            found = run_graph(graph, inputs)
-            if problem := difference(found, outputs, bundle.manifest.graphs[graph].tolerance):
+                raise BundleError(f"{path}: a case of {name} can't be read: {error}.") from None
+            if wrong := _fault(graph, case, inputs, bundle):
+                raise BundleError(f"{path}: in a case of {name}, {wrong}. Export the bundle again.")
+            if problem := difference(run_graph(name, inputs), outputs, graph.tolerance):
                 raise BundleError(
-                    f"{bundle.path}: {graph} does not answer as its conformance cases say: {problem}. Don't "
+                    f"{bundle.path}: {name} does not answer as its conformance cases say: {problem}. Don't "
                     f"serve it here; run `recsys verify`, or export it again."
                 )
-            n_cases += 1
+        n_cases += len(cases)
     return n_cases
 
 
@@ -174,17 +181,21 @@ def as_good_as_tied(scores: np.ndarray, within: float) -> np.ndarray:
     return tied
 
 
-def _check_case(path: Path, graph: str, inputs: Arrays, outputs: Arrays, bundle: Bundle) -> None:
-    """An index out of range is an error on one device and a silent zero on another: refuse it before."""
-    for what, arrays, promised in zip(
-        ("inputs", "outputs"), (inputs, outputs), CONTRACTS[graph], strict=True
+def _fault(graph: Graph, case: Case, inputs: Arrays, bundle: Bundle) -> str | None:
+    """What is wrong with a case, or None. A graph is never run with an index out of range: one device raises
+    an error, another one answers zeros.
+    """
+    for what, values, tensors in (
+        ("inputs", case.inputs, graph.inputs),
+        ("outputs", case.outputs, graph.outputs),
     ):
-        found = {(name, array.dtype.name, array.ndim) for name, array in arrays.items()}
-        if found - OPTIONAL_OUTPUTS != promised:
-            raise BundleError(f"{path}: the {what} of a case of {graph} are not those of docs/bundle.md.")
+        found = {(name, array.dtype, len(array.shape)) for name, array in values.items()}
+        if found != signature(tensors):
+            return f"the {what} are not those of the manifest"
     if len({len(array) for array in inputs.values()}) != 1:
-        raise BundleError(f"{path}: the inputs of a case of {graph} differ in their number of rows.")
+        return "the inputs differ in their number of rows"
     for name, array in inputs.items():
         highest = bundle.manifest.model.n_users if name == "user_index" else bundle.manifest.model.n_items
-        if array.dtype == np.int64 and array.size and (array.min() < 0 or array.max() > highest):
-            raise BundleError(f"{path}: {name} of {graph} holds an index beyond 0 to {highest}.")
+        if name.endswith(("_index", "_indices")) and ((array < 0) | (array > highest)).any():
+            return f"{name} holds an index beyond 0 to {highest}"
+    return None

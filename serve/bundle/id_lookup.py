@@ -1,10 +1,13 @@
-"""Look-up of an id's index: a direct table, bisection or a dict, chosen by what the ids are."""
+"""Look-up of an id's index: a direct table, bisection or a dict, chosen by what the ids are.
+
+Each of the three maps one id to its index, or ids [n] to int64 [n]; 0 where an id is not in the table.
+`n_distinct` is smaller than the number of rows where an id repeats.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import repeat
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,30 +18,6 @@ from serve.bundle.parquet import numbers
 MAX_SLOTS_PER_ID = 8
 # A table this short is always made: 4 MiB and under a millisecond, for look-ups ten times as fast.
 SHORTEST_TABLE = 1 << 20
-
-
-class IdLookup(Protocol):
-    """Maps ids of the table's type to indices; 0 where an id is not in the table."""
-
-    n_distinct: int
-    """Number of distinct ids; smaller than the number of rows where an id repeats."""
-
-    def one(self, value: Any) -> int:
-        """The index of one id."""
-
-    def many(self, values: Any) -> np.ndarray:
-        """The indices of ids [n]: int64 [n]."""
-
-
-def make_id_lookup(ids: pa.Array) -> IdLookup:
-    """The fastest look-up for these ids, int64 or string [n]; the first id has index 1."""
-    if ids.type == pa.string():
-        return StringLookup(ids)
-    values = numbers(ids)
-    low, high = int(values.min()), int(values.max())
-    if high - low < max(SHORTEST_TABLE, MAX_SLOTS_PER_ID * len(values)):
-        return DenseLookup(values, low, high)
-    return SortedLookup(values)
 
 
 class DenseLookup:
@@ -52,16 +31,17 @@ class DenseLookup:
         self.n_distinct = int(np.count_nonzero(self.table))
 
     def one(self, value: int) -> int:
-        """See IdLookup."""
+        """The index of one id."""
         place = value - self.low
         return int(self.table[place]) if 0 <= place < self.last else 0
 
-    def many(self, values: np.ndarray) -> np.ndarray:
-        """See IdLookup."""
+    def many(self, values: Any) -> np.ndarray:
+        """The indices of ids [n]: int64 [n]."""
         # Modulo 2^64, every id outside the table is a large number, ids at both ends of int64 too.
         places = values - self.low
         np.minimum(places.view(np.uint64), self.last, out=places.view(np.uint64))
-        return self.table.take(places).astype(np.int64)
+        found: np.ndarray = self.table.take(places).astype(np.int64)
+        return found
 
 
 class SortedLookup:
@@ -74,12 +54,12 @@ class SortedLookup:
         self.n_distinct = 1 + int(np.count_nonzero(np.diff(self.sorted)))
 
     def one(self, value: int) -> int:
-        """See IdLookup."""
+        """The index of one id."""
         place = int(self.sorted.searchsorted(value))
         return int(self.index[place]) if place < len(self.sorted) and self.sorted[place] == value else 0
 
-    def many(self, values: np.ndarray) -> np.ndarray:
-        """See IdLookup."""
+    def many(self, values: Any) -> np.ndarray:
+        """The indices of ids [n]: int64 [n]."""
         places = np.minimum(self.sorted.searchsorted(values), len(self.sorted) - 1)
         return np.where(self.sorted[places] == values, self.index[places], 0)
 
@@ -92,9 +72,23 @@ class StringLookup:
         self.n_distinct = len(self.index)
 
     def one(self, value: str) -> int:
-        """See IdLookup."""
+        """The index of one id."""
         return self.index.get(value, 0)
 
-    def many(self, values: Sequence[str]) -> np.ndarray:
-        """See IdLookup."""
+    def many(self, values: Any) -> np.ndarray:
+        """The indices of ids [n]: int64 [n]."""
         return np.fromiter(map(self.index.get, values, repeat(0)), np.int64, len(values))
+
+
+IdLookup = DenseLookup | SortedLookup | StringLookup
+
+
+def make_id_lookup(ids: pa.Array) -> IdLookup:
+    """The fastest look-up for these ids, int64 or string [n]; the first id has index 1."""
+    if ids.type == pa.string():
+        return StringLookup(ids)
+    values = numbers(ids)
+    low, high = int(values.min()), int(values.max())
+    if high - low < max(SHORTEST_TABLE, MAX_SLOTS_PER_ID * len(values)):
+        return DenseLookup(values, low, high)
+    return SortedLookup(values)

@@ -15,6 +15,8 @@ from serve.bundle.parquet import ParquetTable, arrow, joined, numbers, write_col
 from serve.errors import BundleError, RequestError
 
 ID_TYPES = (pa.int64(), pa.string())
+EXTRA_TYPES = {"title": pa.string(), "genres": pa.string(), "year": pa.int32()}
+"""Columns of `items.parquet` that the data may lack, and their types."""
 
 
 def write_users(path: Path, user_ids: np.ndarray | Sequence[Any]) -> None:
@@ -51,13 +53,22 @@ def write_items(
         ValueError: an id twice, an empty list, ids that are neither int64 nor str, or lengths that differ.
     """
     columns = {"item_id": _id_column("item_id", item_ids)}
-    extra = {"title": (titles, pa.string()), "genres": (genres, pa.string()), "year": (years, pa.int32())}
-    for name, (values, kind) in extra.items():
+    for (name, kind), values in zip(EXTRA_TYPES.items(), (titles, genres, years), strict=True):
         if values is not None:
             columns[name] = _array(values, kind)
             if len(columns[name]) != len(columns["item_id"]):
                 raise ValueError(f"{len(columns[name])} {name} values for {len(columns['item_id'])} items")
     write_columns(path, columns)
+
+
+def items_table(path: Path) -> ParquetTable:
+    """`items.parquet`, open.
+
+    Raises:
+        BundleError: a column is missing or of another type.
+    """
+    types = {"item_id": ID_TYPES} | {name: (kind,) for name, kind in EXTRA_TYPES.items()}
+    return ParquetTable(path, types, optional=list(EXTRA_TYPES))
 
 
 def _id_column(name: str, ids: np.ndarray | Sequence[Any]) -> pa.Array:

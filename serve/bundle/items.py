@@ -7,10 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
-
-from serve.bundle.ids import ID_TYPES, IdIndex
-from serve.bundle.parquet import ParquetTable
+from serve.bundle.ids import IdIndex, items_table
 from serve.errors import BundleError, RequestError
 
 # Characters of a mistyped title that are compared: the time grows with them.
@@ -43,13 +40,7 @@ class Catalogue:
     """
 
     def __init__(self, path: Path, n_items: int) -> None:
-        types = {
-            "item_id": ID_TYPES,
-            "title": [pa.string()],
-            "genres": [pa.string()],
-            "year": [pa.int32()],
-        }
-        table = ParquetTable(path, types, optional=["title", "genres", "year"])
+        table = items_table(path)
         if table.n_rows != n_items:
             raise BundleError(
                 f"{path} has {table.n_rows} rows, its manifest says {n_items}. Export it again."

@@ -1,4 +1,4 @@
-"""`manifest.json`: what a bundle says of itself, as frozen structs. docs/bundle.md explains the format.
+"""`manifest.json`: the description of a bundle, as frozen structs. docs/bundle.md explains the format.
 
 msgspec rather than pydantic: it validates as strictly, and imports in no measurable time, where pydantic
 would take half of the time that the first answer may take (benchmarks/bench_startup.py).
@@ -48,7 +48,7 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     """Of the arithmetic and the tables, as numpy names it."""
     items: tuple[int, int]
-    """The first item index that its answers are about, and one past the last."""
+    """The item indices that its answers cover: the first, and one past the last."""
     top_k: int | None = None
     """Length of its lists, baked in; None where it does not rank."""
 
@@ -64,7 +64,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """What was trained. `n_users` and `n_items` leave out row 0."""
+    """The trained model. `n_users` and `n_items` don't count row 0."""
 
     kind: str
     config: dict[str, Any]
@@ -74,15 +74,15 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     scores: Literal["ratings", "ranking"]
     """What a score is: a predicted rating, or a number that orders items and means nothing else."""
     score_scale: tuple[float, float] | None
-    """The scale to show scores on (ratings); None where they are no ratings."""
+    """The scale of scores that are ratings; None where they are not."""
     score_span: float
-    """How wide scores spread: what a difference of two scores is judged by."""
+    """Width of the scores: differences of two scores are relative to it."""
     score_range: tuple[float, float] | None
     """The lowest and highest score that the model can give; None where it is unbounded."""
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):
-    """What it was trained on. `ratings_range` is what the data holds."""
+    """The data of the training. `ratings_range` is the lowest and the highest rating in it."""
 
     name: str
     sha256: str
@@ -93,7 +93,7 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
-    """How it was trained: settings as the run has them, and one entry an epoch."""
+    """Settings of the training as the run has them, and one entry an epoch."""
 
     settings: dict[str, Any]
     seed: int
@@ -104,6 +104,7 @@ class FoldIn(msgspec.Struct, frozen=True, kw_only=True):
     """The ridge problem that `fold_in.onnx` solves, as chosen at export."""
 
     regularization: float
+    """Weight of a squared difference from the average user, in units that docs/bundle.md states."""
     steps: int
     """Of conjugate gradients, in the graph."""
     n_items: int
@@ -133,7 +134,7 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
     n_observed: list[int]
     """How many ratings are nearest to each of `ratings`."""
     n_predicted: list[int]
-    """How many predictions are."""
+    """How many predictions are nearest to each of `ratings`."""
     by_popularity: list[PopularityBand]
 
 
@@ -204,7 +205,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Graph that could not be made -> why."""
     held_out: HeldOut | None = None
     additions: list[Addition] = []
-    """In order: each is to the bundle that the one before it made. The rest tells of the training."""
+    """In order: each one extends the bundle of the one before it. The other fields are the training's."""
 
 
 class _Versioned(msgspec.Struct, frozen=True, kw_only=True):

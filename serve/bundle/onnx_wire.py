@@ -1,10 +1,10 @@
 """Which tensors an ONNX file holds and where their bytes lie, read from the wire format without onnx.
 
-A bundle is looked through before ONNX Runtime sees it, and serving installs no onnx; so this is the small
-part of protobuf that the question needs, and of ONNX what an export writes: values in `raw_data`, in external
-data, or strings. Everything else is refused, and so is what one protobuf parser may read differently from
-another (a singular field that comes twice, groups, oversized numbers). Field numbers are those of onnx.proto
-(https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
+A bundle is checked before ONNX Runtime sees it, and serving installs no onnx. This module reads the part of
+protobuf that the check needs, and of ONNX the fields that an export writes (`FIELDS`). A field that is not
+listed is refused: subgraphs, sparse tensors, functions, `float_data` and the like. So is what two protobuf
+parsers may read differently: a singular field that comes twice, groups, oversized numbers. Field numbers are
+those of onnx.proto (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto).
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ from serve.errors import BundleError
 
 Buffer = bytes | memoryview
 
-# Far above every graph of ours (a few hundred fields, and the strings of ids), far below what would stall a
-# reader.
+# Far above the graphs of an export (a few hundred fields, and the strings of ids), far below what would stall
+# a reader.
 MAX_FIELDS = 1_000_000
 MAX_RANK = 16
 MAX_NAME_BYTES = 4096
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+Kind = tuple[tuple[int, ...], bool]
+"""Wire types, and whether the field may repeat. Repeated numbers may be packed into BYTES."""
+NUMBER: Kind = (VARINT,), False
+NUMBERS: Kind = (VARINT, BYTES), True
+FLOAT: Kind = (FIXED32,), False
+REPEATED_FLOAT: Kind = (FIXED32, BYTES), True
+BLOCK: Kind = (BYTES,), False
+BLOCKS: Kind = (BYTES,), True
 
-# message -> field number -> (message inside, may it repeat)
-MESSAGES: dict[str, dict[int, tuple[str, bool]]] = {
-    "ModelProto": {7: ("GraphProto", False)},
-    "GraphProto": {1: ("NodeProto", True), 5: ("TensorProto", True)},
-    "NodeProto": {5: ("AttributeProto", True)},
-    "AttributeProto": {5: ("TensorProto", False)},
+# message -> field number -> kind of the field: all that an export writes.
+FIELDS: dict[str, dict[int, Kind]] = {
+    "ModelProto": {1: NUMBER, 5: NUMBER, 8: BLOCKS, 14: BLOCKS} | dict.fromkeys((2, 3, 4, 6, 7), BLOCK),
+    "GraphProto": {2: BLOCK, 10: BLOCK} | dict.fromkeys((1, 5, 11, 12, 13, 16), BLOCKS),
+    "NodeProto": dict.fromkeys((3, 4, 6, 7, 8), BLOCK) | dict.fromkeys((1, 2, 5, 9), BLOCKS),
+    "AttributeProto": {2: FLOAT, 3: NUMBER, 7: REPEATED_FLOAT, 8: NUMBERS, 9: BLOCKS, 20: NUMBER}
+    | dict.fromkeys((1, 4, 5, 13), BLOCK),
+    "TensorProto": {1: NUMBERS, 2: NUMBER, 14: NUMBER}
+    | dict.fromkeys((8, 9, 12), BLOCK)
+    | dict.fromkeys((6, 13, 16), BLOCKS),
+    "StringStringEntryProto": {1: BLOCK, 2: BLOCK},
 }
-# message -> field number -> what an export never writes there: other places and encodings of tensors.
-REFUSED: dict[str, dict[int, str]] = {
-    "ModelProto": {20: "training information", 25: "functions"},
-    "GraphProto": {15: "a sparse tensor"},
-    "AttributeProto": {
-        6: "a subgraph",
-        10: "a list of tensors",
-        11: "subgraphs",
-        22: "a sparse tensor",
-        23: "sparse tensors",
-    },
-    "TensorProto": {
-        3: "a segment",
-        4: "float_data",
-        5: "int32_data",
-        7: "int64_data",
-        10: "double_data",
-        11: "uint64_data",
-    },
+# message -> field number -> the message inside, where tensors may lie.
+INSIDE = {
+    "ModelProto": {7: "GraphProto"},
+    "GraphProto": {1: "NodeProto", 5: "TensorProto"},
+    "NodeProto": {5: "AttributeProto"},
+    "AttributeProto": {5: "TensorProto"},
 }
 
 # TensorProto.DataType -> (name, bits of an element). Float8 and complex tensors have no place in a bundle.
@@ -73,12 +73,12 @@ DATA_TYPES = {
     21: ("uint4", 4),
     22: ("int4", 4),
 }
+BITS = dict(DATA_TYPES.values())
 FLOATS = {"float32", "float64", "float16", "bfloat16"}
 
 
-@dataclass(frozen=True)
-class External:
-    """Where a tensor's bytes lie outside the ONNX file. Nothing of it has been checked."""
+class External(NamedTuple):
+    """Where a tensor's bytes lie outside the ONNX file. The values are not checked against any file."""
 
     location: str
     offset: int
@@ -96,20 +96,21 @@ class WireTensor:
     """The first byte of the data in the ONNX file."""
     stop: int
     """One past its last byte; `start` where the data is strings, external, or empty."""
-    external: External | None
+    external: External | None = None
 
     @property
     def n_bytes(self) -> int:
         """Bytes of the whole tensor; strings count as 0."""
-        bits = next(bits for name, bits in DATA_TYPES.values() if name == self.dtype)
-        return (math.prod(self.shape) * bits + 7) // 8
+        return (math.prod(self.shape) * BITS[self.dtype] + 7) // 8
 
 
-class _Field(NamedTuple):
+class Field(NamedTuple):
+    """One field of a message."""
+
     number: int
     wire_type: int
     value: int
-    """A varint's value; else the first byte of the content."""
+    """The value of a varint; of other types, the first byte of the content."""
     stop: int
     """One past the content."""
 
@@ -122,121 +123,85 @@ def read_tensors(data: Buffer, source: str) -> list[WireTensor]:
         source: The file's name, for the errors.
 
     Raises:
-        BundleError: the bytes are not a whole, unambiguous ModelProto, or hold a tensor in a place or an
-            encoding that no export writes.
+        BundleError: the bytes are not a whole, unambiguous ModelProto, or hold a field that no export writes.
     """
+    reader = WireReader(data)
     try:
-        return list(_Walk(data).tensors())
+        tensors = list(reader.tensors("ModelProto", 0, len(data)))
+        if not reader.saw_graph:
+            raise _WireError("it holds no graph")
     except _WireError as error:
         raise BundleError(f"{source} is not a valid ONNX file: {error}. Export or copy it again.") from None
+    return tensors
 
 
 class _WireError(Exception):
     """What is wrong with the bytes; becomes a BundleError that names the file."""
 
 
-class _Walk:
-    """One pass over a file."""
+class WireReader:
+    """Reads the messages of one file."""
 
     def __init__(self, data: Buffer) -> None:
         self.data = data
         self.n_fields = 0
+        self.saw_graph = False
 
-    def tensors(self) -> Iterator[WireTensor]:
-        stack = [("ModelProto", 0, len(self.data))]
-        saw_graph = False
-        while stack:
-            message, start, stop = stack.pop()
-            if message == "TensorProto":
-                yield self.tensor(start, stop)
-                continue
-            once = set()
-            for field in self.fields(start, stop):
-                _refuse(message, field)
-                if message == "AttributeProto" and field.number in (2, 7):
-                    yield self.float_attribute(field)
-                if field.number not in MESSAGES[message]:
-                    continue
-                child, repeats = MESSAGES[message][field.number]
-                _expect(field, BYTES, f"{message}.{child}")
-                if not repeats and field.number in once:
-                    raise _WireError(f"{message} has two {child} where one may be")
-                once.add(field.number)
-                saw_graph |= child == "GraphProto"
-                stack.append((child, field.value, field.stop))
-        if not saw_graph:
-            raise _WireError("it holds no graph")
+    def tensors(self, message: str, start: int, stop: int) -> Iterator[WireTensor]:
+        """The tensors in the message at [start, stop). Messages nest four deep at most (`INSIDE`)."""
+        if message == "TensorProto":
+            yield self._tensor(start, stop)
+            return
+        self.saw_graph |= message == "GraphProto"
+        for field in self.allowed(message, start, stop):
+            if message == "AttributeProto" and field.number in (2, 7):  # constants, checked like tables
+                n = (field.stop - field.value) // 4
+                if n * 4 != field.stop - field.value:
+                    raise _WireError(f"a float attribute is malformed at byte {field.value}")
+                yield WireTensor("a float attribute", "float32", (n,), field.value, field.stop)
+            elif child := INSIDE[message].get(field.number):
+                yield from self.tensors(child, field.value, field.stop)
 
-    def float_attribute(self, field: _Field) -> WireTensor:
-        """`f` and `floats`: constants like any other, so their values are looked at like any other's."""
-        if field.wire_type not in (FIXED32, BYTES) or (field.stop - field.value) % 4:
-            raise _WireError(f"a float attribute is malformed at byte {field.value}")
-        n = (field.stop - field.value) // 4
-        return WireTensor("a float attribute", "float32", (n,), field.value, field.stop, None)
-
-    def tensor(self, start: int, stop: int) -> WireTensor:
-        """Read one TensorProto. Its numbers must add up: one kind of data, as long as the shape says."""
+    def _tensor(self, start: int, stop: int) -> WireTensor:
+        """Read one TensorProto: one kind of data, as long as the shape says."""
         shape: list[int] = []
-        once: dict[int, _Field] = {}
+        once: dict[int, Field] = {}
         entries: dict[str, str] = {}
         n_strings = 0
-        for field in self.fields(start, stop):
-            _refuse("TensorProto", field)
+        for field in self.allowed("TensorProto", start, stop):
             if field.number == 1:
-                shape.extend(self.varints(field))
+                shape.extend(self._numbers(field))
             elif field.number == 6:
                 n_strings += 1
             elif field.number == 13:
-                key, value = self.entry(field)
-                if key in entries:
-                    raise _WireError(f"external data names {key!r} twice")
-                entries[key] = value
-            elif field.number in (2, 8, 9, 14):
-                if field.number in once:
-                    raise _WireError(f"a tensor has its field {field.number} twice")
+                parts = self.allowed("StringStringEntryProto", field.value, field.stop)
+                entry = {part.number: self._text(part) for part in parts}
+                if entry.get(1, "") in entries:
+                    raise _WireError(f"external data names {entry.get(1, '')!r} twice")
+                entries[entry.get(1, "")] = entry.get(2, "")
+            else:
                 once[field.number] = field
-        name = self.text(once[8]) if 8 in once else ""
-        dtype = self.dtype(name, once.get(2))
-        if len(shape) > MAX_RANK or any(size >= 1 << 63 for size in shape):
-            raise _WireError(f"tensor {name!r} has the impossible shape {shape[:MAX_RANK]}")
-        location = once.get(14)
-        is_external = location is not None and _expect(location, VARINT, "data_location").value != 0
-        kinds = (9 in once) + (n_strings > 0) + (is_external or bool(entries))
-        if kinds > 1 or is_external != bool(entries):
-            raise _WireError(f"tensor {name!r} has data in more than one place, or says so only half")
-        if is_external:
-            return WireTensor(name, dtype, tuple(shape), 0, 0, _external(name, entries))
-        raw = _expect(once[9], BYTES, "raw_data") if 9 in once else None
-        start, stop = (raw.value, raw.stop) if raw is not None else (0, 0)
-        found = WireTensor(name, dtype, tuple(shape), start, stop, None)
-        if dtype == "string":
-            self.same_size(name, n_strings, math.prod(shape), "strings")
-        self.same_size(name, stop - start, found.n_bytes, "bytes")
-        return found
-
-    def same_size(self, name: str, found: int, expected: int, unit: str) -> None:
-        if found != expected:
-            raise _WireError(f"tensor {name!r} has {found} {unit}, its shape asks for {expected}")
-
-    def dtype(self, name: str, field: _Field | None) -> str:
-        code = 0 if field is None else _expect(field, VARINT, "data_type").value
+        name = self._text(once[8]) if 8 in once else ""
+        code = once[2].value if 2 in once else 0
         if code not in DATA_TYPES:
             raise _WireError(f"tensor {name!r} has the data type {code}, which has no place in a bundle")
-        return DATA_TYPES[code][0]
+        dtype = DATA_TYPES[code][0]
+        if len(shape) > MAX_RANK or any(size >= 1 << 63 for size in shape):
+            raise _WireError(f"tensor {name!r} has the impossible shape {shape[:MAX_RANK]}")
+        is_external = 14 in once and once[14].value != 0
+        if (9 in once) + (n_strings > 0) + is_external > 1 or is_external != bool(entries):
+            raise _WireError(f"tensor {name!r} has contradicting places for its data")
+        if is_external:
+            return WireTensor(name, dtype, tuple(shape), 0, 0, _external(name, entries))
+        begin, end = (once[9].value, once[9].stop) if 9 in once else (0, 0)
+        found = WireTensor(name, dtype, tuple(shape), begin, end)
+        n, expected = (n_strings, math.prod(shape)) if dtype == "string" else (end - begin, found.n_bytes)
+        if n != expected:
+            unit = "strings" if dtype == "string" else "bytes"
+            raise _WireError(f"tensor {name!r} has {n} {unit}, its shape asks for {expected}")
+        return found
 
-    def entry(self, field: _Field) -> tuple[str, str]:
-        """A StringStringEntryProto."""
-        _expect(field, BYTES, "external_data")
-        parts: dict[int, str] = {}
-        for part in self.fields(field.value, field.stop):
-            if part.number in (1, 2):
-                if part.number in parts:
-                    raise _WireError("an entry of external_data has two keys or values")
-                parts[part.number] = self.text(part)
-        return parts.get(1, ""), parts.get(2, "")
-
-    def text(self, field: _Field) -> str:
-        _expect(field, BYTES, "a name")
+    def _text(self, field: Field) -> str:
         if field.stop - field.value > MAX_NAME_BYTES:
             raise _WireError(f"a name has {field.stop - field.value} bytes, more than {MAX_NAME_BYTES}")
         try:
@@ -244,88 +209,74 @@ class _Walk:
         except UnicodeDecodeError:
             raise _WireError(f"a name at byte {field.value} is not UTF-8") from None
 
-    def varints(self, field: _Field) -> Iterator[int]:
+    def _numbers(self, field: Field) -> Iterator[int]:
         """The numbers of a repeated varint field, packed or not."""
         if field.wire_type == VARINT:
             yield field.value
             return
-        _expect(field, BYTES, "a list of numbers")
         position = field.value
         while position < field.stop:
             if position - field.value > 10 * MAX_RANK:
                 raise _WireError(f"a shape has more than {MAX_RANK} dimensions")
-            value, position = self.varint(position, field.stop)
+            value, position = self._varint(position, field.stop)
             yield value
 
-    def fields(self, start: int, stop: int) -> Iterator[_Field]:
-        """The fields of the message at [start, stop)."""
+    def allowed(self, message: str, start: int, stop: int) -> Iterator[Field]:
+        """The fields of the message at [start, stop), each of them one of `FIELDS`."""
+        seen = set()
+        for field in self.fields(start, stop):
+            wire_types, repeats = FIELDS[message].get(field.number, ((), False))
+            if field.wire_type not in wire_types:
+                raise _WireError(
+                    f"{message} has field {field.number} (wire type {field.wire_type}) at byte "
+                    f"{field.value}, which no export writes"
+                )
+            if not repeats and field.number in seen:
+                raise _WireError(f"{message} has field {field.number} twice")
+            seen.add(field.number)
+            yield field
+
+    def fields(self, start: int, stop: int) -> Iterator[Field]:
+        """The fields of the message at [start, stop), whatever they are."""
         position = start
         while position < stop:
             self.n_fields += 1
             if self.n_fields > MAX_FIELDS:
                 raise _WireError(f"it has more than {MAX_FIELDS} fields")
             at = position
-            tag, position = self.varint(position, stop)
+            tag, position = self._varint(position, stop)
             number, wire_type = tag >> 3, tag & 7
-            if not 0 < number < 1 << 29:
-                raise _WireError(f"the field number {number} at byte {at} is impossible")
+            if not 0 < number < 1 << 29 or wire_type not in (VARINT, BYTES, FIXED32, FIXED64):
+                raise _WireError(f"field {number} of wire type {wire_type} at byte {at} is impossible")
             if wire_type == VARINT:
-                value, position = self.varint(position, stop)
-                yield _Field(number, wire_type, value, position)
+                value, position = self._varint(position, stop)
+                yield Field(number, wire_type, value, position)
                 continue
+            size = 4 if wire_type == FIXED32 else 8
             if wire_type == BYTES:
-                size, position = self.varint(position, stop)
-            elif wire_type in (FIXED32, FIXED64):
-                size = 4 if wire_type == FIXED32 else 8
-            else:
-                raise _WireError(f"the wire type {wire_type} at byte {at} is not one of ONNX")
+                size, position = self._varint(position, stop)
             if size > stop - position:
                 raise _WireError(f"{size} bytes are announced at byte {at}, {stop - position} are left")
-            yield _Field(number, wire_type, position, position + size)
+            yield Field(number, wire_type, position, position + size)
             position += size
 
-    def varint(self, position: int, stop: int) -> tuple[int, int]:
-        """An unsigned number and the position behind it."""
-        value = shift = 0
-        while position < stop:
-            byte = self.data[position]
-            position += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                if value >= 1 << 64:
-                    break
-                return value, position
-            shift += 7
-            if shift > 63:
-                break
-        else:
-            raise _WireError(f"a number is cut off at byte {position}")
-        raise _WireError(f"a number at byte {position} does not fit 64 bits")
-
-
-def _refuse(message: str, field: _Field) -> None:
-    if what := REFUSED.get(message, {}).get(field.number):
-        raise _WireError(f"{message} has {what} at byte {field.value}, which no export writes")
-
-
-def _expect(field: _Field, wire_type: int, what: str) -> _Field:
-    if field.wire_type != wire_type:
-        raise _WireError(f"{what} has the wire type {field.wire_type} at byte {field.value}")
-    return field
+    def _varint(self, position: int, stop: int) -> tuple[int, int]:
+        """An unsigned number of at most 64 bits, and the position behind it."""
+        value = 0
+        for place, byte in enumerate(self.data[position : min(stop, position + 10)]):
+            value |= (byte & 0x7F) << 7 * place
+            if byte < 0x80 and value < 1 << 64:
+                return value, position + place + 1
+        raise _WireError(f"the number at byte {position} is cut off, or does not fit 64 bits")
 
 
 def _external(name: str, entries: dict[str, str]) -> External:
-    def number(key: str) -> int | None:
-        text = entries.get(key)
-        if text is None:
-            return None
+    if unknown := entries.keys() - {"location", "offset", "length", "checksum"}:
+        raise _WireError(f"tensor {name!r} has the external entry {min(unknown)!r}, which no export writes")
+    numbers = {key: entries[key] for key in ("offset", "length") if key in entries}
+    for key, text in numbers.items():
         # int() would also take "1_0", " 1" and other scripts' digits, which a runtime reads differently.
         if not (text.isascii() and text.isdigit() and len(text) <= 19):
             raise _WireError(f"tensor {name!r} has the external {key} {text!r}, which is not a number")
-        return int(text)
-
-    if unknown := entries.keys() - {"location", "offset", "length", "checksum", "basepath"}:
-        raise _WireError(f"tensor {name!r} has an unknown external entry {min(unknown)!r}")
-    if "basepath" in entries:
-        raise _WireError(f"tensor {name!r} has an external base path, {entries['basepath']!r}")
-    return External(entries.get("location", ""), number("offset") or 0, number("length"))
+    length = int(numbers["length"]) if "length" in numbers else None
+    return External(entries.get("location", ""), int(numbers.get("offset", 0)), length)

@@ -1,4 +1,4 @@
-"""`profiles.json`: users who stand for groups of users, and the questions that tell which group is whose."""
+"""`profiles.json`: users who represent groups of users, and questions that assign a new user to a group."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Favourite(msgspec.Struct, frozen=True, kw_only=True):
 
     item_index: int
     lift: float
-    """By how much (ratings), the profile's general generosity aside."""
+    """The difference (ratings), less the profile's mean difference over the well-known items."""
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """A taste: that of one user, who stands for a group."""
+    """A user who represents a group of similar users."""
 
     user_index: int
     n_users: int
@@ -38,7 +38,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     item_index: int
     average_score: float
-    """What the average user would give (ratings)."""
+    """The average user's score (ratings)."""
     lifts: list[float]
     """The lift of each profile, in their order."""
 

@@ -50,6 +50,7 @@ def fold_in(
     from serve.runtime.recommender import Recommender
 
     recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
+    recommender.check("fold_in")
     items = recommender.items
     rated = [item_fields(items.resolve(text), items) for text, _ in rates]
     ratings = [rating for _, rating in rates]

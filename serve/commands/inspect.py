@@ -12,7 +12,7 @@ from serve.commands.options import bundle_argument, json_option, print_json
 from serve.terminal import printable
 
 if TYPE_CHECKING:
-    from serve.bundle.manifest import Graph, Manifest
+    from serve.bundle.manifest import File, Graph, Manifest, Parity
 
 
 @click.command()
@@ -76,31 +76,9 @@ def _sections(manifest: Manifest) -> list[str]:
             ],
             align="<<>><",
         ),
-        "Files\n"
-        + format_table(
-            ["file", "bytes", "SHA-256"],
-            [[name, f"{file.bytes:,}", file.sha256] for name, file in manifest.files.items()],
-            align="<><",
-        ),
+        format_files(manifest.files),
         _pairs("Metrics", manifest.metrics),
-        f"Parity with torch: {'passed' if manifest.parity.passed else 'FAILED'}\n"
-        + format_table(
-            ["graph", "runtime", "n", "largest error", "mean error", "tolerance", "lists agree", ""],
-            [
-                [
-                    check.graph,
-                    check.provider,
-                    f"{check.n:,}",
-                    f"{check.max_error:.2g}",
-                    f"{check.mean_error:.2g}",
-                    f"{check.tolerance:.2g}",
-                    "" if check.list_agreement is None else f"{check.list_agreement:.2%}",
-                    "passed" if check.passed else "FAILED",
-                ]
-                for check in manifest.parity.checks
-            ],
-            align="<<>>>>><",
-        ),
+        format_parity(manifest.parity),
         _pairs(
             "Data",
             {
@@ -130,6 +108,42 @@ def _sections(manifest: Manifest) -> list[str]:
             ),
         )
     return sections
+
+
+def format_files(files: Mapping[str, File]) -> str:
+    """The files of a bundle, their sizes and checksums, as a table."""
+    from serve.commands.table import format_table
+
+    rows = [[name, f"{file.bytes:,}", file.sha256] for name, file in files.items()]
+    return "Files\n" + format_table(["file", "bytes", "SHA-256"], rows, align="<><")
+
+
+def format_parity(parity: Parity) -> str:
+    """The parity report as a table of 80 columns at most, one row a graph and runtime."""
+    from serve.commands.table import format_table
+
+    rows = [
+        [
+            check.graph,
+            check.provider,
+            f"{check.n:,}",
+            f"{check.max_error:.1e}",
+            f"{check.mean_error:.1e}",
+            f"{check.tolerance:.1e}",
+            "" if check.list_agreement is None else f"{check.list_agreement:.1%}",
+            "passed" if check.passed else "FAILED",
+        ]
+        for check in parity.checks
+    ]
+    headers = ["graph", "on", "n", "max error", "mean", "allowed", "lists", ""]
+    lines = [
+        f"RMSE of the held-out ratings: torch {check.rmse_torch:.6f}, "
+        f"ONNX on {check.provider} {check.rmse_onnx:.6f}"
+        for check in parity.checks
+        if check.rmse_torch is not None and check.provider != "onnx.reference"
+    ]
+    title = f"Parity with torch: {'passed' if parity.passed else 'FAILED'}"
+    return "\n".join([title, format_table(headers, rows, align="<<>>>>><"), *lines])
 
 
 def _pairs(title: str, values: Mapping[str, Any], indent: str = "  ") -> str:

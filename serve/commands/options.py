@@ -29,6 +29,12 @@ device_option = click.option(
     show_default=True,
     help="Where to compute; auto takes a GPU that truly works, else the CPU.",
 )
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace a bundle that is there, once the new one is whole."
+)
+bundle_output_option = click.option(
+    "--output", type=click.Path(path_type=Path), required=True, help="The bundle to make: a new folder."
+)
 allow_host_option = click.option(
     "--allow-host",
     "allow_hosts",

@@ -86,6 +86,7 @@ def profiles(
     from serve.runtime.recommender import Recommender
 
     recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
+    recommender.check("recommend")
     known = Profiles.of(recommender)
     items = recommender.items
     if profile is not None and profile > len(known.profiles):

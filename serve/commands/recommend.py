@@ -93,6 +93,7 @@ def _recommend_to_one(
     from serve.runtime.recommender import Recommender
 
     recommender = Recommender.load(bundle, device)
+    recommender.check("recommend")
     user = recommender.users.parse(user_id)
     ranking = recommender.recommend(user, top_k, exclude_seen=not include_seen, unknown=unknown)
     entries = listed(ranking, recommender.items)

@@ -39,6 +39,7 @@ def similar(
     from serve.runtime.recommender import Recommender
 
     recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
+    recommender.check("similar_items")
     items = recommender.items
     wanted = items.ids.parse(item_id) if item_id is not None else items[items.resolve(item or "")].item_id
     ranking = recommender.similar_items(wanted, top_k)

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from serve.bundle.conformance import check_conformance
 from serve.http.batching import Batcher
 from serve.http.metrics import Metrics
 from serve.runtime.recommender import Recommender
@@ -84,7 +83,7 @@ def load_model(
         DeviceError: device="cuda", and it is not really there.
     """
     recommender = Recommender.load(folder, device, threads=threads, share_tables=share_tables)
-    n_cases = check_conformance(recommender.bundle, recommender.run_graph)
+    n_cases = recommender.check()
     recommender.recommend(recommender.users.one_id(1), 1)
     recommender.items.ids.lookup_one(recommender.items.ids.one_id(1))
     recommender.items.search("warm")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
 
-from serve.bundle.bundle import CONTRACTS, OPTIONAL_OUTPUTS, Bundle, open_bundle
+from serve.bundle.bundle import CALLED, Bundle, open_bundle, signature
+from serve.bundle.conformance import check_conformance
 from serve.bundle.ids import IdIndex
 from serve.bundle.items import Catalogue
 from serve.bundle.manifest import Manifest
@@ -342,6 +343,20 @@ class Recommender:
         top, scores = self._run_ranking("fold_in", feeds)
         return self._named(one, np.ones(len(top), bool), (top[:, :top_k], scores[:, :top_k]))
 
+    def check(self, *graphs: str) -> int:
+        """Run the conformance cases of some graphs on this device; returns how many cases there are.
+
+        A command that answers once checks the graph that it asks; a job, a service or a demo checks all.
+
+        Args:
+            graphs: Those that the bundle lacks are passed over. None given: all that this class calls.
+
+        Raises:
+            BundleError: a graph does not answer as its cases say, or has none.
+        """
+        asked = [name for name in graphs or CALLED if name in self.manifest.graphs]
+        return check_conformance(self.bundle, asked, self.run_graph)
+
     def run_graph(self, graph: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The raw outputs of a graph by name, as `check_conformance` compares them.
 
@@ -376,11 +391,14 @@ class Recommender:
     def _open_session(self, graph: str) -> InferenceSession:
         path = self.bundle.path / self.manifest.graphs[graph].file
         session = open_session(path, self._device, threads=self._threads, share_tables=self._share_tables)
-        inputs, outputs = CONTRACTS[graph]
-        for found, promised in ((session.get_inputs(), inputs), (session.get_outputs(), outputs)):
-            kinds = {"tensor(int64)": "int64", "tensor(float)": "float32"}
-            named = {(tensor.name, kinds.get(tensor.type), len(tensor.shape)) for tensor in found}
-            if named - OPTIONAL_OUTPUTS != promised:
+        kinds = {"tensor(int64)": "int64", "tensor(float)": "float32", "tensor(string)": "string"}
+        declared = self.manifest.graphs[graph]
+        for found, promised in (
+            (session.get_inputs(), signature(declared.inputs)),
+            (session.get_outputs(), signature(declared.outputs)),
+        ):
+            named = {(one.name, kinds.get(one.type), len(one.shape)) for one in found}
+            if named != promised:
                 raise BundleError(f"{path} has {named}, its manifest promises {promised}. Export again.")
         return session
 

@@ -1,14 +1,11 @@
-"""A real Chromium for the pages.
-
-Of a module's own: a Playwright that runs keeps an event loop in the thread, so that no later test could
-have one.
-"""
+"""A real Chromium for the pages, one for each module: Playwright keeps an event loop in the thread."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from patience import PATIENCE
@@ -31,7 +28,7 @@ expect.set_options(timeout=1000 * PATIENCE)
 
 
 def launch(playwright: Playwright, *options: str) -> Browser:
-    """A browser whose pages may take their time."""
+    """A browser without short timeouts."""
     browser = playwright.chromium.launch(
         executable_path=CHROMIUM, args=[*QUIET, *options], timeout=1000 * PATIENCE
     )
@@ -59,3 +56,34 @@ def chromium_with_webgpu(playwright: Playwright) -> Iterator[Browser]:
     browser = launch(playwright, *SOFTWARE_WEBGPU)
     yield browser
     browser.close()
+
+
+@pytest.fixture
+def open_tab(chromium: Browser) -> Iterator[Callable[..., Any]]:
+    """Open a URL in a tab. The tab may request nothing but what is below the URL, and throw no error."""
+    tabs = []
+
+    def get(url: str, *, silent: bool = False, **context: Any) -> Any:
+        tab = chromium.new_page(**context)
+        problems: list[str] = []
+        tabs.append((tab, problems))
+        tab.on("pageerror", lambda error: problems.append(str(error)))
+        tab.on("dialog", lambda dialog: problems.append(dialog.message))
+        if silent:
+            tab.on("console", lambda message: problems.append(message.text))
+
+        def route(call: Any) -> None:
+            if call.request.url.startswith(url):
+                call.continue_()
+            else:
+                problems.append(f"requested {call.request.url}")
+                call.abort()
+
+        tab.route("**/*", route)
+        tab.goto(url)
+        return tab
+
+    yield get
+    for tab, problems in tabs:
+        assert not problems
+        tab.close()

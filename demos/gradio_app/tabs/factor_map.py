@@ -13,27 +13,31 @@ from demos.report.factor_map import factor_map, item_counts
 from demos.report.page import factor_map_section
 
 N_BIASES = 8
-# A bias that one rating has made says little; where the data is small, one rating has to do.
+# A bias learned from a few ratings is unreliable; small data has to do with one rating.
 FEWEST_RATINGS = 20
 
 
 def map_tab(showcase: Showcase) -> None:
     """Build the tab."""
-    counts = item_counts(showcase.recommender.bundle)
-    found = factor_map(showcase.recommender.bundle, showcase.recommender.items, counts)
-    nothing = cards.empty("Nothing to draw", "No item of this bundle has been rated.")
+    recommender = showcase.recommender
+    counts = item_counts(recommender.bundle)
+    found = factor_map(recommender.bundle, recommender.items, counts)
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
-            html(cards.report(factor_map_section(found)) if found else nothing, elem_id="map")
+            if found is None:
+                html(cards.empty("Nothing to draw", "No item of this bundle has been rated."), "map")
+            else:
+                html(cards.card("report", factor_map_section(found), "", ""), "map")
         with gr.Column(scale=2, min_width=300):
-            html(_biases(showcase, counts), elem_id="biases")
+            html(_biases(showcase, counts), "biases")
 
 
 def _biases(showcase: Showcase, counts: np.ndarray) -> Markup:
-    if not any(table.name == "item_biases" for table in showcase.recommender.manifest.tables):
-        kind = showcase.recommender.manifest.model.kind
-        return cards.empty("No item biases", f"A model of kind {kind} has no such table.")
-    biases = showcase.recommender.bundle.table("item_biases").reshape(-1)
+    """The extreme item biases; `counts` as `item_counts` gives them."""
+    bundle, items = showcase.recommender.bundle, showcase.recommender.items
+    if all(table.name != "item_biases" for table in bundle.manifest.tables):
+        return cards.empty("No item biases", f"A model of kind {bundle.manifest.model.kind} has none.")
+    biases = bundle.table("item_biases").reshape(-1)
     fewest = FEWEST_RATINGS if np.count_nonzero(counts[1:] >= FEWEST_RATINGS) >= 2 * N_BIASES else 1
     rated = 1 + np.flatnonzero(counts[1:] >= fewest)
     if not len(rated):
@@ -42,7 +46,6 @@ def _biases(showcase: Showcase, counts: np.ndarray) -> Markup:
     n = min(N_BIASES, (len(order) + 1) // 2)
     ends = {"Highest": order[:n], "Lowest": order[::-1][: min(n, len(order) - n)]}
     lists = {
-        heading: [(showcase.recommender.items[index], float(biases[index])) for index in end.tolist()]
-        for heading, end in ends.items()
+        name: [(items[index], float(biases[index])) for index in end.tolist()] for name, end in ends.items()
     }
-    return cards.biases(fewest, lists, float(np.abs(biases[rated]).max()) or 1.0)
+    return cards.card("biases", fewest, lists, float(np.abs(biases[rated]).max()) or 1.0)

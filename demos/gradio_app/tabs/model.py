@@ -1,4 +1,4 @@
-"""Model: the bundle's card, from its manifest."""
+"""Model: the model card, from the manifest."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ def model_tab(showcase: Showcase) -> None:
     """Build the tab."""
     bundle = showcase.recommender.bundle
     heading = f"{bundle.manifest.data.name}: {bundle.manifest.model.kind}"
-    html(cards.report(sections(bundle.manifest), heading, bundle.version), elem_id="card")
+    html(cards.card("report", sections(bundle.manifest), heading, bundle.version), "card")

@@ -1,20 +1,23 @@
-"""New here: rate a few titles, or answer a few questions, and get recommendations at once."""
+"""New here: recommendations for a new user from a few ratings, or from answers to a few questions."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
+import numpy as np
 from markupsafe import Markup
 
 from demos.gradio_app import cards
-from demos.gradio_app.page import html, on, said
+from demos.gradio_app.page import find_items, html, on, said, search_box, show
 from demos.gradio_app.showcase import Showcase
 from demos.report.render import number
-from serve.errors import ServeError
-from serve.runtime.profiles import Answer, Profiles
+from serve import Profiles
+from serve.runtime.profiles import Answer
 
 ANSWERS: dict[str, Answer] = {"Like": "like", "Dislike": "dislike", "Not seen": None}
+NOT_RATED = "Until you have rated something, this is what the average user gets."
 NO_FOLD_IN = (
     "This model can't fold new ratings in (an MLP has no closed form). What you rate is left out of the "
     "list, which is the average user's."
@@ -36,112 +39,88 @@ def newcomer_tab(showcase: Showcase) -> None:
             _questions(showcase, showcase.profiles)
 
 
+def rating_choices(low: float, high: float) -> list[float]:
+    """The ratings to offer on a scale: whole numbers if it has 3 to 10 of them, else five steps."""
+    whole = [float(value) for value in range(int(np.ceil(low)), int(np.floor(high)) + 1)]
+    if 3 <= len(whole) <= 10:
+        return whole
+    return [float(value) for value in np.unique(np.linspace(low, high, 5).round(2).clip(low, high))]
+
+
 def _rating(showcase: Showcase) -> None:
-    titled = showcase.recommender.items.has_titles
-    scale = [(f"{number(value)} ★", value) for value in showcase.rating_choices()]
+    items = showcase.recommender.items
+
+    def folded(ticked: list[str], given: Given) -> Markup:
+        ratings = {int(index): given[index] for index in given if index in ticked}
+        found = showcase.fold_in(ratings)
+        picks = partial(cards.card, "picks", found, showcase.score_range)
+        if found.known:
+            return picks(f"From your {len(ratings)} rating{'s' if len(ratings) > 1 else ''}")
+        why = NOT_RATED if showcase.has_fold_in else NO_FOLD_IN
+        return cards.notice(why) + picks("For the average user")
+
+    choices = rating_choices(*showcase.recommender.manifest.data.ratings_range)
+    scale = [(f"{number(value)} ★", value) for value in choices]
     given = gr.State({})
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280):
-            query = gr.Textbox(
-                label="Search a title" if titled else "Search an item id",
-                placeholder="A few words, then Enter",
-                max_lines=1,
-                elem_id="rate-query",
-            )
-            note = html("", elem_id="rate-note")
-            found = gr.Radio([], label="Found", visible=False, elem_id="rate-found")
+            query, note, found = search_box(showcase, "rate")
             stars = gr.Radio(scale, label="Your rating", visible=False, elem_id="rate-stars")
             add = gr.Button("Rate it", variant="primary", visible=False, elem_id="rate-add")
             mine = gr.CheckboxGroup(
                 [], label="Your ratings (untick one to take it back)", visible=False, elem_id="rated"
             )
         with gr.Column(scale=3, min_width=300):
-            top = html(_folded(showcase, {}), elem_id="folded")
+            top = html(folded([], {}), "folded")
 
     def search(text: str) -> tuple[object, ...]:
-        items, exact = showcase.search(text)
-        note = said("" if exact else cards.not_found(text, bool(items)))
-        if not items:
-            hidden = gr.Radio(visible=False)
-            return note, hidden, hidden, gr.Button(visible=False)
-        choices = [(cards.label(item), str(item.item_index)) for item in items]
-        shown = gr.Radio(choices=choices, value=choices[0][1], visible=True)
-        return note, shown, gr.Radio(value=None, visible=True), gr.Button(visible=True)
+        note, found = find_items(showcase, text)
+        visible = found["visible"]
+        return note, found, gr.Radio(value=None, visible=visible), gr.Button(visible=visible)
 
     def rate(chosen: str | None, rating: float | None, given: Given, ticked: list[str]) -> tuple[object, ...]:
         if chosen is None or rating is None:
             why = "Choose a title first." if chosen is None else "Choose how many stars first."
             return given, gr.CheckboxGroup(), said(cards.notice(why)), gr.Radio()
         given = {**given, chosen: float(rating)}
-        return given, _listed(showcase, given, [*ticked, chosen]), said(""), gr.Radio(value=None)
-
-    def count(ticked: list[str], given: Given) -> Markup:
-        return _folded(showcase, {index: rating for index, rating in given.items() if index in ticked})
+        rows = [(f"{number(value)} ★  {cards.label(items[int(i)])}", i) for i, value in given.items()]
+        value = [index for index in given if index in (*ticked, chosen)]
+        return (
+            given,
+            gr.CheckboxGroup(choices=rows, value=value, visible=True),
+            said(""),
+            gr.Radio(value=None),
+        )
 
     on([query.submit], search, [query], [note, found, stars, add])
     on([add.click], rate, [found, stars, given, mine], [given, mine, note, stars], trigger_mode="once")
-    # The list follows the boxes, and leaves them as they are: others may have been clicked meanwhile.
-    on([mine.change, given.change], count, [mine, given], [top])
-
-
-def _listed(showcase: Showcase, given: Given, ticked: list[str]) -> Any:
-    items = showcase.recommender.items
-    choices = [
-        (f"{number(rating)} ★  {cards.label(items[int(index)])}", index) for index, rating in given.items()
-    ]
-    return gr.CheckboxGroup(choices=choices, value=[i for i in given if i in ticked], visible=True)
-
-
-def _folded(showcase: Showcase, given: Given) -> Markup:
-    try:
-        found = showcase.fold_in({int(index): rating for index, rating in given.items()})
-    except ServeError as error:
-        return cards.notice(str(error), "bad")
-    told = Markup()
-    if not given:
-        text = "Until you have rated something, this is what the average user gets."
-        told = cards.notice(text if showcase.has_fold_in else NO_FOLD_IN)
-    elif not found.known:
-        told = cards.notice(NO_FOLD_IN)
-    n = len(given)
-    heading = f"From your {n} rating{'s' if n != 1 else ''}" if found.known else "For the average user"
-    return told + cards.picks(found, showcase.score_range, heading)
+    # The list follows the boxes without setting them, since others may be clicked meanwhile.
+    on([mine.change, given.change], show(folded), [mine, given], [top])
 
 
 def _questions(showcase: Showcase, profiles: Profiles) -> None:
     items = showcase.recommender.items
     asked = [question.item_index for question in profiles.questions]
+
+    def answered(*given: str | None) -> Markup:
+        answers = {index: ANSWERS.get(text or "") for index, text in zip(asked, given, strict=True)}
+        place, found = showcase.answer(answers)
+        if place is None:
+            heading = "For the average user"
+            about = cards.notice("Until you have answered something, this is what the average user gets.")
+        else:
+            heading = "For this profile"
+            profile = profiles.profiles[place]
+            likes = [cards.label(items[favourite.item_index]) for favourite in profile.favourites[:4]]
+            about = cards.card("profile", place + 1, len(profiles.profiles), profile, likes)
+        return about + cards.card("picks", found, showcase.score_range, heading)
+
+    answers: list[Any] = []
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280):
-            answers = [
-                gr.Radio(
-                    list(ANSWERS),
-                    value="Not seen",
-                    label=cards.label(items[index]),
-                    elem_id=f"question-{place}",
-                )
-                for place, index in enumerate(asked)
-            ]
+            for place, index in enumerate(asked):
+                label, elem_id = cards.label(items[index]), f"question-{place}"
+                answers.append(gr.Radio(list(ANSWERS), value="Not seen", label=label, elem_id=elem_id))
         with gr.Column(scale=3, min_width=300):
-            top = html(_answered(showcase, profiles, {}), elem_id="answered")
-
-    def answered(*given: str | None) -> str:
-        answers = {index: ANSWERS.get(text or "") for index, text in zip(asked, given, strict=True)}
-        return _answered(showcase, profiles, answers)
-
-    on([answer.change for answer in answers], answered, answers, [top])
-
-
-def _answered(showcase: Showcase, profiles: Profiles, answers: dict[int, Answer]) -> Markup:
-    try:
-        place, found = showcase.answer(answers)
-    except ServeError as error:
-        return cards.notice(str(error), "bad")
-    if place is None:
-        told = cards.notice("Until you have answered something, this is what the average user gets.")
-        return told + cards.picks(found, showcase.score_range, "For the average user")
-    profile = profiles.profiles[place]
-    items = showcase.recommender.items
-    likes = [cards.label(items[favourite.item_index]) for favourite in profile.favourites[:4]]
-    about = cards.profile(place, len(profiles.profiles), profile, likes)
-    return about + cards.picks(found, showcase.score_range, "For this profile")
+            top = html(answered(*["Not seen"] * len(asked)), "answered")
+    on([answer.change for answer in answers], show(answered), answers, [top])

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 from runtimes_table import BUNDLES
+from tabs import PACKAGES
 
 from demos.browser.build import build
-
-# Of the repository, also where the package is installed as a wheel.
-PACKAGES = Path(__file__).parents[3] / "demos" / "browser" / "node_modules"
 
 
 class Page:
@@ -31,21 +29,15 @@ class Page:
 
         handler = functools.partial(Handler, directory=str(folder))
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self.thread.start()
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 
 @pytest.fixture(scope="session")
 def serve_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Page]]:
     """Build and serve the page of a bundle, each once."""
     if not PACKAGES.exists():
-        pytest.skip("run `npm ci --prefix demos/browser` for what the page needs")
+        pytest.skip("run `npm ci --prefix demos/browser`")
     pages: dict[Path, Page] = {}
 
     def get(bundle: Path) -> Page:
@@ -57,7 +49,8 @@ def serve_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[P
 
     yield get
     for page in pages.values():
-        page.close()
+        page.server.shutdown()
+        page.server.server_close()
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ RUNTIMES = {"wasm": "ONNX Runtime Web, WASM", "webgpu": "ONNX Runtime Web, WebGP
 
 
 def same_graphs(one: Path, other: Path) -> bool:
-    """Whether all graphs but the one with the ids are the same bytes."""
+    """Whether all graphs but `recommend_by_id` have the same bytes."""
     files = [
         {path.name: path.read_bytes() for path in bundle.glob("*.onnx") if path.stem != "recommend_by_id"}
         for bundle in (one, other)
@@ -21,36 +21,21 @@ def same_graphs(one: Path, other: Path) -> bool:
     return files[0] == files[1]
 
 
-@pytest.fixture(scope="module", params=RUNTIMES)
-def verdicts(request, page_of):
-    """The runtime's name, and model -> graph -> what the page says."""
-    browser = request.getfixturevalue("chromium" if request.param == "wasm" else "chromium_with_webgpu")
-    found = {}
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_the_browser_reproduces_the_conformance_cases(request, page_of, runtime) -> None:
+    browser = request.getfixturevalue("chromium" if runtime == "wasm" else "chromium_with_webgpu")
+    found: dict[str, dict[str, dict]] = {}  # model -> graph -> verdict
     for model, bundle in BUNDLES.items():
-        # Ids change nothing in the other graphs, and a software GPU takes seconds to compile each.
+        # The other graphs do not depend on ids, and a software GPU takes seconds to compile each.
         twins = [other for other in found if same_graphs(BUNDLES[other], bundle)]
         graphs = ["recommend_by_id"] if twins else [graph.stem for graph in bundle.glob("*.onnx")]
         tab = browser.new_page()
-        query = f"runtime={request.param}&graphs={','.join(graphs)}"
-        tab.goto(f"{page_of(model).url}/conformance.html?{query}")
+        tab.goto(f"{page_of(model).url}/conformance.html?runtime={runtime}&graphs={','.join(graphs)}")
         tab.wait_for_selector("pre[aria-busy=false]")
         told = json.loads(tab.locator("pre").inner_text())
         tab.close()
-        assert told.get("runtime") == {"wasm": "WebAssembly", "webgpu": "WebGPU"}[request.param], told
-        found[model] = {verdict["graph"]: verdict for verdict in told["verdicts"]}
-        for twin in twins:
-            found[model] = {**found[twin], **found[model]}
-    return RUNTIMES[request.param], found
-
-
-@pytest.mark.parametrize("graph", GRAPHS)
-def test_the_browser_answers_as_the_conformance_cases_say(verdicts, graph) -> None:
-    runtime, of_model = verdicts
-    found = {}
-    for model in BUNDLES:
-        if runtimes_table.has_graph(model, graph):
-            verdict = of_model[model][graph]
-            assert verdict["problem"] is None
-            assert verdict["n_cases"] > 0
-            found[model] = runtimes_table.in_words(verdict["largest_error"], verdict["unsupported"])
-    runtimes_table.record(runtime, graph, found)
+        assert told.get("runtime") == {"wasm": "WebAssembly", "webgpu": "WebGPU"}[runtime], told
+        found[model] = dict(found[twins[0]]) if twins else {}
+        found[model] |= {verdict["graph"]: verdict for verdict in told["verdicts"]}
+    for graph in GRAPHS:
+        runtimes_table.check(RUNTIMES[runtime], graph, lambda model, graph=graph: found[model][graph])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from runtimes_table import BUNDLES
 
-from serve.runtime.recommender import Recommender
+from serve import Recommender
 
 SOURCE = Path(__file__).parents[3] / "demos" / "cpp" / "recommend.cpp"
 

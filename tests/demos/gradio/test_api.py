@@ -1,4 +1,4 @@
-"""What programs get from the page's server: the same answers, by stable names; and the command itself."""
+"""The page's server for programs: the answers of the recommender under stable names; and the command."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import urllib.request
 from contextlib import suppress
 from functools import partial
 from urllib.error import URLError
 
-import msgspec
 import pytest
 from fixture_bundles import FIXTURES
 from gradio_client import Client
@@ -19,34 +19,23 @@ from gradio_client.exceptions import AppError
 from patience import PATIENCE, wait_until
 from ports import free_port
 
-from serve.runtime.profiles import Profiles
+from serve import Profiles
 
-from .conftest import COMMAND, next_line
-
-
-def client_of(url: str) -> Client:
-    return Client(url, verbose=False, analytics_enabled=False, httpx_kwargs={"timeout": PATIENCE})
+from .conftest import next_line
 
 
 @pytest.fixture(scope="module")
 def client(pages):
-    client = client_of(pages["dot-bias"].url)
+    options = {"verbose": False, "analytics_enabled": False, "httpx_kwargs": {"timeout": PATIENCE}}
+    client = Client(pages["dot-bias"].url, **options)
     yield client
     client.close()
 
 
 def test_the_names_are_stable(client) -> None:
     names = set(client.view_api(return_format="dict", print_info=False)["named_endpoints"])
-    assert names == {
-        "/find_users",
-        "/search_items",
-        "/recommend",
-        "/history",
-        "/fold_in",
-        "/answer_questions",
-        "/similar_items",
-        "/model_card",
-    }
+    wanted = "find_users search_items recommend history fold_in answer_questions similar_items model_card"
+    assert names == {f"/{name}" for name in wanted.split()}
 
 
 def ids(answer) -> list[int]:
@@ -83,66 +72,49 @@ def test_answers_are_those_of_the_recommender(client, pages) -> None:
     assert client.predict(api_name="/model_card")["version"] == recommender.bundle.version
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [("find_users", "250"), ("history", "250"), ("search_items", "1013"), ("similar_items", "1013")],
-)
-def test_an_integer_stands_for_its_text(client, name, text) -> None:
-    def answer(value):
-        found = client.predict(value, api_name=f"/{name}")
-        return found["items"] if name == "similar_items" else found
-
-    assert answer(int(text)) == answer(text) != []
-
-
-def test_a_user_may_be_named_by_an_integer(client) -> None:
-    named = [client.predict(user_id, api_name="/recommend") for user_id in (250, "250")]
-    assert named[0]["known"]
-    assert ids(named[0]) == ids(named[1])
+def test_an_integer_stands_for_its_text(client) -> None:
+    for name, text in (("find_users", "250"), ("history", "250"), ("search_items", "1013")):
+        assert (
+            client.predict(int(text), api_name=f"/{name}") == client.predict(text, api_name=f"/{name}") != []
+        )
+    for name, text in (("recommend", "250"), ("similar_items", "1013")):
+        found = [ids(client.predict(value, api_name=f"/{name}")) for value in (int(text), text)]
+        assert found[0] == found[1] != []
 
 
 @pytest.mark.parametrize(
-    ("arguments", "name", "said"),
+    ("name", "arguments", "said"),
     [
-        (("250", 0), "/recommend", "must lie in 1 to"),
-        (("250", 10**9), "/recommend", "must lie in 1 to"),
-        (("250", 5, True, "<b>"), "/recommend", "no item has the genre"),
-        (({"1013": 99},), "/fold_in", "ratings must lie in"),
-        (({"nothing": 3},), "/fold_in", "item_id must be"),
-        (({"99999": 3},), "/fold_in", "no item has the id"),
-        (({"1001": "like"},), "/answer_questions", "no question is about"),
-        (("77",), "/similar_items", "no item has the id"),
-        ((250.5,), "/recommend", r"user_id can't be 250\.5: Expected `int \| str`"),
-        (("250", "5"), "/recommend", "top_k can't be '5': Expected `int`"),
-        (("250", 5, "yes"), "/recommend", "exclude_seen can't be 'yes': Expected `bool`"),
-        (("250", 5, True, ["Drama"]), "/recommend", "genre can't be"),
-        ((None,), "/find_users", "query can't be None"),
-        (({},), "/history", "user_id can't be"),
-        (([1013],), "/fold_in", "ratings can't be"),
-        (({"1013": None},), "/fold_in", "ratings can't be {'1013': None}: Expected `float`"),
-        (([],), "/answer_questions", "answers can't be"),
-        (({"1013": "good"},), "/answer_questions", "answers can't be"),
+        ("recommend", ["250", 0], "must lie in 1 to"),
+        ("recommend", ["250", 10**9], "must lie in 1 to"),
+        ("recommend", ["250", 5, True, "<b>"], "no item has the genre"),
+        ("fold_in", [{"1013": 99}], "ratings must lie in"),
+        ("fold_in", [{"nothing": 3}], "item_id must be"),
+        ("fold_in", [{"99999": 3}], "no item has the id"),
+        ("answer_questions", [{"1001": "like"}], "no question is about"),
+        ("similar_items", ["77"], "no item has the id"),
+        ("recommend", [250.5], r"user_id can't be 250\.5: Expected `int \| str`"),
+        ("recommend", ["250", "5"], "top_k can't be '5': Expected `int`"),
+        ("fold_in", [{"1013": None}], "ratings can't be {'1013': None}: Expected `float`"),
+        ("answer_questions", [{"1013": "good"}], "answers can't be"),
     ],
 )
-def test_what_was_wrong_is_told(client, arguments, name, said) -> None:
+def test_the_caller_is_told_what_is_wrong(client, name, arguments, said) -> None:
     with pytest.raises(AppError, match=said):
-        client.predict(*arguments, api_name=name)
+        client.predict(*arguments, api_name=f"/{name}")
 
 
-def test_every_answer_keeps_the_browser_to_this_host(pages) -> None:
-    with urllib.request.urlopen(pages["dot-bias"].url + "/") as answer:
+def test_the_page_requests_no_other_host(pages) -> None:
+    with urllib.request.urlopen(pages["dot-bias"].url) as answer:
         policy, body = answer.headers["content-security-policy"], answer.read()
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == rules["connect-src"] == "'self'"
-    assert not [source for rule in rules.values() for source in rule.split() if "//" in source]
+    assert "//" not in policy
     assert b"fonts.googleapis" not in body
+    assert b'"analytics_enabled":false' in body.replace(b": ", b":")
 
 
-def test_the_config_holds_no_analytics_and_no_share_link(pages) -> None:
-    with urllib.request.urlopen(pages["dot-bias"].url + "/config") as answer:
-        config = msgspec.json.decode(answer.read())
-    assert config["analytics_enabled"] is False
-    assert not config.get("share_url")
+COMMAND = [sys.executable, "-m", "recsys", "demo"]
 
 
 def has_ipv6() -> bool:
@@ -153,31 +125,26 @@ def has_ipv6() -> bool:
         return False
 
 
-def test_it_listens_on_ipv6_too() -> None:
-    arguments = ["demo", str(FIXTURES / "dot"), "--host", "::1", "--port", "0"]
-    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, bufsize=0) as running:
-        if not has_ipv6():
-            assert running.wait(PATIENCE) == 2
-            return
+def test_the_command_prints_its_address_answers_and_ends_with_ctrl_c(tmp_path) -> None:
+    host = "::1" if has_ipv6() else "127.0.0.1"
+    line = [*COMMAND, FIXTURES / "dot", "--host", host, "--port", "0", "--allow-host", "recommender.example"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(line, stdout=subprocess.PIPE, bufsize=0, env=environment) as running:
         try:
             url = next_line(running).removesuffix(" (Ctrl-C stops)")
-            assert url.startswith("http://[::1]:")
-            client = client_of(url)
-            assert client.predict("250", api_name="/recommend")["known"]
-            client.close()
+            request = urllib.request.Request(url, headers={"Host": "recommender.example"})
+            assert urllib.request.urlopen(request, timeout=PATIENCE).status == 200
+            running.send_signal(signal.SIGINT)
+            assert running.wait(PATIENCE) == 0
         finally:
-            running.terminate()
+            running.kill()
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("stdout", ["left", "none"])
-def test_it_is_shown_though_nobody_reads_where(stdout) -> None:
+def test_the_command_needs_no_standard_output() -> None:
     port = free_port()
-    reads, writes = os.pipe()
-    os.close(reads)
-    before = partial(os.close, 1) if stdout == "none" else None
-    arguments = ["demo", str(FIXTURES / "dot"), "--port", str(port)]
-    with subprocess.Popen([*COMMAND, *arguments], stdout=writes, preexec_fn=before) as running:
-        os.close(writes)
+    line = [*COMMAND, FIXTURES / "dot", "--port", str(port)]
+    with subprocess.Popen(line, preexec_fn=partial(os.close, 1)) as running:
 
         def answers() -> bool:
             assert running.poll() is None
@@ -187,28 +154,20 @@ def test_it_is_shown_though_nobody_reads_where(stdout) -> None:
 
         try:
             wait_until(answers)
-            running.send_signal(signal.SIGINT)
+            running.terminate()
             assert running.wait(PATIENCE) == 0
         finally:
             running.kill()
 
 
-@pytest.mark.parametrize("place", ["no bundle", "port", "host", "name", "no name"])
-def test_what_cannot_be_shown_is_said_in_one_line(tmp_path, place) -> None:
+@pytest.mark.parametrize("wrong", ["bundle", "port"])
+def test_a_page_that_cannot_start_says_why_in_one_line(tmp_path, wrong) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        bundle = tmp_path if place == "no bundle" else FIXTURES / "dot"
-        host = {"host": "192.0.2.1", "name": "no.such.host.invalid", "no name": "a..b"}.get(
-            place, "127.0.0.1"
-        )
         port = str(taken.getsockname()[1])
-        ended = subprocess.run(
-            [*COMMAND, "demo", str(bundle), "--host", host, "--port", port],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
-    why = "Address already in use" if place == "port" else "it is no address of this machine"
-    said = "is not a bundle" if place == "no bundle" else f"can't listen on {host}, port {port}: {why}"
-    assert ended.returncode == (1 if place == "no bundle" else 2)
+        bundle = tmp_path if wrong == "bundle" else FIXTURES / "dot"
+        line = [*COMMAND, bundle, "--port", port]
+        ended = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE)
+    code, said = (1, "is not a bundle") if wrong == "bundle" else (2, f"port {port}: Address already in use")
+    assert ended.returncode == code
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr

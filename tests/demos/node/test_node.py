@@ -1,4 +1,4 @@
-"""The Node script and its conformance cases, in a real Node (`npm ci --prefix demos/node` first)."""
+"""The Node scripts in a real Node; they need `npm ci --prefix demos/node`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import runtimes_table
 from patience import PATIENCE
 from runtimes_table import BUNDLES, GRAPHS
 
-from serve.runtime.recommender import Recommender
+from serve import Recommender
 
 DEMO = Path(__file__).parents[3] / "demos" / "node"
 
@@ -35,7 +35,7 @@ def node(script: str, *arguments: str | Path) -> subprocess.CompletedProcess[str
 
 @pytest.fixture(scope="module")
 def verdicts() -> dict[str, dict[str, dict]]:
-    """model -> graph -> what conformance.mjs says."""
+    """model -> graph -> verdict of conformance.mjs."""
     found = {}
     for model, path in BUNDLES.items():
         done = node("conformance.mjs", path, "--json")
@@ -45,15 +45,20 @@ def verdicts() -> dict[str, dict[str, dict]]:
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_node_answers_as_the_conformance_cases_say(verdicts, graph) -> None:
-    found = {}
-    for model in BUNDLES:
-        if runtimes_table.has_graph(model, graph):
-            verdict = verdicts[model][graph]
-            assert verdict["problem"] is None
-            assert verdict["n_cases"] > 0
-            found[model] = runtimes_table.in_words(verdict["largest_error"], verdict["unsupported"])
-    runtimes_table.record("ONNX Runtime, Node", graph, found)
+def test_node_reproduces_the_conformance_cases(verdicts, graph) -> None:
+    runtimes_table.check("ONNX Runtime, Node", graph, lambda model: verdicts[model][graph])
+
+
+@pytest.fixture
+def cases_of(tmp_path):
+    """A copy of a bundle, its conformance cases, and a function that writes them."""
+
+    def get(model):
+        copy = Path(shutil.copytree(BUNDLES[model], tmp_path / "bundle"))
+        path = copy / "conformance.json"
+        return copy, json.loads(path.read_text()), lambda document: path.write_text(json.dumps(document))
+
+    return get
 
 
 @pytest.mark.parametrize(
@@ -65,12 +70,11 @@ def test_node_answers_as_the_conformance_cases_say(verdicts, graph) -> None:
         ("recommend_by_id", "top_titles", lambda data: ["", *data[1:]]),
     ],
 )
-def test_a_wrong_answer_is_noticed(tmp_path, graph, name, spoil) -> None:
-    copy = Path(shutil.copytree(BUNDLES["dot-bias, string ids"], tmp_path / "bundle"))
-    golden = json.loads((copy / "conformance.json").read_text())
-    output = golden["graphs"][graph][0]["outputs"][name]
+def test_a_wrong_output_is_reported(cases_of, graph, name, spoil) -> None:
+    copy, document, write = cases_of("dot-bias, string ids")
+    output = document["graphs"][graph][0]["outputs"][name]
     output["data"] = spoil(output["data"])
-    (copy / "conformance.json").write_text(json.dumps(golden))
+    write(document)
     done = node("conformance.mjs", copy, "--json")
     assert done.returncode == 1
     problems = {verdict["graph"]: verdict["problem"] for verdict in json.loads(done.stdout)}
@@ -78,16 +82,15 @@ def test_a_wrong_answer_is_noticed(tmp_path, graph, name, spoil) -> None:
     assert set(problems.values()) == {None}
 
 
-def test_a_graph_without_conformance_cases_is_named(tmp_path) -> None:
-    copy = Path(shutil.copytree(BUNDLES["dot"], tmp_path / "bundle"))
-    golden = json.loads((copy / "conformance.json").read_text())
-    del golden["graphs"]["score"]
-    (copy / "conformance.json").write_text(json.dumps(golden))
+def test_a_graph_without_conformance_cases_is_reported(cases_of) -> None:
+    copy, document, write = cases_of("dot")
+    del document["graphs"]["score"]
+    write(document)
     done = node("conformance.mjs", copy)
     assert done.returncode == 0, done.stderr
     assert "score: not compared: the bundle has no conformance cases for it\n" in done.stdout
     assert "recommend: equal, 2 cases" in done.stdout
-    (copy / "conformance.json").write_text(json.dumps({**golden, "graphs": {}}))
+    write({**document, "graphs": {}})
     done = node("conformance.mjs", copy)
     assert (done.returncode, done.stderr) == (1, "Error: nothing was compared.\n")
 
@@ -105,7 +108,7 @@ def test_the_script_recommends_what_the_recommender_does(model) -> None:
     assert [title for _, _, title in rows] == [served.items.label(index) for index in wanted.item_indices]
 
 
-def test_somebody_unknown_gets_the_average_users_list_and_is_told() -> None:
+def test_an_unknown_user_gets_the_average_users_list_and_a_warning() -> None:
     served = Recommender.load(BUNDLES["mlp"], "cpu")
     done = node("recommend.mjs", BUNDLES["mlp"], "99999", "3")
     assert "average user" in done.stderr
@@ -114,17 +117,13 @@ def test_somebody_unknown_gets_the_average_users_list_and_is_told() -> None:
 
 
 @pytest.mark.parametrize("script", ["recommend.mjs", "conformance.mjs"])
-def test_wrong_usage_is_told(script) -> None:
-    done = node(script)
-    assert done.returncode == 2
-    assert done.stderr.startswith("Usage: ")
-
-
-@pytest.mark.parametrize("script", ["recommend.mjs", "conformance.mjs"])
-def test_what_is_missing_is_told_in_one_line(script, tmp_path) -> None:
-    done = node(script, tmp_path / "nothing", "1")
-    assert done.returncode == 1
-    assert re.fullmatch(r"Error: .*nothing.*\n", done.stderr)
+def test_errors_are_one_line(script, tmp_path) -> None:
+    usage = node(script)
+    assert usage.returncode == 2
+    assert usage.stderr.startswith("Usage: ")
+    missing = node(script, tmp_path / "nothing", "1")
+    assert missing.returncode == 1
+    assert re.fullmatch(r"Error: .*nothing.*\n", missing.stderr)
 
 
 def test_the_script_is_forty_lines_and_the_page_shows_it_whole() -> None:
@@ -134,7 +133,7 @@ def test_the_script_is_forty_lines_and_the_page_shows_it_whole() -> None:
 
 
 @pytest.mark.parametrize("script", ["recommend.mjs", "conformance.mjs"])
-def test_nothing_is_collected_for_anybody(script, tmp_path) -> None:
+def test_the_scripts_write_no_telemetry(script, tmp_path) -> None:
     environment = os.environ | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     environment.pop("ORT_DISABLE_TELEMETRY", None)
     line = ["node", DEMO / script, BUNDLES["dot"], *(["40"] if script == "recommend.mjs" else [])]

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
-from fixture_bundles import BUNDLES, FIXTURES
+from fixture_bundles import BUNDLES, FIXTURES, edit_manifest
+from tabs import PHONE
 
 from demos.report import charts
 from demos.report.factor_map import FactorMap, Point, factor_map, item_counts
 from demos.report.page import report_page
-from serve.bundle.bundle import open_bundle
+from serve import open_bundle
 from serve.bundle.ids import write_items
 from serve.bundle.items import Catalogue
 from serve.bundle.manifest import HeldOut
@@ -39,73 +36,44 @@ SECTIONS = [
 
 
 @pytest.fixture
-def show(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Open HTML text in a page. Every request but for the file itself is aborted; none may be tried."""
-    contexts, troubles = [], []
+def show(open_tab, tmp_path):
+    """Open the report of a bundle in a tab."""
 
-    def open_page(html: str, **context: Any) -> Any:
-        path = tmp_path / f"card-{len(contexts)}.html"
-        path.write_text(html, encoding="utf-8")
-        contexts.append(chromium.new_context(**{"viewport": {"width": 1120, "height": 900}, **context}))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: troubles.append(message.text))
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("dialog", lambda dialog: troubles.append(dialog.message))
+    def get(bundle: Path = FIXTURES / "dot-bias", **context):
+        path = tmp_path / "card.html"
+        path.write_text(report_page(open_bundle(bundle)), encoding="utf-8")
+        return open_tab(path.as_uri(), silent=True, **{"viewport": {"width": 1120, "height": 900}, **context})
 
-        def decide(route: Any) -> None:
-            if route.request.url == path.as_uri():
-                route.continue_()
-            else:
-                troubles.append(route.request.url)
-                route.abort()
-
-        page.route("**/*", decide)
-        page.goto(path.as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert troubles == []
+    return get
 
 
 @pytest.fixture
-def edited(tmp_path: Path) -> Callable[..., Path]:
-    """A copy of a fixture bundle, its manifest changed, its checksums right."""
+def edited(tmp_path):
+    """A copy of a bundle with a changed manifest, and with other items where they are given."""
 
-    def edit(
-        change: Callable[[dict[str, Any]], object] = lambda manifest: None,
-        *,
-        rewrite_items: bool = False,
-        titles: list[str] | None = None,
-    ) -> Path:
+    def edit(change=lambda manifest: None, **items) -> Path:
         folder = Path(shutil.copytree(FIXTURES / "dot-bias", tmp_path / "edited"))
-        manifest = msgspec.json.decode((folder / "manifest.json").read_bytes())
-        if rewrite_items:
-            write_items(folder / "items.parquet", np.arange(1001, 1051), titles=titles, genres=titles)
-            data = (folder / "items.parquet").read_bytes()
-            sha256 = hashlib.sha256(data).hexdigest()
-            manifest["files"]["items.parquet"] = {"bytes": len(data), "sha256": sha256}
-        change(manifest)
-        (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+        if items:
+            write_items(folder / "items.parquet", np.arange(1001, 1051), **items)
+        edit_manifest(folder, change)
         return folder
 
     return edit
 
 
-def headings(page: Any) -> list[str]:
+def headings(page) -> list[str]:
     return [heading.inner_text() for heading in page.query_selector_all("h2")]
 
 
-def overflow(page: Any) -> int:
+def overflow(page) -> int:
     """Pixels by which the page is wider than the window."""
     return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
 
 
 @pytest.mark.parametrize("name", BUNDLES)
-def test_every_bundle_has_a_whole_page(show: Callable[..., Any], name: str) -> None:
+def test_every_bundle_has_a_whole_page(show, name) -> None:
     bundle = open_bundle(FIXTURES / name)
-    page = show(report_page(bundle))
+    page = show(FIXTURES / name)
     assert headings(page) == SECTIONS
     assert page.inner_text("h1") == f"tiny: {bundle.manifest.model.kind}"
     assert bundle.version in page.inner_text("header")
@@ -128,24 +96,23 @@ def test_every_bundle_has_a_whole_page(show: Callable[..., Any], name: str) -> N
     assert len(ids) == len(set(ids))
 
 
-def test_bars_are_as_high_as_their_values(show: Callable[..., Any]) -> None:
+def test_bars_are_as_high_as_their_values(show) -> None:
     """Measured in the browser: pixels are proportional to the counts."""
     bundle = open_bundle(FIXTURES / "dot-bias")
     held_out = bundle.manifest.held_out
     assert held_out is not None
-    bars = show(report_page(bundle)).locator("g:has(> title:text-matches(', ratings: '))").all()
+    bars = show().locator("g:has(> title:text-matches(', ratings: '))").all()
     heights = np.array([bar.bounding_box()["height"] for bar in bars])
     counts = np.array(held_out.n_observed)
     np.testing.assert_allclose(heights / heights.max(), counts / counts.max(), atol=0.01)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_screen_phone_and_paper(show: Callable[..., Any], scheme: str) -> None:
-    html = report_page(open_bundle(FIXTURES / "dot-bias"))
-    page = show(html, color_scheme=scheme)
+def test_screen_phone_and_paper(show, scheme) -> None:
+    page = show(color_scheme=scheme)
     background = "getComputedStyle(document.body).backgroundColor"
     assert page.evaluate(background) == {"light": "rgb(255, 255, 255)", "dark": "rgb(18, 22, 28)"}[scheme]
-    phone = show(html, color_scheme=scheme, viewport={"width": 375, "height": 800})
+    phone = show(color_scheme=scheme, viewport=PHONE)
     assert overflow(phone) <= 0
     # Paper is white, whatever the screen is.
     page.emulate_media(media="print")
@@ -155,10 +122,8 @@ def test_screen_phone_and_paper(show: Callable[..., Any], scheme: str) -> None:
     assert 2 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 4
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_where_there_is_more_of_the_map(show: Callable[..., Any], scheme: str) -> None:
-    html = report_page(open_bundle(FIXTURES / "dot-bias"))
-    phone = show(html, color_scheme=scheme, viewport={"width": 390, "height": 6000})
+def test_a_phone_shows_where_there_is_more_of_the_map(show) -> None:
+    phone = show(viewport={"width": 390, "height": 6000})
     place = phone.locator(".scroll:has(.map)")
 
     def shades() -> list[bool]:
@@ -194,10 +159,10 @@ HOSTILE = [
 ]
 
 
-def test_hostile_titles_and_names_are_text(show: Callable[..., Any], edited: Callable[..., Path]) -> None:
+def test_hostile_titles_and_names_are_text(show, edited) -> None:
     titles = [HOSTILE[place % len(HOSTILE)] + str(place) for place in range(50)]
 
-    def spoil(manifest: dict[str, Any]) -> None:
+    def spoil(manifest) -> None:
         manifest["data"]["name"] = HOSTILE[0]
         manifest["data"]["licence"] = HOSTILE[1]
         manifest["training"]["settings"][HOSTILE[2]] = HOSTILE[1]
@@ -206,7 +171,7 @@ def test_hostile_titles_and_names_are_text(show: Callable[..., Any], edited: Cal
         manifest["metrics"]["n_held_out"] = HOSTILE[1]
         manifest["parity"]["checks"][0]["provider"] = HOSTILE[1]
 
-    page = show(report_page(open_bundle(edited(spoil, rewrite_items=True, titles=titles))))
+    page = show(edited(spoil, titles=titles, genres=titles))
     assert page.evaluate("document.querySelectorAll('script, img').length") == 0
     assert page.inner_text("h1").startswith("<script>alert(1)</script>:")
     tips = "\n".join(page.locator(".map title").all_text_contents())
@@ -218,7 +183,7 @@ def test_hostile_titles_and_names_are_text(show: Callable[..., Any], edited: Cal
     assert overflow(page) <= 0
 
 
-def test_added_items_are_listed(show: Callable[..., Any], edited: Callable[..., Path]) -> None:
+def test_added_items_are_listed(show, edited) -> None:
     addition = {
         "base_version": "ab" * 32,
         "data": "new",
@@ -231,27 +196,27 @@ def test_added_items_are_listed(show: Callable[..., Any], edited: Callable[..., 
         "regularization": 2.0,
         "left_out_rmse": None,
     }
-    page = show(report_page(open_bundle(edited(lambda manifest: manifest.update(additions=[addition])))))
+    page = show(edited(lambda manifest: manifest.update(additions=[addition])))
     section = page.inner_text("section:has(h2:text-is('Added items'))")
     assert "1036, 1037" in section
     assert "1047…" in section
     assert "60" in section
 
 
-def test_ids_alone_are_enough(show: Callable[..., Any], edited: Callable[..., Path]) -> None:
-    page = show(report_page(open_bundle(edited(rewrite_items=True))))
+def test_ids_alone_are_enough(show, edited) -> None:
+    page = show(edited(titles=None))
     assert headings(page) == SECTIONS
     assert page.locator(".map title").first.text_content().startswith("10")
     assert page.locator(".map ~ .legend").count() == 0
 
 
-def test_a_bundle_without_the_figures_says_so(show: Callable[..., Any], edited: Callable[..., Path]) -> None:
-    def strip(manifest: dict[str, Any]) -> None:
+def test_a_bundle_without_the_figures_says_so(show, edited) -> None:
+    def strip(manifest) -> None:
         manifest.pop("held_out")
         manifest["training"]["history"] = []
         manifest["metrics"] = {}
 
-    page = show(report_page(open_bundle(edited(strip))))
+    page = show(edited(strip))
     assert page.inner_text("body").count("The bundle does not hold the figures. Export it again") == 2
     assert "Learning curves" not in headings(page)
 
@@ -265,7 +230,7 @@ def test_a_bundle_without_the_figures_says_so(show: Callable[..., Any], edited: 
         lambda manifest: manifest["held_out"]["by_popularity"][0].update(rmse=-1e300),
     ],
 )
-def test_figures_that_can_not_be_are_refused(edited: Callable[..., Path], change: Any) -> None:
+def test_figures_that_can_not_be_are_refused(edited, change) -> None:
     with pytest.raises(BundleError, match=r"manifest\.json"):
         report_page(open_bundle(edited(change)))
 
@@ -306,30 +271,18 @@ def test_charts_of_little_data() -> None:
     assert "<use " in charts.factor_map(FactorMap([Point(0, 0, 0, "a: 1 rating", "a")], ["items"], 1.0)).svg
 
 
-def recsys(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "recsys", "report", *arguments], capture_output=True, text=True
-    )
+def test_the_command(tmp_path) -> None:
+    def recsys(bundle: Path, output: Path) -> tuple[int, str]:
+        line = [sys.executable, "-m", "recsys", "report", bundle, "-o", output]
+        done = subprocess.run(line, capture_output=True, text=True)
+        return done.returncode, done.stderr
 
-
-def test_the_command(tmp_path: Path) -> None:
-    output = tmp_path / "card.html"
-    output.write_text("old")
-    done = recsys(str(FIXTURES / "mlp"), "-o", str(output))
-    assert (done.returncode, done.stderr) == (0, "")
+    output = tmp_path / "new" / "card.html"
+    assert recsys(FIXTURES / "mlp", output) == (0, "")
     assert output.read_text(encoding="utf-8") == report_page(open_bundle(FIXTURES / "mlp"))
-    assert [path.name for path in tmp_path.iterdir()] == ["card.html"]
-    refused = recsys(str(tmp_path), "-o", str(output))
-    assert refused.returncode == 1
-    assert "is not a bundle" in refused.stderr
-    assert recsys(str(FIXTURES / "mlp"), "-o", str(tmp_path / "new" / "card.html")).returncode == 0
     bundle = Path(shutil.copytree(FIXTURES / "mlp", tmp_path / "bundle"))
-    for name in ("card.html", "manifest.json"):
-        inside = recsys(str(bundle), "-o", str(bundle / name))
-        assert inside.returncode != 0
-        assert "to which nothing is added" in inside.stderr
+    code, stderr = recsys(bundle, bundle / "manifest.json")
+    assert code != 0
+    assert "to which nothing is added" in stderr
     open_bundle(bundle)
-    below_a_file = output / "card.html"
-    nowhere = recsys(str(FIXTURES / "mlp"), "-o", str(below_a_file))
-    assert nowhere.returncode == 1
-    assert nowhere.stderr == f"Error: {output}: File exists\n"
+    assert recsys(bundle, output / "card.html") == (1, f"Error: {output}: File exists\n")

@@ -12,10 +12,9 @@ import pytest
 import tiny_runs
 
 from export.errors import GraphError
-from export.graphs import recommend_by_id
 from export.graphs.recommend import recommend_graph
-from export.graphs.recommend_by_id import recommend_by_id_graph
-from export.model.id_tables import IdTables
+from export.graphs.recommend_by_id import MAX_STRINGS, recommend_by_id_graph
+from export.model.inputs import IdTables
 from export.model.reference import MASKED
 from export.verify.runners import onnxruntime_runner
 from export.verify.verify import build_graphs, verify, verify_folder
@@ -99,10 +98,6 @@ def test_is_listed_verified_and_has_conformance_cases(raw_bundle, tiny_run, name
         assert difference(swapped, right, tolerance) is not None
 
 
-def test_a_bundle_has_none_unless_it_is_asked_for(tiny_bundle) -> None:
-    assert "recommend_by_id" not in open_bundle(tiny_bundle("dot")).manifest.graphs
-
-
 def test_verify_notices_a_swapped_id(tiny_run, tmp_path) -> None:
     inputs = load_run_inputs(tiny_run("dot")).inputs(10, raw_ids=True)
     assert inputs.ids is not None
@@ -146,11 +141,10 @@ def test_the_id_that_means_no_item_is_refused(arrays) -> None:
         recommend_by_id_graph(arrays, taken, 8)
 
 
-def test_more_strings_than_a_reader_takes_are_refused(arrays, monkeypatch) -> None:
-    monkeypatch.setattr(recommend_by_id, "MAX_STRINGS", 50)
-    with pytest.raises(GraphError, match="78 strings, more than 50"):
-        recommend_by_id_graph(arrays, STRING_IDS, 8)
-    recommend_by_id_graph(arrays, INT_IDS, 8)
+def test_more_strings_than_a_reader_takes_are_refused(arrays) -> None:
+    items = np.arange(MAX_STRINGS + 1)
+    with pytest.raises(GraphError, match="400,001 strings, more than 400,000"):
+        recommend_by_id_graph(arrays, IdTables(INT_IDS.user_ids, items, [""] * len(items)), 8)
 
 
 @pytest.mark.parametrize("name", tiny_runs.CONFIGS)

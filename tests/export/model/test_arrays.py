@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 
 from export.errors import GraphError
-from export.model.from_module import module_arrays
 from export.model.mlp import MlpArrays
+from export.write.run_inputs import module_arrays
 from recsys.models import MlpConfig, build
 from recsys.models.modules import DotProduct
 
@@ -46,9 +44,3 @@ def test_a_table_that_is_not_finite_is_refused() -> None:
     module = DotProduct.from_factors(torch.tensor([[1.0]]), torch.tensor([[float("nan")]]))
     with pytest.raises(GraphError, match="item_factors"):
         module_arrays(module, None)
-
-
-def test_arrays_are_frozen() -> None:
-    arrays = module_arrays(DotProduct.from_factors(torch.ones(2, 3), torch.ones(4, 3)), None)
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        arrays.y_range = (0.0, 1.0)  # type: ignore[misc]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -11,30 +10,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from click.testing import CliRunner
-from onnx import numpy_helper
+from edit_bundles import edit_table
 
 from export.commands.verify import verify as verify_command
 from export.errors import ParityError
 from export.verify.verify import verify
-
-
-def edit_table(bundle: Path, graph: str, table: str, change) -> None:
-    """Change a table inside a graph, and forge the manifest so that the checksums fit again."""
-    path = bundle / f"{graph}.onnx"
-    model = onnx.load(path)
-    for tensor in model.graph.initializer:
-        if tensor.name == table:
-            array = numpy_helper.to_array(tensor).copy()
-            change(array)
-            tensor.CopyFrom(numpy_helper.from_array(array, table))
-    onnx.save(model, path)
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    data = path.read_bytes()
-    manifest["files"][path.name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.fixture

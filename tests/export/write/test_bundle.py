@@ -20,9 +20,7 @@ from click.testing import CliRunner
 
 from export.errors import ParityError
 from export.graphs import GRAPHS
-from export.verify.runners import onnxruntime_runner
 from export.verify.verify import verify
-from export.write import fold_in_choice
 from export.write.bundle import export_run
 from export.write.graph_files import write_graphs
 from export.write.run_inputs import load_run_inputs
@@ -30,8 +28,7 @@ from recsys.cli import cli
 from recsys.data.interactions import Interactions
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
-from serve.bundle.bundle import BY_ID, CONTRACTS, OPTIONAL_OUTPUTS, open_bundle
-from serve.bundle.conformance import check_conformance, difference, read_conformance
+from serve.bundle.bundle import CALLED, open_bundle
 from serve.errors import OutputError, RequestError
 from serve.files.names import TABLES_NAME
 from serve.runtime.profiles import Profiles
@@ -50,6 +47,7 @@ def test_a_bundle_holds_what_the_design_says(tiny_bundle, name) -> None:
     assert (manifest.model.n_users, manifest.model.n_items) == (30, 50)
     assert manifest.opset == 18
     assert manifest.parity.passed
+    assert Recommender(bundle, "cpu").check() > len(manifest.graphs)
     for graph in manifest.graphs.values():
         model = onnx.load(bundle.path / graph.file)
         onnx.checker.check_model(model, full_check=True)
@@ -164,15 +162,6 @@ def test_large_tables_lie_once_in_a_shared_file(tiny_run, tiny_bundle, tmp_path)
     np.testing.assert_array_equal(answers[0][0], answers[1][0])
 
 
-def test_k_is_at_most_the_number_of_items(tiny_run, tmp_path) -> None:
-    assert open_bundle(tmp_path_bundle(tiny_run, tmp_path, 10)).manifest.graphs["recommend"].top_k == 10
-
-
-def tmp_path_bundle(tiny_run, tmp_path: Path, top_k: int) -> Path:
-    export_run(tiny_run("dot"), tmp_path / "short", top_k=top_k)
-    return tmp_path / "short"
-
-
 def test_an_existing_bundle_is_only_replaced_when_asked(tiny_run, tiny_bundle, tmp_path) -> None:
     output = tmp_path / "bundle"
     shutil.copytree(tiny_bundle("dot"), output)
@@ -192,27 +181,6 @@ def test_without_parity_nothing_is_written(tiny_run, tmp_path) -> None:
         write_graphs(tmp_path, replace(inputs, arrays=other), "never", lambda step: None)
 
 
-@pytest.mark.parametrize("name", N_GRAPHS)
-def test_onnxruntime_answers_as_the_conformance_cases_say(tiny_bundle, name) -> None:
-    bundle = open_bundle(tiny_bundle(name))
-    document = read_conformance(bundle.file("conformance.json"))
-    assert set(document.graphs) == set(bundle.manifest.graphs)
-    run = onnxruntime_runner(bundle.path, "cpu")
-    for graph, cases in document.graphs.items():
-        for case in cases:
-            feeds, expected = case.arrays()
-            assert difference(run(graph, feeds), expected, bundle.manifest.graphs[graph].tolerance) is None
-
-
-def test_a_fold_in_that_can_not_be_made_leaves_a_bundle_without_it(tiny_run, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(fold_in_choice, "FACTOR_TOLERANCE", 0.0)
-    manifest = export_run(tiny_run("dot"), tmp_path / "bundle")
-    assert "fold_in" not in manifest.graphs
-    assert manifest.fold_in is None
-    assert "conjugate-gradient steps" in manifest.left_out["fold_in"]
-    assert open_bundle(tmp_path / "bundle").manifest == manifest
-
-
 @pytest.mark.parametrize("scale", [1e-5, 1e5])
 @pytest.mark.parametrize("kind", ["dot", "dot-bias", "mlp"])
 def test_ratings_of_any_scale_are_exported_and_verified(tmp_path, kind, scale) -> None:
@@ -222,7 +190,7 @@ def test_ratings_of_any_scale_are_exported_and_verified(tmp_path, kind, scale) -
     assert manifest.model.score_span >= 5 * np.float32(scale)
     assert verify(tmp_path / "bundle", tmp_path / "run").passed
     recommender = Recommender.load(tmp_path / "bundle", "cpu")
-    assert check_conformance(recommender.bundle, recommender.run_graph) >= 4
+    assert recommender.check() >= 4
     assert Profiles.of(recommender).profiles
 
 
@@ -244,16 +212,11 @@ def train_on(data: Interactions, kind: str, run: Path) -> None:
     train(data, settings, run, machine=Machine("cpu", "off"))
 
 
-def test_every_spec_promises_what_a_reader_demands(tiny_run) -> None:
-    """`serve` must not import `export`, so it says what a graph's tensors are by itself: the same."""
-    assert {spec.name for spec in GRAPHS} == {*CONTRACTS, BY_ID}
-    for spec in GRAPHS:
-        if spec.name == BY_ID:  # its reader's contract depends on the type of the data's ids
-            continue
-        inputs, outputs = (
-            {(tensor.name, tensor.dtype, len(tensor.shape)) for tensor in tensors}
-            for tensors in (spec.inputs, [one for one in spec.outputs if not one.optional])
-        )
-        assert (inputs, outputs) == CONTRACTS[spec.name]
-        optional = {(one.name, one.dtype, len(one.shape)) for one in spec.outputs if one.optional}
-        assert optional <= OPTIONAL_OUTPUTS
+def test_every_graph_that_a_recommender_calls_has_the_tensors_that_it_uses() -> None:
+    """`serve` must not import `export`, so it names those tensors itself."""
+    specs = {spec.name: spec for spec in GRAPHS}
+    for name, (inputs, outputs) in CALLED.items():
+        assert {(one.name, one.dtype, len(one.shape)) for one in specs[name].inputs} == inputs
+        assert outputs <= {
+            (one.name, one.dtype, len(one.shape)) for one in specs[name].outputs if not one.optional
+        }

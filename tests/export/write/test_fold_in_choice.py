@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import pytest
 
-from export.graphs.fold_in import FACTOR_TOLERANCE
+from export.graphs.fold_in import FACTOR_TOLERANCE, fold_in_graph
 from export.model.dot import DotArrays
+from export.model.inputs import History, Ratings
+from export.verify.verify import build_graphs
 from export.write.bundle import export_run
 from export.write.fold_in_choice import REGULARIZATIONS, choose_fold_in, max_row_error, sample_histories
+from export.write.run_inputs import load_run_inputs
 from recsys.data import load
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
@@ -38,6 +43,56 @@ def test_exact_ratings_want_no_ridge_and_noisy_ones_do(rng) -> None:
     assert exact.held_out_rmse < 0.2
 
 
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("scale", [1e-5, 1e5])
+def test_ratings_in_other_units_give_the_same_lists(rng, run_model, scale: float, biased: bool) -> None:
+    """A model of ratings in other units: the user and the item factors each take the root of the scale."""
+    arrays, histories = make_users(rng, noise=1.0)
+    if biased:
+        biases = [rng.normal(size=(n, 1)).astype(np.float32) for n in (61, 41)]
+        arrays = replace(arrays, user_biases=biases[0], item_biases=biases[1])
+    half = np.float32(np.sqrt(scale))
+    scaled = DotArrays(
+        arrays.user_factors * half,
+        arrays.item_factors * half,
+        *(
+            None if biases is None else biases * np.float32(scale)
+            for biases in (arrays.user_biases, arrays.item_biases)
+        ),
+        None,
+    )
+    in_other_units = [
+        History(*(Ratings(side.item_indices, side.ratings * np.float32(scale)) for side in history))
+        for history in histories
+    ]
+    choices = [choose_fold_in(arrays, histories, (1.0, 5.0))]
+    choices.append(choose_fold_in(scaled, in_other_units, (scale, 5 * scale)))
+    assert choices[0].regularization == choices[1].regularization
+    for one, other in zip(histories[:20], in_other_units, strict=False):
+        lists = [
+            run_model(
+                fold_in_graph(model, 10, choice),
+                {"item_indices": known.item_indices[None], "ratings": known.ratings[None]},
+            )
+            for model, choice, known in zip((arrays, scaled), choices, (one.known, other.known), strict=True)
+        ]
+        np.testing.assert_array_equal(lists[0]["top_item_indices"], lists[1]["top_item_indices"])
+
+
+def test_a_fold_in_that_can_not_be_solved_is_left_out_with_the_reason(tiny_run) -> None:
+    loaded = load_run_inputs(tiny_run("dot"))
+    before = loaded.arrays
+    beyond_float32 = replace(
+        before,
+        user_factors=before.user_factors * np.float32(1e3),
+        item_factors=before.item_factors * np.float32(1e37),
+    )
+    inputs = replace(loaded, arrays=beyond_float32).inputs(5, raw_ids=False)
+    assert inputs.fold_in is None
+    assert "conjugate-gradient steps" in inputs.left_out["fold_in"]
+    assert "fold_in" not in build_graphs(inputs)
+
+
 def test_the_steps_reach_the_tolerance(rng) -> None:
     arrays, histories = make_users(rng, noise=1.0)
     choice = choose_fold_in(arrays, histories, (1.0, 5.0))
@@ -50,8 +105,9 @@ def test_a_split_by_user_folds_in_truly_new_users(rng) -> None:
     item_index = np.tile(np.arange(1, 11), 3)
     held_out = user_index == 2
     (history,) = sample_histories(user_index, item_index, np.ones(30, np.float32), held_out, rng)
-    assert len(history.item_indices) == len(history.held_out_indices) == 5
-    assert set(history.item_indices) | set(history.held_out_indices) == set(range(1, 11))
+    known, held_out = history.known.item_indices, history.held_out.item_indices
+    assert len(known) == len(held_out) == 5
+    assert {*known, *held_out} == set(range(1, 11))
 
 
 def test_without_held_out_ratings_there_is_a_default(rng) -> None:

@@ -26,13 +26,6 @@ def test_every_rating_and_prediction_is_counted_once_at_the_nearest_rating() -> 
     )
 
 
-def test_perfect_predictions_have_the_histogram_of_the_ratings(rng) -> None:
-    ratings = (rng.integers(1, 11, 500) / 2).astype(np.float32)
-    found = spread(ratings, ratings, np.full(500, 200_000))
-    assert found.n_predicted == found.n_observed
-    assert found.by_popularity == [PopularityBand(lowest=100_000, highest=None, n=500, rmse=0.0, mae=0.0)]
-
-
 def test_many_different_ratings_are_counted_in_bars(rng) -> None:
     ratings = rng.uniform(-10, 10, 1000).astype(np.float32)
     found = spread(ratings, np.zeros(1000, np.float32), np.ones(1000, int))

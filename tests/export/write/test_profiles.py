@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import planted_tastes
 import pytest
@@ -12,8 +10,7 @@ from planted_tastes import N_TASTES, taste_of
 
 from export.model.dot import DotArrays
 from export.write.bundle import export_run
-from export.write.profiles import N_PROFILES, choose_profiles, encode, group
-from serve.bundle.profiles import PROFILES_NAME
+from export.write.profiles import N_PROFILES, choose_profiles
 from serve.runtime.profiles import Profiles
 from serve.runtime.recommender import Recommender
 
@@ -73,12 +70,6 @@ def test_every_kind_of_model_has_profiles(tiny_bundle) -> None:
         assert all(profile.genres for profile in profiles.profiles)
 
 
-def test_the_same_run_gives_the_same_profiles(tiny_run, tiny_bundle, tmp_path: Path) -> None:
-    export_run(tiny_run("mlp"), tmp_path / "again")
-    first = (tiny_bundle("mlp") / PROFILES_NAME).read_bytes()
-    assert first == (tmp_path / "again" / PROFILES_NAME).read_bytes()
-
-
 def make_arrays(rng: np.random.Generator, n_users: int, n_items: int) -> DotArrays:
     def normal(*shape: int) -> np.ndarray:
         return rng.normal(size=shape).astype(np.float32)
@@ -107,17 +98,3 @@ def test_one_user_is_one_profile_without_questions(rng) -> None:
     chosen = choose(arrays, np.array([0, 3]), np.ones(31, int))
     assert [(profile.user_index, profile.n_users) for profile in chosen.profiles] == [(1, 1)]
     assert chosen.questions == []
-
-
-def test_the_figures_are_rounded_for_every_machine(rng) -> None:
-    arrays = make_arrays(rng, 20, 30)
-    chosen = choose(arrays, np.ones(21, int), np.ones(31, int), ["Drama|Noir"] * 15 + [None] * 15)
-    assert all(lift == float(f"{lift:.6g}") for question in chosen.questions for lift in question.lifts)
-    assert encode(chosen).endswith(b"}\n")
-
-
-def test_there_are_no_more_groups_than_different_rows() -> None:
-    rows = np.repeat([[1.0, 2.0], [3.0, 4.0]], 5, axis=0)
-    labels, centres = group(rows, 5)
-    assert len(centres) == 2
-    assert len(set(labels[:5])) == len(set(labels[5:])) == 1

@@ -11,16 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
 from fixture_bundles import FIXTURES
-from onnx_bytes import block, model, number, tensor
+from onnx_bytes import model, tensor
 
 from serve.bundle.bundle import open_bundle
 from serve.bundle.manifest import MAX_MANIFEST_BYTES, encode_manifest, parse_manifest
-from serve.bundle.onnx_wire import VARINT, _Field, _Walk
 from serve.bundle.parquet import write_columns
 from serve.errors import BundleError
 from serve.runtime.recommender import Recommender
@@ -101,12 +99,6 @@ def test_a_manifest_that_is_none(copy: Path, raw: bytes, message: str) -> None:
     refused(copy, message)
 
 
-def test_a_manifest_with_a_nan(copy: Path) -> None:
-    raw = (copy / "manifest.json").read_bytes()
-    (copy / "manifest.json").write_bytes(raw.replace(b'"valid_rmse": 1.0', b'"valid_rmse": NaN'))
-    refused(copy, "not a valid manifest")
-
-
 @pytest.mark.parametrize(
     "name", ["../x", "a/b", "/etc/passwd", "..", ".", "", "a\\b", "a\0b", "manifest.json", "x" * 256]
 )
@@ -115,67 +107,47 @@ def test_a_file_name_that_leads_elsewhere(edit_manifest: Edit, copy: Path, name:
     refused(copy, "no bare file name")
 
 
-def test_a_manifest_that_lists_no_end_of_files(edit_manifest: Edit, copy: Path) -> None:
-    many = {f"file-{i}": {"bytes": 1, "sha256": "0"} for i in range(2000)}
-    edit_manifest(lambda manifest: manifest["files"].update(many))
-    refused(copy, "more than 1000")
-
-
 # The files
 
 
-@pytest.mark.parametrize("name", ["recommend.onnx", "users.parquet", "conformance.json"])
-def test_a_missing_file(copy: Path, name: str) -> None:
-    (copy / name).unlink()
-    refused(copy, f"lacks {name}")
-
-
-@pytest.mark.parametrize("name", ["recommend.onnx", "seen.parquet"])
-def test_a_file_that_the_manifest_does_not_list(edit_manifest: Edit, copy: Path, name: str) -> None:
-    (copy / name).unlink()
-    edit_manifest(lambda manifest: manifest["files"].pop(name))
-    refused(copy, f"does not list {name}")
-
-
-def test_an_extra_file(copy: Path) -> None:
-    (copy / "model.pkl").touch()
-    refused(copy, r"holds model\.pkl")
-
-
-def test_an_extra_folder(copy: Path) -> None:
-    (copy / "more").mkdir()
-    refused(copy, "more is a link, a folder")
-
-
-def test_a_wrong_size(copy: Path) -> None:
-    with (copy / "users.parquet").open("ab") as file:
-        file.write(b"\0")
-    refused(copy, r"users\.parquet has \d+ bytes, its manifest says")
-
-
-@pytest.mark.parametrize("name", ["score.onnx", "items.parquet", "conformance.json"])
-def test_a_flipped_bit(copy: Path, name: str) -> None:
-    data = bytearray((copy / name).read_bytes())
+def _flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
-    (copy / name).write_bytes(data)
-    refused(copy, rf"{name} is damaged: its SHA-256 is")
+    path.write_bytes(data)
 
 
-def test_a_symbolic_link(copy: Path, tmp_path: Path) -> None:
-    (copy / "score.onnx").rename(tmp_path / "score.onnx")
-    (copy / "score.onnx").symlink_to(tmp_path / "score.onnx")
-    refused(copy, r"score\.onnx is a link")
+def _link(path: Path) -> None:
+    path.rename(path.parent.parent / path.name)
+    path.symlink_to(path.parent.parent / path.name)
 
 
-def test_a_hard_link(copy: Path, tmp_path: Path) -> None:
-    os.link(copy / "score.onnx", tmp_path / "elsewhere")
-    refused(copy, r"score\.onnx is a link, a folder, or shared by a hard link")
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
-def test_a_pipe_is_not_waited_for(copy: Path) -> None:
-    (copy / "score.onnx").unlink()
-    os.mkfifo(copy / "score.onnx")
-    refused(copy, r"score\.onnx is a link")
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        ("recommend.onnx", Path.unlink, "lacks recommend.onnx"),
+        ("users.parquet", Path.unlink, "lacks users.parquet"),
+        ("conformance.json", Path.unlink, "lacks conformance.json"),
+        ("model.pkl", Path.touch, r"holds model\.pkl"),
+        ("more", Path.mkdir, "more is a link, a folder"),
+        ("users.parquet", lambda path: path.write_bytes(b"12"), "has 2 bytes, its manifest says"),
+        ("score.onnx", _flip_a_bit, "score.onnx is damaged: its SHA-256 is"),
+        ("items.parquet", _flip_a_bit, "items.parquet is damaged"),
+        ("conformance.json", _flip_a_bit, "conformance.json is damaged"),
+        ("score.onnx", _link, "score.onnx is a link"),
+        ("score.onnx", lambda path: os.link(path, path.parent.parent / "x"), "shared by a hard link"),
+        ("score.onnx", _pipe, "score.onnx is a link"),
+    ],
+)
+def test_a_folder_that_is_not_what_the_manifest_lists(
+    copy: Path, name: str, spoil: Callable[[Path], object], message: str
+) -> None:
+    spoil(copy / name)
+    refused(copy, message)
 
 
 def test_a_file_that_may_not_be_read(copy: Path) -> None:
@@ -191,13 +163,9 @@ def test_a_file_that_may_not_be_read(copy: Path) -> None:
 
 
 def test_a_graph_that_is_no_onnx(forge: Forge, copy: Path) -> None:
-    forge("recommend.onnx", b"\x80\x04pickle")
-    refused(copy, r"recommend\.onnx is not a valid ONNX file")
-
-
-def test_an_empty_graph_file(forge: Forge, copy: Path) -> None:
-    forge("recommend.onnx", b"")
-    refused(copy, r"recommend\.onnx is empty")
+    for data, message in ((b"\x80\x04pickle", "is not a valid ONNX file"), (b"", "is empty")):
+        forge("recommend.onnx", data)
+        refused(copy, rf"recommend\.onnx {message}")
 
 
 @pytest.mark.parametrize(
@@ -220,13 +188,6 @@ def test_external_data_beyond_its_file(forge: Forge, copy: Path, offset: int, le
     entries = {"location": "tables.bin", "offset": str(offset), "length": str(length)}
     forge("recommend.onnx", model(tensor(external=entries)))
     refused(copy, r"tensor 't' needs 8 bytes and points to .* of tables\.bin \(100 bytes\)")
-
-
-def test_truncated_external_data(forge: Forge, copy: Path) -> None:
-    forge("tables.bin", bytes(8))
-    forge("recommend.onnx", model(tensor(external={"location": "tables.bin"})))
-    (copy / "tables.bin").write_bytes(bytes(7))
-    refused(copy, r"tables\.bin has 7 bytes, its manifest says 8")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -256,15 +217,6 @@ def test_a_nan_at_the_end_of_a_large_table(forge: Forge, copy: Path) -> None:
     refused(copy, "NaN")
 
 
-def test_a_nan_in_a_real_table(forge: Forge, copy: Path) -> None:
-    data = bytearray((copy / "recommend.onnx").read_bytes())
-    table = open_bundle(copy).table("item_factors").tobytes()
-    place = bytes(data).index(table)
-    data[place + 40 : place + 44] = struct.pack("<f", np.nan)
-    forge("recommend.onnx", bytes(data))
-    refused(copy, "tensor 'item_factors' has NaN")
-
-
 def test_a_graph_that_onnxruntime_refuses(forge: Forge, edit_manifest: Edit, copy: Path) -> None:
     """Well-formed protobuf, no valid graph: the error is still ours."""
     forge("recommend.onnx", model(tensor(raw=bytes(8))))
@@ -286,6 +238,9 @@ def test_a_graph_under_another_ones_name(forge: Forge, edit_manifest: Edit, copy
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda m: m["files"].update({f"{i}": {"bytes": 1, "sha256": ""} for i in range(2000)}), "1000"),
+        (lambda m: m["files"].pop("recommend.onnx"), "does not list recommend.onnx"),
+        (lambda m: m["files"].pop("seen.parquet"), "does not list seen.parquet"),
         (lambda m: m["graphs"].pop("recommend"), "lists no recommend graph"),
         (lambda m: m["graphs"]["recommend"]["inputs"].pop(), "the inputs of recommend are"),
         (lambda m: m["graphs"]["score"]["outputs"][0].update(dtype="int64"), "the outputs of score are"),
@@ -300,9 +255,9 @@ def test_a_graph_under_another_ones_name(forge: Forge, edit_manifest: Edit, copy
         (lambda m: m["graphs"]["recommend"].update(items=[0, 51]), r"items of recommend are \(0, 51\) of 50"),
         (lambda m: m["graphs"]["recommend"].update(items=[1, 52]), "items of recommend"),
         (lambda m: m["model"].update(n_users=0), "0 users"),
-        (lambda m: m["model"].update(n_items=2**40), "can't be"),
+        (lambda m: m["model"].update(n_items=2**40), "are impossible"),
         (lambda m: m["model"].update(n_users=31), "the model has 31 users"),
-        (lambda m: m["tables"][0].update(shape=[31, 5]), "there is float32"),
+        (lambda m: m["tables"][0].update(shape=[31, 5]), "should be float32 .*there is .*float32"),
         (lambda m: m["tables"][0].update(name="other"), "there is none"),
         (lambda m: m["tables"][0]["graphs"].append("nowhere"), "there is none"),
         (lambda m: m["graphs"]["score"].update(file="users.parquet"), "not a valid ONNX file"),
@@ -350,53 +305,6 @@ def test_nothing_is_given_to_onnxruntime_before_the_checks(copy: Path) -> None:
         [sys.executable, "-c", program, str(copy)], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "set()"
-
-
-def test_shared_tables_answer_like_inline_ones(copy: Path, forge: Forge) -> None:
-    """A graph whose table was moved to `tables.bin` is found, checked, and read by ONNX Runtime."""
-    factors = open_bundle(copy).table("item_factors")
-    forge("tables.bin", bytes(4096) + factors.tobytes())
-    entries = {"location": "tables.bin", "offset": "4096", "length": str(factors.nbytes)}
-    outside = tensor("item_factors", factors.shape, external=entries)
-    data = (copy / "score.onnx").read_bytes()
-    forge("score.onnx", with_initializer(data, factors.tobytes(), outside))
-    shared = Recommender.load(copy, "cpu")
-    np.testing.assert_array_equal(shared.bundle.table("item_factors"), factors)
-    inline = Recommender.load(FIXTURES / "dot-bias", "cpu")
-    for recommender in (shared, inline):
-        assert recommender.score(10, 1001).known
-    expected = inline.score([10, 20], [1001, 1050]).scores
-    np.testing.assert_array_equal(shared.score([10, 20], [1001, 1050]).scores, expected)
-
-
-def with_initializer(data: bytes, raw: bytes, replacement: bytes) -> bytes:
-    """The model with the initializer that holds `raw` replaced by another TensorProto."""
-    walk = _Walk(data)
-
-    def rebuilt(field: _Field) -> bytes:
-        if field.wire_type == VARINT:
-            return number(field.number, field.value)
-        return block(field.number, data[field.value : field.stop])
-
-    encoded = b""
-    for field in walk.fields(0, len(data)):
-        if field.number == 7:
-            inside = [
-                block(5, replacement) if raw in data[inner.value : inner.stop] else rebuilt(inner)
-                for inner in walk.fields(field.value, field.stop)
-            ]
-            assert block(5, replacement) in inside
-            encoded += block(7, b"".join(inside))
-        else:
-            encoded += rebuilt(field)
-    return encoded
-
-
-def test_the_manifest_is_what_docs_say_it_is(bundle_path: Path) -> None:
-    """Plain JSON, readable without us."""
-    manifest = msgspec.json.decode((bundle_path / "manifest.json").read_bytes())
-    assert manifest["format_version"] == 1
-    assert set(manifest["files"]) == {path.name for path in bundle_path.iterdir()} - {"manifest.json"}
 
 
 def test_a_bundle_can_be_copied(copy: Path, tmp_path: Path) -> None:

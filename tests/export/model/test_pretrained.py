@@ -223,7 +223,7 @@ def test_the_command_says_what_matched(elsewhere: Path, tmp_path: Path) -> None:
     assert "leave out --init-from" in again.output
     alone = recsys("--output", tmp_path / "other", "--match-items", "title")
     assert alone.exit_code == 2
-    assert "--match-items says how to start --init-from" in alone.output
+    assert "--match-items goes with --init-from" in alone.output
 
 
 def test_the_average_is_what_an_unknown_user_gets() -> None:

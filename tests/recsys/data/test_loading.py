@@ -41,7 +41,7 @@ def test_every_layout_gives_the_same_ratings(
     interactions = load(str(path))
     assert triples(interactions) == TINY
     assert interactions.users["user_id"].tolist() == [186, 196]
-    assert interactions.items["item_id"].tolist() == [7, 242, 302]  # 7 is listed though nobody rated it
+    assert interactions.items["item_id"].tolist() == [7, 242, 302]  # 7 is listed without a rating
     assert interactions.items["year"].tolist() == [1995, 1996, 1997]
     assert interactions.timestamps is not None
     assert interactions.timestamps.tolist() == [881250949, 891717742, 881250950]

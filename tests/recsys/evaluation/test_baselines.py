@@ -7,7 +7,7 @@ from recsys.evaluation.baselines import ITEM_DAMPING, USER_DAMPING, fit_biases, 
 
 def test_biases_solve_the_damped_least_squares(rng: np.random.Generator) -> None:
     n_users, n_items, n = 12, 9, 300
-    users, items = rng.integers(1, n_users + 1, n), rng.integers(1, n_items, n)  # nobody rates the last item
+    users, items = rng.integers(1, n_users + 1, n), rng.integers(1, n_items, n)  # the last item has no rating
     ratings = rng.normal(3, 1, n).astype(np.float32)
     biases = fit_biases(users, items, ratings, n_users, n_items)
     # The same problem in one piece: ridge regression on one column for each user and each item.

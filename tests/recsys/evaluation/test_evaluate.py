@@ -30,9 +30,8 @@ def interactions(rng: np.random.Generator, n_users: int = 30, n_items: int = 20)
 def test_an_oracle_is_perfect_and_a_training_item_is_never_asked_for(rng: np.random.Generator) -> None:
     data = interactions(rng)
     parts = split(data, SplitRecipe())
-    truth = {
-        (u, i): r for u, i, r in zip(data.user_index, data.item_index, data.ratings, strict=True)
-    }  # every rating, held out or not
+    pairs = zip(data.user_index, data.item_index, strict=True)
+    truth = dict(zip(pairs, data.ratings, strict=True))  # every rating, held out or not
     seen = {(data.user_index[p], data.item_index[p]) for p in parts.train}
 
     def score(users: np.ndarray, items: np.ndarray) -> np.ndarray:

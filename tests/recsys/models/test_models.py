@@ -1,4 +1,4 @@
-"""One contract that every kind of model keeps, and what each kind adds to it."""
+"""The contract of all kinds of model, and the properties of each kind."""
 
 from __future__ import annotations
 
@@ -8,18 +8,10 @@ import torch
 from torch import nn
 
 from recsys.errors import ConfigError
-from recsys.models import (
-    KINDS,
-    DotBiasConfig,
-    DotConfig,
-    MlpConfig,
-    build,
-    config_from_dict,
-)
+from recsys.models import KINDS, DotBiasConfig, DotConfig, MlpConfig, build, config_from_dict
 from recsys.models.mlp import embedding_width
 from recsys.models.modules import DotProduct
 from recsys.models.scoring import item_scorer, ranker
-from recsys.models.tables import average_untrained_rows
 from recsys.models.y_range import resolve
 
 N_USERS, N_ITEMS = 7, 5
@@ -43,17 +35,13 @@ def all_pairs() -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
-def test_scores_have_one_value_for_each_pair(kind: str) -> None:
-    scores = make(kind)(*all_pairs())
-    assert scores.dtype == torch.float32
-    assert scores.shape == ((N_USERS + 1) * (N_ITEMS + 1),)
-
-
 def test_a_batch_equals_single_pairs(kind: str) -> None:
     model, (users, items) = make(kind), all_pairs()
     singles = torch.cat([model(users[i : i + 1], items[i : i + 1]) for i in range(len(users))])
     # Sums of a few dozen float32 terms, in another order: some units in the last place.
     torch.testing.assert_close(model(users, items), singles, rtol=1e-6, atol=1e-6)
+    assert singles.dtype == torch.float32
+    assert singles.shape == ((N_USERS + 1) * (N_ITEMS + 1),)
 
 
 @pytest.mark.parametrize(
@@ -87,18 +75,6 @@ def test_a_module_of_the_contract_alone_is_ranked_by_its_pairs(kind: str) -> Non
     np.testing.assert_array_equal(np.sort(lists)[0], [0, 0, 0, 1, 3, 4, 5])
 
 
-def test_tables_have_a_row_for_the_unknown_and_the_contract_s_names(kind: str) -> None:
-    model = make(kind)
-    names = {"user_factors", "item_factors"} | (
-        {"user_biases", "item_biases"} if kind == "dot-bias" else set()
-    )
-    tables = {name: value for name, value in model.named_parameters() if not name.startswith("layers.")}
-    assert set(tables) == names
-    for name, table in tables.items():
-        assert len(table) == 1 + (N_USERS if name.startswith("user") else N_ITEMS)
-        assert 0.002 < float(table.detach().std()) < 0.05 or table.shape[1] == 1
-
-
 def test_a_range_bounds_the_scores(kind: str) -> None:
     model = make(kind, y_range=(2.0, 3.0))
     with torch.no_grad():
@@ -113,28 +89,6 @@ def test_the_default_range_is_the_ratings_range_widened_by_an_eighth() -> None:
         assert resolve(config_from_dict(kind, {}), (1.0, 5.0)).y_range == (0.5, 5.5)
         assert resolve(config_from_dict(kind, {}), (3.0, 3.0)).y_range == (2.5, 3.5)
     assert resolve(config_from_dict("dot", {}), (1.0, 5.0)).y_range is None
-
-
-def test_a_seed_gives_the_same_weights(kind: str) -> None:
-    first, second = make(kind).state_dict(), make(kind).state_dict()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def test_untrained_rows_become_the_average_of_the_trained_ones(kind: str) -> None:
-    model = make(kind)
-    trained_users = torch.tensor([False, True, True, False, True, True, True, True])
-    trained_items = torch.tensor([False, True, False, True, True, True])
-    before = {name: value.detach().clone() for name, value in model.named_parameters()}
-    average_untrained_rows(model, trained_users, trained_items)
-    for name, value in model.named_parameters():
-        if name.startswith("layers."):
-            assert torch.equal(value, before[name])
-            continue
-        trained = trained_users if name.startswith("user") else trained_items
-        assert torch.equal(value[trained], before[name][trained])
-        rows = before[name].numpy().astype(np.float64)[trained.numpy()]
-        for row in value.detach().numpy()[~trained.numpy()]:
-            np.testing.assert_allclose(row, rows.mean(axis=0), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -182,12 +136,9 @@ def test_hand_made_factors_give_the_notes_scores() -> None:
     model = DotProduct.from_factors(USER, FILMS)
     scores = model(torch.tensor([1, 1, 1]), torch.tensor([1, 2, 3]))
     torch.testing.assert_close(scores.detach(), torch.tensor([0.44, 0.83, -0.09]), rtol=0, atol=1e-6)
-    # An unknown film is the average film.
+    # An unknown film is the average film, and biases add to the score.
     unknown = model(torch.tensor([1]), torch.tensor([0]))
     torch.testing.assert_close(unknown.detach(), scores.detach().mean(dim=0, keepdim=True))
-
-
-def test_hand_made_biases_add_to_the_score() -> None:
     model = DotProduct.from_factors(USER, FILMS, torch.tensor([0.5]), torch.tensor([0.1, 0.0, -0.3]))
     scores = model(torch.tensor([1, 1, 1]), torch.tensor([1, 2, 3])).detach()
     torch.testing.assert_close(scores, torch.tensor([1.04, 1.33, 0.11]), rtol=0, atol=1e-6)

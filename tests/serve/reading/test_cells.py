@@ -98,7 +98,7 @@ def test_numbers(kind: pa.DataType) -> None:
     texts = [*good, *bad, None]
     found = as_numbers(pa.array(texts, pa.string()).cast(kind), pa.float32())
     assert found.to_pylist() == [*good.values(), *[None] * (len(bad) + 1)]
-    for text in texts:  # by itself, as beside others
+    for text in texts:  # alone, as among others
         alone = as_numbers(pa.array([text], pa.string()).cast(kind), pa.float32())
         assert alone.to_pylist() == [good.get(text or "")]
     assert as_numbers(pa.array([[3.0]]), pa.float32()).null_count == 1

@@ -54,7 +54,7 @@ def test_each_file_is_read_once_however_it_is_spelled(tree: Path, monkeypatch: p
     assert names(".") == names("*") == below
 
 
-def test_what_would_be_left_out_unasked_is_refused(tree: Path) -> None:
+def test_compressed_files_and_broken_links_are_refused(tree: Path) -> None:
     (tree / "b" / "more.csv.gz").touch()
     for asked in (str(tree), f"{tree}/*"):
         with pytest.raises(InputError, match=r"more\.csv\.gz is compressed"):

@@ -8,7 +8,7 @@ from typing import Any
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
-from export.graphs.spec import Tensor
+from export.graphs.spec import TensorSpec
 from export.model.nodes import to_range
 from export.model.reference import MASKED
 
@@ -26,7 +26,7 @@ DTYPES = {
 
 
 def begin(
-    name: str, inputs: Sequence[Tensor], dtypes: Mapping[str, str] = {}
+    name: str, inputs: Sequence[TensorSpec], dtypes: Mapping[str, str] = {}
 ) -> tuple[GraphBuilder, list[ir.Value]]:
     """A graph that has only its inputs, and these inputs. `dtypes`: the types of tensors of type "id"."""
     graph = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=name))
@@ -39,7 +39,7 @@ def begin(
 
 def finish(
     graph: GraphBuilder,
-    outputs: Sequence[Tensor],
+    outputs: Sequence[TensorSpec],
     values: Mapping[str, ir.Value],
     sizes: Mapping[str, int],
     dtypes: Mapping[str, str] = {},

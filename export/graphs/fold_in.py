@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from export.graphs.build import begin, finish, rank
 from export.graphs.recommend import TOP
-from export.graphs.spec import SCORE_TOLERANCE, Comparison, GraphSpec, Runner, Tensor
+from export.graphs.spec import SCORE_TOLERANCE, Comparison, GraphSpec, Runner, TensorSpec
 from export.model import reference
 from export.model.arrays import Arrays, FoldInArrays
 from export.model.inputs import ExportInputs, Ratings, Sample
@@ -18,11 +18,11 @@ from serve.bundle.conformance import Case
 from serve.bundle.manifest import FoldIn
 from serve.runtime.validation import padded
 
-INPUTS = (Tensor("item_indices", "int64", ("B", "H")), Tensor("ratings", "float32", ("B", "H")))
+INPUTS = (TensorSpec("item_indices", "int64", ("B", "H")), TensorSpec("ratings", "float32", ("B", "H")))
 OUTPUTS = (
     *TOP,
-    Tensor("user_factors", "float32", ("B", "F")),
-    Tensor("user_biases", "float32", ("B", "1"), optional=True),
+    TensorSpec("user_factors", "float32", ("B", "F")),
+    TensorSpec("user_biases", "float32", ("B", "1"), optional=True),
 )
 # Relative to the size of users' rows: float32 sums over hundreds of ratings reach about 1e-6.
 FACTOR_TOLERANCE = 1e-5

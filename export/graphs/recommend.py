@@ -7,7 +7,7 @@ import onnx_ir as ir
 from onnxscript import GraphBuilder
 
 from export.graphs.build import begin, finish, rank
-from export.graphs.spec import SCORE_TOLERANCE, Comparison, GraphSpec, Runner, Tensor
+from export.graphs.spec import SCORE_TOLERANCE, Comparison, GraphSpec, Runner, TensorSpec
 from export.model import reference
 from export.model.arrays import Arrays, Int64
 from export.model.inputs import ExportInputs, Sample
@@ -15,8 +15,8 @@ from export.verify.compare_lists import check_lists
 from serve.bundle.conformance import Case
 from serve.runtime.validation import padded
 
-INPUTS = (Tensor("user_index", "int64", ("B",)), Tensor("exclude_item_indices", "int64", ("B", "E")))
-TOP = (Tensor("top_item_indices", "int64", ("B", "K")), Tensor("top_scores", "float32", ("B", "K")))
+INPUTS = (TensorSpec("user_index", "int64", ("B",)), TensorSpec("exclude_item_indices", "int64", ("B", "E")))
+TOP = (TensorSpec("top_item_indices", "int64", ("B", "K")), TensorSpec("top_scores", "float32", ("B", "K")))
 
 
 def recommend_graph(arrays: Arrays, top_k: int) -> ir.Model:

@@ -13,18 +13,18 @@ from onnxscript import GraphBuilder
 from export.errors import GraphError
 from export.graphs import recommend
 from export.graphs.build import begin, finish
-from export.graphs.spec import Comparison, GraphSpec, Named, Runner, Tensor
+from export.graphs.spec import Comparison, GraphSpec, Named, Runner, TensorSpec
 from export.model.arrays import Arrays
 from export.model.inputs import ExportInputs, IdArray, IdTables, Sample, is_string
 from export.verify.compare_lists import check_lists
 from serve.bundle.conformance import Case
 
-INPUTS = (Tensor("user_id", "id", ("B",)), Tensor("exclude_item_ids", "id", ("B", "E")))
+INPUTS = (TensorSpec("user_id", "id", ("B",)), TensorSpec("exclude_item_ids", "id", ("B", "E")))
 OUTPUTS = (
-    Tensor("top_item_ids", "id", ("B", "K")),
-    Tensor("top_scores", "float32", ("B", "K")),
-    Tensor("known", "bool", ("B",)),
-    Tensor("top_titles", "string", ("B", "K"), optional=True),
+    TensorSpec("top_item_ids", "id", ("B", "K")),
+    TensorSpec("top_scores", "float32", ("B", "K")),
+    TensorSpec("known", "bool", ("B",)),
+    TensorSpec("top_titles", "string", ("B", "K"), optional=True),
 )
 ML_DOMAIN = "ai.onnx.ml"
 # The first version whose tables may be tensors: one field of raw bytes, not one for each id.

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from export.graphs.build import IR_VERSION, OPSET, stamp
-from export.graphs.spec import SCORE_TOLERANCE, Comparison, GraphSpec, Runner, Tensor
+from export.graphs.spec import SCORE_TOLERANCE, Comparison, GraphSpec, Runner, TensorSpec
 from export.model.inputs import ExportInputs, Sample
 from serve.bundle.conformance import Case
 
-INPUTS = (Tensor("user_index", "int64", ("N",)), Tensor("item_index", "int64", ("N",)))
-OUTPUTS = (Tensor("score", "float32", ("N",)),)
+INPUTS = (TensorSpec("user_index", "int64", ("N",)), TensorSpec("item_index", "int64", ("N",)))
+OUTPUTS = (TensorSpec("score", "float32", ("N",)),)
 
 
 def score_graph(module: nn.Module) -> ir.Model:

@@ -8,7 +8,7 @@ import torch
 
 from export.graphs.build import begin, finish, rank
 from export.graphs.recommend import TOP
-from export.graphs.spec import Comparison, GraphSpec, Runner, Tensor
+from export.graphs.spec import Comparison, GraphSpec, Runner, TensorSpec
 from export.model import reference
 from export.model.arrays import Arrays, Float32
 from export.model.inputs import ExportInputs, Sample
@@ -16,7 +16,7 @@ from export.model.nodes import table
 from export.verify.compare_lists import check_lists
 from serve.bundle.conformance import Case
 
-INPUTS = (Tensor("item_index", "int64", ("B",)),)
+INPUTS = (TensorSpec("item_index", "int64", ("B",)),)
 # A few roundings of numbers below 1.
 COSINE_TOLERANCE = 1e-5
 

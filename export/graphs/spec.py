@@ -21,7 +21,7 @@ Runner = Callable[[str, Mapping[str, npt.NDArray[Any]]], Named]
 SCORE_TOLERANCE = 1e-5
 
 
-class Tensor(NamedTuple):
+class TensorSpec(NamedTuple):
     """An input or output. "K" (the length of a list) and "F" (factors) are baked in, other sizes symbolic."""
 
     name: str
@@ -52,8 +52,8 @@ class GraphSpec:
     """A graph of a bundle. To add one, write a file like its neighbours and name it in `GRAPHS`."""
 
     name: str
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
     build: Callable[[ExportInputs], ir.Model]
     cases: Callable[[ExportInputs], list[Case]]
     """Conformance cases, outputs by the float64 reference."""

@@ -29,7 +29,7 @@ class Ratings(NamedTuple):
     ratings: Float32
 
 
-class History(NamedTuple):
+class FoldInHistory(NamedTuple):
     """A user to fold in."""
 
     known: Ratings
@@ -77,7 +77,7 @@ class Sample:
     """int64 [B, E], 0-padded: what these users have rated"""
     items: Int64
     """int64 [B], index 0 among them"""
-    histories: Sequence[History]
+    histories: Sequence[FoldInHistory]
     """At least one."""
 
     @classmethod
@@ -88,7 +88,7 @@ class Sample:
         items: Int64,
         pairs: tuple[Int64, Int64],
         ratings: Float32 | None,
-        histories: Sequence[History],
+        histories: Sequence[FoldInHistory],
     ) -> Sample:
         """From users [B], items [B], and pairs [N] with any held-out ratings [N]; adds index 0 to each."""
         if ratings is None:

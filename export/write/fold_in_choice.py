@@ -13,7 +13,7 @@ import onnxruntime as ort
 from export.errors import GraphError
 from export.graphs.fold_in import FACTOR_TOLERANCE, fold_in_graph, row_error
 from export.model.arrays import FoldInArrays
-from export.model.inputs import History, Ratings
+from export.model.inputs import FoldInHistory, Ratings
 from serve.bundle.manifest import FoldIn
 
 REGULARIZATIONS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
@@ -26,7 +26,7 @@ DEFAULT_REGULARIZATION = 5.0
 
 
 def choose_fold_in(
-    arrays: FoldInArrays, histories: Sequence[History], ratings_range: tuple[float, float]
+    arrays: FoldInArrays, histories: Sequence[FoldInHistory], ratings_range: tuple[float, float]
 ) -> FoldIn:
     """The regularization with the least error on the held-out ratings, and the fewest steps that solve it.
 
@@ -51,7 +51,7 @@ def choose_fold_in(
     return with_enough_steps(arrays, histories or made_up_histories(arrays.n_items, ratings_range), settings)
 
 
-def with_enough_steps(arrays: FoldInArrays, histories: Sequence[History], settings: FoldIn) -> FoldIn:
+def with_enough_steps(arrays: FoldInArrays, histories: Sequence[FoldInHistory], settings: FoldIn) -> FoldIn:
     """The settings with the fewest steps, at least as many as they have, that agree with the solver.
 
     Raises:
@@ -67,7 +67,7 @@ def with_enough_steps(arrays: FoldInArrays, histories: Sequence[History], settin
     )
 
 
-def max_row_error(arrays: FoldInArrays, histories: Sequence[History], settings: FoldIn) -> float:
+def max_row_error(arrays: FoldInArrays, histories: Sequence[FoldInHistory], settings: FoldIn) -> float:
     """Largest relative difference between the graph on onnxruntime's CPU and the float64 solver."""
     model = ir.to_proto(fold_in_graph(arrays, 1, settings)).SerializeToString()
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -80,7 +80,7 @@ def max_row_error(arrays: FoldInArrays, histories: Sequence[History], settings: 
     return float(np.max(errors))  # unlike max(), NaN if one is
 
 
-def _held_out_rmse(arrays: FoldInArrays, histories: Sequence[History], settings: FoldIn) -> float:
+def _held_out_rmse(arrays: FoldInArrays, histories: Sequence[FoldInHistory], settings: FoldIn) -> float:
     ridge, errors = arrays.ridge(settings), []
     for known, held_out in histories:
         row = arrays.fold_in64(*known, ridge)
@@ -89,14 +89,16 @@ def _held_out_rmse(arrays: FoldInArrays, histories: Sequence[History], settings:
     return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
 
 
-def made_up_histories(n_items: int, ratings_range: tuple[float, float]) -> list[History]:
+def made_up_histories(n_items: int, ratings_range: tuple[float, float]) -> list[FoldInHistory]:
     """Random ratings of random items, the same each time, for data in which no user can be judged."""
     rng = np.random.default_rng(3)
     nothing = Ratings(np.array([], np.int64), np.array([], np.float32))
     histories = []
     for n in np.minimum(MADE_UP, n_items):
         items = 1 + rng.choice(n_items, n, replace=False)
-        histories.append(History(Ratings(items, rng.uniform(*ratings_range, n).astype(np.float32)), nothing))
+        histories.append(
+            FoldInHistory(Ratings(items, rng.uniform(*ratings_range, n).astype(np.float32)), nothing)
+        )
     return histories
 
 
@@ -106,7 +108,7 @@ def sample_histories(
     ratings: npt.NDArray[np.float32],
     held_out: npt.NDArray[np.bool_],
     rng: np.random.Generator,
-) -> list[History]:
+) -> list[FoldInHistory]:
     """Up to 200 users with ratings on both sides of the split.
 
     A user whose ratings are all held out (a split by user) gives one half as history: a truly new user.
@@ -133,5 +135,5 @@ def sample_histories(
                 Ratings(item_index[side].astype(np.int64), ratings[side].astype(np.float32))
                 for side in (rows[~outside], rows[outside])
             )
-            histories.append(History(*sides))
+            histories.append(FoldInHistory(*sides))
     return histories

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class Ratings(NamedTuple):
+class RatingTensors(NamedTuple):
     """Ratings on one device: int64 [n], int64 [n], float32 [n]."""
 
     user_index: Tensor
@@ -29,7 +29,7 @@ def n_batches(n_ratings: int, batch_size: int) -> int:
     return math.ceil(n_ratings / batch_size)
 
 
-def shuffled_batches(data: Ratings, batch_size: int, seed: int) -> Iterator[Ratings]:
+def shuffled_batches(data: RatingTensors, batch_size: int, seed: int) -> Iterator[RatingTensors]:
     """Yield every rating once, in random order, in steps whose sizes differ by at most one.
 
     A small last step would have a noisy gradient and meaningless batch statistics.
@@ -39,4 +39,4 @@ def shuffled_batches(data: Ratings, batch_size: int, seed: int) -> Iterator[Rati
     order = torch.randperm(n, generator=generator, device=data.ratings.device)
     # Shuffling the columns once is cheaper than gathering three small batches in every step.
     columns = [column[order].tensor_split(n_batches(n, batch_size)) for column in data]
-    return map(Ratings._make, zip(*columns, strict=True))
+    return map(RatingTensors._make, zip(*columns, strict=True))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from recsys.training.batches import Ratings, epoch_seed, n_batches, shuffled_batches
+from recsys.training.batches import RatingTensors, epoch_seed, n_batches, shuffled_batches
 from recsys.training.config import TrainingConfig
 from recsys.training.distributed import ALONE, Team
 from recsys.training.optimizer import schedule
@@ -24,7 +24,7 @@ def train_epoch(
     model: nn.Module,
     forward: Callable[[Tensor, Tensor], Tensor],
     optimizer: torch.optim.AdamW,
-    data: Ratings,
+    data: RatingTensors,
     config: TrainingConfig,
     seed: int,
     epoch: int,
@@ -79,7 +79,7 @@ def train_epoch(
 
 
 @torch.no_grad()
-def measure(model: nn.Module, data: Ratings, team: Team = ALONE) -> dict[str, float]:
+def measure(model: nn.Module, data: RatingTensors, team: Team = ALONE) -> dict[str, float]:
     """`valid_rmse` and `valid_mae` (ratings) in eval mode, in float64; each rank measures its share."""
     model.eval()
     squared, absolute = sums = torch.zeros(2, dtype=torch.float64, device=data.ratings.device)

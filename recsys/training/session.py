@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from recsys.data.interactions import Interactions
 from recsys.data.splits import Split
-from recsys.training.batches import Ratings
+from recsys.training.batches import RatingTensors
 from recsys.training.device import CompileMode, DeviceName
 from recsys.training.distributed import Team
 from recsys.training.run_folder import RunFolder
@@ -56,12 +56,12 @@ class Session:
     """None: a rank other than 0."""
 
     @cached_property
-    def train(self) -> Ratings:
+    def train(self) -> RatingTensors:
         """The training ratings, on the device."""
         return self._columns(self.split.train)
 
     @cached_property
-    def valid(self) -> Ratings:
+    def valid(self) -> RatingTensors:
         """The held-out ratings, on the device."""
         return self._columns(self.split.valid)
 
@@ -87,11 +87,11 @@ class Session:
         info = info.with_part(number, history=[*history])
         return self.folder.commit(info, number, model.state_dict(), optimizer) if self.folder else info
 
-    def _columns(self, positions: np.ndarray) -> Ratings:
+    def _columns(self, positions: np.ndarray) -> RatingTensors:
         data = self.interactions
         columns = (
             data.user_index[positions].astype(np.int64),
             data.item_index[positions].astype(np.int64),
             data.ratings[positions].astype(np.float32),
         )
-        return Ratings(*(torch.from_numpy(column).to(self.team.device) for column in columns))
+        return RatingTensors(*(torch.from_numpy(column).to(self.team.device) for column in columns))

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from serve.errors import BundleError, ServeError
 from serve.http.model import CurrentModel, LoadedModel, load_model
 from serve.http.pointer import resolve, stamp
-from serve.http.run_folder import RunFolder
+from serve.http.run_folder import ServiceFolder
 from serve.http.settings import ServiceSettings
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Follower:
     """
 
     def __init__(
-        self, settings: ServiceSettings, current: CurrentModel, run_folder: RunFolder | None = None
+        self, settings: ServiceSettings, current: CurrentModel, run_folder: ServiceFolder | None = None
     ) -> None:
         self.settings, self.current, self.run_folder = settings, current, run_folder
         self._stamps: dict[Path, object] = {}

@@ -9,7 +9,7 @@ from serve.errors import ServeError, of_kind
 from serve.files.atomic import write_file
 
 
-class RunFolder:
+class ServiceFolder:
     """The folder of one `recsys serve`; Prometheus' client keeps its files here, too."""
 
     def __init__(self, path: Path) -> None:

@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from serve.http.metrics import FOLDER_VARIABLE
-from serve.http.run_folder import RunFolder
+from serve.http.run_folder import ServiceFolder
 from serve.http.settings import ServiceSettings
 from serve.http.worker import SETTINGS_VARIABLE
 
@@ -53,7 +53,7 @@ def run_service(settings: ServiceSettings, listener: socket.socket, n_workers: i
         BundleError, DeviceError: the bundle can't be served when the service starts.
     """
     with tempfile.TemporaryDirectory(prefix="recsys-serve-", ignore_cleanup_errors=True) as scratch:
-        run_folder = RunFolder(Path(scratch))
+        run_folder = ServiceFolder(Path(scratch))
         os.environ[SETTINGS_VARIABLE] = settings.to_json()
         os.environ[FOLDER_VARIABLE] = scratch
         # Workers import no modules from the current folder.

@@ -25,7 +25,7 @@ from serve.http.app import create_app
 from serve.http.following import LOOK_SECONDS, Follower
 from serve.http.metrics import FOLDER_VARIABLE
 from serve.http.model import CurrentModel
-from serve.http.run_folder import RunFolder
+from serve.http.run_folder import ServiceFolder
 from serve.http.settings import ServiceSettings
 from serve.terminal import say
 
@@ -37,7 +37,7 @@ def create_worker_app() -> FastAPI:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     logging.getLogger("serve").setLevel(logging.INFO)
     settings = ServiceSettings.from_json(os.environ[SETTINGS_VARIABLE])
-    run_folder = RunFolder(Path(os.environ[FOLDER_VARIABLE]))
+    run_folder = ServiceFolder(Path(os.environ[FOLDER_VARIABLE]))
     current = CurrentModel()
     current.is_draining = lambda: current.is_leaving and run_folder.is_stopping()
     follower = Follower(settings, current, run_folder)
@@ -94,7 +94,7 @@ def _drain_on_sigterm(seconds: float, current: CurrentModel) -> None:
     signal.signal(signal.SIGTERM, leave)
 
 
-async def _end_with_parent(run_folder: RunFolder) -> None:
+async def _end_with_parent(run_folder: ServiceFolder) -> None:
     """Stop this process when the supervisor has been killed; it would keep the port in use."""
     parent = multiprocessing.parent_process()
     while parent is None or parent.is_alive():

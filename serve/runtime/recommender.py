@@ -10,19 +10,27 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
 
-from serve.bundle.bundle import CALLED, Bundle, open_bundle, signature
+from serve.bundle.bundle import CALLED, Bundle, open_bundle
 from serve.bundle.conformance import check_conformance
 from serve.bundle.ids import IdIndex
 from serve.bundle.items import Catalogue
 from serve.bundle.manifest import Manifest
 from serve.bundle.seen import Seen
-from serve.errors import BundleError, RequestError, UnknownIdError, UnsupportedError
+from serve.errors import RequestError, UnknownIdError, UnsupportedError
 from serve.files.names import TABLES_NAME
 from serve.runtime import validation
 from serve.runtime.batching import Each, Top, rank_rows, rank_users, score_pairs
 from serve.runtime.ranker import GraphRanker, Ranker
 from serve.runtime.rankings import Ranking, Scores
-from serve.runtime.session import Device, available_cpus, has_cuda_gpu, open_session, run, session_device
+from serve.runtime.session import (
+    Device,
+    available_cpus,
+    check_signature,
+    has_cuda_gpu,
+    open_session,
+    run,
+    session_device,
+)
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -253,10 +261,8 @@ class Recommender:
         one_user, one_item = validation.is_one(user_ids), validation.is_one(item_ids)
         user_index = self.resolve(user_ids, unknown)
         item_index = self.resolve(item_ids, unknown, table="item")
-        if one_user and not one_item:
-            user_index = np.repeat(user_index, len(item_index))
-        elif one_item and not one_user:
-            item_index = np.repeat(item_index, len(user_index))
+        if one_user != one_item:
+            user_index, item_index = np.broadcast_arrays(user_index, item_index)
         scores = self.score_indices(user_index, item_index)
         known = (user_index > 0) & (item_index > 0)
         if one_user and one_item:
@@ -325,9 +331,8 @@ class Recommender:
             if len(ids) != len(given):
                 raise RequestError(f"{len(ids)} items, but {len(given)} ratings")
             row = self.resolve(ids, "error", table="item")
-            if len(np.unique(row)) != len(row):
-                twice = row[np.flatnonzero(np.bincount(row)[row] > 1)[0]]
-                raise RequestError(f"item {self.items.ids.one_id(int(twice))!r} is rated more than once")
+            if twice := row[np.bincount(row, minlength=1)[row] > 1].tolist():
+                raise RequestError(f"item {self.items.ids.one_id(twice[0])!r} is rated more than once")
             indices.append(row)
             values.append(validation.ratings(given, low, high))
         feeds = {
@@ -359,8 +364,7 @@ class Recommender:
             feeds: Input name -> array, of the graph's types and ranks (not checked).
         """
         session = self._session(graph)
-        names = [output.name for output in session.get_outputs()]
-        return dict(zip(names, run(session, feeds), strict=True))
+        return dict(zip((one.name for one in session.get_outputs()), run(session, feeds), strict=True))
 
     def _named(self, one: bool, known: np.ndarray, top: Top) -> Ranking:
         """As `name`; `one`: the request was for a single id."""
@@ -368,12 +372,8 @@ class Recommender:
 
     @property
     def _ranker(self) -> Ranker:
-        return self._part(
-            "ranker",
-            lambda: GraphRanker(
-                self._session("recommend"), self.manifest.model.n_items, self.largest_k("recommend")
-            ),
-        )
+        k, n_items = self.largest_k("recommend"), self.manifest.model.n_items
+        return self._part("ranker", lambda: GraphRanker(self._session("recommend"), n_items, k))
 
     def _run_ranking(self, graph: str, feeds: dict[str, np.ndarray]) -> Top:
         """The results of a ranking graph for any number of rows, in bounded memory."""
@@ -383,17 +383,10 @@ class Recommender:
         return self._part(graph, lambda: self._open_session(graph))
 
     def _open_session(self, graph: str) -> InferenceSession:
-        path = self.bundle.path / self.manifest.graphs[graph].file
-        session = open_session(path, self._device, threads=self._threads, share_tables=self._share_tables)
-        kinds = {"tensor(int64)": "int64", "tensor(float)": "float32", "tensor(string)": "string"}
         declared = self.manifest.graphs[graph]
-        for found, promised in (
-            (session.get_inputs(), signature(declared.inputs)),
-            (session.get_outputs(), signature(declared.outputs)),
-        ):
-            named = {(one.name, kinds.get(one.type), len(one.shape)) for one in found}
-            if named != promised:
-                raise BundleError(f"{path} has {named}, its manifest promises {promised}. Export again.")
+        path = self.bundle.path / declared.file
+        session = open_session(path, self._device, threads=self._threads, share_tables=self._share_tables)
+        check_signature(session, declared, path)
         return session
 
     def _part(self, name: str, make: Callable[[], T]) -> T:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from serve.bundle.bundle import signature
+from serve.bundle.manifest import Graph
 from serve.errors import BundleError, DeviceError, RequestError
 
 if TYPE_CHECKING:
@@ -71,6 +73,22 @@ def open_session(
 def session_device(session: InferenceSession) -> Literal["cpu", "cuda"]:
     """The device that a session uses."""
     return "cuda" if session.get_providers()[0] == CUDA else "cpu"
+
+
+def check_signature(session: InferenceSession, declared: Graph, path: Path) -> None:
+    """Compare what a graph takes and gives with what the manifest says.
+
+    Raises:
+        BundleError: another name, type or rank.
+    """
+    kinds = {"tensor(int64)": "int64", "tensor(float)": "float32", "tensor(string)": "string"}
+    for found, promised in (
+        (session.get_inputs(), signature(declared.inputs)),
+        (session.get_outputs(), signature(declared.outputs)),
+    ):
+        named = {(one.name, kinds.get(one.type), len(one.shape)) for one in found}
+        if named != promised:
+            raise BundleError(f"{path} has {named}, its manifest promises {promised}. Export again.")
 
 
 def run(session: InferenceSession, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:

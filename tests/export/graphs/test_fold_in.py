@@ -8,7 +8,7 @@ import pytest
 from export.graphs.fold_in import fold_in_graph
 from export.graphs.recommend import recommend_graph
 from export.model.dot import DotArrays
-from export.model.inputs import History, Ratings
+from export.model.inputs import FoldInHistory, Ratings
 from export.verify.compare_lists import compare_lists
 from export.write.fold_in_choice import STEPS, max_row_error
 from serve.bundle.manifest import FoldIn
@@ -89,7 +89,7 @@ def test_an_ill_conditioned_table_is_solved(rng, regularization) -> None:
     arrays = DotArrays(rng.normal(size=(10, 24)).astype(np.float32), items, None, None, None)
     nothing = Ratings(np.array([], np.int64), np.array([], np.float32))
     histories = [
-        History(Ratings(1 + rng.permutation(599)[:n], rng.uniform(1, 5, n).astype(np.float32)), nothing)
+        FoldInHistory(Ratings(1 + rng.permutation(599)[:n], rng.uniform(1, 5, n).astype(np.float32)), nothing)
         for n in (1, 3, 10, 30, 100, 400)
     ]
     assert max_row_error(arrays, histories, settings(regularization, STEPS[-1], 599)) <= TOLERANCE

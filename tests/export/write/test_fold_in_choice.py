@@ -11,7 +11,7 @@ import pytest
 
 from export.graphs.fold_in import FACTOR_TOLERANCE, fold_in_graph
 from export.model.dot import DotArrays
-from export.model.inputs import History, Ratings
+from export.model.inputs import FoldInHistory, Ratings
 from export.verify.verify import build_graphs
 from export.write.bundle import export_run
 from export.write.fold_in_choice import REGULARIZATIONS, choose_fold_in, max_row_error, sample_histories
@@ -62,7 +62,7 @@ def test_ratings_in_other_units_give_the_same_lists(rng, run_model, scale: float
         None,
     )
     in_other_units = [
-        History(*(Ratings(side.item_indices, side.ratings * np.float32(scale)) for side in history))
+        FoldInHistory(*(Ratings(side.item_indices, side.ratings * np.float32(scale)) for side in history))
         for history in histories
     ]
     choices = [choose_fold_in(arrays, histories, (1.0, 5.0))]

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.training.batches import Ratings, epoch_seed, n_batches, shuffled_batches
+from recsys.training.batches import RatingTensors, epoch_seed, n_batches, shuffled_batches
 from recsys.training.optimizer import one_cycle
 
 
-def numbered(n: int) -> Ratings:
-    return Ratings(torch.arange(n), torch.arange(n) + 1000, torch.arange(n).float())
+def numbered(n: int) -> RatingTensors:
+    return RatingTensors(torch.arange(n), torch.arange(n) + 1000, torch.arange(n).float())
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(1, 64), (64, 64), (65, 64), (1000, 64), (7, 1)])

@@ -97,7 +97,7 @@ def test_recommend_reads_the_users_only(kind: str, tmp_path: Path, do: DoJob) ->
         (b"", "is empty"),
         (b"u,i\n1,2\n", "no column for user .*--user-column"),
         (b"user_id,item_id,item_id\n1,2,3\n", "more than one column named 'item_id'"),
-        (b"user_id,userId,item_id\n1,2,3\n", "name one with --user-column"),
+        (b"user_id,userId,item_id\n1,2,3\n", "choose with --user-column"),
         (b"user_id,item_id,score\n1,2,3\n", "has a column score"),
         (b"user_id;item_id\n1;2\n", "--delimiter ';'"),
         (b'user_id,item_id\n10,"1001\n', "never closed"),

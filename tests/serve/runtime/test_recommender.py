@@ -268,8 +268,12 @@ def ridge(served: Recommender, items: list[int], ratings: list[float]) -> np.nda
     names = {t.name for t in served.manifest.tables}
     q = served.bundle.table("item_factors").astype(np.float64)
     user = served.bundle.table("user_factors")[0].astype(np.float64)
+    weights = np.full(q.shape[1], served.manifest.fold_in.regularization)
+    if served.manifest.model.score_range is None:
+        weights *= (q[1:] ** 2).sum(axis=1).mean()
     offsets = np.zeros(len(q))
     if "item_biases" in names:
+        weights = np.append(weights, served.manifest.fold_in.regularization)
         offsets = served.bundle.table("item_biases")[:, 0].astype(np.float64)
         q = np.column_stack([q, np.ones(len(q))])
         user = np.append(user, served.bundle.table("user_biases")[0].astype(np.float64))
@@ -279,7 +283,7 @@ def ridge(served: Recommender, items: list[int], ratings: list[float]) -> np.nda
         share = np.clip((target - low) / (high - low), 0.01, 0.99)
         target = np.log(share / (1 - share))
     rated = q[items]
-    matrix = rated.T @ rated + served.manifest.fold_in.regularization * np.eye(q.shape[1])
+    matrix = rated.T @ rated + np.diag(weights)
     user = user + np.linalg.solve(matrix, rated.T @ (target - offsets[items] - rated @ user))
     return to_range(q @ user + offsets, served.manifest.model.score_range)
 

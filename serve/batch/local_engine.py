@@ -81,6 +81,8 @@ def _submitted(pool: ProcessPoolExecutor, fragments: Sequence[Fragment]) -> list
     try:
         return [pool.submit(_run, fragment) for fragment in fragments]
     except OSError as error:
+        if error.errno is None:  # the pipe of a pool whose workers have died since the first submission
+            raise BrokenProcessPool(str(error)) from error
         raise JobError(f"worker processes can't be started: {error}. Take fewer --workers.") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -115,9 +115,8 @@ def add_items(
 
 
 def _arrays(bundle: Bundle) -> DotArrays:
-    names = ["user_factors", "item_factors"]
-    if bundle.manifest.model.kind == "dot-bias":
-        names += ["user_biases", "item_biases"]
+    names = {"user_factors", "item_factors", "user_biases", "item_biases"}
+    names &= {table.name for table in bundle.manifest.tables if "score" in table.graphs}
     return DotArrays.of_state({name: bundle.table(name) for name in names}, bundle.manifest.model.score_range)
 
 

@@ -102,7 +102,7 @@ def load_run_inputs(path: Path) -> LoadedRun:
     interactions = run.interactions()
     held_out = np.zeros(len(interactions), bool)
     held_out[run.split().valid] = True
-    y_range = run.config.y_range
+    y_range = getattr(run.config, "y_range", None)
     assert y_range != "auto"  # resolved before training
     return LoadedRun(run, module, module_arrays(module, y_range), interactions, held_out)
 

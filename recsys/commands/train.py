@@ -17,7 +17,7 @@ from recsys.commands.data_options import data_options, load_from_options
 from recsys.data.splits import Kind as SplitKind
 from recsys.data.splits import SplitRecipe
 from recsys.errors import ConfigError, PeerError
-from recsys.models import KINDS, DotConfig, MlpConfig
+from recsys.models import KINDS, BayesConfig, DotConfig, MlpConfig
 from recsys.training.config import Precision, TrainingConfig
 from recsys.training.settings import DEFAULT_KIND, check_unchanged, new_settings, parse_part
 from serve.terminal import printable, warn
@@ -68,6 +68,9 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
 @click.option("--output", metavar="RUN", type=click.Path(path_type=Path), required=True, help="Run folder.")
 @click.option(
     "--epochs", type=int, help=f"Passes over the training ratings. [default: {TrainingConfig.epochs}]"
+)
+@click.option(
+    "--iterations", type=int, help=f"bayes: draws of the sampler. [default: {BayesConfig.iterations}]"
 )
 @click.option("--batch-size", type=int, help=f"Ratings per step. [default: {TrainingConfig.batch_size}]")
 @click.option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,24 +13,25 @@ from torch.nn.functional import embedding, linear
 from recsys.models.tables import normal_table, truncated_normal_table, with_average_row
 from recsys.models.y_range import YRange
 
+Biases = Literal["none", "items", "both"]
+"""Which sides of a `DotProduct` have biases."""
+
 
 class DotProduct(nn.Module):
-    """score = user_factors . item_factors [+ user_bias + item_bias], squashed into the range if there is one.
+    """score = user_factors . item_factors [[+ user_bias] + item_bias], squashed into a range if there is one.
 
     `n_users` and `n_items` leave out row 0.
     """
 
     def __init__(
-        self, n_users: int, n_items: int, n_factors: int, y_range: YRange = None, *, biases: bool
+        self, n_users: int, n_items: int, n_factors: int, y_range: YRange = None, *, biases: Biases
     ) -> None:
         super().__init__()
         self.y_range = y_range
-        self.biases = biases
         self.user_factors = normal_table(n_users, n_factors)
         self.item_factors = normal_table(n_items, n_factors)
-        if biases:
-            self.user_biases = normal_table(n_users, 1)
-            self.item_biases = normal_table(n_items, 1)
+        self.user_biases = normal_table(n_users, 1) if biases == "both" else None
+        self.item_biases = normal_table(n_items, 1) if biases != "none" else None
 
     @classmethod
     def from_factors(
@@ -46,12 +47,14 @@ class DotProduct(nn.Module):
         Row 0 (unknown) is added to each table, as the average row.
         """
         (n_users, n_factors), n_items = user_factors.shape, len(item_factors)
-        model = cls(n_users, n_items, n_factors, y_range, biases=user_biases is not None)
+        biases: Biases = "none" if item_biases is None else "items" if user_biases is None else "both"
+        model = cls(n_users, n_items, n_factors, y_range, biases=biases)
         model.user_factors = with_average_row(user_factors)
         model.item_factors = with_average_row(item_factors)
         if user_biases is not None:
-            assert item_biases is not None, "biases come in pairs"
+            assert item_biases is not None, "users have biases only if items have"
             model.user_biases = with_average_row(user_biases.reshape(n_users, 1))
+        if item_biases is not None:
             model.item_biases = with_average_row(item_biases.reshape(n_items, 1))
         return model
 
@@ -59,9 +62,12 @@ class DotProduct(nn.Module):
         """Score pairs: int64 [N], int64 [N] -> float32 [N]."""
         users = embedding(user_index, self.user_factors)  # [N, F]
         items = embedding(item_index, self.item_factors)  # [N, F]
-        if not self.biases:
+        if self.item_biases is None:
             return squash((users * items).sum(dim=1), self.y_range)
-        biases = embedding(user_index, self.user_biases) + embedding(item_index, self.item_biases)  # [N, 1]
+        if self.user_biases is None:
+            biases = embedding(item_index, self.item_biases)  # [N, 1]
+        else:
+            biases = embedding(user_index, self.user_biases) + embedding(item_index, self.item_biases)
         return squash((users * items).sum(dim=1) + biases.squeeze(1), self.y_range)
 
     def item_scorer(self) -> Callable[[Tensor], Tensor]:
@@ -69,8 +75,11 @@ class DotProduct(nn.Module):
 
         def score(user_index: Tensor) -> Tensor:
             scores = embedding(user_index, self.user_factors) @ self.item_factors.T
-            if self.biases:
-                scores = scores + (embedding(user_index, self.user_biases) + self.item_biases.T)
+            if self.item_biases is not None:
+                biases = self.item_biases.T  # [1, 1 + n_items]
+                if self.user_biases is not None:
+                    biases = embedding(user_index, self.user_biases) + biases
+                scores = scores + biases
             return squash(scores, self.y_range)
 
         return score

@@ -47,11 +47,21 @@ def fit_part(session: Session, run: Run, number: int) -> Run:
         ratings=data.ratings[train],
         timestamps=None if data.timestamps is None else data.timestamps[train],
     )
-    tables = part.kind.fit(ratings, part.config, seed=run.info.seed, on_iteration=on_iteration)
+    device = session.team.device
+    tables = part.kind.fit(
+        ratings,
+        part.config,
+        seed=run.info.seed,
+        device=device,
+        on_progress=session.reporter.on_fit,
+        on_iteration=on_iteration,
+    )
     model = build(part.kind, part.config, data.n_users, data.n_items)
     model.load_state_dict({name: torch.from_numpy(table) for name, table in tables.items()})
-    model = model.to(session.team.device)
-    average_untrained_rows(model, session.trained_users, session.trained_items)
+    model = model.to(device)
+    average_untrained_rows(
+        model, session.trained_users, session.trained_items, row_0_only=part.kind.fits_untrained_rows
+    )
     for name, table in model.state_dict().items():
         if not table.isfinite().all():
             raise TrainingError(f"fitting {part.kind.name} gave a {name} that is not finite: regularise more")

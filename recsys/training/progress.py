@@ -71,4 +71,9 @@ def show_training(console: Console) -> Iterator[Reporter]:
         console.print(row, highlight=False)
 
     with progress:
-        yield Reporter(on_part, lambda n_ratings: progress.advance(task, n_ratings), on_iteration)
+        yield Reporter(
+            on_part=on_part,
+            on_progress=lambda n_ratings: progress.advance(task, n_ratings),
+            on_fit=lambda done, total: progress.update(task, completed=done * n_train, total=total * n_train),
+            on_iteration=on_iteration,
+        )

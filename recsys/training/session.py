@@ -35,6 +35,8 @@ class Reporter:
     """Called before each part, with its history so far and the number of ratings in an epoch."""
     on_progress: Callable[[int], None] = lambda n_ratings: None
     """Called every few steps with the number of ratings done since the last call."""
+    on_fit: Callable[[int, int], None] = lambda done, total: None
+    """Called during a fit with the number of iterations done, and of all of them."""
     on_iteration: Callable[[Iteration], None] = lambda iteration: None
     """Called after each epoch, once it is on disk; after each iteration of a fit, before it is on disk."""
 

@@ -15,7 +15,7 @@ from export.add_items.appended_tables import write_more_items, write_more_seen
 from export.add_items.item_rows import Choice, choose_regularization, with_items
 from export.add_items.new_ratings import NewRatings, select
 from export.errors import GraphError, ParityError
-from export.graphs.fold_in import folding
+from export.graphs.fold_in import ridge_arrays
 from export.model.dot import DotArrays
 from export.model.inputs import ExportInputs, IdTables, Sample, SeenRatings
 from export.write.fold_in_choice import made_up_histories, sample_histories, with_enough_steps
@@ -137,7 +137,7 @@ def _inputs(
     fold_in, left_out = manifest.fold_in, dict(manifest.left_out)
     if fold_in is not None:
         try:
-            fold_in = with_enough_steps(folding(arrays), sample.histories, fold_in)
+            fold_in = with_enough_steps(ridge_arrays(arrays), sample.histories, fold_in)
         except GraphError as error:
             fold_in, left_out["fold_in"] = None, str(error)
     ids = None

@@ -39,7 +39,7 @@ def similar_items_graph(arrays: Arrays, top_k: int) -> ir.Model:
 
 def _cases(inputs: ExportInputs) -> list[Case]:
     items = np.append(inputs.example_items, 0)
-    cosines = reference.cosines(inputs.arrays.item_factors, items)
+    cosines = reference.cosines(inputs.lists.item_factors, items)
     indices, scores = reference.top_k(cosines, items[:, None], inputs.top_k)
     return [Case.of({"item_index": items}, {"top_item_indices": indices, "top_scores": scores})]
 
@@ -47,7 +47,7 @@ def _cases(inputs: ExportInputs) -> list[Case]:
 def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
     found = run("similar_items", {"item_index": sample.items})
     # cosine_similarity would broadcast to [sample, n_items, n_factors]: 20 GB at 300,000 items.
-    factors = inputs.module.get_parameter("item_factors").detach().double()
+    factors = (inputs.ranking_module or inputs.module).get_parameter("item_factors").detach().double()
     directions = torch.nn.functional.normalize(factors)
     truth = (directions[torch.from_numpy(sample.items)] @ directions.T).numpy()
     return check_lists(truth, sample.items[:, None], found, inputs.top_k, COSINE_TOLERANCE)
@@ -57,7 +57,7 @@ SPEC = GraphSpec(
     name="similar_items",
     inputs=INPUTS,
     outputs=TOP,
-    build=lambda inputs: similar_items_graph(inputs.arrays, inputs.top_k),
+    build=lambda inputs: similar_items_graph(inputs.lists, inputs.top_k),
     cases=_cases,
     check=_check,
     tolerance=lambda inputs: {"top_scores": COSINE_TOLERANCE},

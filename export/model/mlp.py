@@ -12,6 +12,7 @@ from onnxscript import GraphBuilder
 
 from export.model.arrays import Float32, Float64, Int64
 from export.model.nodes import table
+from export.model.nodes import to_range as to_range_nodes
 from export.model.reference import to_range
 
 # The widest part of an MLP's first activation that is computed at once, in floats per user: 256 KiB, so
@@ -84,23 +85,36 @@ class MlpArrays:
             rows.append(hidden[:, 0])
         return to_range(np.stack(rows), self.y_range)
 
-    def logits(self, graph: GraphBuilder, user_index: ir.Value) -> tuple[ir.Value, None]:
+    def user_rows(self, graph: GraphBuilder, user_index: ir.Value) -> dict[str, ir.Value]:
+        """See Arrays."""
+        return {"user_hidden": graph.op.Gather(table(graph, "user_hidden", self.user_hidden), user_index)}
+
+    def row_logits(self, graph: GraphBuilder, rows: dict[str, ir.Value]) -> tuple[ir.Value, None]:
         """See Arrays. The catalogue is scored in chunks."""
         op = graph.op
-        user = op.Gather(table(graph, "user_hidden", self.user_hidden), user_index)
-        user = op.Unsqueeze(user, [1])  # [B, 1, H]
+        user = op.Unsqueeze(rows["user_hidden"], [1])  # [B, 1, H]
         items = table(graph, "item_hidden", self.item_hidden)  # [N, H]
         n_rows, width = self.item_hidden.shape
         size = max(CHUNK_FLOATS // width, -(-n_rows // MAX_CHUNKS))
-        layers = [
-            (table(graph, f"layer_{i}_weight", weight.T), table(graph, f"layer_{i}_bias", bias))
-            for i, (weight, bias) in enumerate(self.layers, 1)
-        ]
+        layers = self._layers(graph)
         chunks = []
         for start in range(0, n_rows, size):
             chunk = op.Slice(items, [start], [min(start + size, n_rows)], [0]) if size < n_rows else items
             chunks.append(_chunk_logits(op, user, chunk, layers))
         return (chunks[0] if len(chunks) == 1 else op.Concat(*chunks, axis=1)), None
+
+    def row_scores(self, graph: GraphBuilder, rows: dict[str, ir.Value], items: ir.Value) -> ir.Value:
+        """See Arrays."""
+        op = graph.op
+        user = op.Unsqueeze(rows["user_hidden"], [1])  # [B, 1, H]
+        hidden = op.Gather(table(graph, "item_hidden", self.item_hidden), items)  # [B, K, H]
+        return to_range_nodes(op, _chunk_logits(op, user, hidden, self._layers(graph)), self.y_range)
+
+    def _layers(self, graph: GraphBuilder) -> list[tuple[ir.Value, ir.Value]]:
+        return [
+            (table(graph, f"layer_{i}_weight", weight.T), table(graph, f"layer_{i}_bias", bias))
+            for i, (weight, bias) in enumerate(self.layers, 1)
+        ]
 
 
 def _chunk_logits(

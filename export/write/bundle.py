@@ -15,6 +15,7 @@ from export.write.graph_files import TablesFile, list_files, write_graphs
 from export.write.held_out import held_out
 from export.write.run_inputs import LoadedRun, load_run_inputs
 from recsys.training.evaluate_run import evaluate_run
+from recsys.training.run_info import RunInfo
 from serve.bundle import manifest as m
 from serve.bundle.ids import write_items, write_users
 from serve.bundle.profiles import PROFILES_NAME
@@ -91,6 +92,19 @@ def _write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs) -> None:
     (folder / PROFILES_NAME).write_bytes(profiles.encode(chosen))
 
 
+def _parts(info: RunInfo) -> list[m.Part]:
+    ranks = any(part.objective == "ranking" for part in info.parts)
+    return [
+        m.Part(
+            kind=part.kind,
+            config=part.config,
+            objective=part.objective,
+            weight=info.rating_weight if ranks and part.objective == "ratings" else part.weight,
+        )
+        for part in info.parts
+    ]
+
+
 def _manifest(
     folder: Path, loaded: LoadedRun, inputs: ExportInputs, made: Mapping[str, Any], metrics: Mapping[str, Any]
 ) -> m.Manifest:
@@ -111,6 +125,9 @@ def _manifest(
             score_scale=inputs.score_scale,
             score_span=inputs.score_span,
             score_range=inputs.arrays.y_range,
+            lists=inputs.scores if inputs.ranking_module is None else "ranking",
+            list_span=inputs.list_span,
+            parts=_parts(info),
         ),
         data=m.Data(**{name: getattr(data, name) for name in m.Data.__struct_fields__}),
         split=asdict(info.split),

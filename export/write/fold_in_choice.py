@@ -12,7 +12,7 @@ import onnxruntime as ort
 
 from export.errors import GraphError
 from export.graphs.fold_in import FACTOR_TOLERANCE, fold_in_graph, row_error
-from export.model.arrays import FoldInArrays
+from export.model.arrays import RidgeArrays
 from export.model.inputs import FoldInHistory, Ratings
 from serve.bundle.manifest import FoldIn
 
@@ -26,7 +26,7 @@ DEFAULT_REGULARIZATION = 5.0
 
 
 def choose_fold_in(
-    arrays: FoldInArrays, histories: Sequence[FoldInHistory], ratings_range: tuple[float, float]
+    arrays: RidgeArrays, histories: Sequence[FoldInHistory], ratings_range: tuple[float, float]
 ) -> FoldIn:
     """The regularization with the least error on the held-out ratings, and the fewest steps that solve it.
 
@@ -51,7 +51,7 @@ def choose_fold_in(
     return with_enough_steps(arrays, histories or made_up_histories(arrays.n_items, ratings_range), settings)
 
 
-def with_enough_steps(arrays: FoldInArrays, histories: Sequence[FoldInHistory], settings: FoldIn) -> FoldIn:
+def with_enough_steps(arrays: RidgeArrays, histories: Sequence[FoldInHistory], settings: FoldIn) -> FoldIn:
     """The settings with the fewest steps, at least as many as they have, that agree with the solver.
 
     Raises:
@@ -67,7 +67,7 @@ def with_enough_steps(arrays: FoldInArrays, histories: Sequence[FoldInHistory], 
     )
 
 
-def max_row_error(arrays: FoldInArrays, histories: Sequence[FoldInHistory], settings: FoldIn) -> float:
+def max_row_error(arrays: RidgeArrays, histories: Sequence[FoldInHistory], settings: FoldIn) -> float:
     """Largest relative difference between the graph on onnxruntime's CPU and the float64 solver."""
     model = ir.to_proto(fold_in_graph(arrays, 1, settings)).SerializeToString()
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -80,7 +80,7 @@ def max_row_error(arrays: FoldInArrays, histories: Sequence[FoldInHistory], sett
     return float(np.max(errors))  # unlike max(), NaN if one is
 
 
-def _held_out_rmse(arrays: FoldInArrays, histories: Sequence[FoldInHistory], settings: FoldIn) -> float:
+def _held_out_rmse(arrays: RidgeArrays, histories: Sequence[FoldInHistory], settings: FoldIn) -> float:
     ridge, errors = arrays.ridge(settings), []
     for known, held_out in histories:
         row = arrays.fold_in64(*known, ridge)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,15 +11,20 @@ import numpy.typing as npt
 from torch import nn
 
 from export.errors import GraphError
-from export.graphs.fold_in import folding
-from export.model.arrays import Arrays
+from export.graphs.fold_in import ridge_arrays
+from export.model.arrays import Arrays, Float32
 from export.model.dot import DotArrays
 from export.model.inputs import ExportInputs, IdTables, Sample, SeenRatings
 from export.model.mlp import MlpArrays
+from export.model.row_solvers import solver_of
+from export.model.side_by_side import RankingPart, SideBySide
 from export.write.fold_in_choice import choose_fold_in, made_up_histories, sample_histories
+from export.write.list_fold_in_choice import choose_list_fold_in
 from recsys.data.interactions import Interactions
+from recsys.models.modules import DotProduct
+from recsys.models.side_by_side import part_factors, score_spread
 from recsys.training.checkpoint import Run, load_run
-from serve.bundle.manifest import FoldIn
+from serve.bundle.manifest import FoldIn, ListFoldIn
 
 # A sample that covers every user of a small model and many of a large one.
 N_PAIRS = 20_000
@@ -33,32 +38,41 @@ class LoadedRun:
     run: Run
     module: nn.Module
     arrays: Arrays
+    ranking_module: nn.Module | None
+    """None: the scores order the lists"""
+    ranking: SideBySide | None
+    """The same model; None for an MLP, too"""
     interactions: Interactions
     held_out: npt.NDArray[np.bool_]
     """bool [n]: ratings that were held out of the training"""
 
     def inputs(
-        self, top_k: int, *, raw_ids: bool, fold_in: FoldIn | Literal["choose"] | None = "choose"
+        self,
+        top_k: int,
+        *,
+        raw_ids: bool,
+        fold_in: tuple[FoldIn | None, ListFoldIn | None] | Literal["choose"] = "choose",
     ) -> ExportInputs:
         """What the graphs are made from; the samples in it are the same each time.
 
         Args:
             top_k: K of the ranking graphs; at most the number of items.
             raw_ids: whether to make `recommend_by_id.onnx`.
-            fold_in: settings of `fold_in.onnx`; "choose": by the held-out ratings, where the model allows.
+            fold_in: settings of `fold_in.onnx`, of ratings and of lists; "choose": by the held-out ratings,
+                where the model allows.
         """
         data, ratings_range = self.interactions, self.run.info.data.ratings_range
         seen = SeenRatings.of(data.user_index, data.item_index, data.ratings)
         rng = np.random.default_rng(0)
         histories = sample_histories(data.user_index, data.item_index, data.ratings, self.held_out, rng)
+        scores = self.run.info.part.objective
         left_out = {}
-        if fold_in == "choose":
-            fold_in = None
-            if self.arrays.can_fold_in:
-                try:
-                    fold_in = choose_fold_in(folding(self.arrays), histories, ratings_range)
-                except GraphError as error:
-                    left_out["fold_in"] = str(error)
+        of_ratings, of_lists = (None, None) if fold_in == "choose" else fold_in
+        if fold_in == "choose" and scores == "ratings" and self.arrays.can_fold_in:
+            try:
+                of_ratings = choose_fold_in(ridge_arrays(self.arrays), histories, ratings_range)
+            except GraphError as error:
+                left_out["fold_in"] = str(error)
         rng = np.random.default_rng(1)
         rows = rng.permutation(np.flatnonzero(self.held_out))[:N_PAIRS]
         sample = Sample.of(
@@ -69,18 +83,26 @@ class LoadedRun:
             ratings=data.ratings[rows],
             histories=histories or made_up_histories(data.n_items, ratings_range),
         )
-        return ExportInputs(
+        inputs = ExportInputs(
             module=self.module,
             arrays=self.arrays,
             seen=seen,
             sample=sample,
             top_k=min(top_k, data.n_items),
-            scores=self.run.info.part.objective,
-            score_scale=self.arrays.y_range or ratings_range,
+            scores=scores,
+            score_scale=(self.arrays.y_range or ratings_range) if scores == "ratings" else None,
             ids=self._id_tables() if raw_ids else None,
-            fold_in=fold_in,
-            left_out=left_out,
+            ranking_module=self.ranking_module,
+            ranking=self.ranking,
+            fold_in=of_ratings,
+            list_fold_in=of_lists,
         )
+        if fold_in == "choose" and self.ranking is not None and self.ranking.can_fold_in:
+            try:
+                inputs = inputs.with_list_fold_in(choose_list_fold_in(inputs, histories))
+            except GraphError as error:
+                left_out["fold_in"] = str(error)
+        return replace(inputs, left_out=left_out)
 
     def _id_tables(self) -> IdTables:
         items = self.interactions.items
@@ -104,7 +126,35 @@ def load_run_inputs(path: Path) -> LoadedRun:
     held_out[run.split().valid] = True
     y_range = getattr(run.config, "y_range", None)
     assert y_range != "auto"  # resolved before training
-    return LoadedRun(run, module, module_arrays(module, y_range), interactions, held_out)
+    arrays = module_arrays(module, y_range if run.info.part.objective == "ratings" else None)
+    ranking_module = run.ranking_model() if run.ranking_parts else None
+    n_item_ratings = np.bincount(interactions.item_index[~held_out], minlength=interactions.n_items + 1)
+    ranking = None if ranking_module is None else _side_by_side(run, ranking_module, n_item_ratings)
+    return LoadedRun(run, module, arrays, ranking_module, ranking, interactions, held_out)
+
+
+def _side_by_side(run: Run, module: nn.Module, n_item_ratings: npt.NDArray[np.int64]) -> SideBySide | None:
+    """The ranking parts of a run as arrays; None: an MLP.
+
+    Raises:
+        GraphError: a table holds NaN or infinity.
+    """
+    if not isinstance(module, DotProduct):
+        return None
+    dot = module_arrays(module, None)
+    assert isinstance(dot, DotArrays)
+    models = [part.model() for part, _ in run.ranking_parts]
+    factors = part_factors(models, [weight for _, weight in run.ranking_parts])
+    parts = [
+        RankingPart(
+            part.info.kind,
+            factor,
+            model.get_parameter("item_factors").shape[1],
+            solver_of(_state(model)) if part.info.objective == "ranking" else None,
+        )
+        for (part, _), model, factor in zip(run.ranking_parts, models, factors, strict=True)
+    ]
+    return SideBySide.of(dot, parts, n_item_ratings, score_spread(module))
 
 
 def module_arrays(module: nn.Module, y_range: tuple[float, float] | None) -> Arrays:
@@ -113,9 +163,13 @@ def module_arrays(module: nn.Module, y_range: tuple[float, float] | None) -> Arr
     Raises:
         GraphError: a table holds NaN or infinity, which TopK can't rank.
     """
-    state = {name: tensor.detach().cpu().numpy() for name, tensor in module.state_dict().items()}
+    state = _state(module)
     for name, array in state.items():
         if not np.isfinite(array).all():
             raise GraphError(f"{name} holds NaN or infinite values: train again with a lower learning rate")
     kind = MlpArrays if "layers.0.weight" in state else DotArrays
     return kind.of_state(state, y_range)
+
+
+def _state(module: nn.Module) -> dict[str, Float32]:
+    return {name: tensor.detach().cpu().numpy() for name, tensor in module.state_dict().items()}

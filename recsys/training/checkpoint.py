@@ -31,6 +31,7 @@ from recsys.data.interactions import Interactions
 from recsys.data.splits import Split
 from recsys.errors import CheckpointError, ConfigError
 from recsys.models import Kind, build, config_from_dict, kind_of
+from recsys.models.side_by_side import side_by_side
 from recsys.models.y_range import check_resolved
 from recsys.training.optimizer import empty_state
 from recsys.training.run_info import (
@@ -134,8 +135,28 @@ class Run:
         return self.part.config
 
     def model(self) -> nn.Module:
-        """Model of the main part; see `Part.model`."""
-        return self.part.model()
+        """The model of the scores: that of the part that predicts ratings, or else `ranking_model`."""
+        return self.part.model() if self.info.part.objective == "ratings" else self.ranking_model()
+
+    @property
+    def ranking_parts(self) -> list[tuple[Part, float]]:
+        """The parts that order the lists beside the scores, and their weights; none: the scores do it."""
+        parts = [(part, part.info.weight) for part in self.parts if part.info.objective == "ranking"]
+        if parts and self.info.rating_weight and self.info.part.objective == "ratings":
+            parts.append((self.part, self.info.rating_weight))
+        return parts
+
+    def ranking_model(self) -> nn.Module:
+        """The model that orders the lists: of the ranking parts side by side, or else of the scores.
+
+        Raises:
+            CheckpointError: as `Part.model`.
+            ConfigError: several parts rank, and one is not a product.
+        """
+        if not self.ranking_parts:
+            return self.part.model()
+        parts, weights = zip(*self.ranking_parts, strict=True)
+        return side_by_side([part.model() for part in parts], weights)
 
     def interactions(self) -> Interactions:
         """All ratings, held-out ones too, in the order of the source.

@@ -112,6 +112,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     started_from: StartedFrom | None = None
     """None: from new weights."""
+    rating_weight: float = 0.0
+    """Weight of the ratings part's scores in the lists, beside parts that rank."""
 
     @property
     def main(self) -> int:

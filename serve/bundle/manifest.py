@@ -63,6 +63,16 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     graphs: list[str]
 
 
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One fitted model of the run."""
+
+    kind: str
+    config: dict[str, Any]
+    objective: Literal["ratings", "ranking"]
+    weight: float
+    """Of its scores in the lists, in standard deviations of a user's scores; 0: it does not order them."""
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """The trained model. `n_users` and `n_items` don't count row 0."""
 
@@ -79,6 +89,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Width of the scores: differences of two scores are relative to it."""
     score_range: tuple[float, float] | None
     """The lowest and highest score that the model can give; None where it is unbounded."""
+    lists: Literal["ratings", "ranking"]
+    """What orders the lists: the scores, or scores of their own, which mean nothing else."""
+    list_span: float
+    """Width of the scores of a list."""
+    parts: list[Part]
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +125,25 @@ class FoldIn(msgspec.Struct, frozen=True, kw_only=True):
     n_items: int
     """The first items, whose factors the preconditioner is made from."""
     held_out_rmse: float | None
+    n_held_out_users: int
+
+
+class ListFoldIn(msgspec.Struct, frozen=True, kw_only=True):
+    """How `fold_in.onnx` ranks for a new user, where parts that rank order the lists."""
+
+    methods: dict[str, str]
+    """Kind of each part -> "ridge", "sum of input rows", or "average user" where it has no closed form."""
+    steps: int
+    """Of conjugate gradients, in the graph."""
+    n_items: int
+    """The first items, whose factors the preconditioner is made from."""
+    prior_ratings: float
+    """The ratings that the average user's row and the popularity of items count for."""
+    popularity: float
+    """Weight of the popularity beside the average user's row."""
+    held_out_ndcg: dict[str, float]
+    """nDCG@10 of held-out users by the number of ratings that they gave ("all": what they have), and of the
+    most popular items ("popularity")."""
     n_held_out_users: int
 
 
@@ -201,6 +235,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, File]
     versions: dict[str, str]
     fold_in: FoldIn | None = None
+    list_fold_in: ListFoldIn | None = None
     left_out: dict[str, str] = {}
     """Graph that could not be made -> why."""
     held_out: HeldOut | None = None

@@ -1,0 +1,145 @@
+"""How a new user's list is ranked where parts that rank order the lists: chosen by held-out users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+
+from export.errors import GraphError
+from export.graphs.fold_in import FACTOR_TOLERANCE, list_fold_in_graph, new_rows, row_error
+from export.model.arrays import Float64, Int64
+from export.model.inputs import ExportInputs, FoldInHistory, Ratings
+from export.model.reference import MASKED
+from recsys.evaluation.ranking import ranking_metrics
+from recsys.evaluation.rated_items import RatedItems
+from serve.bundle.manifest import ListFoldIn
+
+STEPS = (8, 12, 16, 24, 32, 48, 64)
+# Numbers of ratings that held-out users give.
+GIVEN = (1, 3, 5, 10, 20)
+PRIOR_RATINGS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
+POPULARITY = (0.0, 0.5, 1.0, 2.0, 4.0)
+# Where no held-out rating can choose.
+DEFAULT_PRIOR = (2.0, 1.0)
+K = 10
+# Scores that are ranked for each choice; a large catalogue is ranked for fewer users.
+MAX_SCORES = 1 << 22
+MIN_USERS = 20
+
+
+def choose_list_fold_in(inputs: ExportInputs, histories: Sequence[FoldInHistory]) -> ListFoldIn:
+    """The prior with the best lists of held-out users who gave 1, 3, 5, 10, 20 and all of their ratings.
+
+    Args:
+        inputs: of an export whose lists are ordered by parts that rank.
+        histories: held-out users; none: the prior is the default.
+
+    Raises:
+        GraphError: no number of steps in float32 agrees with the float64 solver.
+    """
+    ranking = inputs.ranking
+    assert ranking is not None
+    average = "average user" if inputs.fold_in is None else "ridge"  # of the part that predicts ratings
+    settings = ListFoldIn(
+        methods={part.kind: part.solver.method if part.solver else average for part in ranking.parts},
+        steps=STEPS[0],
+        n_items=ranking.n_items,
+        prior_ratings=DEFAULT_PRIOR[0],
+        popularity=DEFAULT_PRIOR[1],
+        held_out_ndcg={},
+        n_held_out_users=len(histories),
+    )
+    if histories:
+        histories = histories[: max(MIN_USERS, MAX_SCORES // ranking.n_items)]
+        prior_ratings, popularity, ndcgs = _best_prior(inputs, histories, settings)
+        settings = msgspec.structs.replace(
+            settings, prior_ratings=prior_ratings, popularity=popularity, held_out_ndcg=ndcgs
+        )
+    return with_enough_list_steps(inputs, settings)
+
+
+def with_enough_list_steps(inputs: ExportInputs, settings: ListFoldIn) -> ListFoldIn:
+    """The settings with the fewest steps, at least as many as they have, that agree with float64.
+
+    Raises:
+        GraphError: no number of steps does.
+    """
+    for steps in (settings.steps, *(more for more in STEPS if more > settings.steps)):
+        settings = msgspec.structs.replace(settings, steps=steps)
+        inputs = inputs.with_list_fold_in(settings)
+        session = ort.InferenceSession(
+            ir.to_proto(list_fold_in_graph(inputs)).SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        errors = []
+        for (items, ratings), _ in inputs.sample.histories:
+            (found,) = session.run(["user_factors"], {"item_indices": items[None], "ratings": ratings[None]})
+            assert inputs.ranking is not None
+            errors.append(row_error(inputs.ranking, found[0], new_rows(inputs, items, ratings).lists))
+        if (error := float(np.max(errors))) <= FACTOR_TOLERANCE:
+            return settings
+    raise GraphError(
+        f"{STEPS[-1]} conjugate-gradient steps in float32 are off by {error:.1g} of a new user's factors, "
+        f"more than {FACTOR_TOLERANCE}"
+    )
+
+
+def _best_prior(
+    inputs: ExportInputs, histories: Sequence[FoldInHistory], settings: ListFoldIn
+) -> tuple[float, float, dict[str, float]]:
+    """The prior's ratings, the weight of popularity, and nDCG by the number of ratings."""
+    ranking = inputs.ranking
+    assert ranking is not None
+    items = ranking.dot.item_factors.astype(np.float64)
+    biases = 0.0 if ranking.dot.item_biases is None else ranking.dot.item_biases[:, 0].astype(np.float64)
+    average = items @ ranking.prior64(msgspec.structs.replace(settings, popularity=0.0))
+    popularity = items[:, -1]
+    rng = np.random.default_rng(2)
+    priors = [(prior, weight) for prior in PRIOR_RATINGS for weight in POPULARITY if prior or not weight]
+    ndcgs: dict[str, Float64] = {}
+    for n in (*GIVEN, None):
+        given, own = [], []
+        for known, _ in histories:
+            rows = rng.permutation(len(known.item_indices))[:n]
+            some = Ratings(known.item_indices[rows], known.ratings[rows])
+            rating_row = new_rows(inputs.with_list_fold_in(settings), *some).ratings
+            given.append(some)
+            own.append(items @ ranking.own_row64(*some, rating_row) + biases)
+        lists = []
+        for prior, weight in priors:
+            shares = [prior / (prior + len(some.item_indices)) for some in given]
+            prior_scores = average + weight * popularity
+            lists.append(
+                [
+                    _best_items(scores + share * prior_scores, known.item_indices)
+                    for scores, share, (known, _) in zip(own, shares, histories, strict=True)
+                ]
+            )
+        lists.append([_best_items(popularity, known.item_indices) for known, _ in histories])
+        ndcgs["all" if n is None else str(n)] = np.array([_ndcg(one, histories) for one in lists])
+    totals = np.mean([figures[:-1] for figures in ndcgs.values()], axis=0)
+    best = int(totals.argmax())
+    found = {name: float(f"{figures[best]:.6g}") for name, figures in ndcgs.items()}
+    return *priors[best], found | {"popularity": float(f"{ndcgs['all'][-1]:.6g}")}
+
+
+def _best_items(scores: Float64, known: Int64) -> Int64:
+    """The `K` best items that are not known: int64 [K]. All known ones are left out, given or not."""
+    scores = scores.copy()
+    scores[known] = MASKED
+    scores[0] = MASKED
+    k = min(K, len(scores) - 1)
+    best = np.argpartition(-scores, k - 1)[:k]
+    return best[np.argsort(-scores[best], kind="stable")]
+
+
+def _ndcg(lists: Sequence[Int64], histories: Sequence[FoldInHistory]) -> float:
+    lengths = [len(held_out.item_indices) for _, held_out in histories]
+    users = np.repeat(np.arange(len(histories)), lengths)
+    held_out = RatedItems.of(
+        users, np.concatenate([rest.item_indices for _, rest in histories]), len(histories) - 1
+    )
+    return ranking_metrics(np.arange(len(histories)), np.stack(lists), held_out)["ndcg_at_k"]

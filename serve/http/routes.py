@@ -73,11 +73,7 @@ class JsonRoute(APIRoute):
 
 
 def current_model(request: Request) -> LoadedModel:
-    """The model that answers this request.
-
-    Raises:
-        Problem: it is still being loaded.
-    """
+    """The model that answers this request. Raises Problem: it is still being loaded."""
     model: LoadedModel | None = request.scope["state"]["model"]
     if model is None:
         headers = {"retry-after": str(RETRY_AFTER_SECONDS)}

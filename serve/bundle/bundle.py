@@ -35,8 +35,8 @@ MAX_JSON_BYTES = 64 << 20
 CHUNK_BYTES = 4 << 20
 REQUIRED_FILES = {"users.parquet", "items.parquet", "seen.parquet"}
 
-# graph that a `Recommender` calls -> the inputs that it gives and the outputs that it reads, as
-# (name, dtype, rank). A graph may have further outputs, and a bundle further graphs.
+# Graph that a `Recommender` calls -> its inputs, and the outputs that are read, as (name, dtype, rank). A
+# graph may have further outputs, and a bundle further graphs.
 _USER = ("user_index", "int64", 1)
 _ITEM = ("item_index", "int64", 1)
 _TOP = {("top_item_indices", "int64", 2), ("top_scores", "float32", 2)}
@@ -67,11 +67,7 @@ class Bundle:
     _tensors: dict[str, list[WireTensor]] = field(repr=False)
 
     def file(self, name: str) -> Path:
-        """The path of a listed file.
-
-        Raises:
-            BundleError: the bundle has no such file.
-        """
+        """The path of a listed file. Raises BundleError: the bundle has no such file."""
         if name not in self.manifest.files:
             raise BundleError(f"{self.path} has no {name}. {WAY_OUT}")
         return self.path / name

@@ -81,11 +81,7 @@ class FragmentRunner:
         """Write a fragment's part and its bad rows into the folder, and last its outcome as a note.
 
         A fragment may run twice, or in two places at once: the bytes are the same, and each file is renamed
-        into place whole.
-
-        Args:
-            fragment: One of the plan's.
-            on_rows: Called with the number of input rows done since its last call.
+        into place whole. `on_rows` gets the number of input rows done since its last call.
 
         Raises:
             BadRowError: a bad row where they are not quarantined, or more of them than are allowed.
@@ -154,11 +150,7 @@ class FragmentRunner:
 
 
 def check_bad_rows(plan: Plan, n: int, some: Sequence[RefusedRow]) -> None:
-    """Check that the job may go on with `n` bad rows; `some` of them are named in the error.
-
-    Raises:
-        BadRowError: it may not.
-    """
+    """Check that a job may go on with `n` bad rows, `some` of them given. Raises BadRowError: it may not."""
     job = plan.job
     if job.on_bad_row == "fail" and n:
         first = str(some[0]) if some else f"{n} rows were quarantined before"

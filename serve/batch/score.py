@@ -13,7 +13,7 @@ from serve.batch.id_column import UnknownIds, check_id_type, read_ids
 from serve.bundle.ids import IdIndex
 from serve.bundle.parquet import arrow
 from serve.errors import InputError
-from serve.reading.rows import RefusedRow, Rows, Source
+from serve.reading.rows import RefusedRow, Rows, SourceColumns
 from serve.runtime.batching import Each
 from serve.runtime.recommender import Recommender
 
@@ -35,7 +35,9 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
     # Of input for each further process: these take about as long to score as a process takes to start.
     worker_bytes: ClassVar[int | None] = 16 << 20
 
-    def schema(self, source: Source, columns: Mapping[str, str], recommender: Recommender) -> pa.Schema:
+    def schema(
+        self, source: SourceColumns, columns: Mapping[str, str], recommender: Recommender
+    ) -> pa.Schema:
         """The columns of the output: those of the input, then `score` and `known`.
 
         Ids of text inputs get the type of the bundle's ids.

@@ -19,7 +19,7 @@ from serve.batch.job import Plan
 from serve.batch.job_folder import INPUT
 from serve.files.atomic import new_file
 from serve.reading.files import open_source
-from serve.reading.parquet import BATCH_ROWS, ParquetSource
+from serve.reading.parquet import ParquetSource
 from serve.reading.rows import RefusedRow, Rows
 
 _refusals = msgspec.json.Decoder(RefusedRow)
@@ -71,12 +71,7 @@ def stage(plan: Plan, folder: Path) -> None:
 
 
 class StagedSource:
-    """A staged text file, read as the text file itself.
-
-    Args:
-        name: The text file.
-        path: Its staged copy.
-    """
+    """The text file `name`, read from its staged copy at `path`."""
 
     is_text = True
 
@@ -87,12 +82,7 @@ class StagedSource:
         self.group_rows = self._parquet.group_rows
 
     def read(
-        self,
-        columns: Sequence[str] | None = None,
-        *,
-        row_groups: Sequence[int] | None = None,
-        first_row: int = 1,
-        batch_rows: int = BATCH_ROWS,
+        self, columns: Sequence[str] | None, *, row_groups: Sequence[int], first_row: int, batch_rows: int
     ) -> Iterator[Rows]:
         """See ParquetSource; rows are numbered by their lines, not from `first_row`."""
         names = list(columns or self.schema.names)

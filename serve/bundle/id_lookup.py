@@ -37,7 +37,7 @@ class DenseLookup:
 
     def many(self, values: Any) -> np.ndarray:
         """The indices of ids [n]: int64 [n]."""
-        # Modulo 2^64, every id outside the table is a large number, ids at both ends of int64 too.
+        # As uint64, every place outside the table is too large, also where the subtraction overflows.
         places = values - self.low
         np.minimum(places.view(np.uint64), self.last, out=places.view(np.uint64))
         found: np.ndarray = self.table.take(places).astype(np.int64)

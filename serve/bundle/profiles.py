@@ -18,7 +18,7 @@ class Favourite(msgspec.Struct, frozen=True, kw_only=True):
 
     item_index: int
     lift: float
-    """The difference (ratings), less the profile's mean difference over the well-known items."""
+    """The profile's score above the average user's (ratings), less the mean of that over well-known items."""
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):

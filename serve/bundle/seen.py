@@ -199,25 +199,22 @@ class Seen:
 
     def history(self, user_index: int) -> History:
         """What a user has rated, with ratings and dates; nothing is cached."""
-        names = [name for name in self._file.columns if name != "user_index"]
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        types = {"item_index": np.int32, "rating": np.float32, "timestamp": np.int64}
+        parts = {name: [np.empty(0, kind)] for name, kind in types.items() if name in self._file.columns}
         for number in self._holding(user_index):
             with self._lock:
                 columns = self._file.read(self._file.columns, number)
             users = numbers(columns["user_index"])
             place = slice(*users.searchsorted(np.array([user_index, user_index + 1], np.int32)))
-            for name in names:
-                parts[name].append(numbers(columns[name])[place])
-        empty = {"item_index": np.int32, "rating": np.float32, "timestamp": np.int64}
-        whole = {name: np.concatenate([np.empty(0, empty[name]), *parts[name]]) for name in names}
-        items = whole["item_index"]
-        if len(items) and (
-            items[0] < 1 or items[-1] > self._n_items or not np.isfinite(whole["rating"]).all()
-        ):
+            for name, found in parts.items():
+                found.append(numbers(columns[name])[place])
+        whole = {name: np.concatenate(found) for name, found in parts.items()}
+        items, ratings = whole["item_index"], whole["rating"]
+        if len(items) and (items[0] < 1 or items[-1] > self._n_items or not np.isfinite(ratings).all()):
             raise self._damaged(
                 f"user {user_index} has an item beyond {self._n_items}, or a rating not finite"
             )
-        return History(items, whole["rating"], whole.get("timestamp"))
+        return History(items, ratings, whole.get("timestamp"))
 
     def _holding(self, user_index: int) -> range:
         """The row groups that may hold a user."""

@@ -83,11 +83,8 @@ def remove(folder: Path) -> None:
 
 
 def empty(folder: Path) -> None:
-    """Remove everything but the lock.
-
-    The files that call a job finished or resumable go first: a process that is killed here leaves nothing
-    that another could resume.
-    """
+    """Remove everything but the lock."""
+    # First what marks a job as finished or resumable: a process that is killed here leaves nothing to resume.
     for name in (SUCCESS, PLAN):
         (folder / name).unlink(missing_ok=True)
     for found in folder.iterdir():

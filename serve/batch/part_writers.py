@@ -25,7 +25,8 @@ NUMBER = r"^[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?$"
 # What Arrow writes for a time outside its calendar.
 NO_TIME = "<value out of range"
 
-# In memory. Each row group has its own dictionaries: with one for each batch, encoding took a fifth longer.
+# Size of a row group in memory. Each has dictionaries of its own: with one row group for each batch, encoding
+# took a fifth longer.
 ROW_GROUP_BYTES = 8 << 20
 
 # Bytes of a part after which the system is asked to write them. Syncing all at the end took 13 ms longer.

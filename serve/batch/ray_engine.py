@@ -24,7 +24,7 @@ from serve.processes.ray_cluster import connect
 from serve.runtime.recommender import Recommender
 
 LOOK_EVERY = 5.0
-"""Seconds."""
+"""Seconds to wait for a task before the nodes are checked."""
 MAX_DEATHS = 3
 """For each worker. More have a lasting cause, such as too little memory."""
 

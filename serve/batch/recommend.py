@@ -29,7 +29,7 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
     unknown: UnknownIds = "average"
 
     roles: ClassVar = ("user",)
-    """See Score, as for the next four."""
+    """See Score for this and the next four."""
     reads_all: ClassVar = False
     part_rows: ClassVar = 1 << 17
     batch_rows: ClassVar = 1 << 13

@@ -32,7 +32,7 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
     part_rows: ClassVar = 1 << 22
     # Larger batches are no faster: with 2^17 pairs the allocator returns each column to the system.
     batch_rows: ClassVar = 1 << 16
-    # Of input for each further process: these take about as long to score as a process takes to start.
+    # Bytes of input for each further process: they take about as long to score as a process takes to start.
     worker_bytes: ClassVar[int | None] = 16 << 20
 
     def schema(

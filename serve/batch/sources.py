@@ -31,7 +31,7 @@ class UsersSource:
     def read(
         self, columns: Sequence[str] | None, *, row_groups: Sequence[int], first_row: int, batch_rows: int
     ) -> Iterator[Rows]:
-        """See ParquetSource. The groups are those that begin with the user `first_row`."""
+        """See ParquetSource. The first of `row_groups` begins with the user `first_row`."""
         stop = first_row + sum(self.group_rows[group] for group in row_groups)
         for low in range(first_row, stop, batch_rows):
             index = np.arange(low, min(low + batch_rows, stop))

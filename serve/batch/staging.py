@@ -1,9 +1,9 @@
 """Text inputs as Parquet in the job's folder, so that every fragment can be read by itself.
 
-A record of text can be found only after all before it were read, so each text file is read once, in order,
-into `_input/00000.parquet`. Row groups end where fragments do. The columns are those that the task reads, as
-text, and two more: the line where each row begins, and the refusal (JSON) of a row that can't be read, which
-has nulls in the other columns.
+Where a record of text begins is known only once all records before it are read, so each text file is read
+once, in order, and written to `_input/00000.parquet`, where row groups end as fragments do. Its columns are
+those that the task reads, as text, and two more: the line where each row begins, and the refusal (JSON) of a
+row that can't be read, whose other columns are null.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The options of the batch commands, and how they report a job."""
+"""The options of the batch commands; running a job, with a progress bar and a report."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def run_and_report(
     started = time.monotonic()
     show = Progress()
     summary = None
-    with suppress(KeyboardInterrupt), show, _interruptible(show):
+    with suppress(KeyboardInterrupt), show.bar, _interruptible(show):
         summary = run_job(
             job,
             resume=options["resume"],
@@ -194,12 +194,6 @@ class Progress:
         )
         self._task = self.bar.add_task("rows", total=None, rate="")
         self._started = time.monotonic()
-
-    def __enter__(self) -> None:
-        self.bar.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
 
     def on_plan(self, plan: Plan, rows_done: int) -> None:
         """See `run_job`."""

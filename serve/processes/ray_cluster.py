@@ -9,7 +9,7 @@ import socket
 from serve.errors import ClusterError
 
 PATIENCE = 5.0
-"""Seconds."""
+"""Seconds to wait for a connection."""
 TOKEN = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
 
 # Ray reads these when it is imported.

@@ -56,11 +56,3 @@ class ClusterError(ServeError, ConnectionError):
 
 class JobError(ServeError, RuntimeError):
     """A batch job stopped before its end; finished parts are kept for `--resume`."""
-
-
-def of_kind(kind: str | None, message: str, otherwise: type[ServeError] = ServeError) -> ServeError:
-    """The error that another process raised, from the name of its class."""
-    found = globals().get(kind or "")
-    if isinstance(found, type) and issubclass(found, ServeError):
-        return found(message)
-    return otherwise(message)

@@ -57,8 +57,8 @@ class FragmentRunner:
     """Runs fragments of one plan with a loaded bundle.
 
     On the CPU, `threads` runs of the graph go side by side while other threads read and write. On a GPU, runs
-    follow each other. A single thread reads, runs and writes in turn: the system reads ahead and writes
-    behind, and other processes use the gaps.
+    follow each other. A single thread reads, runs and writes in turn: the operating system reads ahead and
+    writes behind, and other processes use the CPU meanwhile.
     """
 
     def __init__(self, plan: Plan, folder: Path, recommender: Recommender, threads: int) -> None:
@@ -78,14 +78,10 @@ class FragmentRunner:
             self._pool.shutdown(cancel_futures=True)
 
     def run(self, fragment: Fragment, on_rows: Callable[[int], None] = lambda n: None) -> Outcome:
-        """Write a fragment's part and its bad rows into the folder, and last its outcome as a note.
+        """Write a fragment's part and its bad rows into the folder, and finally its outcome.
 
         A fragment may run twice, or in two places at once: the bytes are the same, and each file is renamed
-        into place whole.
-
-        Args:
-            fragment: One of the plan's.
-            on_rows: Called with the number of input rows done since its last call.
+        into place whole. `on_rows` gets the number of input rows done since its last call.
 
         Raises:
             BadRowError: a bad row where they are not quarantined, or more of them than are allowed.
@@ -154,11 +150,7 @@ class FragmentRunner:
 
 
 def check_bad_rows(plan: Plan, n: int, some: Sequence[RefusedRow]) -> None:
-    """Check that the job may go on with `n` bad rows; `some` of them are named in the error.
-
-    Raises:
-        BadRowError: it may not.
-    """
+    """Check that a job may go on with `n` bad rows, `some` of them given. Raises BadRowError: it may not."""
     job = plan.job
     if job.on_bad_row == "fail" and n:
         first = str(some[0]) if some else f"{n} rows were quarantined before"
@@ -172,12 +164,12 @@ def check_bad_rows(plan: Plan, n: int, some: Sequence[RefusedRow]) -> None:
 
 
 def finished(plan: Plan, folder: Path) -> dict[int, Outcome]:
-    """Outcomes of the finished fragments by number: those with both their part and its note."""
+    """Outcomes of the finished fragments by number: those with a written outcome and a part of that size."""
     outcomes: dict[int, Outcome] = {}
     for fragment in plan.fragments:
         try:
-            note = (folder / DONE / f"{fragment.number:05d}.json").read_bytes()
-            outcome = msgspec.json.decode(note, type=Outcome)
+            written = (folder / DONE / f"{fragment.number:05d}.json").read_bytes()
+            outcome = msgspec.json.decode(written, type=Outcome)
             if (folder / plan.part_name(fragment)).stat().st_size == outcome.bytes:
                 outcomes[fragment.number] = outcome
         except (OSError, msgspec.DecodeError):

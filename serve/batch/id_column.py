@@ -10,18 +10,14 @@ import pyarrow as pa
 from serve.bundle.ids import IdIndex
 from serve.errors import InputError
 from serve.reading.ids import as_ids, is_string, why_not
-from serve.reading.rows import RefusedRow, Rows, Source, joined
+from serve.reading.rows import RefusedRow, Rows, SourceColumns, joined
 
 UnknownIds = Literal["average", "null", "error"]
 """An id that is not in the bundle gets the average's answer or no answer, or its row is a bad row."""
 
 
-def check_id_type(source: Source, name: str, ids: IdIndex) -> None:
-    """Check that a column can hold ids of the bundle's type.
-
-    Raises:
-        InputError: it can't.
-    """
+def check_id_type(source: SourceColumns, name: str, ids: IdIndex) -> None:
+    """Check that a column can hold ids of the bundle's type. Raises InputError: it can't."""
     kind = source.schema.field(name).type
     if not (source.is_text or (is_string(kind) if ids.is_string else pa.types.is_integer(kind))):
         raise InputError(
@@ -32,14 +28,9 @@ def check_id_type(source: Source, name: str, ids: IdIndex) -> None:
 def read_ids(
     rows: Rows, name: str, ids: IdIndex, unknown: UnknownIds, refused: dict[int, RefusedRow]
 ) -> tuple[pa.Array, np.ndarray]:
-    """Read one column of ids.
+    """Read a column that has passed `check_id_type`.
 
-    Args:
-        rows: A batch whose column `name` has passed `check_id_type`.
-        name: The column.
-        ids: The ids of the bundle.
-        unknown: What an id that is not in the bundle gets.
-        refused: Position in the table -> refusal. Rows without a valid id are added, unless already there.
+    Rows without a valid id are added to `refused` (position in the table -> refusal), unless already there.
 
     Returns:
         Ids int64 or string [n], null where invalid; indices int64 [n], 0 where invalid or unknown.

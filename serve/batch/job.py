@@ -93,11 +93,7 @@ class InputFile(msgspec.Struct, frozen=True):
         return Path(self.path).suffix.lower() in TEXT
 
     def check_unchanged(self) -> None:
-        """Compare the file's size and time of modification with the planned ones.
-
-        Raises:
-            InputError: the file is missing or has changed.
-        """
+        """Compare the file with the planned size and time. Raises InputError: it is gone or has changed."""
         try:
             status = Path(self.path).stat()
         except OSError as error:

@@ -34,11 +34,7 @@ PATIENCE = 0.5
 
 
 def check_ours(folder: Path) -> None:
-    """Check that a folder is free or was made by a job, since it will be emptied.
-
-    Raises:
-        OutputError: it holds something else.
-    """
+    """Raise OutputError unless a folder, which will be emptied, is free or was made by a job."""
     there: set[str] = set()
     with suppress(FileNotFoundError):  # free, or just removed by another job
         there = {found.name for found in folder.iterdir()} if _is_folder(folder) else {folder.name}
@@ -67,11 +63,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def share_claim(folder: Path) -> None:
-    """Keep other jobs out of a folder while this process lives, even if the one that claimed it dies.
-
-    Raises:
-        OSError: another job has claimed it.
-    """
+    """Keep other jobs out of a folder while this process lives. Raises OSError: another job has it."""
     fcntl.flock(os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
@@ -91,11 +83,8 @@ def remove(folder: Path) -> None:
 
 
 def empty(folder: Path) -> None:
-    """Remove everything but the lock.
-
-    The files that call a job finished or resumable go first: a process that is killed here leaves nothing
-    that another could resume.
-    """
+    """Remove everything but the lock."""
+    # First what marks a job as finished or resumable: a process that is killed here leaves nothing to resume.
     for name in (SUCCESS, PLAN):
         (folder / name).unlink(missing_ok=True)
     for found in folder.iterdir():

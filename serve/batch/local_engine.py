@@ -89,11 +89,7 @@ def _submitted(pool: ProcessPoolExecutor, fragments: Sequence[Fragment]) -> list
 
 
 def _outcomes(futures: Sequence[Future[Outcome]]) -> Iterator[Outcome]:
-    """Outcomes as they come.
-
-    Raises:
-        BrokenProcessPool: a worker has died, after every outcome that is known.
-    """
+    """Outcomes as they come. Raises BrokenProcessPool after every outcome that is known."""
     broken: BrokenProcessPool | None = None
     for future in as_completed(futures):
         try:

@@ -25,7 +25,8 @@ NUMBER = r"^[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?$"
 # What Arrow writes for a time outside its calendar.
 NO_TIME = "<value out of range"
 
-# In memory. Each row group has its own dictionaries: with one for each batch, encoding took a fifth longer.
+# Size of a row group in memory. Each has dictionaries of its own: with one row group for each batch, encoding
+# took a fifth longer.
 ROW_GROUP_BYTES = 8 << 20
 
 # Bytes of a part after which the system is asked to write them. Syncing all at the end took 13 ms longer.
@@ -61,11 +62,7 @@ def new_part(path: Path, format: Format, schema: pa.Schema) -> Iterator[Write]:
 
 
 def check_format(format: Format, schema: pa.Schema) -> None:
-    """Refuse columns that a format can't hold.
-
-    Raises:
-        InputError: there is one.
-    """
+    """Refuse columns that a format can't hold. Raises InputError: there is one."""
     fits = {"csv": _fits_csv, "jsonl": _fits_json}.get(format)
     for field in schema:
         if fits and not fits(field.type):
@@ -170,11 +167,7 @@ def _harmless(text: pa.Array) -> pa.Array:
 
 
 def _check_times(name: str, column: pa.ChunkedArray) -> None:
-    """Refuse times that Arrow has no text for: it would write an error message into the cell.
-
-    Raises:
-        InputError: there is one.
-    """
+    """Raise InputError for times that Arrow can't write: it would put an error message into the cell."""
     if not pa.types.is_temporal(column.type) or pa.types.is_duration(column.type):
         return
     if pa.types.is_timestamp(column.type):

@@ -62,11 +62,7 @@ def make_plan(job: Job, recommender: Recommender) -> Plan:
 
 
 def with_fragments(plan: Plan, folder: Path, recommender: Recommender) -> Plan:
-    """Cut the input of a plan, whose text files are staged in the job's folder, into fragments.
-
-    Raises:
-        InputError: a file is damaged.
-    """
+    """Cut the input into fragments; its text is staged in `folder`. Raises InputError: a file is damaged."""
     fragments: list[Fragment] = []
     for place in range(max(1, len(plan.files))):
         first_row = 1
@@ -78,9 +74,7 @@ def with_fragments(plan: Plan, folder: Path, recommender: Recommender) -> Plan:
 
 
 def _cuts(group_rows: Sequence[int], part_rows: int) -> Iterator[tuple[int, int, int]]:
-    """First group, one past the last, and rows of each fragment: about `part_rows` rows, no group split; at
-    least one fragment.
-    """
+    """(First group, one past the last, rows) of each fragment: about `part_rows` rows; at least one."""
     start = n_rows = 0
     for group, rows in enumerate(group_rows):
         if n_rows and n_rows + rows > part_rows:

@@ -17,8 +17,8 @@ DEPTH = 3
 def prefetched(items: Generator[T], depth: int = DEPTH) -> Iterator[Iterator[T]]:
     """Give the same items in the same order, made by a thread that is up to `depth` items ahead.
 
-    An error of the generator is raised in its place. On leaving, the thread finishes the item that it is at,
-    and the generator is closed: it may hold a thread too, which must not outlive the interpreter.
+    An error of the generator is raised where its item would come. On exit, the thread finishes its current
+    item, and the generator is closed: it may own a thread too, which must not outlive the interpreter.
     """
     end = object()
     with closing(items), ThreadPoolExecutor(1, "prefetch") as thread:

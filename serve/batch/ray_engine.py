@@ -24,7 +24,7 @@ from serve.processes.ray_cluster import connect
 from serve.runtime.recommender import Recommender
 
 LOOK_EVERY = 5.0
-"""Seconds."""
+"""Seconds to wait for a task before the nodes are checked."""
 MAX_DEATHS = 3
 """For each worker. More have a lasting cause, such as too little memory."""
 
@@ -49,7 +49,7 @@ class RayWorker:
 
 
 def ray_engine(address: str | None, workers: int | None, gpus_per_worker: float) -> Engine:
-    """An engine for `serve.batch.run.run_job`.
+    """An `Engine` on a Ray cluster.
 
     Args:
         address: A running cluster ("auto" or HOST:PORT); None: one is started on this machine for this job.
@@ -123,12 +123,7 @@ def shares(
 def _outcomes(
     ray: Any, plan: Plan, fragments: Sequence[Fragment], folder: Path, workers: int | None, gpus: float
 ) -> Iterator[Outcome]:
-    """Outcomes as they come.
-
-    Raises:
-        ServeError: an error that a worker raised; the others are stopped.
-        JobError: workers die repeatedly.
-    """
+    """Outcomes as they come. Raises the ServeError of a worker, or JobError: workers die repeatedly."""
     if gpus and plan.device == "cpu":
         raise JobError(
             "the workers would have GPUs and compute on the CPU: start the job where there is a GPU, "

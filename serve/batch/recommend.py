@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from serve.batch.id_column import UnknownIds, check_id_type, read_ids
 from serve.bundle.parquet import arrow
-from serve.reading.rows import RefusedRow, Rows, Source
+from serve.reading.rows import RefusedRow, Rows, SourceColumns
 from serve.runtime.batching import Each
 from serve.runtime.recommender import Recommender
 
@@ -29,14 +29,16 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
     unknown: UnknownIds = "average"
 
     roles: ClassVar = ("user",)
-    """See Score, as for the next four."""
+    """See Score for this and the next four."""
     reads_all: ClassVar = False
     part_rows: ClassVar = 1 << 17
     batch_rows: ClassVar = 1 << 13
     # Nearly all time is in the graph, whose runs share one copy of the tables in threads of one process.
     worker_bytes: ClassVar[int | None] = None
 
-    def schema(self, source: Source, columns: Mapping[str, str], recommender: Recommender) -> pa.Schema:
+    def schema(
+        self, source: SourceColumns, columns: Mapping[str, str], recommender: Recommender
+    ) -> pa.Schema:
         """The columns of the output.
 
         Raises:

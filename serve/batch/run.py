@@ -61,7 +61,7 @@ def run_job(
     """Run a job, or the rest of one. Resuming a finished job changes nothing.
 
     Args:
-        job: What to do.
+        job: What to compute, from which input, to which output.
         resume: Continue an earlier run of the same job.
         overwrite: Replace an existing output once the new one is whole.
         engine: Runs the fragments; by default in this process.
@@ -122,10 +122,9 @@ def run_job(
 
 
 def _finished_job(folder: Path, plan: Plan, overwrite: bool) -> JobSummary | None:
-    """The summary of this job if `folder` holds all of it; None if there is something to do.
+    """The summary of this job if `folder` holds all of it; None if there is something left to do.
 
-    Raises:
-        OutputError: it holds another job, or has lost a part, and may not be overwritten.
+    Raises OutputError: it holds another job, or has lost a part, and may not be overwritten.
     """
     if not (folder / SUCCESS).is_file():
         return None
@@ -149,11 +148,7 @@ def _finished_job(folder: Path, plan: Plan, overwrite: bool) -> JobSummary | Non
 
 
 def _check_same(before: dict[str, Any], plan: Plan, folder: Path) -> None:
-    """Compare the identity in a folder with the plan's.
-
-    Raises:
-        OutputError: they differ.
-    """
+    """Compare the identity in a folder with the plan's. Raises OutputError: they differ."""
     now = msgspec.json.decode(msgspec.json.encode(plan.identity), type=dict[str, Any])
     if changed := sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
         raise OutputError(
@@ -187,11 +182,7 @@ def _check_quarantined(plan: Plan, outcomes: dict[int, Outcome]) -> None:
 
 
 def _finish(folder: Path, plan: Plan) -> JobSummary:
-    """Write `_SUCCESS.json`.
-
-    Raises:
-        JobError: a part is missing.
-    """
+    """Write `_SUCCESS.json`. Raises JobError: a part is missing."""
     outcomes = finished(plan, folder)
     if missing := [fragment.number for fragment in plan.fragments if fragment.number not in outcomes]:
         raise JobError(f"{len(missing)} parts are missing, the first is {missing[0]}. Go on with --resume.")

@@ -13,7 +13,7 @@ from serve.batch.id_column import UnknownIds, check_id_type, read_ids
 from serve.bundle.ids import IdIndex
 from serve.bundle.parquet import arrow
 from serve.errors import InputError
-from serve.reading.rows import RefusedRow, Rows, Source
+from serve.reading.rows import RefusedRow, Rows, SourceColumns
 from serve.runtime.batching import Each
 from serve.runtime.recommender import Recommender
 
@@ -32,10 +32,12 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
     part_rows: ClassVar = 1 << 22
     # Larger batches are no faster: with 2^17 pairs the allocator returns each column to the system.
     batch_rows: ClassVar = 1 << 16
-    # Of input for each further process: these take about as long to score as a process takes to start.
+    # Bytes of input for each further process: they take about as long to score as a process takes to start.
     worker_bytes: ClassVar[int | None] = 16 << 20
 
-    def schema(self, source: Source, columns: Mapping[str, str], recommender: Recommender) -> pa.Schema:
+    def schema(
+        self, source: SourceColumns, columns: Mapping[str, str], recommender: Recommender
+    ) -> pa.Schema:
         """The columns of the output: those of the input, then `score` and `known`.
 
         Ids of text inputs get the type of the bundle's ids.

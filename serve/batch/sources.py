@@ -11,7 +11,7 @@ import pyarrow as pa
 from serve.batch.job import Plan
 from serve.batch.staging import StagedSource, staged_path
 from serve.bundle.ids import IdIndex
-from serve.reading.parquet import BATCH_ROWS, ParquetSource
+from serve.reading.parquet import ParquetSource
 from serve.reading.rows import Rows
 from serve.runtime.recommender import Recommender
 
@@ -29,16 +29,10 @@ class UsersSource:
         self.group_rows = [min(part_rows, len(users) - start) for start in starts]
 
     def read(
-        self,
-        columns: Sequence[str] | None = None,
-        *,
-        row_groups: Sequence[int] | None = None,
-        first_row: int = 1,
-        batch_rows: int = BATCH_ROWS,
+        self, columns: Sequence[str] | None, *, row_groups: Sequence[int], first_row: int, batch_rows: int
     ) -> Iterator[Rows]:
-        """See ParquetSource. The groups are those that begin with the user `first_row`."""
-        groups = range(len(self.group_rows)) if row_groups is None else row_groups
-        stop = first_row + sum(self.group_rows[group] for group in groups)
+        """See ParquetSource. The first of `row_groups` begins with the user `first_row`."""
+        stop = first_row + sum(self.group_rows[group] for group in row_groups)
         for low in range(first_row, stop, batch_rows):
             index = np.arange(low, min(low + batch_rows, stop))
             table = pa.table([self._users.take(index)], schema=self.schema)
@@ -48,11 +42,7 @@ class UsersSource:
 def open_planned(
     plan: Plan, place: int, folder: Path, recommender: Recommender
 ) -> ParquetSource | StagedSource | UsersSource:
-    """Open the plan's file at `place`, or all users where the plan has no files.
-
-    Raises:
-        InputError: the file is damaged.
-    """
+    """Open the plan's file at `place`; without files, every user. Raises InputError: it is damaged."""
     if not plan.files:
         return UsersSource(recommender.users, plan.job.rows_per_part)
     file = plan.files[place]

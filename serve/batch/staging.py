@@ -1,9 +1,9 @@
 """Text inputs as Parquet in the job's folder, so that every fragment can be read by itself.
 
-A record of text can be found only after all before it were read, so each text file is read once, in order,
-into `_input/00000.parquet`. Row groups end where fragments do. The columns are those that the task reads, as
-text, and two more: the line where each row begins, and the refusal (JSON) of a row that can't be read, which
-has nulls in the other columns.
+Where a record of text begins is known only once all records before it are read, so each text file is read
+once, in order, and written to `_input/00000.parquet`, where row groups end as fragments do. Its columns are
+those that the task reads, as text, and two more: the line where each row begins, and the refusal (JSON) of a
+row that can't be read, whose other columns are null.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from serve.batch.job import Plan
 from serve.batch.job_folder import INPUT
 from serve.files.atomic import new_file
 from serve.reading.files import open_source
-from serve.reading.parquet import BATCH_ROWS, ParquetSource
+from serve.reading.parquet import ParquetSource
 from serve.reading.rows import RefusedRow, Rows
 
 _refusals = msgspec.json.Decoder(RefusedRow)
@@ -71,12 +71,7 @@ def stage(plan: Plan, folder: Path) -> None:
 
 
 class StagedSource:
-    """A staged text file, read as the text file itself.
-
-    Args:
-        name: The text file.
-        path: Its staged copy.
-    """
+    """The text file `name`, read from its staged copy at `path`."""
 
     is_text = True
 
@@ -87,12 +82,7 @@ class StagedSource:
         self.group_rows = self._parquet.group_rows
 
     def read(
-        self,
-        columns: Sequence[str] | None = None,
-        *,
-        row_groups: Sequence[int] | None = None,
-        first_row: int = 1,
-        batch_rows: int = BATCH_ROWS,
+        self, columns: Sequence[str] | None, *, row_groups: Sequence[int], first_row: int, batch_rows: int
     ) -> Iterator[Rows]:
         """See ParquetSource; rows are numbered by their lines, not from `first_row`."""
         names = list(columns or self.schema.names)

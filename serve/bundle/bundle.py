@@ -29,14 +29,14 @@ from serve.errors import BundleError
 from serve.files.checksum import sha256_of
 from serve.files.names import MANIFEST_NAME
 
-WAY_OUT = "Copy the bundle again, or export it again."
+ADVICE = "Copy the bundle again, or export it again."
 MAX_FILES = 1000
 MAX_JSON_BYTES = 64 << 20
 CHUNK_BYTES = 4 << 20
 REQUIRED_FILES = {"users.parquet", "items.parquet", "seen.parquet"}
 
-# graph that a `Recommender` calls -> the inputs that it gives and the outputs that it reads, as
-# (name, dtype, rank). A graph may have further outputs, and a bundle further graphs.
+# Graph that a `Recommender` calls -> its inputs, and the outputs that are read, as (name, dtype, rank). A
+# graph may have further outputs, and a bundle further graphs.
 _USER = ("user_index", "int64", 1)
 _ITEM = ("item_index", "int64", 1)
 _TOP = {("top_item_indices", "int64", 2), ("top_scores", "float32", 2)}
@@ -67,13 +67,9 @@ class Bundle:
     _tensors: dict[str, list[WireTensor]] = field(repr=False)
 
     def file(self, name: str) -> Path:
-        """The path of a listed file.
-
-        Raises:
-            BundleError: the bundle has no such file.
-        """
+        """The path of a listed file. Raises BundleError: the bundle has no such file."""
         if name not in self.manifest.files:
-            raise BundleError(f"{self.path} has no {name}. {WAY_OUT}")
+            raise BundleError(f"{self.path} has no {name}. {ADVICE}")
         return self.path / name
 
     def table(self, name: str) -> np.ndarray:
@@ -101,7 +97,7 @@ def open_bundle(path: str | Path) -> Bundle:
 
     Raises:
         BundleError: it is incomplete, damaged, inconsistent, of an unknown format version, or not to be
-            trusted. The message names the file and the way out.
+            trusted. The message names the file and what to do.
     """
     try:
         folder = Path(path).resolve(strict=True)
@@ -116,9 +112,9 @@ def open_bundle(path: str | Path) -> Bundle:
             graph.file: _check_graph(folder, graph.file, manifest) for graph in manifest.graphs.values()
         }
     except OSError as error:
-        raise BundleError(f"{error.filename or folder} can't be read: {error.strerror}. {WAY_OUT}") from None
+        raise BundleError(f"{error.filename or folder} can't be read: {error.strerror}. {ADVICE}") from None
     if wrong := _check_graphs(manifest) or _check_tables(manifest, tensors):
-        raise BundleError(f"{folder / MANIFEST_NAME}: {wrong}. {WAY_OUT}")
+        raise BundleError(f"{folder / MANIFEST_NAME}: {wrong}. {ADVICE}")
     return Bundle(folder, manifest, hashlib.sha256(raw).hexdigest(), tensors)
 
 
@@ -138,9 +134,9 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
             )
     required = REQUIRED_FILES | {graph.file for graph in manifest.graphs.values()}
     if unlisted := sorted(required - listed.keys()):
-        raise BundleError(f"{path} does not list {', '.join(unlisted)}. {WAY_OUT}")
+        raise BundleError(f"{path} does not list {', '.join(unlisted)}. {ADVICE}")
     if missing := sorted(listed.keys() - there.keys()):
-        raise BundleError(f"{folder} lacks {', '.join(missing)}. {WAY_OUT}")
+        raise BundleError(f"{folder} lacks {', '.join(missing)}. {ADVICE}")
     if extra := sorted(there.keys() - listed.keys() - {MANIFEST_NAME}):
         raise BundleError(
             f"{folder} holds {', '.join(extra)}, not in its manifest. Remove it, or copy again."
@@ -149,7 +145,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
         size = there[name].st_size
         if size != expected.bytes:
             raise BundleError(
-                f"{folder / name} has {size} bytes, its manifest says {expected.bytes}. {WAY_OUT}"
+                f"{folder / name} has {size} bytes, its manifest says {expected.bytes}. {ADVICE}"
             )
         if name.endswith(".json") and size > MAX_JSON_BYTES:
             raise BundleError(f"{folder / name} has {size} bytes, more than {MAX_JSON_BYTES}.")
@@ -157,7 +153,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
         if (found := sha256_of(folder / name)) != expected.sha256:
             raise BundleError(
                 f"{folder / name} is damaged: its SHA-256 is {found}, its manifest says {expected.sha256}. "
-                f"{WAY_OUT}"
+                f"{ADVICE}"
             )
 
 
@@ -171,13 +167,13 @@ def _check_graph(folder: Path, name: str, manifest: Manifest) -> list[WireTensor
             listed = manifest.files.get(external.location)
             if not _is_bare(external.location) or listed is None:
                 raise BundleError(
-                    f"{where} lies in {external.location!r}, which is not a listed file. {WAY_OUT}"
+                    f"{where} lies in {external.location!r}, which is not a listed file. {ADVICE}"
                 )
             length = tensor.n_bytes if external.length is None else external.length
             if length != tensor.n_bytes or external.offset + length > listed.bytes:
                 raise BundleError(
                     f"{where} needs {tensor.n_bytes} bytes and points to {length} at {external.offset} of "
-                    f"{external.location} ({listed.bytes} bytes). {WAY_OUT}"
+                    f"{external.location} ({listed.bytes} bytes). {ADVICE}"
                 )
         if tensor.dtype in FLOATS and not _is_finite(folder, data, tensor):
             raise BundleError(f"{where} has NaN or infinite values. Train and export again.")
@@ -211,7 +207,7 @@ def _mapped(path: Path) -> memoryview:
     """The file's bytes, read only where they are touched. The map closes with the last view of it."""
     with path.open("rb") as file:
         if path.stat().st_size == 0:
-            raise BundleError(f"{path} is empty. {WAY_OUT}")
+            raise BundleError(f"{path} is empty. {ADVICE}")
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 

@@ -43,11 +43,7 @@ class Values(msgspec.Struct, frozen=True):
         return cls(dtype, list(array.shape), data)
 
     def array(self) -> np.ndarray:
-        """As an array, strings as objects.
-
-        Raises:
-            ValueError: data, shape and dtype don't fit each other.
-        """
+        """As an array, strings as objects. Raises ValueError: data, shape and dtype don't fit each other."""
         if self.dtype not in DTYPES:
             raise ValueError(f"the dtype {self.dtype!r} is none of {', '.join(DTYPES)}")
         array: np.ndarray = np.array(self.data, DTYPES[self.dtype]).reshape(self.shape)
@@ -66,11 +62,7 @@ class Case(msgspec.Struct, frozen=True):
         return cls(*({name: Values.of(array) for name, array in side.items()} for side in (inputs, outputs)))
 
     def arrays(self) -> tuple[Arrays, Arrays]:
-        """Inputs and outputs by name.
-
-        Raises:
-            ValueError: data, shape and dtype of one don't fit each other.
-        """
+        """Inputs and outputs by name. Raises ValueError: data, shape and dtype don't fit each other."""
         inputs, outputs = (
             {name: values.array() for name, values in side.items()} for side in (self.inputs, self.outputs)
         )
@@ -85,11 +77,7 @@ class Conformance(msgspec.Struct, frozen=True):
 
 
 def read_conformance(path: Path) -> Conformance:
-    """Read a `conformance.json`.
-
-    Raises:
-        BundleError: it is not JSON of this form, or of an unknown format version.
-    """
+    """Read a `conformance.json`. Raises BundleError: other JSON, or an unknown format version."""
     try:
         document = msgspec.json.decode(path.read_bytes(), type=Conformance)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -106,15 +94,9 @@ def write_conformance(path: Path, graphs: dict[str, list[Case]]) -> None:
 
 
 def check_conformance(bundle: Bundle, graphs: Iterable[str], run_graph: RunGraph) -> int:
-    """Run every case of these graphs; returns how many there are.
+    """Run every case of some graphs, by `Recommender.run_graph` or the like; returns the number of cases.
 
-    Args:
-        bundle: A checked bundle.
-        graphs: Graphs of its manifest.
-        run_graph: Graph name and inputs -> outputs by name, as `Recommender.run_graph`.
-
-    Raises:
-        BundleError: a graph has no cases, or other answers than its cases.
+    Raises BundleError: a graph has no cases, or other answers than its cases.
     """
     path = bundle.file(CONFORMANCE_NAME)
     document = read_conformance(path)
@@ -171,9 +153,9 @@ def difference(found: Arrays, expected: Arrays, tolerance: Mapping[str, float]) 
 
 
 def as_good_as_tied(scores: np.ndarray, within: float) -> np.ndarray:
-    """Whether a score (float [B, K], falling) is within a distance of its neighbour's: bool [B, K].
+    """Whether scores (float [B, K], falling) are within a distance of a neighbour's: bool [B, K].
 
-    The last rank has a neighbour that is not listed, so what stands there may always change.
+    The last rank always is: its next neighbour is not listed.
     """
     close = np.abs(np.diff(scores, axis=1)) <= within  # [B, K - 1]
     edge = np.ones((len(scores), 1), bool)
@@ -182,9 +164,7 @@ def as_good_as_tied(scores: np.ndarray, within: float) -> np.ndarray:
 
 
 def _fault(graph: Graph, case: Case, inputs: Arrays, bundle: Bundle) -> str | None:
-    """What is wrong with a case, or None. A graph is never run with an index out of range: one device raises
-    an error, another one answers zeros.
-    """
+    """What is wrong with a case, or None. An index out of range is an error on one device, 0 on another."""
     for what, values, tensors in (
         ("inputs", case.inputs, graph.inputs),
         ("outputs", case.outputs, graph.outputs),

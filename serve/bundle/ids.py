@@ -1,4 +1,4 @@
-"""`users.parquet` and `items.parquet`: which id each row of a table has, looked up in both directions."""
+"""The ids in `users.parquet` and `items.parquet`: written, and converted to indices and back."""
 
 from __future__ import annotations
 
@@ -17,18 +17,13 @@ from serve.reading.rows import joined
 
 ID_TYPES = (pa.int64(), pa.string())
 EXTRA_TYPES = {"title": pa.string(), "genres": pa.string(), "year": pa.int32()}
-"""Columns of `items.parquet` that the data may lack, and their types."""
+"""Optional columns of `items.parquet`, and their types."""
 
 
 def write_users(path: Path, user_ids: np.ndarray | Sequence[Any]) -> None:
-    """Write `users.parquet`: `user_id` in index order, row 1 first.
+    """Write `users.parquet`: `user_id` (int64 or str [n_users]) in index order, row 1 first.
 
-    Args:
-        path: The file to make.
-        user_ids: int64 or str [n_users], each once.
-
-    Raises:
-        ValueError: an id twice, an empty list, or ids that are neither int64 nor str.
+    Raises ValueError: an id twice, an empty list, or ids that are neither int64 nor str.
     """
     write_columns(path, {"user_id": _id_column("user_id", user_ids)})
 
@@ -41,17 +36,11 @@ def write_items(
     genres: Sequence[str | None] | None = None,
     years: Sequence[int | None] | None = None,
 ) -> None:
-    """Write `items.parquet`: `item_id` in index order, row 1 first, and what the data knows of items.
+    """Write `items.parquet`: `item_id` (int64 or str [n_items]) in index order, row 1 first, and more.
 
-    Args:
-        path: The file to make.
-        item_ids: int64 or str [n_items], each once.
-        titles: str [n_items], None where unknown.
-        genres: str [n_items], "|" between two genres, None where unknown.
-        years: int [n_items], None where unknown. A pandas column will do for each of these.
+    Titles, genres (with "|" between two of them) and years have None where unknown. Pandas columns will do.
 
-    Raises:
-        ValueError: an id twice, an empty list, ids that are neither int64 nor str, or lengths that differ.
+    Raises ValueError: an id twice, an empty list, ids that are neither int64 nor str, or lengths that differ.
     """
     columns = {"item_id": _id_column("item_id", item_ids)}
     for (name, kind), values in zip(EXTRA_TYPES.items(), (titles, genres, years), strict=True):
@@ -63,11 +52,7 @@ def write_items(
 
 
 def items_table(path: Path) -> ParquetTable:
-    """`items.parquet`, open.
-
-    Raises:
-        BundleError: a column is missing or of another type.
-    """
+    """`items.parquet`, open. Raises BundleError: a column is missing or of another type."""
     types = {"item_id": ID_TYPES} | {name: (kind,) for name, kind in EXTRA_TYPES.items()}
     return ParquetTable(path, types, optional=list(EXTRA_TYPES))
 
@@ -93,17 +78,12 @@ def _array(values: Any, kind: pa.DataType | None = None) -> pa.Array:
 
 
 class IdIndex:
-    """The ids of one table, in both directions. Thread-safe.
+    """Converts the ids of one table to indices, and indices to ids. Thread-safe.
 
-    An int64 id is found through a direct table where the ids lie close together, else by bisection; a
-    string id through a dict, about 150 bytes an id. The look-up table is made at the first look-up.
+    The look-up (`serve.bundle.id_lookup`) is made at its first use, and then reports repeated ids. `name` is
+    "user_id" or "item_id", `ids` int64 or string [n], the first of them for index 1.
 
-    Args:
-        name: "user_id" or "item_id", for the errors.
-        ids: int64 or string [n]; the first stands for index 1.
-
-    Raises:
-        BundleError: an id is missing. A repeated id is reported at the first look-up.
+    Raises BundleError: an id is missing.
     """
 
     def __init__(self, name: str, ids: pa.Array) -> None:
@@ -124,10 +104,7 @@ class IdIndex:
             BundleError: the file is damaged, has not `n` rows, or an id is missing.
         """
         table = ParquetTable(path, {name: ID_TYPES})
-        if table.n_rows != n:
-            raise BundleError(
-                f"{path} has {table.n_rows} rows, its manifest says {n}. Export the bundle again."
-            )
+        table.check_rows(n)
         return cls(name, table.read([name])[name])
 
     def __len__(self) -> int:
@@ -153,11 +130,7 @@ class IdIndex:
             raise RequestError(f"{self.name} must be {self.type_name}, got {text!r}") from None
 
     def lookup_one(self, value: Any) -> int:
-        """The index of one id, 0 where it is not in the table. Takes about a microsecond.
-
-        Raises:
-            RequestError: the id is of the wrong type.
-        """
+        """The index of one id, 0 if it is not in the table. Raises RequestError: an id of the wrong type."""
         if self.is_string:
             if not isinstance(value, str):
                 raise self._wrong(value)
@@ -166,10 +139,7 @@ class IdIndex:
         return self._lookup().one(value)
 
     def lookup_text(self, text: str) -> int:
-        """The index of an id from text; 0 where no id is meant, also for text of the wrong type.
-
-        The text is looked up as it is first, then without outer spaces.
-        """
+        """The index of the id that text gives, as it is or without outer spaces; 0 where it gives none."""
         for typed in (text, text.strip()):
             try:
                 if index := self.lookup_one(self.parse(typed)):
@@ -179,25 +149,16 @@ class IdIndex:
         return 0
 
     def lookup(self, ids: Any) -> np.ndarray:
-        """The indices of many ids: int64 [n], 0 where an id is not in the table.
+        """The indices of ids (a list, an array or a pandas column [n]): int64 [n], 0 where an id is unknown.
 
-        Args:
-            ids: [n], a list, a numpy or Arrow array, or a pandas column.
-
-        Raises:
-            RequestError: an id is of the wrong type, or missing; the message carries the first one. Or the
-                array has more axes.
+        Raises RequestError: an id is missing or of the wrong type, or the array has more axes.
         """
         if getattr(ids, "ndim", 1) != 1:
             raise RequestError(f"{self.name}s must be one list, got an array of shape {ids.shape}")
         return self._lookup().many(self._strings(ids) if self.is_string else self._int64(ids))
 
     def ids(self, index: np.ndarray) -> np.ndarray:
-        """The ids at indices: int64 or object (str) of the same shape; -1 or None where the index is 0.
-
-        Args:
-            index: int64 [...], from 0 to n.
-        """
+        """The ids at `index` (int64 [...], 0 to n): int64 or object (str) [...]; -1 or None at index 0."""
         if self._numbers is not None:
             # Index 0 wraps to the last id, and is then replaced.
             found: np.ndarray = self._numbers[index - 1]
@@ -208,11 +169,7 @@ class IdIndex:
         return result.reshape(index.shape)
 
     def take(self, index: np.ndarray) -> pa.Array:
-        """The ids at indices as Arrow: int64 or string [n], null where the index is 0.
-
-        Args:
-            index: int64 [n], from 0 to n_ids.
-        """
+        """As `ids`, for int64 [n], as an Arrow array: int64 or string [n], null at index 0."""
         return self._ids.take(arrow(index - 1, missing=index == 0))
 
     def one_id(self, index: int) -> int | str:

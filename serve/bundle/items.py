@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from serve.bundle.ids import IdIndex, items_table
-from serve.errors import BundleError, RequestError
+from serve.errors import RequestError
 
 # Characters of a mistyped title that are compared: the time grows with them.
 MAX_COMPARED = 200
-# Titles that are compared a second time.
+# Best matches by rapidfuzz's WRatio that are sorted again by its plain ratio.
 N_COMPARED = 64
-# On rapidfuzz's scale from 0 to 100; below, titles have little in common.
-MIN_LIKENESS = 62
+# The least similarity of a title that is suggested, on rapidfuzz's scale from 0 to 100.
+MIN_SIMILARITY = 62
 
 
 class Item(NamedTuple):
@@ -41,10 +40,7 @@ class Catalogue:
 
     def __init__(self, path: Path, n_items: int) -> None:
         table = items_table(path)
-        if table.n_rows != n_items:
-            raise BundleError(
-                f"{path} has {table.n_rows} rows, its manifest says {n_items}. Export it again."
-            )
+        table.check_rows(n_items)
         self._columns = table.read(table.columns)
         self.ids = IdIndex("item_id", self._columns["item_id"])
 
@@ -79,23 +75,19 @@ class Catalogue:
             RequestError: no item has this title or id (the message names the nearest titles), or several
                 items have this title (the message names their ids).
         """
+        exact, folded = self._by_title
         for typed in (text, text.strip()):
-            exact = self.with_title(typed)
-            if len(exact) > 1:
-                found = ", ".join(str(self[index].item_id) for index in exact)
-                raise RequestError(f"{len(exact)} items are titled {typed!r}: name one by its id, {found}")
-            if index := exact[0] if exact else self.ids.lookup_text(typed):
+            found = exact.get(typed) or folded.get(typed.casefold(), [])
+            if len(found) > 1:
+                ids = ", ".join(str(self[index].item_id) for index in found)
+                raise RequestError(f"{len(found)} items are titled {typed!r}: name one by its id, {ids}")
+            if index := found[0] if found else self.ids.lookup_text(typed):
                 return index
         text = text.strip()
         near = ", ".join(repr(self.label(index)) for index in self.nearest(text))
         raise RequestError(
             f"no item has the title or id {text!r}." + (f" The nearest titles: {near}" if near else "")
         )
-
-    def with_title(self, title: str) -> list[int]:
-        """The indices of the items with this title: exactly, or where there is none, ignoring case."""
-        exact, folded = self._by_title
-        return exact.get(title) or folded.get(title.casefold(), [])
 
     def search(self, query: str, limit: int = 20) -> list[int]:
         """Indices of the items whose title contains every word of `query`, titles that begin with it first.
@@ -119,31 +111,28 @@ class Catalogue:
         from rapidfuzz import fuzz, process
 
         wanted = title[:MAX_COMPARED].casefold()
-        # WRatio knows parts of titles and word order, and so has many ties: the plain ratio decides those.
+        # WRatio also matches parts of titles and reordered words; the plain ratio breaks its many ties.
         found = process.extract(
-            wanted, self._folded, scorer=fuzz.WRatio, score_cutoff=MIN_LIKENESS, limit=N_COMPARED
+            wanted, self._folded, scorer=fuzz.WRatio, score_cutoff=MIN_SIMILARITY, limit=N_COMPARED
         )
         found.sort(key=lambda match: (match[1], fuzz.ratio(wanted, match[0])), reverse=True)
         return [place + 1 for _, _, place in found[:limit]]
 
-    @property
-    def titles(self) -> Sequence[str | None]:
-        """The titles in index order, item 1 first; all None where the data has none."""
-        return self._titles
-
     @cached_property
-    def _titles(self) -> list[str | None]:
+    def titles(self) -> list[str | None]:
+        """The titles in index order, item 1 first; all None where the data has none."""
         return self._columns["title"].to_pylist() if self.has_titles else [None] * len(self)
 
     @cached_property
     def _folded(self) -> list[str]:
-        return [(title or "").casefold() for title in self._titles]
+        return [(title or "").casefold() for title in self.titles]
 
     @cached_property
     def _by_title(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+        """Index of each title, as it is and folded for comparison without case."""
         exact: dict[str, list[int]] = {}
         folded: dict[str, list[int]] = {}
-        for index, title in enumerate(self._titles, 1):
+        for index, title in enumerate(self.titles, 1):
             if title is not None:
                 exact.setdefault(title, []).append(index)
                 folded.setdefault(title.casefold(), []).append(index)

@@ -248,20 +248,12 @@ class _Versioned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_manifest(bundle: Path) -> Manifest:
-    """Read and validate `bundle/manifest.json`.
-
-    Raises:
-        BundleError: no manifest, not JSON, an unknown format version, a missing or mistyped field.
-    """
+    """Read and validate `bundle/manifest.json`. Raises BundleError: as `read_raw` and `parse_manifest`."""
     return parse_manifest(read_raw(bundle), bundle)
 
 
 def read_raw(bundle: Path) -> bytes:
-    """The bytes of `bundle/manifest.json`.
-
-    Raises:
-        BundleError: there is none, or it is too large to be one.
-    """
+    """The bytes of `bundle/manifest.json`. Raises BundleError: it is missing, or too large to be one."""
     path = bundle / MANIFEST_NAME
     try:
         raw = read_plain(path, MAX_MANIFEST_BYTES + 1)

@@ -24,7 +24,7 @@ MAX_FIELDS = 1_000_000
 MAX_RANK = 16
 MAX_NAME_BYTES = 4096
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+VARINT, BYTES, FIXED32 = 0, 2, 5
 Kind = tuple[tuple[int, ...], bool]
 """Wire types, and whether the field may repeat. Repeated numbers may be packed into BYTES."""
 NUMBER: Kind = (VARINT,), False
@@ -125,7 +125,7 @@ def read_tensors(data: Buffer, source: str) -> list[WireTensor]:
     Raises:
         BundleError: the bytes are not a whole, unambiguous ModelProto, or hold a field that no export writes.
     """
-    reader = WireReader(data)
+    reader = _WireReader(data)
     try:
         tensors = list(reader.tensors("ModelProto", 0, len(data)))
         if not reader.saw_graph:
@@ -139,7 +139,7 @@ class _WireError(Exception):
     """What is wrong with the bytes; becomes a BundleError that names the file."""
 
 
-class WireReader:
+class _WireReader:
     """Reads the messages of one file."""
 
     def __init__(self, data: Buffer) -> None:
@@ -153,7 +153,7 @@ class WireReader:
             yield self._tensor(start, stop)
             return
         self.saw_graph |= message == "GraphProto"
-        for field in self.allowed(message, start, stop):
+        for field in self._fields(message, start, stop):
             if message == "AttributeProto" and field.number in (2, 7):  # constants, checked like tables
                 n = (field.stop - field.value) // 4
                 if n * 4 != field.stop - field.value:
@@ -168,13 +168,13 @@ class WireReader:
         once: dict[int, Field] = {}
         entries: dict[str, str] = {}
         n_strings = 0
-        for field in self.allowed("TensorProto", start, stop):
+        for field in self._fields("TensorProto", start, stop):
             if field.number == 1:
                 shape.extend(self._numbers(field))
             elif field.number == 6:
                 n_strings += 1
             elif field.number == 13:
-                parts = self.allowed("StringStringEntryProto", field.value, field.stop)
+                parts = self._fields("StringStringEntryProto", field.value, field.stop)
                 entry = {part.number: self._text(part) for part in parts}
                 if entry.get(1, "") in entries:
                     raise _WireError(f"external data names {entry.get(1, '')!r} twice")
@@ -221,24 +221,9 @@ class WireReader:
             value, position = self._varint(position, field.stop)
             yield value
 
-    def allowed(self, message: str, start: int, stop: int) -> Iterator[Field]:
+    def _fields(self, message: str, start: int, stop: int) -> Iterator[Field]:
         """The fields of the message at [start, stop), each of them one of `FIELDS`."""
-        seen = set()
-        for field in self.fields(start, stop):
-            wire_types, repeats = FIELDS[message].get(field.number, ((), False))
-            if field.wire_type not in wire_types:
-                raise _WireError(
-                    f"{message} has field {field.number} (wire type {field.wire_type}) at byte "
-                    f"{field.value}, which no export writes"
-                )
-            if not repeats and field.number in seen:
-                raise _WireError(f"{message} has field {field.number} twice")
-            seen.add(field.number)
-            yield field
-
-    def fields(self, start: int, stop: int) -> Iterator[Field]:
-        """The fields of the message at [start, stop), whatever they are."""
-        position = start
+        position, seen = start, set()
         while position < stop:
             self.n_fields += 1
             if self.n_fields > MAX_FIELDS:
@@ -246,13 +231,18 @@ class WireReader:
             at = position
             tag, position = self._varint(position, stop)
             number, wire_type = tag >> 3, tag & 7
-            if not 0 < number < 1 << 29 or wire_type not in (VARINT, BYTES, FIXED32, FIXED64):
-                raise _WireError(f"field {number} of wire type {wire_type} at byte {at} is impossible")
+            wire_types, repeats = FIELDS[message].get(number, ((), False))
+            if wire_type not in wire_types:
+                what = f"field {number} (wire type {wire_type}) at byte {at}"
+                raise _WireError(f"{message} has {what}, which no export writes")
+            if not repeats and number in seen:
+                raise _WireError(f"{message} has field {number} twice")
+            seen.add(number)
             if wire_type == VARINT:
                 value, position = self._varint(position, stop)
                 yield Field(number, wire_type, value, position)
                 continue
-            size = 4 if wire_type == FIXED32 else 8
+            size = 4
             if wire_type == BYTES:
                 size, position = self._varint(position, stop)
             if size > stop - position:

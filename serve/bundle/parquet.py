@@ -18,9 +18,9 @@ MAX_FOOTER_BYTES = 64 << 20
 
 
 def write_columns(path: Path, columns: dict[str, pa.Array], row_group_rows: int = ROW_GROUP_ROWS) -> None:
-    """Write the columns, in this order. Same columns and same pyarrow: same bytes.
+    """Write the columns in this order. The same columns give the same bytes with the same release of pyarrow.
 
-    Snappy, format 2.6 and plain data pages: what every reader knows, the browser's too.
+    Every reader supports Snappy and format 2.6, that of the browser page too.
     """
     import pyarrow.parquet as pq
 
@@ -60,7 +60,7 @@ class ParquetTable:
             self._file = pq.ParquetFile(path, memory_map=True)
             schema = self._file.schema_arrow
         self._metadata = self._file.metadata
-        self._leaves = {}
+        self._leaves = {}  # column -> its position in the file, where the fields of nested columns count too
         for name, allowed in types.items():
             if name not in schema.names:
                 if name not in optional:
@@ -75,12 +75,15 @@ class ParquetTable:
         self.n_rows: int = self._metadata.num_rows
         self.n_row_groups: int = self._metadata.num_row_groups
 
-    def read(self, names: Sequence[str], row_group: int | None = None) -> dict[str, pa.Array]:
-        """Columns, whole or of one row group.
+    def check_rows(self, n_rows: int) -> None:
+        """Raise BundleError unless there are as many rows as the manifest says."""
+        if self.n_rows != n_rows:
+            raise BundleError(
+                f"{self.path} has {self.n_rows} rows, its manifest says {n_rows}. Export the bundle again."
+            )
 
-        Raises:
-            BundleError: the pages are damaged, or hold another number of rows than the footer says.
-        """
+    def read(self, names: Sequence[str], row_group: int | None = None) -> dict[str, pa.Array]:
+        """Columns, whole or of one row group. Raises BundleError: the pages are damaged."""
         n_rows = self.n_rows if row_group is None else self._metadata.row_group(row_group).num_rows
         groups = list(range(self.n_row_groups)) if row_group is None else [row_group]
         with self._explained():
@@ -92,11 +95,7 @@ class ParquetTable:
         return {name: joined(table.column(name)) for name in names}
 
     def ranges(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """The lowest and highest value of an integer column in each row group: int64 [n_row_groups] both.
-
-        Raises:
-            BundleError: a row group without statistics, or with nulls.
-        """
+        """Lowest and highest integer in each row group: int64 [n_row_groups] both. Raises BundleError."""
         lows, highs = np.empty((2, self.n_row_groups), np.int64)
         for group in range(self.n_row_groups):
             statistics = self._metadata.row_group(group).column(self._leaves[name]).statistics

@@ -18,7 +18,7 @@ class Favourite(msgspec.Struct, frozen=True, kw_only=True):
 
     item_index: int
     lift: float
-    """The difference (ratings), less the profile's mean difference over the well-known items."""
+    """The profile's score above the average user's (ratings), less the mean of that over well-known items."""
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,15 +54,9 @@ class ProfilesFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_profiles(path: Path, n_users: int, n_items: int) -> ProfilesFile:
-    """Read and check `profiles.json`.
+    """Read and check `profiles.json`, given the sizes of the model.
 
-    Args:
-        path: The file.
-        n_users: Users of the bundle.
-        n_items: Items of the bundle.
-
-    Raises:
-        BundleError: not JSON of this form, or an index, a count or a figure that is out of range.
+    Raises BundleError: not JSON of this form, or an index, a count or a figure that is out of range.
     """
     try:
         content = msgspec.json.decode(path.read_bytes(), type=ProfilesFile)

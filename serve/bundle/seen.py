@@ -60,11 +60,7 @@ def write_seen(
 
 
 def seen_table(path: Path) -> ParquetTable:
-    """`seen.parquet`, open.
-
-    Raises:
-        BundleError: a column is missing or of another type.
-    """
+    """`seen.parquet`, open. Raises BundleError: a column is missing or of another type."""
     types = {
         "user_index": [pa.int32()],
         "item_index": [pa.int32()],
@@ -115,9 +111,9 @@ class ItemLists(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """A decoded row group: the items of `users[i]` lie at `starts[i]:starts[i + 1]`."""
+    """A decoded row group: the items of `users[i]` are `items[starts[i]:starts[i + 1]]`."""
 
-    users: np.ndarray  # int64 [u], rising; of the type that is looked for, or a search would copy it
+    users: np.ndarray  # int64 [u], rising; `searchsorted` would convert another type at each call
     starts: np.ndarray  # int64 [u + 1]
     items: np.ndarray  # int32 [n]
 
@@ -129,13 +125,14 @@ class _Group(NamedTuple):
 class Seen:
     """The items that each user has rated, decoded a row group at a time into a bounded cache. Thread-safe.
 
-    The row groups' statistics say which of them hold a user, so a look-up decodes one, or two where a user
-    lies across a border. Users taken in order decode each row group once.
+    The row groups' statistics say which of them hold a user: mostly one, or two neighbours. Look-ups in the
+    order of users decode each row group once.
 
     Args:
         path: `seen.parquet`.
-        n_users, n_items: Sizes of the model; a larger index means that the file is damaged.
-        budget_bytes: Size of the cache of decoded row groups (0.3 MiB each); the last one used always stays.
+        n_users: Users of the model; a larger index means that the file is damaged.
+        n_items: Items of the model, likewise.
+        budget_bytes: Size of the cache of decoded row groups (0.3 MiB each), which holds at least one.
 
     Raises:
         BundleError: the file is damaged, or not sorted.
@@ -145,7 +142,7 @@ class Seen:
         self._file = seen_table(path)
         self._path, self._n_items, self._budget = path, n_items, budget_bytes
         self._lows, self._highs = self._file.ranges("user_index")
-        # A search through a short list is quicker without numpy.
+        # For a single user: `bisect` is quicker than numpy.
         self._low_list, self._high_list = self._lows.tolist(), self._highs.tolist()
         ends = np.concatenate([[1], np.column_stack([self._lows, self._highs]).ravel(), [n_users]])
         if (np.diff(ends) < 0).any():
@@ -171,22 +168,14 @@ class Seen:
         return np.concatenate(parts) if parts else np.empty(0, np.int32)
 
     def padded(self, user_index: np.ndarray) -> np.ndarray:
-        """The items that each user has rated: int64 [B, E], 0-padded to the longest, E at least 1.
-
-        Args:
-            user_index: int64 [B].
-        """
+        """The items that each of `user_index` (int64 [B]) has rated: int64 [B, E], 0-padded, E at least 1."""
         if len(user_index) == 1:
             items = self.of_user(int(user_index[0]))
             return items.astype(np.int64)[None] if len(items) else np.zeros((1, 1), np.int64)
         return self.of_users(user_index).padded()
 
     def of_users(self, user_index: np.ndarray) -> ItemLists:
-        """The items that each of many users has rated; each row group is decoded once.
-
-        Args:
-            user_index: int64 [B].
-        """
+        """The items that each of `user_index` (int64 [B]) has rated; each row group is decoded once."""
         first = self._highs.searchsorted(user_index, "left")
         last = self._lows.searchsorted(user_index, "right")
         counts = np.zeros(len(user_index), np.int64)
@@ -203,32 +192,29 @@ class Seen:
         starts = np.concatenate([[0], np.cumsum(counts)])
         items = np.empty(starts[-1], np.int32)
         free = starts[:-1].copy()
-        for row, n_items, found in parts:  # a user across a border comes twice
+        for row, n_items, found in parts:  # a user whose items lie in two row groups comes twice
             items[_ranges(free[row], n_items)] = found
             free[row] += n_items
         return ItemLists(starts, items)
 
     def history(self, user_index: int) -> History:
-        """What a user has rated, with ratings and dates. Decodes more than `of_user`, remembers nothing."""
-        names = [name for name in self._file.columns if name != "user_index"]
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        """What a user has rated, with ratings and dates; nothing is cached."""
+        types = {"item_index": np.int32, "rating": np.float32, "timestamp": np.int64}
+        parts = {name: [np.empty(0, kind)] for name, kind in types.items() if name in self._file.columns}
         for number in self._holding(user_index):
             with self._lock:
                 columns = self._file.read(self._file.columns, number)
             users = numbers(columns["user_index"])
             place = slice(*users.searchsorted(np.array([user_index, user_index + 1], np.int32)))
-            for name in names:
-                parts[name].append(numbers(columns[name])[place])
-        empty = {"item_index": np.int32, "rating": np.float32, "timestamp": np.int64}
-        whole = {name: np.concatenate([np.empty(0, empty[name]), *parts[name]]) for name in names}
-        items = whole["item_index"]
-        if len(items) and (
-            items[0] < 1 or items[-1] > self._n_items or not np.isfinite(whole["rating"]).all()
-        ):
+            for name, found in parts.items():
+                found.append(numbers(columns[name])[place])
+        whole = {name: np.concatenate(found) for name, found in parts.items()}
+        items, ratings = whole["item_index"], whole["rating"]
+        if len(items) and (items[0] < 1 or items[-1] > self._n_items or not np.isfinite(ratings).all()):
             raise self._damaged(
                 f"user {user_index} has an item beyond {self._n_items}, or a rating not finite"
             )
-        return History(items, whole["rating"], whole.get("timestamp"))
+        return History(items, ratings, whole.get("timestamp"))
 
     def _holding(self, user_index: int) -> range:
         """The row groups that may hold a user."""
@@ -269,7 +255,7 @@ class Seen:
 
 
 def _covered(first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """The numbers that lie in any of the ranges [first, last), rising: int64."""
+    """The numbers in the union of the ranges [first, last), rising: int64."""
     if not len(first):
         return np.empty(0, np.int64)
     return np.unique(
@@ -278,7 +264,7 @@ def _covered(first: np.ndarray, last: np.ndarray) -> np.ndarray:
 
 
 def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """starts[0], starts[0] + 1, … (counts[0] of them), starts[1], …: int64 [sum of counts]."""
+    """The ranges of `counts[i]` numbers from `starts[i]`, one after the other: int64 [sum of counts]."""
     ends = np.cumsum(counts)
     result: np.ndarray = np.arange(counts.sum()) - np.repeat(ends - counts - starts, counts)
     return result

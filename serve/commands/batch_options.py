@@ -1,4 +1,4 @@
-"""The options of the batch commands, and how they report a job."""
+"""The options of the batch commands; running a job, with a progress bar and a report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from serve.commands.options import device_option, json_option, print_json
+from serve.commands.options import choice_option, device_option, json_option, print_json
 from serve.terminal import warn
 
 if TYPE_CHECKING:
@@ -37,20 +37,13 @@ OPTIONS = (
         help="What separates the cells of a CSV or TSV file. [default: a comma; in .tsv a tab]",
     ),
     click.option("--output", type=click.Path(), help="The folder to make; it appears once it is whole."),
-    click.option(
-        "--format",
-        type=click.Choice(["parquet", "csv", "jsonl"]),
-        default="parquet",
-        show_default=True,
-        help="File format of the parts.",
-    ),
+    choice_option("--format", "parquet", "csv", "jsonl", help="File format of the parts."),
     click.option("--resume", is_flag=True, help="Continue the same job after it was stopped."),
     click.option("--overwrite", is_flag=True, help="Replace OUTPUT once the new one is whole."),
-    click.option(
+    choice_option(
         "--on-bad-row",
-        type=click.Choice(["fail", "quarantine"]),
-        default="fail",
-        show_default=True,
+        "fail",
+        "quarantine",
         help="Rows that can't be read: stop at the first, or write them to _quarantine (exit code 3).",
     ),
     click.option(
@@ -58,12 +51,8 @@ OPTIONS = (
     ),
     click.option("--part-rows", type=ROWS, help="Rows of the input for one part of the output."),
     click.option("--batch-rows", type=ROWS, help="Rows of one batch; about eight are in memory at once."),
-    click.option(
-        "--engine",
-        type=click.Choice(["local", "ray"]),
-        default="local",
-        show_default=True,
-        help="Where the job runs: on this machine, or on a Ray cluster.",
+    choice_option(
+        "--engine", "local", "ray", help="Where the job runs: on this machine, or on a Ray cluster."
     ),
     click.option(
         "--address", help="ray: the cluster. [default: one that is started on this machine for this job]"
@@ -88,13 +77,7 @@ OPTIONS = (
 
 def batch_options(unknown: str) -> Callable[[Command], Command]:
     """The options of a batch command, as one decorator; `unknown` is the help of --unknown."""
-    unknown_option = click.option(
-        "--unknown",
-        type=click.Choice(["average", "null", "error"]),
-        default="average",
-        show_default=True,
-        help=unknown,
-    )
+    unknown_option = choice_option("--unknown", "average", "null", "error", help=unknown)
 
     def add(command: Command) -> Command:
         for option in reversed((unknown_option, *OPTIONS)):
@@ -109,12 +92,7 @@ def run_and_report(
 ) -> None:
     """Run a job with a progress bar on stderr, print its counts, and exit with 3 if rows were quarantined.
 
-    Args:
-        task: What to do.
-        bundle: The bundle that answers.
-        input: A file, a folder or a glob; None: every user of the bundle.
-        options: The values of `OPTIONS`; those named like fields of `Job` go there.
-        as_json: Print one JSON object instead of text.
+    `options` are the values of `OPTIONS`; those named like fields of `Job` go there.
     """
     if options["output"] is None:
         raise click.UsageError("Missing option '--output', the folder to make.")
@@ -126,7 +104,7 @@ def run_and_report(
     started = time.monotonic()
     show = Progress()
     summary = None
-    with suppress(KeyboardInterrupt), show, _interruptible(show):
+    with suppress(KeyboardInterrupt), show.bar, _interruptible(show):
         summary = run_job(
             job,
             resume=options["resume"],
@@ -147,18 +125,14 @@ def run_and_report(
 
 @contextmanager
 def _interruptible(show: Progress) -> Iterator[None]:
-    """Ctrl-C stops the job; a second one, while its threads end, exits at once.
-
-    Python itself would tear down what those threads still use. Nothing is lost: files appear whole or not at
-    all.
-    """
+    """Ctrl-C stops the job; a second one exits at once, while threads still end. Every file is then whole."""
 
     def stop(number: int, frame: object) -> None:
         signal.signal(signal.SIGINT, leave)
         raise KeyboardInterrupt
 
     def leave(number: int, frame: object) -> None:
-        show.restore_terminal()
+        show.bar.console.show_cursor()  # which the bar hides
         os._exit(EXIT_INTERRUPTED)
 
     before = signal.signal(signal.SIGINT, stop)
@@ -208,7 +182,7 @@ class Progress:
 
         self.rows = 0
         console = Console(stderr=True)
-        self._bar = Bar(
+        self.bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -218,27 +192,17 @@ class Progress:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("rows", total=None, rate="")
+        self._task = self.bar.add_task("rows", total=None, rate="")
         self._started = time.monotonic()
-
-    def __enter__(self) -> None:
-        self._bar.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def restore_terminal(self) -> None:
-        """Show the cursor, which the bar hides."""
-        self._bar.console.show_cursor()
 
     def on_plan(self, plan: Plan, rows_done: int) -> None:
         """See `run_job`."""
         total = sum(fragment.n_rows for fragment in plan.fragments)
-        self._bar.update(self._task, total=total, completed=rows_done)
+        self.bar.update(self._task, total=total, completed=rows_done)
         self._started = time.monotonic()
 
     def on_rows(self, n: int) -> None:
         """See `run_job`."""
         self.rows += n
         rate = self.rows / max(1e-9, time.monotonic() - self._started)
-        self._bar.update(self._task, advance=n, rate=f"{rate:,.0f} rows/s")
+        self.bar.update(self._task, advance=n, rate=f"{rate:,.0f} rows/s")

@@ -12,9 +12,8 @@ from serve.commands.options import (
     item_fields,
     item_values,
     json_option,
-    listed,
-    print_items,
-    print_json,
+    load,
+    print_ranking,
     top_k_option,
 )
 
@@ -47,17 +46,10 @@ def fold_in(
     \b
       recsys fold-in artifacts/default --rate "Toy Story (1995)=5" --rate "Heat (1995)=2"
     """
-    from serve.runtime.recommender import Recommender
-
-    recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
-    recommender.check("fold_in")
+    recommender = load(bundle, device, "fold_in")
     items = recommender.items
     rated = [item_fields(items.resolve(text), items) for text, _ in rates]
     ratings = [rating for _, rating in rates]
     ranking = recommender.fold_in([entry["item_id"] for entry in rated], ratings, top_k)
-    entries = listed(ranking, items)
-    if as_json:
-        echoed = [{**entry, "rating": rating} for entry, rating in zip(rated, ratings, strict=True)]
-        print_json({"ratings": echoed, "items": entries})
-        return
-    print_items(entries, "score")
+    echoed = [{**entry, "rating": rating} for entry, rating in zip(rated, ratings, strict=True)]
+    print_ranking(ranking, items, as_json, ratings=echoed)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from serve.commands.options import bundle_argument, json_option, print_json
+from serve.commands.table import format_table
 from serve.terminal import printable
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ def inspect(bundle: Path, as_json: bool) -> None:
 
 
 def _sections(manifest: Manifest) -> list[str]:
-    from serve.commands.table import format_table
-
     model, data = manifest.model, manifest.data
     score_range = "unbounded" if model.score_range is None else "{:g} to {:g}".format(*model.score_range)
     added = [f"{len(addition.item_ids):,} of them, from {addition.data}" for addition in manifest.additions]
@@ -102,16 +101,12 @@ def _fold_in(fold_in: FoldIn) -> dict[str, Any]:
 
 def format_files(files: Mapping[str, File]) -> str:
     """The files of a bundle, their sizes and checksums, as a table."""
-    from serve.commands.table import format_table
-
     rows = [[name, f"{file.bytes:,}", file.sha256] for name, file in files.items()]
     return "Files\n" + format_table(["file", "bytes", "SHA-256"], rows, align="<><")
 
 
 def format_parity(parity: Parity) -> str:
-    """The parity report as a table of 80 columns at most, one row a graph and runtime."""
-    from serve.commands.table import format_table
-
+    """The parity report as a table of at most 80 columns, a row for each graph and runtime."""
     rows = [
         [
             check.graph,

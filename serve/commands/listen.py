@@ -12,11 +12,7 @@ from serve.processes.listener import bind
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Listen on a host and port; port 0 takes a free one.
-
-    Raises:
-        click.UsageError: the port is taken, or the host is no address of this machine.
-    """
+    """Listen on a host and port; 0 takes a free one. Raises UsageError: it is taken, or no such host."""
     try:
         return bind(host, port)
     except (OSError, UnicodeError) as error:

@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from serve.commands.table import format_table
+
 if TYPE_CHECKING:
     from serve.bundle.items import Catalogue
     from serve.runtime.rankings import Ranking
+    from serve.runtime.recommender import Recommender
 
 T = TypeVar("T")
+
+
+def choice_option(name: str, *choices: str, help: str) -> Callable[[Any], Any]:
+    """An option with a few possible values; the first one is the default."""
+    return click.option(name, type=click.Choice(choices), default=choices[0], show_default=True, help=help)
+
 
 bundle_argument = click.argument("bundle", type=click.Path(exists=True, path_type=Path))
 top_k_option = click.option(
@@ -22,12 +31,8 @@ top_k_option = click.option(
     help="How many items to list. [default: 10, or all that BUNDLE ranks]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
-device_option = click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where to compute; auto takes a GPU that works, else the CPU.",
+device_option = choice_option(
+    "--device", "auto", "cpu", "cuda", help="Where to compute; auto takes a GPU that works, else the CPU."
 )
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace a bundle that is there, once the new one is whole."
@@ -44,16 +49,19 @@ allow_host_option = click.option(
 )
 
 
+def load(bundle: Path, device: str, graph: str) -> Recommender:
+    """Load a bundle for one answer, and check the graph that gives it."""
+    from serve.runtime.recommender import Recommender
+
+    recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
+    recommender.check(graph)
+    return recommender
+
+
 def item_values(values: Sequence[str], parse: Callable[[str], T], form: str) -> list[tuple[str, T]]:
     """Split each "TITLE_OR_ID=VALUE" at its last "=", since a title may hold one.
 
-    Args:
-        values: Arguments of the command line.
-        parse: Reads a value, or raises ValueError.
-        form: The expected form, for the error.
-
-    Raises:
-        click.BadParameter: no item, or `parse` refuses the value.
+    Raises click.BadParameter: not of this `form`, or `parse` raises ValueError for the value.
     """
     parsed = []
     for text in values:
@@ -73,13 +81,6 @@ def item_fields(item_index: int, items: Catalogue) -> dict[str, Any]:
     return {"item_id": item.item_id, "title": item.title}
 
 
-def listed(ranking: Ranking, items: Catalogue) -> list[dict[str, Any]]:
-    """`item_id`, `title` and `score` of each item of one list, best first."""
-    n = int(ranking.count)
-    pairs = zip(ranking.item_indices[:n].tolist(), ranking.scores[:n].tolist(), strict=True)
-    return [{**item_fields(index, items), "score": score} for index, score in pairs]
-
-
 def print_json(value: Any) -> None:
     """Print one JSON object on one line of stdout."""
     import msgspec
@@ -87,10 +88,16 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.encode(value))
 
 
-def print_items(entries: list[dict[str, Any]], score_name: str) -> None:
-    """Print the items that `listed` gives as a table."""
-    from serve.commands.table import format_table
-
+def print_ranking(
+    ranking: Ranking, items: Catalogue, as_json: bool, *, score_name: str = "score", **fields: Any
+) -> None:
+    """Print one list, best first: as a table, or as one JSON object with further fields."""
+    n = int(ranking.count)
+    pairs = zip(ranking.item_indices[:n].tolist(), ranking.scores[:n].tolist(), strict=True)
+    entries = [{**item_fields(index, items), "score": score} for index, score in pairs]
+    if as_json:
+        print_json({**fields, "items": entries})
+        return
     rows = [
         [str(rank), f"{entry['score']:.2f}", str(entry["item_id"]), entry["title"] or ""]
         for rank, entry in enumerate(entries, 1)

@@ -14,9 +14,9 @@ from serve.commands.options import (
     item_fields,
     item_values,
     json_option,
-    listed,
-    print_items,
+    load,
     print_json,
+    print_ranking,
     top_k_option,
 )
 from serve.terminal import printable
@@ -79,10 +79,8 @@ def profiles(
         raise click.UsageError("Give either --answer or --profile.")
     from serve.errors import RequestError
     from serve.runtime.profiles import Profiles
-    from serve.runtime.recommender import Recommender
 
-    recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
-    recommender.check("recommend")
+    recommender = load(bundle, device, "recommend")
     known = Profiles.of(recommender)
     items = recommender.items
     if profile is not None and profile > len(known.profiles):
@@ -104,15 +102,12 @@ def profiles(
         given = _ask(known, items)
     place = known.match(given) if profile is None else profile - 1
     answered = [index for index, answer in given.items() if answer is not None]
-    entries = listed(known.recommend(place, top_k, exclude_item_indices=answered), items)
-    if as_json:
-        print_json({"profile": None if place is None else place + 1, "items": entries})
-        return
-    if place is None:
-        click.echo("Nothing is known of you: the average user's recommendations.\n")
-    else:
-        click.echo(f"Profile {place + 1}:\n")
-    print_items(entries, "score")
+    ranking = known.recommend(place, top_k, exclude_item_indices=answered)
+    number = None if place is None else place + 1
+    if not as_json:
+        average = "Nothing is known of you: the average user's recommendations."
+        click.echo(f"{average if number is None else f'Profile {number}:'}\n")
+    print_ranking(ranking, items, as_json, profile=number)
 
 
 def _shown(known: Profiles, items: Catalogue) -> dict[str, Any]:

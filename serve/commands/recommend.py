@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from serve.commands.batch_options import batch_options, run_and_report
-from serve.commands.options import bundle_argument, listed, print_items, print_json, top_k_option
+from serve.commands.options import bundle_argument, load, print_ranking, top_k_option
 
 FOR_ONE = {"bundle", "user_id", "top_k", "include_seen", "unknown", "device", "as_json"}
 """Parameters that apply to one user; the others are for many."""
@@ -65,16 +65,9 @@ def recommend(
             raise click.UsageError(f"--{name.replace('_', '-')} is for many users: --input or --all-users.")
     if unknown == "null":
         raise click.UsageError("--unknown null is for many users: --input or --all-users.")
-    from serve.runtime.recommender import Recommender
-
-    recommender = Recommender.load(bundle, options["device"])
-    recommender.check("recommend")
+    recommender = load(bundle, options["device"], "recommend")
     user = recommender.users.parse(user_id)
     ranking = recommender.recommend(user, top_k, exclude_seen=not include_seen, unknown=unknown)
-    entries = listed(ranking, recommender.items)
-    if as_json:
-        print_json({"user_id": user, "known": ranking.known, "items": entries})
-        return
-    if not ranking.known:
+    if not ranking.known and not as_json:
         click.echo(f"User {user} is not in this bundle: the average user's recommendations.\n")
-    print_items(entries, "score")
+    print_ranking(ranking, recommender.items, as_json, user_id=user, known=ranking.known)

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from serve.commands.listen import listen
-from serve.commands.options import allow_host_option, bundle_argument, device_option
+from serve.commands.options import allow_host_option, bundle_argument, choice_option, device_option
 from serve.processes.listener import url
 from serve.terminal import say, warn
 
@@ -52,12 +52,8 @@ def _read_token(token_file: Path | None) -> str | None:
     show_default=True,
     help="Processes (or replicas, with --engine ray) that answer.",
 )
-@click.option(
-    "--engine",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    show_default=True,
-    help="Worker processes on this machine, or replicas under Ray Serve.",
+@choice_option(
+    "--engine", "local", "ray", help="Worker processes on this machine, or replicas under Ray Serve."
 )
 @click.option("--address", help="With --engine ray: the cluster to join, else one is started here.")
 @click.option(

@@ -11,9 +11,8 @@ from serve.commands.options import (
     device_option,
     item_fields,
     json_option,
-    listed,
-    print_items,
-    print_json,
+    load,
+    print_ranking,
     top_k_option,
 )
 
@@ -36,16 +35,9 @@ def similar(
     """
     if (item_id is None) == (item is None):
         raise click.UsageError("Name the item by either --item-id or --item.")
-    from serve.runtime.recommender import Recommender
-
-    recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
-    recommender.check("similar_items")
+    recommender = load(bundle, device, "similar_items")
     items = recommender.items
     wanted = items.ids.parse(item_id) if item_id is not None else items[items.resolve(item or "")].item_id
     ranking = recommender.similar_items(wanted, top_k)
-    entries = listed(ranking, items)
     found = item_fields(items.ids.lookup_one(wanted), items)
-    if as_json:
-        print_json({**found, "items": entries})
-        return
-    print_items(entries, "cosine")
+    print_ranking(ranking, items, as_json, score_name="cosine", **found)

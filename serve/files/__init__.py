@@ -1,1 +1,1 @@
-"""The ground floor: files that are whole or not at all, checksums, plain paths."""
+"""Atomic writes, checksums, and reading files that must be regular ones."""

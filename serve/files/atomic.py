@@ -34,11 +34,7 @@ def write_file(path: Path, data: bytes) -> None:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Give an empty temporary file beside `path`, and make it `path` when the block ends without an error.
-
-    Raises:
-        OSError: as `write_file`.
-    """
+    """Give an empty temporary file that becomes `path` when the block ends without an error."""
     path = path.resolve()
     temporary = _sibling(path, "tmp")
     try:
@@ -97,11 +93,7 @@ def move_into_place(folder: Path, path: Path, *, overwrite: bool, marker: str) -
 
 
 def check_outside_bundles(path: Path) -> None:
-    """Refuse a path inside a bundle, which must hold exactly the files that its manifest lists.
-
-    Raises:
-        OutputError: the path is inside a bundle.
-    """
+    """Raise OutputError for a path inside a bundle, which has exactly the files that its manifest lists."""
     for folder in path.absolute().parents:
         if all((folder / name).is_file() for name in (MANIFEST_NAME, CONFORMANCE_NAME)):
             raise OutputError(
@@ -110,11 +102,7 @@ def check_outside_bundles(path: Path) -> None:
 
 
 def check_target(path: Path, overwrite: bool, marker: str) -> None:
-    """Check that a new folder may replace `path`.
-
-    Raises:
-        OutputError: as `new_folder`, or `path` is inside a bundle.
-    """
+    """Check that a new folder may replace `path`. Raises OutputError: as `new_folder`, or in a bundle."""
     check_outside_bundles(path)
     if path.is_symlink():
         raise OutputError(
@@ -164,12 +152,10 @@ def _fsync_tree(folder: Path) -> None:
 
 
 def write_behind(file: BinaryIO, start: int) -> None:
-    """Ask the system to start writing a file from byte `start` on, so that a later fsync waits less.
-
-    POSIX_FADV_DONTNEED does so for changed pages, which stay in the cache while they are being written.
-    """
+    """Ask the system to start writing a file from byte `start` on, so that a later fsync waits less."""
     if hasattr(os, "posix_fadvise"):  # Linux
         file.flush()
+        # Pages that are being written stay in the cache.
         os.posix_fadvise(file.fileno(), start, 0, os.POSIX_FADV_DONTNEED)
 
 

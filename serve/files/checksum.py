@@ -7,10 +7,6 @@ from pathlib import Path
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex; the file is read in chunks.
-
-    Raises:
-        OSError: the file can't be read.
-    """
+    """SHA-256 of a file, in hex; the file is read in chunks. Raises OSError: it can't be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

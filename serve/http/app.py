@@ -32,13 +32,7 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def create_app(settings: ServiceSettings, current: CurrentModel, lifespan: Lifespan | None = None) -> FastAPI:
-    """The service as an ASGI app.
-
-    Args:
-        settings: Limits, the token, the allowed hosts.
-        current: The model that answers; the caller loads it, before or after the start.
-        lifespan: Entered when the app starts, left when it stops.
-    """
+    """The service as an ASGI app; the caller loads the `current` model, before or after the start."""
     app = FastAPI(
         title="recsys-onnx",
         version="1",
@@ -51,8 +45,8 @@ def create_app(settings: ServiceSettings, current: CurrentModel, lifespan: Lifes
         lifespan=lifespan,
         # `include_router` would match each request twice.
         routes=list(routes.router.routes),
+        exception_handlers=problems.HANDLERS,
     )
-    problems.install(app)
     _add_health(app, current)
 
     @app.get("/metrics", response_class=Response, responses={401: routes.ERRORS[401]})
@@ -65,7 +59,7 @@ def create_app(settings: ServiceSettings, current: CurrentModel, lifespan: Lifes
         Admission,
         limit=settings.max_concurrency,
         prefix=f"{routes.PREFIX}/",
-        on_refusal=current.metrics.shed,
+        on_refusal=current.metrics.shed.inc,
     )
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
     if settings.token is not None:

@@ -7,14 +7,16 @@ batch to fill: a batch holds the requests that arrived while the previous one wa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from serve.runtime.recommender import Recommender
+
+T = TypeVar("T")
 
 # A larger batch costs hardly less for each user, and every user waits for its end.
 MAX_USERS = 32
@@ -36,8 +38,13 @@ class UserQuery:
 
 UserList: TypeAlias = tuple[list[Any], list[int], list[float]]
 """Item ids, item indices and scores of one user, best first; fewer than `top_k` if no more items are left."""
-Compute: TypeAlias = Callable[[Callable[[], list[UserList]]], Awaitable[list[UserList]]]
-"""Runs a function on the event loop or in a thread."""
+
+
+class Compute(Protocol):
+    """Runs a function on the event loop or in a thread."""
+
+    async def __call__(self, work: Callable[[], T], /) -> T:
+        """The result of `work`."""
 
 
 class Batcher:

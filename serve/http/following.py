@@ -27,12 +27,7 @@ class Follower:
     """Keeps a `CurrentModel` at the bundle that the pointer names.
 
     A bundle that can't be loaded changes nothing. It is tried again when the pointer or a file of the bundle
-    has changed.
-
-    Args:
-        settings: The pointer, and how to load.
-        current: The model to replace.
-        run_folder: Stores the last good bundle; None: nothing does.
+    has changed. `run_folder` stores the last good bundle; None: nothing does.
     """
 
     def __init__(
@@ -110,4 +105,4 @@ class Follower:
         logger.error("bundle not loaded, nothing changes: %s", message)
         # /health/ready needs no token, so it does not show where the bundles are.
         self.current.last_error = message.replace(f"{self.settings.bundle.parent}/", "")
-        self.current.metrics.load_failed()
+        self.current.metrics.load_failures.inc()

@@ -16,7 +16,7 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Metrics:
-    """The metrics of one app."""
+    """The metrics of one app; `shed` and `load_failures` are incremented by their callers."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -34,10 +34,10 @@ class Metrics:
             registry=self._registry,
         )
         self._seconds.labels("other")  # opens its file before connections use up the file descriptors
-        self._shed = Counter(
+        self.shed = Counter(
             "recsys_http_shed", "Requests answered 503 for overload.", registry=self._registry
         )
-        self._failures = Counter(
+        self.load_failures = Counter(
             "recsys_model_load_failures", "Bundles that could not be loaded.", registry=self._registry
         )
         self._model = Gauge(
@@ -60,14 +60,6 @@ class Metrics:
         found[0].inc()
         if status != 503:
             found[1].observe(seconds)
-
-    def shed(self) -> None:
-        """Count a request refused for overload."""
-        self._shed.inc()
-
-    def load_failed(self) -> None:
-        """Count a bundle that can't be loaded."""
-        self._failures.inc()
 
     def model_swapped(self, version: str, device: str) -> None:
         """Record the model that answers from now on."""

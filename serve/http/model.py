@@ -7,21 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from serve.http.batching import Batcher
+from serve.http.batching import Batcher, Compute
 from serve.http.metrics import Metrics
 from serve.runtime.recommender import Recommender
 from serve.runtime.session import Device
 
 T = TypeVar("T")
-
-
-class Compute(Protocol):
-    """Runs a function on the event loop or in a thread."""
-
-    async def __call__(self, work: Callable[[], T], /) -> T:
-        """The result of `work`."""
 
 
 # A recommendation over this many items takes about a millisecond. Up to here it is computed on the event
@@ -88,10 +81,7 @@ async def _at_once(work: Callable[[], T]) -> T:
 def load_model(
     folder: Path, device: Device, threads: int | None = None, *, share_tables: bool = False
 ) -> LoadedModel:
-    """Load and check the bundle in `folder`, and warm it up, so that no request pays for that.
-
-    The checks are those of `open_bundle` (every checksum) and every conformance case, on the device that
-    serves.
+    """Load the bundle in `folder`, run every conformance case, and warm it up for the first request.
 
     Raises:
         BundleError: the bundle is incomplete or damaged, or fails a conformance case.

@@ -28,7 +28,6 @@ from serve.http.following import Follower
 from serve.http.model import CurrentModel, load_model
 from serve.http.pointer import resolve
 from serve.http.settings import ServiceSettings
-from serve.processes.signals import Signals
 
 APP_NAME = "recsys"
 # Ray must pass more requests on than the app admits, so that the app refuses them with its own error.
@@ -36,7 +35,7 @@ ONGOING_PER_SLOT = 4
 # How long Ray may take to stop, beside the grace time of the replicas.
 STOP_SECONDS = 20
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+WAKE_SECONDS = 0.1
 
 Say = Callable[[str], None]
 
@@ -56,15 +55,9 @@ class Replica:
 def run_on_ray(
     settings: ServiceSettings, *, host: str, port: int, n_replicas: int, address: str | None, say: Say
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C, and end the process.
+    """Serve until SIGTERM or Ctrl-C, and end the process. `say` prints a line for the user.
 
-    Args:
-        settings: The settings of every replica.
-        host: The address on which Ray's proxy listens.
-        port: Its port.
-        n_replicas: The number of replicas.
-        address: A cluster to join; None starts one on this machine.
-        say: Prints one line for the user.
+    Ray's proxy listens on `host` and `port`. `address` is a cluster to join; None starts one on this machine.
 
     Raises:
         BundleError, DeviceError: the bundle can't be served when the service starts.
@@ -76,16 +69,11 @@ def run_on_ray(
     del model
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     connect(address)
-    # After `connect`, in which Ray installs its own handlers. SIGHUP is ignored: replicas follow the pointer.
-    signals = Signals(signal.SIGHUP)
-
-    def leave(received: int, frame: object) -> None:
-        """End a start, which may take for ever."""
-        signals.take(*STOPPING)  # further signals have no effect
-        sys.exit()
-
-    for number in STOPPING:
-        signal.signal(number, leave)
+    # After `connect`, in which Ray installs its own handlers.
+    signal.signal(signal.SIGHUP, lambda *_: None)  # replicas follow the pointer by themselves
+    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGINT, _leave)
+    has_started = False
     try:
         ray_serve.start(http_options=HTTPOptions(host=host, port=port))
         deployment_of: Any = ray_serve.deployment  # its types are too narrow
@@ -102,23 +90,30 @@ def run_on_ray(
             },
         )
         ray_serve.run(deployment.bind(settings.to_json()), name=APP_NAME, route_prefix="/")
-        signals.take(*STOPPING)
+        has_started = True
         say(f"Serving {settings.bundle} on http://{host}:{port}: version {version}, under Ray Serve.")
-        while (received := signals.next()) == signal.SIGHUP:
-            pass
-        say(f"Stopping ({received.name}).")
-    except SystemExit:
-        say("Stopping: the service had not finished starting.")
+        while True:  # the handler of a signal that another thread receives runs when this one wakes
+            time.sleep(WAKE_SECONDS)
+    except SystemExit as signalled:
+        why = f" ({signalled.code})" if has_started else ": the service had not finished starting"
+        say(f"Stopping{why}.")
     finally:
-        _stop(settings.grace_seconds + STOP_SECONDS, signals, say)
+        _stop(settings.grace_seconds + STOP_SECONDS, say)
 
 
-def _stop(seconds: float, signals: Signals, say: Say) -> None:
-    """Stop Ray within these seconds and end the process, unless an error is being raised.
+def _leave(number: int, frame: object) -> None:
+    """End the wait, or a start that may take for ever."""
+    _ignore_further_signals()
+    sys.exit(signal.Signals(number).name)
 
-    Ray waits without limit for its own processes, even for those that a signal has ended.
-    It also removes all signal handlers; they are installed again, so that a second SIGTERM has no effect.
-    """
+
+def _ignore_further_signals() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+
+
+def _stop(seconds: float, say: Say) -> None:
+    """Stop Ray within these seconds and end the process, unless an error is being raised."""
 
     def stop() -> None:
         try:
@@ -126,11 +121,12 @@ def _stop(seconds: float, signals: Signals, say: Say) -> None:
         finally:
             ray.shutdown()
 
+    # In a thread: Ray waits without limit for its own processes, even for those that a signal has ended.
     stopping = threading.Thread(target=stop, daemon=True)
     stopping.start()
     deadline = time.monotonic() + seconds
     while stopping.is_alive() and time.monotonic() < deadline:
-        signals.take(*STOPPING)
+        _ignore_further_signals()  # Ray removes all handlers when it stops
         stopping.join(0.02)
     error = sys.exception()
     if stopping.is_alive():

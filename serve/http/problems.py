@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -30,12 +30,6 @@ class Problem(Exception):  # noqa: N818  often the client's error
         self.status, self.code, self.headers = status, code, headers
 
 
-def install(app: FastAPI) -> None:
-    """Register the handlers of every exception that the routes raise on purpose."""
-    for kind in (Problem, RequestValidationError, HTTPException, *STATUSES):
-        app.add_exception_handler(kind, _respond)
-
-
 async def _respond(request: Request, error: Exception) -> Response:
     message, headers = str(error), None
     details: list[dict[str, str]] = []
@@ -57,6 +51,12 @@ async def _respond(request: Request, error: Exception) -> Response:
         status, code = next(of for kind, of in STATUSES.items() if isinstance(error, kind))
     content = error_body(code, _as_utf8(message), details)
     return Response(content, status, headers, media_type="application/json")
+
+
+HANDLERS: dict[Any, Any] = dict.fromkeys(
+    (Problem, RequestValidationError, HTTPException, *STATUSES), _respond
+)
+"""For every exception that the routes raise on purpose."""
 
 
 def _detail(entry: Mapping[str, Any]) -> dict[str, str]:

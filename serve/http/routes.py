@@ -44,8 +44,8 @@ BODY_ERRORS: dict[int | str, dict[str, Any]] = ERRORS | {
 class JsonRoute(APIRoute):
     """A route that validates its `body` from the bytes and calls its endpoint with it and the model.
 
-    FastAPI's own way, through json.loads and its dependencies, takes as long as the answer itself. What it
-    finds out about the endpoint is the documentation.
+    FastAPI's own parsing, through json.loads and its dependencies, takes as long as the answer itself; here
+    FastAPI only documents the endpoint.
     """
 
     def __init__(self, path: str, endpoint: Any, **options: Any) -> None:
@@ -73,11 +73,7 @@ class JsonRoute(APIRoute):
 
 
 def current_model(request: Request) -> LoadedModel:
-    """The model that answers this request.
-
-    Raises:
-        Problem: it is still being loaded.
-    """
+    """The model that answers this request. Raises Problem: it is still being loaded."""
     model: LoadedModel | None = request.scope["state"]["model"]
     if model is None:
         headers = {"retry-after": str(RETRY_AFTER_SECONDS)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from serve.errors import ServeError, of_kind
+from serve import errors
 from serve.files.atomic import write_file
 
 
@@ -15,7 +15,9 @@ class ServiceFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._last_good, self._failure = path / "last_good", path / "failure.json"
-        self._announced, self._stopping = path / "announced", path / "stopping"
+        self._announced = path / "announced"
+        self.stopping = path / "stopping"
+        """There once the whole service stops, and not one worker that is replaced."""
 
     def note_good(self, bundle: Path) -> None:
         """Store the bundle that a worker has loaded and checked."""
@@ -25,19 +27,15 @@ class ServiceFolder:
         """The last bundle that any worker has loaded; None: there is none."""
         return Path(self._last_good.read_text()) if self._last_good.exists() else None
 
-    def note_failure(self, error: ServeError) -> None:
+    def note_failure(self, error: errors.ServeError) -> None:
         """Store why a worker could not start."""
         write_file(self._failure, json.dumps([type(error).__name__, str(error)]).encode())
 
     def raise_failure(self) -> None:
-        """Raise the stored error, if there is one.
-
-        Raises:
-            ServeError: of the class that was stored.
-        """
+        """Raise the stored error, of its own class, if there is one."""
         if self._failure.exists():
             kind, message = json.loads(self._failure.read_text())
-            raise of_kind(kind, message)
+            raise getattr(errors, kind, errors.ServeError)(message)
 
     def claim_announcement(self) -> bool:
         """Whether the caller is the first worker to be ready, which says so."""
@@ -46,11 +44,3 @@ class ServiceFolder:
         except FileExistsError:
             return False
         return True
-
-    def note_stop(self) -> None:
-        """Store that the whole service stops, not one worker that is replaced."""
-        self._stopping.touch()
-
-    def is_stopping(self) -> bool:
-        """Whether the whole service stops."""
-        return self._stopping.exists()

@@ -44,13 +44,7 @@ class Supervisor(Multiprocess):
 def run_service(settings: ServiceSettings, listener: socket.socket, n_workers: int) -> None:
     """Serve until SIGTERM or Ctrl-C; SIGHUP restarts the workers one by one.
 
-    Args:
-        settings: The settings of every worker.
-        listener: A listening socket.
-        n_workers: The number of processes.
-
-    Raises:
-        BundleError, DeviceError: the bundle can't be served when the service starts.
+    Raises BundleError or DeviceError: the bundle can't be served when the service starts.
     """
     with tempfile.TemporaryDirectory(prefix="recsys-serve-", ignore_cleanup_errors=True) as scratch:
         run_folder = ServiceFolder(Path(scratch))
@@ -79,7 +73,7 @@ def run_service(settings: ServiceSettings, listener: socket.socket, n_workers: i
         assert callable(stop)
 
         def note_and_stop(number: int, frame: FrameType | None) -> None:
-            run_folder.note_stop()
+            run_folder.stopping.touch()
             stop(number, frame)
 
         signal.signal(signal.SIGTERM, note_and_stop)

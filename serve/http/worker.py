@@ -39,7 +39,7 @@ def create_worker_app() -> FastAPI:
     settings = ServiceSettings.from_json(os.environ[SETTINGS_VARIABLE])
     run_folder = ServiceFolder(Path(os.environ[FOLDER_VARIABLE]))
     current = CurrentModel()
-    current.is_draining = lambda: current.is_leaving and run_folder.is_stopping()
+    current.is_draining = lambda: current.is_leaving and run_folder.stopping.exists()
     follower = Follower(settings, current, run_folder)
 
     @asynccontextmanager

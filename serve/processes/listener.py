@@ -12,16 +12,9 @@ def bind(host: str, port: int = 0, backlog: int = 2048) -> socket.socket:
         OSError: the port is taken, or the host is no address of this machine.
         UnicodeError: the host is not a valid name.
     """
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(backlog)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()  # "::" takes IPv4 connections too
+    return socket.create_server(address, family=family, backlog=backlog, dualstack_ipv6=both)
 
 
 def url(listener: socket.socket) -> str:

@@ -9,7 +9,7 @@ import socket
 from serve.errors import ClusterError
 
 PATIENCE = 5.0
-"""Seconds."""
+"""Seconds to wait for a connection."""
 TOKEN = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
 
 # Ray reads these when it is imported.
@@ -47,11 +47,7 @@ def connect(address: str | None) -> None:
 
 
 def _check_reachable(address: str | None) -> None:
-    """Check the address first, since Ray itself would try for ten minutes.
-
-    Raises:
-        ClusterError: nothing listens there.
-    """
+    """Raise ClusterError where nothing listens: Ray itself would try for ten minutes."""
     host, _, port = (address or "").rpartition(":")
     if not host or not port.isdecimal():
         return

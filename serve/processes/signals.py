@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import signal
-import socket
+import time
+from collections import deque
+
+WAKE_SECONDS = 0.1
 
 
 class Signals:
-    """The signals of this process, one after another. For the main thread, once in a process.
+    """Some signals of this process, one after another; their earlier handlers are replaced.
 
-    A queue that a handler fills would miss some: Python runs handlers in the main thread, between two byte
-    codes. A signal that arrives in another thread, or just before the main thread begins to wait, is handled
-    after that wait, which may never end. The wakeup socket is written to at once by the receiving thread, and
-    holds some hundreds of signals.
+    For the main thread. Python runs handlers there, between two byte codes: the handler of a signal that
+    another thread receives, or that arrives just before a wait, runs after that wait. So waits are short.
     """
 
     def __init__(self, *numbers: signal.Signals) -> None:
-        self._ours, theirs = socket.socketpair()
-        theirs.setblocking(False)
-        self._kept_open = theirs
-        self._awaited: set[int] = set()
-        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-        self.take(*numbers)
-
-    def take(self, *numbers: signal.Signals) -> None:
-        """Wait for these too from now on; they lose their earlier handlers."""
+        self._received: deque[int] = deque()
         for number in numbers:
-            signal.signal(number, lambda *_: None)  # without a handler, Python does not write to the socket
-        self._awaited.update(numbers)
+            signal.signal(number, lambda number, frame: self._received.append(number))
 
     def next(self) -> signal.Signals:
         """Wait for the next signal."""
-        while True:
-            (number,) = self._ours.recv(1)
-            if number in self._awaited:
-                return signal.Signals(number)
+        while not self._received:
+            time.sleep(WAKE_SECONDS)
+        return signal.Signals(self._received.popleft())

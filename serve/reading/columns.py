@@ -22,13 +22,9 @@ OPTIONS = {role: f"--{role}-column" for role in USUAL}
 def find_columns(names: Sequence[str], roles: Mapping[str, str | None], source: str) -> dict[str, str]:
     """The column of each role: `{"user": "userId", …}`, without "timestamp" if no column has its usual name.
 
-    Args:
-        names: Names of all columns, in order.
-        roles: Roles of `USUAL`, each with the name of its column, or None for a usual name.
-        source: The file's name, for errors.
+    `roles` are keys of `USUAL`, each with the name of its column, or None for a usual name.
 
-    Raises:
-        InputError: a column is missing, a name fits several columns, or a column has two roles.
+    Raises InputError: a column is missing, a name fits several columns, or a column has two roles.
     """
     found: dict[str, str] = {}
     missing: list[str] = []

@@ -20,14 +20,9 @@ HIDDEN = ("_", ".")
 
 
 def open_source(path: Path, delimiter: str | None = None) -> TextSource | ParquetSource:
-    """Open one file, whose name must end in one of `ENDINGS`.
+    """Open one file. `delimiter` separates the cells of text; None: as the ending of the file's name says.
 
-    Args:
-        path: The file.
-        delimiter: Separates the cells of text; None: as the ending says.
-
-    Raises:
-        InputError: it is damaged, or its name has another ending.
+    Raises InputError: it is damaged, or its name ends in none of `ENDINGS`.
     """
     _check_ending(path)
     if (ending := path.suffix.lower()) in PARQUET:

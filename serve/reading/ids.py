@@ -33,11 +33,9 @@ def is_string(kind: pa.DataType) -> bool:
 
 
 def as_ids(column: pa.Array, to: pa.DataType) -> pa.Array:
-    """Convert a column [n] of ids to the ids' type of a bundle or of a data set; null where there is none.
+    """Convert a column [n] that `holds_ids` to pa.int64() or pa.string(), null where there is no id.
 
-    Args:
-        column: Integers or strings, see `holds_ids`.
-        to: pa.int64() or pa.string(). Integers become strings as Python writes them.
+    Integers become strings as Python writes them.
     """
     column = plain_text(column)
     if to == pa.string():
@@ -57,12 +55,10 @@ def as_ids(column: pa.Array, to: pa.DataType) -> pa.Array:
 
 
 def as_written(column: pa.Array, is_text: bool) -> pa.Array:
-    """Ids of a new data set: int64 or string [n], null where there is none.
+    """Ids of a new data set from a column as for `as_ids`: int64 or string [n], null where there is no id.
 
-    Args:
-        column: See `as_ids`.
-        is_text: Whether the source is text, without types: its ids are integers if all are written as Python
-            writes integers. Otherwise integers stay integers, and strings stay strings.
+    Where the source is text, ids are integers if all are written as Python writes integers. Otherwise
+    integers stay integers, and strings stay strings.
     """
     column = plain_text(column)
     if not pa.types.is_string(column.type):

@@ -18,11 +18,7 @@ BATCH_ROWS = 1 << 16
 class ParquetSource:
     """A Parquet file. Dictionary columns (pandas' categories) are read as their values.
 
-    Args:
-        file: The path.
-
-    Raises:
-        InputError: not a Parquet file, or a damaged one.
+    Raises InputError: not a Parquet file, or a damaged one.
     """
 
     is_text = False

@@ -75,8 +75,8 @@ class Rows(NamedTuple):
         )
 
 
-class Source(Protocol):
-    """One file, open."""
+class SourceColumns(Protocol):
+    """The columns of a source of rows."""
 
     name: str
     """Its name in refusals and errors."""
@@ -85,14 +85,14 @@ class Source(Protocol):
     is_text: bool
     """Whether all cells are text, converted by the rules of `ids`, `numbers` and `times`."""
 
+
+class Source(SourceColumns, Protocol):
+    """One file, open."""
+
     def read(self, columns: Sequence[str] | None = None) -> Iterator[Rows]:
-        """Read all rows in order, in parts of bounded size.
+        """Read some columns (None: all) of all rows in order, in parts of bounded size.
 
-        Args:
-            columns: Names of the columns to read; None: all.
-
-        Raises:
-            InputError: the file can't be read, or is damaged.
+        Raises InputError: the file can't be read, or is damaged.
         """
 
 

@@ -65,15 +65,9 @@ ATOMIC = Layout(delimiter="\t", quotes="none", typed=True)
 
 
 class TextSource:
-    """A text file, on disk or in a zip. Blanks (spaces, tabs) around names and cells are left out, and so are
-    blank lines.
+    """A text file, on disk or in a zip. Blanks (spaces, tabs) around cells and blank lines are left out.
 
-    Args:
-        file: The path.
-        layout: How it is written.
-
-    Raises:
-        InputError: it can't be read, is empty or UTF-16, or its heading can't be read with this delimiter.
+    Raises InputError: it can't be read, is empty or UTF-16, or its heading can't be read with this delimiter.
     """
 
     is_text = True
@@ -235,9 +229,7 @@ class TextSource:
     def _record(
         self, lines: Sequence[str], place: int, first_line: int, is_last: bool
     ) -> tuple[list[str], int] | None:
-        """Cells and number of lines of the record that begins at `lines[place]`. No cells: a blank line.
-        None: the record continues after the block.
-        """
+        """Cells (none: a blank line) and number of lines of a record; None: it continues after the block."""
         line, rules, n_lines = lines[place].removesuffix("\r"), self._layout.quotes, 1
         if not line.strip(self._blanks):
             return [], 1

@@ -31,11 +31,8 @@ def begins_with_date(column: pa.Array) -> bool | None:
 def as_seconds(column: pa.Array, dates: bool = False) -> pa.Array:
     """Seconds since 1970, rounded down: int64 [n], null where there is no time in the years 1 to 9999.
 
-    A time without a zone is UTC.
-
-    Args:
-        column: Numbers, dates, timestamps or text.
-        dates: Whether text holds dates, not numbers.
+    The column has numbers, dates, timestamps or text, which holds `dates` or numbers. A time without a zone
+    is UTC.
     """
     column = plain_text(column)
     if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):

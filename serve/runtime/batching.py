@@ -41,15 +41,7 @@ def pairs_per_run(threads: int) -> int:
 def score_pairs(
     session: InferenceSession, user_index: np.ndarray, item_index: np.ndarray, threads: int, each: Each
 ) -> np.ndarray:
-    """The scores of pairs: float32 [n].
-
-    Args:
-        session: Of `score.onnx`.
-        user_index: int64 [n], in range (not checked).
-        item_index: int64 [n], in range (not checked).
-        threads: Threads of one run of the session.
-        each: See `Each`.
-    """
+    """The scores (float32 [n]) that `score.onnx` gives to pairs of indices (int64 [n] both, not checked)."""
     scores = np.empty(len(user_index), np.float32)
     step = pairs_per_run(threads)
 
@@ -84,12 +76,12 @@ def rank_users(
     exclude: np.ndarray | None,
     each: Each,
 ) -> Top:
-    """The `top_k` best items of many users.
+    """The `top_k` best items of many users, in runs of bounded size. Indices are not checked.
 
     Args:
-        ranker: Ranks a bounded number of users at a time.
-        user_index: int64 [B], in range (not checked).
-        top_k: At most the K of `ranker`.
+        ranker: Ranks at least `top_k` items.
+        user_index: int64 [B].
+        top_k: Length of the lists.
         seen: Items that users have rated; None: exclude none of them.
         rated_by: int64 [B], the user whose rated items are excluded for each row; 0: none.
         exclude: Further items to exclude: int64 [B, E], 0-padded.
@@ -128,10 +120,7 @@ def _side_by_side(rated: np.ndarray, exclude: np.ndarray | None) -> np.ndarray:
 
 
 def _stretches(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Start and stop of each run over lists whose lengths (int64 [n]) ascend.
-
-    A run has `ROWS_PER_RUN` rows, or as many as fit `EXCLUDED_PER_RUN` when padded; at least one.
-    """
+    """Start and stop of each run: `ROWS_PER_RUN` rows, or what fits `EXCLUDED_PER_RUN`; `lengths` ascend."""
     start = 0
     while start < len(lengths):
         stop = min(start + ROWS_PER_RUN, len(lengths))

@@ -37,12 +37,7 @@ class Profiles:
 
     @classmethod
     def of(cls, recommender: Recommender) -> Profiles:
-        """The profiles in a recommender's bundle.
-
-        Raises:
-            UnsupportedError: the bundle has none.
-            BundleError: profiles.json is damaged.
-        """
+        """The profiles of a bundle. Raises UnsupportedError: it has none; BundleError: they are damaged."""
         bundle = recommender.bundle
         if PROFILES_NAME not in bundle.manifest.files:
             raise UnsupportedError(f"{bundle.path} has no profiles. Export it again to get them.")
@@ -51,16 +46,11 @@ class Profiles:
         return cls(content.profiles, content.questions, recommender)
 
     def match(self, answers: Mapping[int, Answer]) -> int | None:
-        """The profile whose lifts are nearest to the answers, each less the average user's rating.
+        """The position of the profile whose lifts are nearest to the answers less the average user's ratings.
 
-        Args:
-            answers: Item index of a question -> its answer.
+        `answers` are by the item index of their question; None if there is none but "not seen".
 
-        Returns:
-            A position in `profiles`; None if there is no answer but "not seen".
-
-        Raises:
-            RequestError: no question is about an item, or a value is no answer.
+        Raises RequestError: no question is about an item, or a value is no answer.
         """
         asked = {question.item_index: question for question in self.questions}
         distances = np.zeros(len(self.profiles))
@@ -80,15 +70,11 @@ class Profiles:
     def recommend(
         self, profile: int | None, top_k: int | None = None, *, exclude_item_indices: Sequence[int] = ()
     ) -> Ranking:
-        """The list of a profile, with the items that its user has rated: a new user has not seen them.
+        """The list of a profile (a position; None: the average user), `top_k` as for `Recommender.recommend`.
 
-        Args:
-            profile: A position in `profiles`; None: the average user.
-            top_k: Length of the list; None: ten, or all that the bundle ranks.
-            exclude_item_indices: Items to exclude, such as those of the answers.
+        Items that the profile's user has rated are not excluded: a new user has not seen them.
 
-        Raises:
-            RequestError: there is no such profile, or a value is out of range.
+        Raises RequestError: there is no such profile, or a value is out of range.
         """
         if profile is not None and not 0 <= profile < len(self.profiles):
             raise RequestError(f"there are profiles 0 to {len(self.profiles) - 1}, got {profile!r}")

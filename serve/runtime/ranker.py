@@ -16,12 +16,7 @@ class Ranker(Protocol):
     """Ranks every item of the catalogue for each user."""
 
     def rank(self, user_index: np.ndarray, exclude: np.ndarray) -> Top:
-        """The K best items of each user, best first.
-
-        Args:
-            user_index: int64 [B], from 0 to n_users.
-            exclude: int64 [B, E], items to leave out, 0-padded, E at least 1.
-        """
+        """The K best items of each user (int64 [B]) without those to `exclude` (int64 [B, E], 0-padded)."""
 
 
 class GraphRanker(NamedTuple):

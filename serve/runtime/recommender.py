@@ -83,8 +83,6 @@ class Recommender:
             DeviceError: device="cuda", and CUDA does not work.
             RequestError: `device` is none of the three.
         """
-        if device not in get_args(Device):
-            raise RequestError(f"device must be one of {', '.join(get_args(Device))}, got {device!r}")
         return cls(open_bundle(path), device, threads=threads, share_tables=share_tables)
 
     @property
@@ -117,11 +115,7 @@ class Recommender:
         return self._part("seen", lambda: Seen(file("seen.parquet"), model.n_users, model.n_items))
 
     def largest_k(self, graph: str) -> int:
-        """The K of a ranking graph: the longest list that it gives.
-
-        Raises:
-            UnsupportedError: the bundle has no such graph.
-        """
+        """The K of a ranking graph: its longest list. Raises UnsupportedError: there is no such graph."""
         if graph not in self.manifest.graphs:
             raise UnsupportedError(
                 f"this bundle has no {graph} graph (its model is {self.manifest.model.kind}; it has "
@@ -202,12 +196,7 @@ class Recommender:
         return rank_users(self._ranker, user_index, top_k, seen, rated_by, exclude, each)
 
     def name(self, top: Top, known: Any) -> Ranking:
-        """The ids of ranked indices.
-
-        Args:
-            top: Item indices int64 and scores float32, [k] or [B, k].
-            known: bool or bool [B]: whether the requested user (or item) is in the bundle.
-        """
+        """`top`, item indices and scores [k] or [B, k], with ids; `known` and the result: see `Ranking`."""
         indices, scores = top
         count: Any = np.count_nonzero(indices, axis=-1)
         if indices.ndim == 1:
@@ -272,11 +261,7 @@ class Recommender:
     def score_indices(
         self, user_index: np.ndarray, item_index: np.ndarray, *, each: Each = map
     ) -> np.ndarray:
-        """The scores of pairs of indices (int64 [n] both): float32 [n]; `each` as for `rank`.
-
-        Raises:
-            RequestError: wrong types, shapes or ranges.
-        """
+        """The scores of pairs of indices (int64 [n] both): float32 [n]; `each` and errors as for `rank`."""
         model = self.manifest.model
         user_index = validation.indices("user_index", user_index, 1, model.n_users)
         item_index = validation.indices("item_index", item_index, 1, model.n_items)
@@ -303,8 +288,8 @@ class Recommender:
         one = validation.is_one(item_ids)
         top_k = self.list_length(top_k, "similar_items")
         item_index = self.resolve(item_ids, unknown, table="item")
-        top, scores = self._run_ranking("similar_items", {"item_index": item_index})
-        return self._named(one, item_index > 0, (top[:, :top_k], scores[:, :top_k]))
+        top = self._run_ranking("similar_items", {"item_index": item_index}, top_k)
+        return self._named(one, item_index > 0, top)
 
     def fold_in(self, item_ids: Any, ratings: Any, top_k: int | None = None) -> Ranking:
         """Recommendations for a new user, from a few ratings; rated items are excluded.
@@ -339,30 +324,21 @@ class Recommender:
             "item_indices": validation.padded(indices, np.int64),
             "ratings": validation.padded(values, np.float32),
         }
-        top, scores = self._run_ranking("fold_in", feeds)
-        return self._named(one, np.ones(len(top), bool), (top[:, :top_k], scores[:, :top_k]))
+        return self._named(one, np.ones(len(indices), bool), self._run_ranking("fold_in", feeds, top_k))
 
     def check(self, *graphs: str) -> int:
         """Run the conformance cases of some graphs on this device; returns how many cases there are.
 
-        A command that answers once checks the graph that it asks; a job, a service or a demo checks all.
+        A command that answers once checks the graph that it uses; a job, a service or a demo names none, and
+        checks all graphs that this class calls. Graphs that the bundle lacks are skipped.
 
-        Args:
-            graphs: Those that the bundle lacks are passed over. None given: all that this class calls.
-
-        Raises:
-            BundleError: a graph does not answer as its cases say, or has none.
+        Raises BundleError: a graph does not answer as its cases say, or has none.
         """
         asked = [name for name in graphs or CALLED if name in self.manifest.graphs]
         return check_conformance(self.bundle, asked, self.run_graph)
 
     def run_graph(self, graph: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run a graph: output name -> array. For `check_conformance`.
-
-        Args:
-            graph: A name in the manifest.
-            feeds: Input name -> array, of the graph's types and ranks (not checked).
-        """
+        """Run a graph: input name -> array (types and ranks are not checked), to output name -> array."""
         session = self._session(graph)
         return dict(zip((one.name for one in session.get_outputs()), run(session, feeds), strict=True))
 
@@ -375,9 +351,11 @@ class Recommender:
         k, n_items = self.largest_k("recommend"), self.manifest.model.n_items
         return self._part("ranker", lambda: GraphRanker(self._session("recommend"), n_items, k))
 
-    def _run_ranking(self, graph: str, feeds: dict[str, np.ndarray]) -> Top:
+    def _run_ranking(self, graph: str, feeds: dict[str, np.ndarray], top_k: int) -> Top:
         """The results of a ranking graph for any number of rows, in bounded memory."""
-        return rank_rows(self._session(graph), feeds, self.manifest.model.n_items, self.largest_k(graph))
+        n_items, k = self.manifest.model.n_items, self.largest_k(graph)
+        top, scores = rank_rows(self._session(graph), feeds, n_items, k)
+        return top[:, :top_k], scores[:, :top_k]
 
     def _session(self, graph: str) -> InferenceSession:
         return self._part(graph, lambda: self._open_session(graph))

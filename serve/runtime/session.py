@@ -33,16 +33,10 @@ INSTALL = (
 def open_session(
     path: Path, device: Device = "auto", *, threads: int | None = None, share_tables: bool = False
 ) -> InferenceSession:
-    """A session for one graph.
+    """A session for the graph at `path`, with TF32 off; `device` and `threads` as for `Recommender.load`.
 
-    "auto" takes CUDA where it works, else the CPU; `session_device` says which. TF32 is off.
-
-    Args:
-        path: The graph.
-        device: "auto", "cpu" or "cuda".
-        threads: Threads of one call on the CPU; None: the CPUs that this process may use.
-        share_tables: On the CPU, use tables in external files as they are mapped, so that processes share
-            their pages, instead of copying them into a layout that is faster for large batches.
+    With `share_tables`, the CPU uses tables in external files as they are mapped, so that processes share
+    their pages, instead of copying them into a layout that is faster for large batches.
 
     Raises:
         DeviceError: "cuda" does not work.
@@ -76,11 +70,7 @@ def session_device(session: InferenceSession) -> Literal["cpu", "cuda"]:
 
 
 def check_signature(session: InferenceSession, declared: Graph, path: Path) -> None:
-    """Compare what a graph takes and gives with what the manifest says.
-
-    Raises:
-        BundleError: another name, type or rank.
-    """
+    """Compare a graph's inputs and outputs with the manifest's. Raises BundleError: they differ."""
     kinds = {"tensor(int64)": "int64", "tensor(float)": "float32", "tensor(string)": "string"}
     for found, promised in (
         (session.get_inputs(), signature(declared.inputs)),
@@ -92,12 +82,7 @@ def check_signature(session: InferenceSession, declared: Graph, path: Path) -> N
 
 
 def run(session: InferenceSession, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """The outputs of a graph, in its order, on the host.
-
-    Args:
-        session: From `open_session`. Any number of threads may share it.
-        feeds: Input name -> array, of the graph's type and rank.
-    """
+    """The outputs of a graph in its order, on the host. Any number of threads may share a session."""
     device = session_device(session)
     if device == "cpu":
         # Binding costs 15 microseconds, a sixth of a whole recommendation on a small bundle.

@@ -41,11 +41,7 @@ def top_k(value: Any, largest: int, n_items: int) -> int:
 
 
 def indices(name: str, value: np.ndarray, n_dims: int, highest: int) -> np.ndarray:
-    """Check indices from 0 to `highest`: int64 with `n_dims` axes, contiguous.
-
-    Raises:
-        RequestError: another shape or type, or an index out of range.
-    """
+    """Indices from 0 to `highest` as contiguous int64. Raises RequestError: wrong shape, type or range."""
     array = np.asarray(value)
     if array.ndim != n_dims or array.dtype.kind not in "iu":
         raise RequestError(f"{name} must be integers with {n_dims} axes, got {array.dtype} {array.shape}")
@@ -56,15 +52,9 @@ def indices(name: str, value: np.ndarray, n_dims: int, highest: int) -> np.ndarr
 
 
 def lists(name: str, value: Any, n_rows: int | None) -> list[Sequence[Any]]:
-    """Check that there is one list for each row of a batch.
+    """Check a list of `n_rows` lists or, for a single request (None), a list; returns a list of lists.
 
-    Args:
-        name: The argument, for the errors.
-        value: A list of lists; with `n_rows` None, a single list.
-        n_rows: Rows of the batch; None: a single request.
-
-    Raises:
-        RequestError: not a list, or another number of them.
+    Raises RequestError: not a list, or another number of them.
     """
     rows = [value] if n_rows is None else value
     if is_one(rows) or len(rows) != (1 if n_rows is None else n_rows):
@@ -76,11 +66,7 @@ def lists(name: str, value: Any, n_rows: int | None) -> list[Sequence[Any]]:
 
 
 def ratings(values: Sequence[Any], low: float, high: float) -> np.ndarray:
-    """Check ratings on the data's scale: float32 [n].
-
-    Raises:
-        RequestError: not numbers, not finite, or off the scale.
-    """
+    """Check ratings on the data's scale: float32 [n]. Raises RequestError: not numbers, or off the scale."""
     try:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError):

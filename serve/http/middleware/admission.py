@@ -14,14 +14,9 @@ RETRY_AFTER_SECONDS = 1
 class Admission:
     """ASGI middleware: at most `limit` requests are in progress; a further one gets 503 at once.
 
-    A request counts until its response begins, so clients that read slowly do not count. Put it behind the
-    middleware that waits for the body, so that clients that send slowly do not count either.
-
-    Args:
-        app: The application.
-        limit: Requests in progress.
-        prefix: Only paths that begin with it count.
-        on_refusal: Called for each refused request.
+    Only paths that begin with `prefix` count. A request counts until its response begins, so clients that
+    read slowly do not count. Put it behind the middleware that waits for the body, so that clients that send
+    slowly do not count either. `on_refusal` is called for each refused request.
     """
 
     def __init__(self, app: ASGIApp, limit: int, prefix: str, on_refusal: Callable[[], None]) -> None:

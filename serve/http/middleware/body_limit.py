@@ -21,13 +21,8 @@ class BodyLimit:
 
     Answers 413 for a body of more than `max_bytes`: at once if its `Content-Length` says so, else as soon as
     more has arrived; 400 for a malformed `Content-Length`, and for a body that the server has dropped because
-    of an `Upgrade` header; 408 for a body that takes too long. After a 413 the connection stays open, so that
-    the server reads the rest and the client comes to read the answer.
-
-    Args:
-        app: The application.
-        max_bytes: The largest body, in bytes.
-        seconds: How long a body may take to arrive; None: no limit.
+    of an `Upgrade` header; 408 for a body that takes more than `seconds` to arrive (None: no limit). After a
+    413 the connection stays open, so that the server reads the rest and the client comes to read the answer.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, seconds: float | None = None) -> None:
@@ -76,10 +71,7 @@ class BodyLimit:
             await self.app(scope, _replay(body, receive), send)
 
     async def _body(self, receive: Receive) -> bytes | None:
-        """The whole body; None: it is too large.
-
-        Raises ConnectionError: the client has gone.
-        """
+        """The whole body; None: it is too large. Raises ConnectionError: the client has gone."""
         message = await receive()
         if message["type"] == "http.request" and not message.get("more_body"):  # most come in one piece
             body: bytes = message.get("body", b"")

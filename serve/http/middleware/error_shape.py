@@ -16,9 +16,7 @@ logger = logging.getLogger(__name__)
 class ErrorShape:
     """ASGI middleware: 500 for an exception, with its traceback in the log; 503 for a cancelled request.
 
-    Args:
-        app: The application.
-        is_stopping: Whether the process stops; the server then cancels requests that exceed the grace time.
+    A server that stops cancels the requests that exceed the grace time.
     """
 
     def __init__(self, app: ASGIApp, is_stopping: Callable[[], bool]) -> None:

@@ -24,12 +24,9 @@ class HostCheck:
 
     A `Host` passes if it is an IP address or `localhost`, which health probes use and no page can claim, or
     one of `allowed`. A request without a `Host` (HTTP/1.0) comes from no browser and passes. An `Origin`
-    passes if it is this server's own (the host and port in `Host`), or its host is one of `allowed`.
-
-    Args:
-        app: The application.
-        allowed: Host names, in any case: `recommender.example`. Ports are ignored. Addresses and `localhost`
-            have no effect here: pages on other ports of them stay foreign.
+    passes if it is this server's own (the host and port in `Host`), or its host is one of `allowed`: names
+    such as `recommender.example`, in any case, of any port. Addresses and `localhost` have no effect there:
+    pages on other ports of them stay foreign.
     """
 
     def __init__(self, app: ASGIApp, allowed: Collection[str] = ()) -> None:

@@ -15,12 +15,8 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS",
 class Observation:
     """ASGI middleware: a request keeps the model of its start, and its response has that model's version.
 
-    Routes read the model from `request.state.model`, so no answer mixes two models.
-
-    Args:
-        app: The application.
-        current: The model and the metrics.
-        paths: Routes that are counted by name; the others count as "other".
+    Routes read the model from `request.state.model`, so no answer mixes two models. Requests to `paths` are
+    counted by name, all others as "other".
     """
 
     def __init__(self, app: ASGIApp, current: CurrentModel, paths: Collection[str]) -> None:

@@ -12,13 +12,9 @@ from starlette.types import Receive, Scope, Send
 def error_body(
     code: str, message: str, details: Sequence[Mapping[str, str]] = (), error_id: str | None = None
 ) -> bytes:
-    """`{"error": {"id", "code", "message", "details"}}` as JSON.
+    """`{"error": {"id", "code", "message", "details"}}` as JSON: a code for programs, a message for people.
 
-    Args:
-        code: For programs.
-        message: For people.
-        details: What is wrong with each field: `where` and `message`.
-        error_id: What `new_error_id` gave, where the log has it too; None makes one.
+    Each of `details` has `where` (a field) and `message`. `error_id` is given where the log has it too.
     """
     error = {"id": error_id or new_error_id(), "code": code, "message": message, "details": list(details)}
     return msgspec.json.encode({"error": error})

@@ -12,13 +12,7 @@ from serve.http.middleware.refusal import refuse
 
 
 class TokenCheck:
-    """ASGI middleware: 401 unless the only `Authorization` header holds the bearer token.
-
-    Args:
-        app: The application.
-        token: The token.
-        open_paths: Paths that need no token.
-    """
+    """ASGI middleware: 401 unless the only `Authorization` header holds the token; `open_paths` need none."""
 
     def __init__(self, app: ASGIApp, token: str, open_paths: Collection[str] = ()) -> None:
         self.app, self.open_paths = app, frozenset(open_paths)

@@ -12,8 +12,7 @@ PROGRAM = """
 import signal, threading, time
 from serve.processes.signals import Signals
 
-signals = Signals(signal.SIGHUP)
-signals.take(signal.SIGTERM)
+signals = Signals(signal.SIGHUP, signal.SIGTERM)
 signal.signal(signal.SIGUSR1, lambda *_: None)  # somebody else's
 
 def send():

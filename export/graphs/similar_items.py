@@ -10,9 +10,8 @@ from export.graphs.build import begin, finish, rank
 from export.graphs.recommend import TOP
 from export.graphs.spec import Comparison, GraphSpec, Runner, TensorSpec
 from export.model import reference
-from export.model.arrays import Arrays, Float32
+from export.model.arrays import Arrays, Float32, table
 from export.model.inputs import ExportInputs, Sample
-from export.model.nodes import table
 from export.verify.compare_lists import check_lists
 from serve.bundle.conformance import Case
 

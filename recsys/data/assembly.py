@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -14,8 +12,6 @@ from recsys.data.interactions import Interactions
 from recsys.data.items import series
 from recsys.data.ratings_table import RatingsTable
 from recsys.errors import DataError
-
-ItemKey = Literal["id", "title"]
 
 
 def assemble(

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
-
-Policy = Literal["error", "last", "mean"]
-POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 
 @dataclass(frozen=True, eq=False)

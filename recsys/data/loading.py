@@ -8,15 +8,13 @@ import hashlib
 import logging
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import get_args
 
 import pandas as pd
 
-from recsys.data import archive, layouts
-from recsys.data.assembly import ItemKey, assemble
+from recsys.data import DUPLICATES, ITEM_KEYS, archive, layouts
+from recsys.data.assembly import assemble
 from recsys.data.catalog import KNOWN, DataSet
 from recsys.data.download import fetch
-from recsys.data.duplicates import POLICIES
 from recsys.data.interactions import Interactions
 from recsys.data.ratings_table import Columns, RatingsTable, read_ratings
 from recsys.data.refusals import as_data_errors
@@ -55,10 +53,10 @@ def load(
         DownloadError: the data set can't be downloaded.
         ConfigError: an unknown value of an argument, or arguments that contradict each other.
     """
-    if duplicates not in POLICIES:
-        raise ConfigError(f"duplicates={duplicates!r}: one of {', '.join(POLICIES)}.")
-    if item_key not in get_args(ItemKey):
-        raise ConfigError(f"item_key={item_key!r}: one of {', '.join(get_args(ItemKey))}.")
+    if duplicates not in DUPLICATES:
+        raise ConfigError(f"duplicates={duplicates!r}: one of {', '.join(DUPLICATES)}.")
+    if item_key not in ITEM_KEYS:
+        raise ConfigError(f"item_key={item_key!r}: one of {', '.join(ITEM_KEYS)}.")
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
         raise ConfigError(f"delimiter={delimiter!r}: one character, neither a quote nor an end of line.")
     columns = columns or Columns()

@@ -16,7 +16,6 @@ from recsys.errors import ConfigError
 from recsys.evaluation.baselines import fit_biases, popularity, same_for_everyone
 from recsys.evaluation.ranking import ranking_metrics
 from recsys.evaluation.rated_items import RatedItems
-from recsys.evaluation.rating_errors import rating_errors
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(user_index [n], item_index [n]) -> scores float [n]. Indices are int64."""
@@ -94,6 +93,12 @@ def measure_ranking(
     batches = np.split(users, range(USERS_AT_ONCE, len(users), USERS_AT_ONCE))
     lists = np.concatenate([recommend(batch, seen.padded(batch), k) for batch in batches])
     return ranking_metrics(users, lists, held_out)
+
+
+def rating_errors(scores: np.ndarray, ratings: np.ndarray) -> dict[str, float]:
+    """`rmse` and `mae` (ratings), in float64, of scores float [n] against ratings float [n], n >= 1."""
+    errors = scores.astype(np.float64) - ratings.astype(np.float64)
+    return {"rmse": float(np.sqrt(np.mean(errors**2))), "mae": float(np.mean(np.abs(errors)))}
 
 
 def ranked_users(valid_users: np.ndarray) -> np.ndarray:

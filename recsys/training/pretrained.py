@@ -22,6 +22,7 @@ from recsys.models.tables import ITEM_TABLES, USER_TABLES
 from recsys.training.checkpoint import load_run
 from recsys.training.distributed import leads
 from recsys.training.run_info import MatchBy, StartedFrom
+from serve.terminal import printable
 
 SHOWN = 3
 # Two editions of one catalogue spell a few titles differently; two catalogues with unrelated ids agree in
@@ -88,6 +89,22 @@ class WarmStart:
     """Examples of items of the new data alone."""
     left: list[str]
     """Examples of items of the source alone."""
+
+    def described(self) -> str:
+        """What matched, with examples, in a few lines."""
+        found = self.summary
+        lines = [
+            f"start: {found.n_matched:,} of {found.n_matched + found.n_new:,} items have rows in "
+            f"{found.source}, by {found.match_by}; every user starts as its average user"
+        ]
+        for n, names, what in (
+            (found.n_matched, self.matched, "found there"),
+            (found.n_new, self.new, "not there, start as its average item"),
+            (found.n_left, self.left, "there and not here, left out"),
+        ):
+            if n:
+                lines.append(f"  {n:,} {what}: {', '.join(names)}{', …' if n > len(names) else ''}")
+        return printable("\n".join(lines))
 
 
 def read_run(path: Path) -> Pretrained:

@@ -5,30 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recsys.data.splits import SplitRecipe
 from recsys.errors import ConfigError
-from recsys.models import Kind, Objective, config_from_dict, kind_of
+from recsys.models import Kind, config_from_dict, kind_of
 from recsys.training.config import TrainingConfig
-
-if TYPE_CHECKING:
-    from recsys.training.run_info import RunInfo
+from recsys.training.run_info import PartInfo, RunInfo
 
 DEFAULT_KIND = "dot-bias"
 WIDTHS = ("n_factors", "n_user_factors", "n_item_factors")
-
-
-@dataclass(frozen=True)
-class PartSettings:
-    """Settings of one model of a run."""
-
-    kind: Kind
-    config: Any
-    objective: Objective
-    weight: float
-    training: TrainingConfig | None
-    """None: a kind that is fitted, not trained by gradient."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +22,8 @@ class RunSettings:
     """Together with the data, they determine a run's result. The split's seed is that of the whole run."""
 
     split: SplitRecipe
-    parts: tuple[PartSettings, ...]
+    parts: list[PartInfo]
+    """Not trained yet, each with its whole config; "auto" in it is resolved by the data."""
 
 
 def parse_part(text: str) -> tuple[Kind, float]:
@@ -75,14 +62,17 @@ def new_settings(models: str | Sequence[str] | None, asked: Mapping[str, Any]) -
     """
     chosen = _parse_parts(models)
     shares, split = _share([kind for kind, _ in chosen], asked)
-    parts = []
-    for (kind, weight), (model, training) in zip(chosen, shares, strict=True):
-        config = config_from_dict(kind, model)
-        gradient = None
-        if kind.fit is None:
-            gradient = TrainingConfig(**{"weight_decay": kind.weight_decay} | training)
-        parts.append(PartSettings(kind, config, kind.objectives[0], weight, gradient))
-    predicting = [part.kind.name for part in parts if part.objective == "ratings"]
+    parts = [
+        PartInfo(
+            kind=kind.name,
+            config=asdict(config_from_dict(kind, model)),
+            objective=kind.objectives[0],
+            weight=weight,
+            training=None if kind.fit else TrainingConfig(**{"weight_decay": kind.weight_decay} | training),
+        )
+        for (kind, weight), (model, training) in zip(chosen, shares, strict=True)
+    ]
+    predicting = [part.kind for part in parts if part.objective == "ratings"]
     if len(predicting) > 1:
         raise ConfigError(f"{' and '.join(predicting)} both predict ratings: a run has one such part at most")
     if "fold" in split:
@@ -90,7 +80,7 @@ def new_settings(models: str | Sequence[str] | None, asked: Mapping[str, Any]) -
     recipe = SplitRecipe(**split)
     if "valid_fraction" in split and recipe.kind not in ("random", "by-user"):
         raise ConfigError(f"a {recipe.kind} split has no valid-fraction: leave it out")
-    return RunSettings(recipe, tuple(parts))
+    return RunSettings(recipe, parts)
 
 
 def check_unchanged(models: str | Sequence[str] | None, asked: Mapping[str, Any], info: RunInfo) -> None:

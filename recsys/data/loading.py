@@ -80,12 +80,12 @@ def load(
             raise DataError(f"{path} is neither a zip nor a folder of {source}.")
         table, catalogue, files = _read(root, path, columns, delimiter)
         sha256 = _sha256(path, files)
+        published = next((other for other in KNOWN.values() if other.sha256 == sha256), None)
         if known:
-            _check_is(known, path, sha256, files[0], len(table.ratings))
-        else:
-            known = _with_hash(sha256)
-        name = known.name if known else path.resolve().name.removesuffix(path.suffix)
-        licence = known.licence if known else "unknown"
+            _check_is(known, published, path, sha256, files[0], len(table.ratings))
+        described = known or published
+        name = described.name if described else path.resolve().name.removesuffix(path.suffix)
+        licence = described.licence if described else "unknown"
         return assemble(table, catalogue, name, sha256, licence, item_key=item_key, duplicates=duplicates)
 
 
@@ -108,11 +108,6 @@ def _read(
     return read_ratings(sources, columns, str(path)), None, list(paths)
 
 
-def _with_hash(sha256: str) -> DataSet | None:
-    """The data set whose published zip has this checksum."""
-    return next((known for known in KNOWN.values() if known.sha256 == sha256), None)
-
-
 def _sha256(path: Path, files: list[Traversable]) -> str:
     if path.is_file():
         return sha256_of(path)
@@ -120,12 +115,14 @@ def _sha256(path: Path, files: list[Traversable]) -> str:
     return hashlib.sha256("".join(map(sha256_of, read)).encode()).hexdigest()
 
 
-def _check_is(known: DataSet, path: Path, sha256: str, ratings: Traversable, n_ratings: int) -> None:
+def _check_is(
+    known: DataSet, published: DataSet | None, path: Path, sha256: str, ratings: Traversable, n_ratings: int
+) -> None:
     """Refuse another data set under a known name; log a warning about an unpublished copy."""
-    if sha256 == known.sha256:
+    if published == known:
         return
-    if other := _with_hash(sha256):
-        raise DataError(f"{path} is {other.name}, not {known.name}.")
+    if published:
+        raise DataError(f"{path} is {published.name}, not {known.name}.")
     if ratings.name not in layouts.RATINGS_FILES[known.ratings_file]:
         raise DataError(
             f"{path} is not {known.name}: its ratings are in {ratings.name}, those of {known.name} in "
@@ -133,11 +130,8 @@ def _check_is(known: DataSet, path: Path, sha256: str, ratings: Traversable, n_r
         )
     if path.is_file():
         log.warning(
-            "%s is not the published %s.zip, but is read as you asked. Its SHA-256 is %s; published: %s",
-            path,
-            known.name,
-            sha256,
-            known.sha256,
+            f"{path} is not the published {known.name}.zip, but is read as you asked. Its SHA-256 is "
+            f"{sha256}; published: {known.sha256}"
         )
     if n_ratings != known.n_ratings:
         log.warning(f"{path} has {n_ratings:,} ratings; {known.name} has {known.n_ratings:,}")

@@ -58,12 +58,6 @@ def test_perfect_and_empty_lists() -> None:
     assert set(empty.values()) == {0.0}
 
 
-def test_an_item_counts_for_its_own_user_only() -> None:
-    held_out = RatedItems.of(np.array([1, 2]), np.array([3, 4]), 2)
-    measured = ranking_metrics(np.array([1, 2]), np.array([[4], [3]]), held_out)
-    assert measured["hit_rate_at_k"] == 0
-
-
 def test_lists_keep_their_order_and_pad_with_zero() -> None:
     lists = RatedItems.of(np.array([2, 4, 2, 2]), np.array([9, 7, 1, 5]), 4)
     assert lists.padded(np.array([4, 2, 1])).tolist() == [[7, 0, 0], [9, 1, 5], [0, 0, 0]]

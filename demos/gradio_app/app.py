@@ -15,7 +15,7 @@ from contextlib import contextmanager
 # Gradio and its client send usage reports unless these are set before they are imported.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-# Gradio serves every file in this folder: one of this process that does not exist.
+# Gradio serves every file in its temporary folder: name one for this process alone, which is not made.
 os.environ["GRADIO_TEMP_DIR"] = f"{tempfile.gettempdir()}/recsys-demo-{secrets.token_hex(8)}"
 
 import gradio as gr

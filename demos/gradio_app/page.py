@@ -69,7 +69,7 @@ def show(render: Callable[..., Markup]) -> Callable[..., Markup]:
         try:
             return render(*args)
         except ServeError as error:
-            return cards.notice(str(error), "bad")
+            return cards.card("notice", str(error), "bad")
 
     return rendered
 
@@ -92,7 +92,7 @@ def find_items(showcase: Showcase, query: str) -> tuple[gr.HTML, dict[str, Any]]
     told = "Type a few words of a title first."
     if query.strip():
         told = f"Nothing is called “{query.strip()[:80]}”." + (" The nearest titles:" if items else "")
-    note = "" if exact else cards.notice(told)
+    note = "" if exact else cards.card("notice", told)
     choices = [(cards.label(item), str(item.item_index)) for item in items]
     value = choices[0][1] if choices else None
     return said(note), gr.update(choices=choices, value=value, visible=bool(items))

@@ -54,14 +54,9 @@ def add_items(
 
     The new items get the next indices, in order of id. Their ratings count as seen.
 
-    Args:
-        base: the bundle to start from; it is not changed.
-        data: ratings. Those of items that `base` has, and those by users that it does not have, are left out.
-        output: the bundle to make.
-        regularization: of the ridge regression, within `REGULARIZATION_RANGE`; None: chosen by leaving each
-            rating out in turn.
-        overwrite: whether to replace a bundle at `output`.
-        progress: called with the name of each step.
+    The bundle `base` is not changed. Ratings in `data` of items that it has, or by users that it does not
+    have, are left out. The regularization of the ridge regression is within `REGULARIZATION_RANGE`; None: it
+    is chosen by leaving each rating out in turn. `progress` is called with the name of each step.
 
     Raises:
         ConfigError: the regularization is out of range.

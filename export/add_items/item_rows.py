@@ -43,10 +43,7 @@ class Choice(NamedTuple):
 def with_items(arrays: DotArrays, items: Sequence[Rated], regularization: float) -> DotArrays:
     """The model with a row for each new item at the end of its item tables; its other rows don't change.
 
-    Args:
-        arrays: the model.
-        items: the ratings of each new item.
-        regularization: weight of the squared distance from the average item.
+    `regularization` is the weight of the squared distance from the average item.
     """
     mirrored, n_factors = arrays.mirrored(), arrays.item_factors.shape[1]
     ridge = mirrored.ridge_of(regularization)

@@ -111,14 +111,8 @@ def sample_histories(
 ) -> list[FoldInHistory]:
     """Up to 200 users with ratings on both sides of the split.
 
-    A user whose ratings are all held out (a split by user) gives one half as history: a truly new user.
-
-    Args:
-        user_index: int [n].
-        item_index: int [n].
-        ratings: float32 [n].
-        held_out: bool [n].
-        rng: draws the users, and the halves.
+    A user whose ratings are all held out (a split by user) gives one half as history: a truly new user. All
+    arrays are [n]; `rng` draws the users and the halves.
     """
     candidates = rng.permutation(np.unique(user_index[held_out]))[:N_USERS]
     order = np.argsort(user_index, kind="stable")

@@ -203,7 +203,7 @@ def train(
                 ratings = load_from_options(data or DEFAULT_DATA, **reading)
                 if source:
                     start = pretrained.match_items(source, ratings, match_items)
-                    console.print(start.described(), markup=False, highlight=False)
+                    console.print(start.description, markup=False, highlight=False)
                 run = training.train(
                     ratings,
                     settings,

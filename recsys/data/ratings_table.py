@@ -73,12 +73,7 @@ class RatingsTable:
 
 
 def read_ratings(sources: Iterable[Source], columns: Columns, name: str) -> RatingsTable:
-    """Read ratings from one or more files, whose ids get one type.
-
-    Args:
-        sources: The files.
-        columns: Names of their columns.
-        name: Name of the data in errors.
+    """Read ratings from one or more files, whose ids get one type; `name` is the data's in errors.
 
     Raises:
         InputError: a file can't be read, or has no such columns.

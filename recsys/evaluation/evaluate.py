@@ -14,8 +14,7 @@ from recsys.data.interactions import Interactions
 from recsys.data.splits import Split
 from recsys.errors import ConfigError
 from recsys.evaluation.baselines import fit_biases, popularity, same_for_everyone
-from recsys.evaluation.ranking import ranking_metrics
-from recsys.evaluation.rated_items import RatedItems
+from recsys.evaluation.ranking import RatedItems, ranking_metrics
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(user_index [n], item_index [n]) -> scores float [n]. Indices are int64."""
@@ -31,14 +30,9 @@ MAX_RANKED_USERS = 10_000
 def evaluate(
     interactions: Interactions, split: Split, score: Score | None, recommend: Recommend, k: int = DEFAULT_K
 ) -> dict[str, Any]:
-    """Compute metrics on the held-out part.
+    """Compute metrics of predicted ratings and of lists of length k on the held-out part.
 
-    Args:
-        interactions: all ratings.
-        split: of these.
-        score: predicts ratings; None: scores are not ratings, and rating errors are left out.
-        recommend: makes the lists.
-        k: length of the lists.
+    Without `score`, which predicts ratings, rating errors are left out.
 
     Returns:
         Plain numbers: `rmse`, `mae` (ratings) over all held-out ratings; `ndcg_at_k`, `recall_at_k`,

@@ -21,9 +21,7 @@ SMALL_MODEL = 1 << 20
 def choose_device(name: DeviceName, local_rank: int | None = None) -> torch.device:
     """Choose the device; "auto" is CUDA if torch can use it, and the CPU otherwise.
 
-    Args:
-        name: The device that was asked for.
-        local_rank: Number of this process on this machine, and of its GPU; None: a single process.
+    `local_rank` is the number of this process on this machine, and of its GPU; None: a single process.
 
     Raises:
         ConfigError: "cuda" without a usable GPU, or more processes than GPUs.

@@ -101,13 +101,20 @@ def check_unchanged(models: str | Sequence[str] | None, asked: Mapping[str, Any]
     for part, (model, training) in zip(info.parts, shares, strict=True):
         pairs += [(model, part.config), (training, asdict(part.training) if part.training else {})]
     for wanted, stored in pairs:
-        for name, value in wanted.items():
-            value = list(value) if isinstance(value, tuple) else value
-            if value != stored[name]:
-                raise ConfigError(
-                    f"the run has {name.replace('_', ' ')} {stored[name]}, and {value} was asked for: a "
-                    f"resumed run keeps its settings. Leave the option out, or start a new run."
-                )
+        if changed := difference(wanted, stored):
+            raise ConfigError(
+                f"the run has {changed}: a resumed run keeps its settings. Leave the option out, or start a "
+                f"new run."
+            )
+
+
+def difference(asked: Mapping[str, Any], stored: Mapping[str, Any]) -> str | None:
+    """The first setting of both that was asked for with another value, in words."""
+    for name in asked:
+        one, other = (list(v) if isinstance(v, tuple) else v for v in (asked[name], stored.get(name)))
+        if name in stored and one != other:
+            return f"{name.replace('_', ' ')} {other}, and {one} was asked for"
+    return None
 
 
 def _parse_parts(models: str | Sequence[str] | None) -> list[tuple[Kind, float]]:

@@ -25,10 +25,10 @@ def user_tab(showcase: Showcase) -> None:
 
     def history(user_id: str | None, order: str | None) -> Markup:
         if not user_id:
-            return cards.empty("No user is chosen", "Choose one to see what they have rated.")
+            return cards.card("empty", "No user is chosen", "Choose one to see what they have rated.")
         rows = showcase.history(user_id, newest_first=order != BEST)
         if not rows:
-            return cards.empty("No ratings", f"This bundle has no ratings by user {user_id}.")
+            return cards.card("empty", "No ratings", f"This bundle has no ratings by user {user_id}.")
         scale = showcase.recommender.manifest.data.ratings_range
         return cards.card("rated", rows, scale, f"What user {user_id} has rated")
 
@@ -61,7 +61,7 @@ def user_tab(showcase: Showcase) -> None:
         if found := showcase.find_users(text):
             return gr.Dropdown(choices=found, value=found[0]), said("")
         told = f"No user id contains “{text.strip()[:80]}”. An unknown user gets the average user's list."
-        return gr.Dropdown(choices=first, value=None), said(cards.notice(told))
+        return gr.Dropdown(choices=first, value=None), said(cards.card("notice", told))
 
     on([query.submit], find, [query], [user, note])
     changes = [user.change, k.change, exclude_seen.change, genre.change]

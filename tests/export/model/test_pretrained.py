@@ -159,7 +159,7 @@ def test_ids_that_mean_other_films_are_doubted(elsewhere: Path, caplog: pytest.L
     source = read_pretrained(elsewhere)
     data = site(8, 9, 0.9, slice(0, 10))
     start = match_items(source, data, "id")
-    assert start.matched == ["1 (Film 0)", "2 (Film 1)", "3 (Film 2)"]
+    assert "10 found there: 1 (Film 0), 2 (Film 1), 3 (Film 2), …" in start.description
     data.items.loc[9, "title"] = "Film the Ninth"  # one of ten is but spelt anew
     match_items(source, data, "id")
     assert not caplog.records
@@ -170,7 +170,7 @@ def test_ids_that_mean_other_films_are_doubted(elsewhere: Path, caplog: pytest.L
     assert caplog.text.count(" there and ") == 3
     caplog.clear()
     data.items.loc[0, "title"] = "Film 5"
-    assert match_items(source, data, "title").matched == ["Film 5", "Film 8"]
+    assert "2 found there: Film 5, Film 8\n" in match_items(source, data, "title").description
     assert not caplog.records
 
 

@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from recsys.evaluation.ranking import ranking_metrics
-from recsys.evaluation.rated_items import RatedItems
+from recsys.evaluation.ranking import RatedItems, ranking_metrics
 
 
 def slow_metrics(lists: list[list[int]], held_out: list[set[int]], k: int) -> dict[str, float]:

@@ -30,9 +30,9 @@ def html(value: str, elem_id: str) -> gr.HTML:
     )
 
 
-def said(value: str) -> gr.HTML:
-    """New content for a notice; hidden where it is empty."""
-    return gr.HTML(value, visible=bool(value))
+def notice(text: str) -> gr.HTML:
+    """New text for a notice; hidden where it is empty."""
+    return gr.HTML(cards.card("notice", text) if text else "", visible=bool(text))
 
 
 def on(
@@ -92,10 +92,9 @@ def find_items(showcase: Showcase, query: str) -> tuple[gr.HTML, dict[str, Any]]
     told = "Type a few words of a title first."
     if query.strip():
         told = f"Nothing is called “{query.strip()[:80]}”." + (" The nearest titles:" if items else "")
-    note = "" if exact else cards.card("notice", told)
     choices = [(cards.label(item), str(item.item_index)) for item in items]
     value = choices[0][1] if choices else None
-    return said(note), gr.update(choices=choices, value=value, visible=bool(items))
+    return notice("" if exact else told), gr.update(choices=choices, value=value, visible=bool(items))
 
 
 def style() -> str:

@@ -54,13 +54,17 @@ def evaluate(
     seen = RatedItems.of(train_users, train_items, n_users)
     held_out = RatedItems.of(valid_users, valid_items, n_users)
     users = ranked_users(valid_users)
+    # Users with histories of similar length share a batch, to keep the padding small.
+    users = users[np.argsort(seen.lengths(users), kind="stable")]
+    batches = np.split(users, range(USERS_AT_ONCE, len(users), USERS_AT_ONCE))
 
     def errors(score: Score) -> dict[str, float]:
         pairs = valid_users.astype(np.int64), valid_items.astype(np.int64)
         return rating_errors(score(*pairs), interactions.ratings[split.valid])
 
     def ranking(recommend: Recommend) -> dict[str, float]:
-        return measure_ranking(recommend, users, seen, held_out, k)
+        lists = [recommend(batch, seen.padded(batch), k) for batch in batches]
+        return ranking_metrics(users, np.concatenate(lists), held_out)
 
     mean = float(train_ratings.mean(dtype=np.float64))
     biases = fit_biases(train_users, train_items, train_ratings, n_users, n_items)
@@ -76,17 +80,6 @@ def evaluate(
             "popularity": ranking(same_for_everyone(popularity(train_items, n_items))),
         },
     }
-
-
-def measure_ranking(
-    recommend: Recommend, users: np.ndarray, seen: RatedItems, held_out: RatedItems, k: int
-) -> dict[str, float]:
-    """Metrics of the lists of all users, each without the items that the user has rated in training."""
-    # Users with histories of similar length share a batch, to keep the padding small.
-    users = users[np.argsort(seen.lengths(users), kind="stable")]
-    batches = np.split(users, range(USERS_AT_ONCE, len(users), USERS_AT_ONCE))
-    lists = np.concatenate([recommend(batch, seen.padded(batch), k) for batch in batches])
-    return ranking_metrics(users, lists, held_out)
 
 
 def rating_errors(scores: np.ndarray, ratings: np.ndarray) -> dict[str, float]:

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from demos.gradio_app import cards
-from demos.gradio_app.page import find_items, html, on, said, search_box, show
+from demos.gradio_app.page import find_items, html, notice, on, search_box, show
 from demos.gradio_app.showcase import Showcase
 from demos.report.render import number
 from serve import Profiles
@@ -81,14 +81,14 @@ def _rating(showcase: Showcase) -> None:
     def rate(chosen: str | None, rating: float | None, given: Given, ticked: list[str]) -> tuple[object, ...]:
         if chosen is None or rating is None:
             why = "Choose a title first." if chosen is None else "Choose how many stars first."
-            return given, gr.CheckboxGroup(), said(cards.card("notice", why)), gr.Radio()
+            return given, gr.CheckboxGroup(), notice(why), gr.Radio()
         given = {**given, chosen: float(rating)}
         rows = [(f"{number(value)} ★  {cards.label(items[int(i)])}", i) for i, value in given.items()]
         value = [index for index in given if index in (*ticked, chosen)]
         return (
             given,
             gr.CheckboxGroup(choices=rows, value=value, visible=True),
-            said(""),
+            notice(""),
             gr.Radio(value=None),
         )
 

@@ -18,6 +18,7 @@ from recsys.data.splits import SplitRecipe
 from recsys.errors import ConfigError, PeerError
 from recsys.models import KINDS, DotConfig, MlpConfig
 from recsys.training.config import Precision, TrainingConfig
+from recsys.training.run_info import is_run, read_info
 from recsys.training.settings import DEFAULT_KIND, check_unchanged, new_settings, parse_part
 from serve.terminal import warn
 
@@ -171,14 +172,6 @@ def train(
       recsys train --data ratings.csv --item-column film --output runs/films
       torchrun --nproc-per-node 2 -m recsys train --output runs/two
     """
-    from recsys.console import Console
-    from recsys.training import pretrained
-    from recsys.training import train as training
-    from recsys.training.distributed import leads
-    from recsys.training.progress import show_training
-    from recsys.training.run_folder import check_free
-    from recsys.training.run_info import is_run
-
     if resume and overwrite:
         raise click.UsageError("--resume continues a run, and --overwrite replaces it: use one of them.")
     if not init_from and flags_given(ctx, ["match_items"]):
@@ -186,6 +179,14 @@ def train(
     continues = resume and is_run(output)
     if continues and init_from:
         raise click.UsageError("--resume continues from the run's weights: leave out --init-from.")
+
+    from recsys.console import Console
+    from recsys.training import pretrained
+    from recsys.training import train as training
+    from recsys.training.distributed import leads
+    from recsys.training.progress import show_training
+    from recsys.training.run_folder import check_free
+
     reading = {name: options.pop(name) for name in DATA_OPTIONS}  # the rest are settings
     source = start = None
     if init_from:  # by the module's path, because `recsys` imports nothing that reads bundles
@@ -199,7 +200,8 @@ def train(
                 run = training.resume(output, machine=machine, reporter=reporter)
             else:
                 check_free(output, overwrite)  # before reading the data, which takes time
-                settings = new_settings(*(source.settings(model, options) if source else (model, options)))
+                models, asked = source.settings(model, options) if source else (model, options)
+                settings = new_settings(models, asked)
                 ratings = load_from_options(data or DEFAULT_DATA, **reading)
                 if source:
                     start = pretrained.match_items(source, ratings, match_items)
@@ -232,9 +234,7 @@ def _check_resumed(
     models: tuple[str, ...],
     settings: dict[str, Any],
 ) -> None:
-    """Check that what is given for a run to be resumed is what it has."""
-    from recsys.training.run_info import read_info
-
+    """Check that the data and settings given for a run to be resumed are the run's own."""
     info = read_info(output)
     check_unchanged(models, settings, info)
     if data is None:
@@ -258,8 +258,6 @@ def _leave(exit_code: int) -> None:
 
 
 def _interrupted(output: Path) -> str:
-    from recsys.training.run_info import is_run, read_info
-
     if not is_run(output):
         return "Interrupted in the first epoch: nothing was written."
     info = read_info(output)

@@ -115,7 +115,10 @@ def match_items(source: Pretrained, interactions: Interactions, match_by: MatchB
     column = "item_id" if match_by == "id" else "title"
     for data, items in ((source.source, source.items), (name, interactions.items)):
         if column not in items or items[column].isna().all():
-            raise ConfigError(f"{data} has no titles: use --match-items id.")
+            raise ConfigError(
+                f"{data} has no titles: use --match-items id. (Titles come with folders and zips in the "
+                f"layouts of MovieLens and RecBole.)"
+            )
     theirs, ours = source.items[column], interactions.items[column]
     shown = [
         ", ".join([*map(repr, keys.head(SHOWN)), *["…"][: len(keys) - SHOWN]]) for keys in (theirs, ours)

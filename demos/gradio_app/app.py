@@ -109,7 +109,7 @@ def served(app: ASGIApp, listener: socket.socket) -> Iterator[str]:
 def mounted(page: gr.Blocks) -> FastAPI:
     """Gradio's own app of the page, to be served behind `guarded`."""
     app: FastAPI = gr.mount_gradio_app(
-        # Without origins this allows none, and Gradio adds no headers of its own, which allow most.
+        # No origin is allowed. Without this middleware, Gradio adds its own, which allows most.
         FastAPI(openapi_url=None, middleware=[Middleware(CORSMiddleware)]),
         page,
         path="/",

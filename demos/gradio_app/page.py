@@ -100,7 +100,7 @@ def find_items(showcase: Showcase, query: str) -> tuple[gr.HTML, dict[str, Any]]
 def style() -> str:
     """The style as an element of the page's head: the report's, inside `.report`, and this page's."""
     report = files("demos.report").joinpath("style.css").read_text(encoding="utf-8")
-    # Colours follow the theme's light and dark; what is for paper has no place here.
+    # Without the report's own colours, which the theme sets, and its rules for paper.
     rules = report[report.index("h1 {") : report.index("@media print")]
     own = files("demos.gradio_app").joinpath("style.css").read_text(encoding="utf-8")
     return f"<style>\n.recsys .report {{\n{rules}}}\n{own}</style>"
@@ -140,6 +140,6 @@ def how_many(longest: int, elem_id: str) -> gr.Slider:
     def nearest(given: float | None) -> int:
         return usual if given is None else int(min(max(given, 1), longest))
 
-    # Gradio's own raises where the box beside the slider is empty or holds a number out of range.
+    # Gradio's own `preprocess` raises where the box beside the slider is empty or its number is out of range.
     slider.preprocess = nearest  # type: ignore[assignment,method-assign]
     return slider

@@ -37,7 +37,7 @@ from serve.runtime.session import open_session, run
 FACTORS = ("user_factors", "item_factors")
 TABLES = {"dot": FACTORS, "dot-bias": (*FACTORS, "user_biases", "item_biases")}
 """Kinds of model in which a new item has a closed form, and their tables."""
-# Far beyond the values that are chosen from. Outside, an item's row is rounding error, or the average.
+# Wider than the values that are chosen from. Below, a row is rounding error; above, it is the average item's.
 REGULARIZATION_RANGE = (1e-6, 1e6)
 
 

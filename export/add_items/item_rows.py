@@ -82,7 +82,7 @@ def left_out_errors(arrays: DotArrays, item: Rated) -> Float64:
     """
     mirrored = arrays.mirrored()
     factors, target, offset = mirrored.ridge_problem(*item)
-    # In units of the ridge's weights the penalty is that of a plain ridge.
+    # Divided by the roots of the ridge's weights, the problem has the penalty of a plain ridge.
     left, singular, _ = np.linalg.svd(factors / np.sqrt(mirrored.ridge_of(1.0)), full_matrices=False)
     errors = []
     for regularization in REGULARIZATIONS:

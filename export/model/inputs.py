@@ -16,7 +16,7 @@ from export.model.arrays import Arrays, Float32, Float64, Int64
 from serve.bundle.manifest import FoldIn
 from serve.runtime.validation import padded
 
-# Users whose scores measure the span of a model without bounds.
+# Users whose scores are computed to find the span of a model without bounds.
 N_SPAN_USERS = 8
 
 IdArray = npt.NDArray[Any]

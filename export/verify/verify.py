@@ -28,7 +28,8 @@ from serve.runtime.session import Device, open_session, session_device
 Initializers = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 """graph -> name -> array"""
 
-# Relative to the largest entry. Tables are copied, or derived in float64 and rounded once: an ulp or two.
+# Relative to the table's largest entry. Tables are copied, or derived in float64 and rounded once, so that
+# they differ by one or two units in the last place.
 TABLE_TOLERANCE = 1e-6
 # onnx.reference is plain numpy, and slow: a few rows prove the operators' semantics.
 N_REFERENCE = 8

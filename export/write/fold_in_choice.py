@@ -21,7 +21,7 @@ STEPS = (8, 12, 16, 24, 32, 48, 64)
 N_USERS = 200
 # Numbers of ratings in made-up histories.
 MADE_UP = 4 * [1, 2, 5, 10, 20]
-# Where no held-out rating can choose.
+# Where there are no held-out ratings to choose by.
 DEFAULT_REGULARIZATION = 5.0
 
 

@@ -21,7 +21,7 @@ from recsys.data.interactions import Interactions
 from recsys.training.checkpoint import Run, load_run
 from serve.bundle.manifest import FoldIn
 
-# A sample that covers every user of a small model and many of a large one.
+# The size of the sample that is verified: all of a small model.
 N_PAIRS = 20_000
 N_USERS = 64
 

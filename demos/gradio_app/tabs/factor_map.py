@@ -13,7 +13,7 @@ from demos.report.factor_map import factor_map, item_counts
 from demos.report.page import factor_map_section
 
 N_BIASES = 8
-# A bias learned from a few ratings is unreliable; small data has to do with one rating.
+# A bias learned from fewer ratings is unreliable. In small data, one rating is enough.
 FEWEST_RATINGS = 20
 
 

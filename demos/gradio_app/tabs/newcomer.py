@@ -94,7 +94,7 @@ def _rating(showcase: Showcase) -> None:
 
     on([query.submit], search, [query], [note, found, stars, add])
     on([add.click], rate, [found, stars, given, mine], [given, mine, note, stars], trigger_mode="once")
-    # The list follows the boxes without setting them, since others may be clicked meanwhile.
+    # Answering does not set the boxes: the user may be clicking others meanwhile.
     on([mine.change, given.change], show(folded), [mine, given], [top])
 
 

@@ -84,12 +84,8 @@ def test_ids_and_seen_items_are_in_index_order(tiny_bundle) -> None:
     assert pq.read_table(folder / "users.parquet")["user_id"].to_pylist() == data.users["user_id"].tolist()
     items = pq.read_table(folder / "items.parquet").to_pylist()
     assert [item["item_id"] for item in items] == data.items["item_id"].tolist()
-    assert items[0] == {
-        "item_id": "item-1001",
-        "title": "Movie 1, The (1951)",
-        "genres": "Action",
-        "year": 1951,
-    }
+    first = {"item_id": "item-1001", "title": "Movie 1, The (1951)", "genres": "Action", "year": 1951}
+    assert items[0] == first
     assert items[6]["year"] is None
     seen = pq.read_table(folder / "seen.parquet")
     pairs = sorted(zip(data.user_index.tolist(), data.item_index.tolist(), strict=True))

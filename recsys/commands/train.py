@@ -17,8 +17,7 @@ from recsys.data.splits import Kind as SplitKind
 from recsys.data.splits import SplitRecipe
 from recsys.errors import ConfigError, PeerError
 from recsys.models import KINDS, DotConfig, MlpConfig
-from recsys.training.config import Precision, TrainingConfig
-from recsys.training.run_info import is_run, read_info
+from recsys.training.run_info import Precision, TrainingConfig, is_run, read_info
 from recsys.training.settings import DEFAULT_KIND, check_unchanged, new_settings, parse_part
 from serve.terminal import warn
 

@@ -17,12 +17,11 @@ from recsys.models import build
 from recsys.models.tables import average_untrained_rows
 from recsys.training.batches import epoch_seed, n_batches, shuffled_batches
 from recsys.training.checkpoint import Part, Run
-from recsys.training.config import TrainingConfig
 from recsys.training.device import fitting_threads, should_compile
 from recsys.training.distributed import Team
 from recsys.training.optimizer import make_optimizer, optimizer_state, restore_optimizer, schedule
 from recsys.training.pretrained import KeptRows, WarmStart, take_over
-from recsys.training.run_info import Iteration
+from recsys.training.run_info import Iteration, TrainingConfig
 from recsys.training.session import Session
 
 REPORT_EVERY = 32

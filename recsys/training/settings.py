@@ -10,8 +10,7 @@ from typing import Any
 from recsys.data.splits import SplitRecipe
 from recsys.errors import ConfigError
 from recsys.models import Kind, config_from_dict, kind_of
-from recsys.training.config import TrainingConfig
-from recsys.training.run_info import PartInfo, RunInfo
+from recsys.training.run_info import PartInfo, RunInfo, TrainingConfig
 
 DEFAULT_KIND = "dot-bias"
 WIDTHS = ("n_factors", "n_user_factors", "n_item_factors")

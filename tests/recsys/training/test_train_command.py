@@ -19,9 +19,8 @@ from recsys.data.splits import SplitRecipe
 from recsys.errors import CheckpointError, ConfigError
 from recsys.models import KINDS
 from recsys.training.checkpoint import load_run
-from recsys.training.config import TrainingConfig
 from recsys.training.run_folder import RunFolder
-from recsys.training.run_info import is_run, read_info
+from recsys.training.run_info import TrainingConfig, is_run, read_info
 
 
 @pytest.fixture(scope="module")

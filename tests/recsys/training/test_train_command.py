@@ -253,16 +253,16 @@ def test_killed_runs_are_whole_and_end_the_same(unbroken: Path, tmp_path: Path) 
 @pytest.mark.parametrize("has_reader", [True, False])
 def test_ctrl_c_leaves_the_last_epoch_and_says_how_to_go_on(tmp_path: Path, has_reader: bool) -> None:
     path = tmp_path / "run"
-    process = start(path)
-    wait_for_epochs(path, process, 3)
-    assert process.stderr
-    if not has_reader:
-        process.stderr.close()
-    process.send_signal(signal.SIGINT)
-    if has_reader:
-        errors = last_words(process)
-        assert f"recsys train --output {path} --resume" in errors
-        assert "Traceback" not in errors
-    assert process.wait(PATIENCE) == 130
+    with start(path) as process:
+        assert process.stderr
+        wait_for_epochs(path, process, 3)
+        if not has_reader:
+            process.stderr.close()
+        process.send_signal(signal.SIGINT)
+        if has_reader:
+            errors = last_words(process)
+            assert f"recsys train --output {path} --resume" in errors
+            assert "Traceback" not in errors
+        assert process.wait(PATIENCE) == 130
     assert 3 <= load_run(path).info.part.iterations_done <= HELD_EPOCH
     assert [item.name for item in tmp_path.iterdir()] == ["run"]

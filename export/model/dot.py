@@ -12,8 +12,7 @@ import onnx_ir as ir
 from onnxscript import GraphBuilder
 
 from export.model import ridge
-from export.model.arrays import Float32, Float64, Int64
-from export.model.nodes import table
+from export.model.arrays import Float32, Float64, Int64, table
 from export.model.reference import to_range
 from serve.bundle.manifest import FoldIn
 

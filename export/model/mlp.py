@@ -10,8 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
-from export.model.arrays import Float32, Float64, Int64
-from export.model.nodes import table
+from export.model.arrays import Float32, Float64, Int64, table
 from export.model.reference import to_range
 
 # The widest part of an MLP's first activation that is computed at once, in floats per user: 256 KiB, so

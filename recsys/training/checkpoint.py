@@ -123,16 +123,6 @@ class Run:
         """The part that predicts ratings, or else the first part."""
         return self.parts[self.info.main]
 
-    @property
-    def kind(self) -> str:
-        """Name of the main part's kind, as in `recsys train --model`."""
-        return self.info.part.kind
-
-    @property
-    def config(self) -> Any:
-        """Config of the main part."""
-        return self.part.config
-
     def model(self) -> nn.Module:
         """Model of the main part; see `Part.model`."""
         return self.part.model()

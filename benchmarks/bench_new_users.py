@@ -22,8 +22,7 @@ from recsys.data import load
 from recsys.data.interactions import Interactions
 from recsys.data.splits import split
 from recsys.evaluation.baselines import popularity, same_for_everyone
-from recsys.evaluation.ranking import ranking_metrics
-from recsys.evaluation.rated_items import RatedItems
+from recsys.evaluation.ranking import RatedItems, ranking_metrics
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
 from serve.runtime.profiles import Profiles

@@ -22,7 +22,7 @@ from typing import Any
 from recsys.data import load
 from recsys.data.interactions import Interactions
 from recsys.evaluation.baselines import fit_biases
-from recsys.evaluation.rating_errors import rating_errors
+from recsys.evaluation.evaluate import rating_errors
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
 

@@ -2,5 +2,5 @@
 
 import os
 
-# ONNX Runtime's official builds report to their maker, unless this is said before they are loaded.
+# ONNX Runtime's official builds report to their maker, unless this is set before they are loaded.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

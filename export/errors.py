@@ -8,7 +8,7 @@ class ExportError(Exception):
 
 
 class GraphError(ExportError, ValueError):
-    """A model can't be written as a graph: NaN weights, conflicting tables, too many ids."""
+    """A model can't be written as a graph: an unsolvable fold-in, conflicting tables, too many ids."""
 
 
 class ParityError(ExportError, ArithmeticError):

@@ -26,7 +26,7 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "data": Entry("recsys.commands.data:data", "Download, read and describe rating data sets."),
-    "train": Entry("export.commands.train:train", "Train a model on ratings; leaves a run folder."),
+    "train": Entry("recsys.commands.train:train", "Train a model on ratings; leaves a run folder."),
     "evaluate": Entry("export.commands.evaluate:evaluate", "Measure a run or a bundle on held-out ratings."),
     "export": Entry("export.commands.export:export", "Turn a run into a verified ONNX bundle."),
     "add-items": Entry("export.commands.add_items:add_items", "Add items to a bundle without training."),
@@ -100,16 +100,11 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; the error for an unknown command names the nearest one."""
+        """As click does; the error for an unknown command names those like it, none of which is imported."""
         try:
             return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            import difflib
-
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            if not near or args[0] in COMMANDS or "did you mean" in error.message.lower():
-                raise
-            raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", error.ctx) from None
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -20,9 +20,8 @@ import torch
 from recsys.data.interactions import Interactions
 from recsys.data.splits import SplitRecipe
 from recsys.models import DotBiasConfig, DotConfig, MlpConfig, build
-from recsys.training.config import TrainingConfig
 from recsys.training.run_folder import RunFolder, current_versions
-from recsys.training.run_info import FORMAT_VERSION, DataInfo, Iteration, PartInfo, RunInfo
+from recsys.training.run_info import FORMAT_VERSION, DataInfo, Iteration, PartInfo, RunInfo, TrainingConfig
 
 N_USERS, N_ITEMS = 30, 50
 METRICS = ("train_loss", "valid_rmse", "valid_mae")

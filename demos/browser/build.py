@@ -36,12 +36,9 @@ MARKER = "index.html"
 
 
 def build(bundle_path: Path, output: Path, packages: Path = PACKAGES) -> None:
-    """Build the page in `output`, replacing an earlier one.
+    """Build the page in the folder `output`, replacing an earlier one.
 
-    Args:
-        bundle_path: A bundle.
-        output: The folder to make.
-        packages: The `node_modules` that holds onnxruntime-web.
+    `packages` is the `node_modules` that holds onnxruntime-web.
 
     Raises:
         BundleError: the bundle is damaged.

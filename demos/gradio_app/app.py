@@ -15,7 +15,7 @@ from contextlib import contextmanager
 # Gradio and its client send usage reports unless these are set before they are imported.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-# Gradio serves every file in this folder: one of this process that does not exist.
+# Gradio serves every file in its temporary folder: name one for this process alone, which is not made.
 os.environ["GRADIO_TEMP_DIR"] = f"{tempfile.gettempdir()}/recsys-demo-{secrets.token_hex(8)}"
 
 import gradio as gr
@@ -109,7 +109,7 @@ def served(app: ASGIApp, listener: socket.socket) -> Iterator[str]:
 def mounted(page: gr.Blocks) -> FastAPI:
     """Gradio's own app of the page, to be served behind `guarded`."""
     app: FastAPI = gr.mount_gradio_app(
-        # Without origins this allows none, and Gradio adds no headers of its own, which allow most.
+        # No origin is allowed. Without this middleware, Gradio adds its own, which allows most.
         FastAPI(openapi_url=None, middleware=[Middleware(CORSMiddleware)]),
         page,
         path="/",

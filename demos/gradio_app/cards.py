@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from markupsafe import Markup
-
 from demos.report.render import ENVIRONMENT, render_macro
 from serve.bundle.items import Item
 
@@ -14,16 +12,6 @@ N_GENRES = 3
 
 card = partial(render_macro, "gradio_app/templates/cards.html.j2")
 """Render a macro of the template: its name, and its arguments."""
-
-
-def notice(text: str, kind: str = "info") -> Markup:
-    """A message that a screen reader reads out; `kind` is "info" or "bad"."""
-    return card("notice", text, kind)
-
-
-def empty(title: str, text: str) -> Markup:
-    """A placeholder where there is nothing to show."""
-    return card("empty", title, text)
 
 
 def label(item: Item) -> str:

@@ -30,9 +30,9 @@ def html(value: str, elem_id: str) -> gr.HTML:
     )
 
 
-def said(value: str) -> gr.HTML:
-    """New content for a notice; hidden where it is empty."""
-    return gr.HTML(value, visible=bool(value))
+def notice(text: str) -> gr.HTML:
+    """New text for a notice; hidden where it is empty."""
+    return gr.HTML(cards.card("notice", text) if text else "", visible=bool(text))
 
 
 def on(
@@ -69,7 +69,7 @@ def show(render: Callable[..., Markup]) -> Callable[..., Markup]:
         try:
             return render(*args)
         except ServeError as error:
-            return cards.notice(str(error), "bad")
+            return cards.card("notice", str(error), "bad")
 
     return rendered
 
@@ -92,16 +92,15 @@ def find_items(showcase: Showcase, query: str) -> tuple[gr.HTML, dict[str, Any]]
     told = "Type a few words of a title first."
     if query.strip():
         told = f"Nothing is called “{query.strip()[:80]}”." + (" The nearest titles:" if items else "")
-    note = "" if exact else cards.notice(told)
     choices = [(cards.label(item), str(item.item_index)) for item in items]
     value = choices[0][1] if choices else None
-    return said(note), gr.update(choices=choices, value=value, visible=bool(items))
+    return notice("" if exact else told), gr.update(choices=choices, value=value, visible=bool(items))
 
 
 def style() -> str:
     """The style as an element of the page's head: the report's, inside `.report`, and this page's."""
     report = files("demos.report").joinpath("style.css").read_text(encoding="utf-8")
-    # Colours follow the theme's light and dark; what is for paper has no place here.
+    # Without the report's own colours, which the theme sets, and its rules for paper.
     rules = report[report.index("h1 {") : report.index("@media print")]
     own = files("demos.gradio_app").joinpath("style.css").read_text(encoding="utf-8")
     return f"<style>\n.recsys .report {{\n{rules}}}\n{own}</style>"
@@ -141,6 +140,6 @@ def how_many(longest: int, elem_id: str) -> gr.Slider:
     def nearest(given: float | None) -> int:
         return usual if given is None else int(min(max(given, 1), longest))
 
-    # Gradio's own raises where the box beside the slider is empty or holds a number out of range.
+    # Gradio's own `preprocess` raises where the box beside the slider is empty or its number is out of range.
     slider.preprocess = nearest  # type: ignore[assignment,method-assign]
     return slider

@@ -17,7 +17,7 @@ from serve.bundle.conformance import difference, read_conformance
 from serve.errors import ServeError, UnsupportedError
 from serve.files.names import CONFORMANCE_NAME
 
-# Below every score: the tail of a list that ran out of items.
+# Lower than every score. Only the tail of a list that ran out of items is lower still.
 TAIL = -1e29
 
 

@@ -192,7 +192,7 @@ def _bars(axes: Axes, labels: Sequence[str], series: Mapping[str, Sequence[float
 
 def _ticks(axes: Axes, places: Sequence[float], labels: Sequence[str]) -> None:
     """Label places of the x axis; give the y axis round ticks that enclose the data."""
-    # Every nth label, as there is room.
+    # Every nth label, so that they don't overlap.
     widest = 8 * max(len(label) for label in labels) + 10
     every = math.ceil(widest * len(labels) / (0.85 * WIDTH))
     axes.set_xticks(places[::every], labels[::every])

@@ -55,13 +55,7 @@ def item_counts(bundle: Bundle) -> np.ndarray:
 def factor_map(bundle: Bundle, items: Catalogue, n_ratings: np.ndarray) -> FactorMap | None:
     """The two directions in which the item factors vary most (principal components).
 
-    Args:
-        bundle: A bundle.
-        items: Its items.
-        n_ratings: int [n_items + 1], how often each item was rated.
-
-    Returns:
-        None where no item was rated.
+    `n_ratings` is int [n_items + 1], how often each item was rated; None where no item was.
     """
     shown = 1 + np.argsort(-n_ratings[1:], kind="stable")[:MAX_POINTS]
     shown = shown[n_ratings[shown] > 0]

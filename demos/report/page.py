@@ -13,20 +13,11 @@ from demos.report.factor_map import FactorMap, factor_map, item_counts
 from demos.report.render import render, render_macro
 from serve import Bundle
 from serve.bundle.items import Catalogue
-from serve.bundle.manifest import Manifest
+from serve.bundle.manifest import METRICS, Manifest
 from serve.errors import BundleError
 
 # Larger than every error, rating or count; larger floats overflow in the arithmetic of the charts.
 LARGEST = 1e18
-METRICS = {
-    "RMSE": "rmse",
-    "MAE": "mae",
-    "nDCG@{k}": "ndcg_at_k",
-    "recall@{k}": "recall_at_k",
-    "precision@{k}": "precision_at_k",
-    "MRR@{k}": "mrr_at_k",
-    "hit rate@{k}": "hit_rate_at_k",
-}
 
 
 def report_page(bundle: Bundle) -> str:

@@ -43,5 +43,5 @@ def render_macro(template: str, name: str, *arguments: Any) -> Markup:
 
 
 def _printable(html: str) -> Markup:
-    # Escaping leaves the control characters of the data.
+    # Escaping does not remove control characters.
     return Markup(printable(str(html), keep="\n"))

@@ -34,8 +34,10 @@ from serve.files.atomic import new_folder, write_file
 from serve.files.names import MANIFEST_NAME, TABLES_NAME
 from serve.runtime.session import open_session, run
 
-KINDS = ("dot", "dot-bias")
-# Far beyond the values that are chosen from. Outside, an item's row is rounding error, or the average.
+FACTORS = ("user_factors", "item_factors")
+TABLES = {"dot": FACTORS, "dot-bias": (*FACTORS, "user_biases", "item_biases"), "bayes": (*FACTORS, "item_biases")}
+"""Kinds of model in which a new item has a closed form, and their tables."""
+# Wider than the values that are chosen from. Below, a row is rounding error; above, it is the average item's.
 REGULARIZATION_RANGE = (1e-6, 1e6)
 
 
@@ -52,14 +54,9 @@ def add_items(
 
     The new items get the next indices, in order of id. Their ratings count as seen.
 
-    Args:
-        base: the bundle to start from; it is not changed.
-        data: ratings. Those of items that `base` has, and those by users that it does not have, are left out.
-        output: the bundle to make.
-        regularization: of the ridge regression, within `REGULARIZATION_RANGE`; None: chosen by leaving each
-            rating out in turn.
-        overwrite: replace a bundle that is there.
-        progress: called with each step's name.
+    The bundle `base` is not changed. Ratings in `data` of items that it has, or by users that it does not
+    have, are left out. The regularization of the ridge regression is within `REGULARIZATION_RANGE`; None: it
+    is chosen by leaving each rating out in turn. `progress` is called with the name of each step.
 
     Raises:
         ConfigError: the regularization is out of range.
@@ -78,10 +75,10 @@ def add_items(
     progress("checking the bundle")
     bundle = open_bundle(base)
     manifest = bundle.manifest
-    if manifest.model.kind not in KINDS:
+    if manifest.model.kind not in TABLES:
         raise UnsupportedError(
             f"{base} holds a model of the kind {manifest.model.kind}, where a new item has no closed form. "
-            f"Items can be added to {' and '.join(KINDS)}. Train again with the new ratings."
+            f"Items can be added to {' and '.join(TABLES)}. Train again with the new ratings."
         )
     with new_folder(output, overwrite=overwrite) as folder:
         users = IdIndex.read(bundle.file("users.parquet"), "user_id", manifest.model.n_users)
@@ -124,8 +121,8 @@ def _module(manifest: m.Manifest, arrays: DotArrays) -> nn.Module:
     """The torch model with these tables."""
     kind = manifest.model.kind
     module = build(kind, config_from_dict(kind, manifest.model.config), arrays.n_users, arrays.n_items)
-    tables = {name: getattr(arrays, name) for name in module.state_dict()}
-    module.load_state_dict({name: torch.from_numpy(table.copy()) for name, table in tables.items()})
+    tables = {name: torch.from_numpy(getattr(arrays, name).copy()) for name in TABLES[kind]}
+    module.load_state_dict(tables)
     return module.eval()
 
 
@@ -142,9 +139,9 @@ def _inputs(
             fold_in, left_out["fold_in"] = None, str(error)
     ids = None
     if "recommend_by_id" in manifest.graphs:
-        every_user, every_item = (np.arange(1, 1 + n) for n in (arrays.n_users, arrays.n_items))
         titles = [title or "" for title in items.titles] if items.has_titles else None
-        ids = IdTables(users.ids(every_user), items.ids.ids(every_item), titles)
+        user_ids, item_ids = (table.ids(np.arange(1, 1 + len(table))) for table in (users, items.ids))
+        ids = IdTables(user_ids, item_ids, titles)
     top_k = manifest.graphs["recommend"].top_k
     assert top_k is not None  # open_bundle has checked it
     return ExportInputs(

@@ -19,10 +19,7 @@ from serve.bundle.seen import seen_table, write_seen
 def write_more_items(folder: Path, bundle: Bundle, items: pd.DataFrame) -> None:
     """Write `items.parquet` with new items after those that `bundle` has.
 
-    Args:
-        folder: where to.
-        bundle: what to start from.
-        items: `item_id`, and where known `title`, `genres`, `year`.
+    `items` has `item_id` and, where known, `title`, `genres` and `year`.
     """
     table = items_table(bundle.file("items.parquet"))
     old = table.read(table.columns)

@@ -43,10 +43,7 @@ class Choice(NamedTuple):
 def with_items(arrays: DotArrays, items: Sequence[Rated], regularization: float) -> DotArrays:
     """The model with a row for each new item at the end of its item tables; its other rows don't change.
 
-    Args:
-        arrays: the model.
-        items: the ratings of each new item.
-        regularization: weight of the squared distance from the average item.
+    `regularization` is the weight of the squared distance from the average item.
     """
     mirrored, n_factors = arrays.mirrored(), arrays.item_factors.shape[1]
     ridge = mirrored.ridge_of(regularization)
@@ -85,7 +82,7 @@ def left_out_errors(arrays: DotArrays, item: Rated) -> Float64:
     """
     mirrored = arrays.mirrored()
     factors, target, offset = mirrored.ridge_problem(*item)
-    # In units of the ridge's weights the penalty is that of a plain ridge.
+    # Divided by the roots of the ridge's weights, the problem has the penalty of a plain ridge.
     left, singular, _ = np.linalg.svd(factors / np.sqrt(mirrored.ridge_of(1.0)), full_matrices=False)
     errors = []
     for regularization in REGULARIZATIONS:

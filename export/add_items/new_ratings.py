@@ -102,8 +102,7 @@ def _check_scale(
     data: Interactions, rows: npt.NDArray[np.integer], ratings_range: tuple[float, float]
 ) -> None:
     low, high = ratings_range
-    ratings = data.ratings[rows]
-    wrong = rows[(ratings < low) | (ratings > high)]
+    wrong = rows[(data.ratings[rows] < low) | (data.ratings[rows] > high)]
     if len(wrong):
         shown = "\n  ".join(
             f"user {data.users['user_id'].iloc[data.user_index[row] - 1]}, "

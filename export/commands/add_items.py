@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
-from recsys.commands.data_options import data_options, load_from_options
+from recsys.commands.data_options import data_options, flags_given, load_from_options
 from serve.commands.options import bundle_argument, bundle_output_option, json_option, overwrite_option
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def add_items(
     from recsys.data.items import read_items
     from serve.bundle.manifest import read_manifest
 
-    if ctx.get_parameter_source("item_key") is not ParameterSource.COMMANDLINE:
+    if not flags_given(ctx, ["item_key"]):
         options["item_key"] = read_manifest(bundle).data.item_key
     data = load_from_options(ratings, **options)
     if items_file is not None:

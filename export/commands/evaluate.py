@@ -7,24 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
-from recsys.commands.data_options import data_options, load_from_options
+from recsys.commands.data_options import DATA_OPTIONS, data_options, flags_given, load_from_options
 from serve.commands.options import device_option, json_option
 
 if TYPE_CHECKING:
     from recsys.data.interactions import Interactions
     from serve.runtime.recommender import Recommender
-
-COLUMNS = {
-    "RMSE": "rmse",
-    "MAE": "mae",
-    "nDCG@{k}": "ndcg_at_k",
-    "recall@{k}": "recall_at_k",
-    "precision@{k}": "precision_at_k",
-    "MRR@{k}": "mrr_at_k",
-    "hit rate@{k}": "hit_rate_at_k",
-}
 
 
 @click.command()
@@ -60,7 +49,7 @@ def evaluate(
     is measured through onnxruntime alone, without torch.
     """
     if (run_or_bundle / "run.json").is_file():
-        if given := _data_options_given(ctx):
+        if given := flags_given(ctx, ["data", *DATA_OPTIONS]):
             raise click.UsageError(f"a run holds its own ratings: leave out {', '.join(given)}.")
         from recsys.training.checkpoint import load_run
         from recsys.training.evaluate_run import evaluate_run
@@ -91,30 +80,21 @@ def _ratings(
         raise click.UsageError(
             f"the bundle was trained on {source!r}, no known data set: name it with --data."
         )
-    if ctx.get_parameter_source("item_key") is not ParameterSource.COMMANDLINE:
+    if not flags_given(ctx, ["item_key"]):
         options["item_key"] = manifest.data.item_key
     return load_from_options(source, **options)
 
 
-def _data_options_given(ctx: click.Context) -> list[str]:
-    """The options on the command line that choose which data to read."""
-    return [
-        parameter.opts[0]
-        for parameter in ctx.command.params
-        if parameter.name not in ("run_or_bundle", "k", "device", "as_json")
-        and ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-    ]
-
-
 def _print_table(path: Path, result: dict[str, Any]) -> None:
+    from serve.bundle.manifest import METRICS
     from serve.commands.table import format_table
 
     rows = [
-        [name.replace("_", " "), *(f"{found[key]:.4f}" if key in found else "-" for key in COLUMNS.values())]
+        [name.replace("_", " "), *(f"{found[key]:.4f}" if key in found else "-" for key in METRICS.values())]
         for name, found in {"the model": result, **result["baselines"]}.items()
     ]
-    headers = ["", *(title.format(k=result["k"]) for title in COLUMNS)]
-    click.echo(format_table(headers, rows, "<" + ">" * len(COLUMNS)))
+    headers = ["", *(title.format(k=result["k"]) for title in METRICS)]
+    click.echo(format_table(headers, rows, "<" + ">" * len(METRICS)))
     click.echo(
         f"\n{path}: {result['n_held_out']:,} held-out ratings; lists of {result['n_ranked_users']:,} users"
     )

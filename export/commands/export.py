@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import Any
 
 import click
 
 from serve.commands.options import bundle_output_option, json_option, overwrite_option
-
-if TYPE_CHECKING:
-    from export.write.graph_files import TablesFile
 
 
 @click.command()
@@ -48,7 +45,7 @@ def export(
     run: Path,
     output: Path,
     top_k: int,
-    tables_file: str,
+    tables_file: Any,
     raw_ids: bool,
     triton: Path | None,
     overwrite: bool,
@@ -81,7 +78,7 @@ def export(
             run,
             output,
             top_k=top_k,
-            tables_file=cast("TablesFile", tables_file),
+            tables_file=tables_file,
             raw_ids=raw_ids,
             overwrite=overwrite,
             progress=lambda step: status.update(f"{step}…"),

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnxscript import GraphBuilder
 
 from export.graphs.spec import TensorSpec
-from export.model.nodes import to_range
+from export.model.arrays import to_range
 from export.model.reference import MASKED
 
 # The newest opset at which every operator used here has a CUDA kernel; newer nodes would silently run on

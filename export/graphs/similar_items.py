@@ -10,14 +10,13 @@ from export.graphs.build import begin, finish, rank
 from export.graphs.recommend import TOP
 from export.graphs.spec import Comparison, GraphSpec, Runner, TensorSpec
 from export.model import reference
-from export.model.arrays import Arrays, Float32
+from export.model.arrays import Arrays, Float32, table
 from export.model.inputs import ExportInputs, Sample
-from export.model.nodes import table
 from export.verify.compare_lists import check_lists
 from serve.bundle.conformance import Case
 
 INPUTS = (TensorSpec("item_index", "int64", ("B",)),)
-# A few roundings of numbers below 1.
+# Cosines are float32 sums of products, and at most 1: their rounding errors stay far below this.
 COSINE_TOLERANCE = 1e-5
 
 

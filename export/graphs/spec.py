@@ -18,7 +18,7 @@ Named = dict[str, npt.NDArray[Any]]
 Runner = Callable[[str, Mapping[str, npt.NDArray[Any]]], Named]
 """Runs a graph, by name: names to arrays in, names to arrays out."""
 
-# Of the score span: float32 sums of a hundred products, then a sigmoid's slope of a quarter.
+# Share of the score span: float32 sums of a hundred products are rounded, and a sigmoid's slope is a quarter.
 SCORE_TOLERANCE = 1e-5
 
 

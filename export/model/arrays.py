@@ -6,7 +6,7 @@ graphs. One file beside this one holds the arrays of one kind of arithmetic (`do
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -90,3 +90,19 @@ class RidgeArrays(FoldInArrays, Protocol):
         self, graph: GraphBuilder, item_indices: ir.Value, ratings: ir.Value, settings: FoldIn
     ) -> dict[str, ir.Value]:
         """ONNX nodes: items int64 [B, H], 0-padded, and ratings float32 [B, H] -> the parts of the rows."""
+
+
+def table(graph: GraphBuilder, name: str, array: npt.NDArray[Any]) -> ir.Value:
+    """An initializer under exactly this name; a second call with the name returns the first value."""
+    if name in graph.graph.initializers:
+        return graph.graph.initializers[name]
+    return graph.initializer(ir.tensor(np.ascontiguousarray(array), name=name), qualify=False)
+
+
+def to_range(op: Any, logits: ir.Value, y_range: tuple[float, float] | None) -> ir.Value:
+    """`low + (high - low) sigmoid(logits)`; the logits themselves where there is no range."""
+    if y_range is None:
+        return logits
+    low, high = y_range
+    scores: ir.Value = op.Add(op.Mul(op.Sigmoid(logits), high - low), low)
+    return scores

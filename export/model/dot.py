@@ -11,9 +11,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
-from export.model import nodes, ridge
-from export.model.arrays import Float32, Float64, Int64
-from export.model.nodes import table
+from export.model import arrays, ridge
+from export.model.arrays import Float32, Float64, Int64, table
 from export.model.reference import to_range
 from serve.bundle.manifest import FoldIn
 
@@ -117,7 +116,7 @@ class DotArrays:
             logits = op.Add(logits, op.Squeeze(biases, [2]))
         if self.user_biases is not None:
             logits = op.Add(logits, rows["user_biases"])
-        return nodes.to_range(op, logits, self.y_range)
+        return arrays.to_range(op, logits, self.y_range)
 
     def _table(self, graph: GraphBuilder, name: str, array: Float32) -> ir.Value:
         return table(graph, self.prefix + name, array)

@@ -17,7 +17,7 @@ from export.model.side_by_side import SideBySide
 from serve.bundle.manifest import FoldIn, ListFoldIn
 from serve.runtime.validation import padded
 
-# Users whose scores measure the span of a model without bounds.
+# Users whose scores are computed to find the span of a model without bounds.
 N_SPAN_USERS = 8
 
 IdArray = npt.NDArray[Any]
@@ -218,12 +218,12 @@ class ExportInputs:
     @property
     def example_users(self) -> Int64:
         """The users of the conformance cases: the first, the middle and the last."""
-        return np.unique(np.array([1, (self.arrays.n_users + 1) // 2, self.arrays.n_users], np.int64))
+        return _examples(self.arrays.n_users)
 
     @property
     def example_items(self) -> Int64:
-        """The items of the conformance cases: the first, the middle and the last."""
-        return np.unique(np.array([1, (self.arrays.n_items + 1) // 2, self.arrays.n_items], np.int64))
+        """The items of the conformance cases, likewise."""
+        return _examples(self.arrays.n_items)
 
     def example_history(self, user: int) -> Ratings:
         """Ten of a user's ratings at most, so that `conformance.json` stays small."""
@@ -250,3 +250,7 @@ def _torch_scores(module: nn.Module, users: Int64, n_items: int) -> Float64:
     with torch.inference_mode():
         rows = [module(torch.full_like(items, user), items).double() for user in users.tolist()]
     return torch.stack(rows).numpy()
+
+
+def _examples(n: int) -> Int64:
+    return np.unique(np.array([1, (n + 1) // 2, n], np.int64))

@@ -10,9 +10,8 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
-from export.model.arrays import Float32, Float64, Int64
-from export.model.nodes import table
-from export.model.nodes import to_range as to_range_nodes
+from export.model import arrays
+from export.model.arrays import Float32, Float64, Int64, table
 from export.model.reference import to_range
 
 # The widest part of an MLP's first activation that is computed at once, in floats per user: 256 KiB, so
@@ -108,7 +107,7 @@ class MlpArrays:
         op = graph.op
         user = op.Unsqueeze(rows["user_hidden"], [1])  # [B, 1, H]
         hidden = op.Gather(table(graph, "item_hidden", self.item_hidden), items)  # [B, K, H]
-        return to_range_nodes(op, _chunk_logits(op, user, hidden, self._layers(graph)), self.y_range)
+        return arrays.to_range(op, _chunk_logits(op, user, hidden, self._layers(graph)), self.y_range)
 
     def _layers(self, graph: GraphBuilder) -> list[tuple[ir.Value, ir.Value]]:
         return [

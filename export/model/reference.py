@@ -31,13 +31,8 @@ def cosines(item_factors: Float32, item_index: Int64) -> Float64:
 def top_k(scores: Float64, exclude: Int64, k: int) -> tuple[Int64, Float64]:
     """The k best columns of each row by a full stable sort, as the graphs rank them.
 
-    Args:
-        scores: float64 [B, N].
-        exclude: int64 [B, E]; column 0 is left out in any case.
-        k: how many.
-
-    Returns:
-        int64 [B, k] and float64 [B, k]; where fewer are left, index 0 and -1e30.
+    Scores float64 [B, N] without the columns in `exclude`, int64 [B, E], and without column 0 -> int64 [B, k]
+    and float64 [B, k]; where fewer are left, index 0 and -1e30.
     """
     scores = scores.copy()
     np.put_along_axis(scores, exclude, -np.inf, axis=1)

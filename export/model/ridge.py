@@ -20,8 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
-from export.model.arrays import Float64
-from export.model.nodes import table
+from export.model.arrays import Float64, table
 
 # A rating at the very end of the sigmoid's range has an infinite logit.
 LOGIT_MARGIN = 0.01

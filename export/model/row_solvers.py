@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 from onnxscript import GraphBuilder
+from recsys.models.ials import MIN_WEIGHT, weights_of
 
 from export.model import ridge
-from export.model.arrays import Float32, Float64, Int64
-from export.model.nodes import table
-from recsys.models.ials import MIN_WEIGHT, weights_of
+from export.model.arrays import Float32, Float64, Int64, table
 
 
 class RowSolver(Protocol):

@@ -11,9 +11,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
-from export.model.arrays import Float32, Float64, Int64
+from export.model.arrays import Float32, Float64, Int64, table
 from export.model.dot import AVERAGE, DotArrays
-from export.model.nodes import table
 from export.model.row_solvers import RowSolver
 from serve.bundle.manifest import ListFoldIn
 

@@ -28,7 +28,8 @@ from serve.runtime.session import Device, open_session, session_device
 Initializers = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 """graph -> name -> array"""
 
-# Relative to the largest entry. Tables are copied, or derived in float64 and rounded once: an ulp or two.
+# Relative to the table's largest entry. Tables are copied, or derived in float64 and rounded once, so that
+# they differ by one or two units in the last place.
 TABLE_TOLERANCE = 1e-6
 # onnx.reference is plain numpy, and slow: a few rows prove the operators' semantics.
 N_REFERENCE = 8
@@ -52,7 +53,7 @@ def verify(bundle: Path, run: Path) -> Parity:
         )
     loaded = load_run_inputs(run)
     exported = (manifest.model.kind, manifest.model.n_users, manifest.model.n_items)
-    trained = (loaded.run.kind, loaded.interactions.n_users, loaded.interactions.n_items)
+    trained = (loaded.run.info.part.kind, loaded.interactions.n_users, loaded.interactions.n_items)
     if exported != trained:
         raise ParityError(
             f"{bundle} holds {exported} (kind, users, items), {run} {trained}: not the same model"
@@ -71,12 +72,9 @@ def build_graphs(inputs: ExportInputs) -> dict[str, ir.Model]:
 
 
 def verify_folder(folder: Path, expected: Initializers, inputs: ExportInputs) -> Parity:
-    """Compare the graphs in `folder` with a torch module.
+    """Compare the graphs in `folder`, which needs no manifest, with the torch module that they are made from.
 
-    Args:
-        folder: holds `GRAPH.onnx`, and `tables.bin` where there is one; no manifest is needed.
-        expected: the initializers of each graph, as the inputs' arrays give them.
-        inputs: what the graphs were made from.
+    `expected` holds the initializers of each graph, as the inputs' arrays give them.
     """
     found = {name: initializers(ir.load(folder / f"{name}.onnx")) for name in expected}
     checks = [_checked("tables", "file", compare_tables(found, expected))]

@@ -38,14 +38,9 @@ def export_run(
 ) -> m.Manifest:
     """Export a run to a new bundle, and verify it before it gets its name.
 
-    Args:
-        run: a run folder.
-        output: the bundle to make.
-        top_k: K, baked into the ranking graphs; at most the number of items.
-        tables_file: whether tables go to one shared `tables.bin`; "auto": when they are large.
-        raw_ids: add `recommend_by_id.onnx`.
-        overwrite: replace a bundle that is there.
-        progress: called with each step's name.
+    `top_k` is K, baked into the ranking graphs; the number of items if that is less. `tables_file` says
+    whether tables go to one shared `tables.bin`; "auto": when they are large. `raw_ids` adds
+    `recommend_by_id.onnx`. `progress` is called with the name of each step.
 
     Raises:
         CheckpointError: the run is damaged.
@@ -116,7 +111,7 @@ def _manifest(
     return m.Manifest(
         format_version=m.FORMAT_VERSION,
         model=m.Model(
-            kind=loaded.run.kind,
+            kind=part.kind,
             config=part.config,
             n_users=loaded.interactions.n_users,
             n_items=loaded.interactions.n_items,

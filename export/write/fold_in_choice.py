@@ -21,7 +21,7 @@ STEPS = (8, 12, 16, 24, 32, 48, 64)
 N_USERS = 200
 # Numbers of ratings in made-up histories.
 MADE_UP = 4 * [1, 2, 5, 10, 20]
-# Where no held-out rating can choose.
+# Where there are no held-out ratings to choose by.
 DEFAULT_REGULARIZATION = 5.0
 
 
@@ -111,14 +111,8 @@ def sample_histories(
 ) -> list[FoldInHistory]:
     """Up to 200 users with ratings on both sides of the split.
 
-    A user whose ratings are all held out (a split by user) gives one half as history: a truly new user.
-
-    Args:
-        user_index: int [n].
-        item_index: int [n].
-        ratings: float32 [n].
-        held_out: bool [n].
-        rng: draws the users, and the halves.
+    A user whose ratings are all held out (a split by user) gives one half as history: a truly new user. All
+    arrays are [n]; `rng` draws the users and the halves.
     """
     candidates = rng.permutation(np.unique(user_index[held_out]))[:N_USERS]
     order = np.argsort(user_index, kind="stable")

@@ -37,15 +37,8 @@ def write_graphs(
 ) -> dict[str, Any]:
     """Write every graph that applies and `conformance.json` to `folder`, and verify them.
 
-    Args:
-        folder: where to.
-        inputs: what to make them from.
-        tables_file: whether tables go to one shared `tables.bin`; "auto": when they are large.
-        progress: called with each step's name.
-        check_written: a further check of the files, before the verification.
-
-    Returns:
-        The fields of `Manifest` that describe the graphs, by name.
+    `tables_file` and `progress` as in `export_run`; `check_written` is a further check of the files, before
+    the verification. Returns the fields of `Manifest` that describe the graphs, by name.
 
     Raises:
         GraphError: a graph can't be written.

@@ -30,12 +30,8 @@ def held_out(loaded: LoadedRun) -> HeldOut | None:
 def spread(
     ratings: npt.NDArray[np.floating], scores: npt.NDArray[np.floating], n_training: npt.NDArray[np.integer]
 ) -> HeldOut:
-    """Histograms, and errors by how often the item was rated in training.
-
-    Args:
-        ratings: float [n], n at least 1.
-        scores: float [n], their predictions.
-        n_training: int [n], training ratings of each one's item.
+    """Histograms of ratings and of their predictions, float [n], n >= 1; and errors by how often the item was
+    rated in training, `n_training` int [n].
     """
     bars = np.unique(ratings).astype(np.float64)
     if len(bars) > MAX_BARS:

@@ -14,8 +14,7 @@ from export.graphs.fold_in import FACTOR_TOLERANCE, list_fold_in_graph, new_rows
 from export.model.arrays import Float64, Int64
 from export.model.inputs import ExportInputs, FoldInHistory, Ratings
 from export.model.reference import MASKED
-from recsys.evaluation.ranking import ranking_metrics
-from recsys.evaluation.rated_items import RatedItems
+from recsys.evaluation.ranking import RatedItems, ranking_metrics
 from serve.bundle.manifest import ListFoldIn
 
 STEPS = (8, 12, 16, 24, 32, 48, 64)

@@ -20,11 +20,11 @@ N_PROFILES = 5
 N_QUESTIONS = 8
 N_FAVOURITES = 8
 N_GENRES = 3
-# Items by their number of ratings: a new user probably knows them.
+# Questions and favourites are the most rated items, which a new user probably knows.
 N_WELL_KNOWN = 200
-# Users that groups are fitted on at most: more hardly move the centres.
+# The most users that k-means is fitted on: more hardly move the centres.
 MAX_FITTED = 50_000
-# Of the well-known items: with fewer, a genre's mean is a matter of single items.
+# A genre with fewer of the well-known items is left out: single items would decide its mean.
 MIN_ITEMS_OF_GENRE = 5
 
 
@@ -39,14 +39,10 @@ def choose_profiles(
 ) -> ProfilesFile:
     """Group the users, describe each group, and choose the questions.
 
-    Args:
-        arrays: the model.
-        user_factors: float32 [n_users + 1, F], what users are grouped by.
-        n_user_ratings: int [n_users + 1]; users without a rating are in no group.
-        n_item_ratings: int [n_items + 1]; items without a rating are in no question.
-        score_span: width of the scores; lifts are rounded to a share of it.
-        genres: of each item, item 1 first, "|" between two; None where the data has none.
-        n_profiles: how many, at most; fewer where users differ less.
+    Users are grouped by their factors, float32 [n_users + 1, F], into `n_profiles` groups, or fewer where
+    they differ less. Users and items without a rating (`n_user_ratings` int [n_users + 1], `n_item_ratings`
+    int [n_items + 1]) are in no group and no question. Lifts are rounded to a share of `score_span`, the
+    width of the scores. `genres` are those of each item, item 1 first, "|" between two.
     """
     grouped = 1 + np.flatnonzero(n_user_ratings[1:] > 0)
     factors = user_factors[grouped].astype(np.float64)
@@ -56,13 +52,14 @@ def choose_profiles(
     order = np.lexsort((middles, -sizes))
     users = grouped[middles[order]]
 
-    known = _well_known(n_item_ratings)
+    known = 1 + np.argsort(-n_item_ratings[1:], kind="stable")[:N_WELL_KNOWN]  # the most rated first
+    known = known[n_item_ratings[known] > 0]
     scores = arrays.of_items(known).scores64(np.append(0, users))  # [1 + profiles, known]
     # Relative to the average user, and to the profile's own mean.
     relative = scores[1:] - scores[0]
     # Shares of the span, rounded: the last bit of a sum differs between machines, and must not decide a tie.
     lifts = ((relative - relative.mean(axis=1, keepdims=True)) / score_span).round(9)
-    asked = _telling(lifts)
+    asked = _separating(lifts)
     return ProfilesFile(
         format_version=FORMAT_VERSION,
         profiles=[
@@ -109,13 +106,7 @@ def _middle(factors: Float64, members: npt.NDArray[np.bool_], centre: Float64) -
     return int(distances.argmin())
 
 
-def _well_known(n_item_ratings: npt.NDArray[np.integer]) -> Int64:
-    """The indices of the most rated items, the most rated first, of equally rated ones the lower first."""
-    order = 1 + np.argsort(-n_item_ratings[1:], kind="stable")[:N_WELL_KNOWN]
-    return order[n_item_ratings[order] > 0]
-
-
-def _telling(lifts: Float64) -> list[int]:
+def _separating(lifts: Float64) -> list[int]:
     """Columns of `lifts`, float64 [profiles, items], that separate the profiles best, the best first.
 
     Greedy: each column minimises, with those before it, the sum over all pairs of profiles of 1 / squared

@@ -26,7 +26,7 @@ from recsys.models.side_by_side import part_factors, score_spread
 from recsys.training.checkpoint import Run, load_run
 from serve.bundle.manifest import FoldIn, ListFoldIn
 
-# A sample that covers every user of a small model and many of a large one.
+# The size of the sample that is verified: all of a small model.
 N_PAIRS = 20_000
 N_USERS = 64
 
@@ -116,15 +116,14 @@ def load_run_inputs(path: Path) -> LoadedRun:
     """Load a run folder.
 
     Raises:
-        CheckpointError: it is incomplete or damaged.
-        GraphError: a weight is not finite.
+        CheckpointError: it is incomplete or damaged, or a weight is not finite.
     """
     run = load_run(path)
     module = run.model()
     interactions = run.interactions()
     held_out = np.zeros(len(interactions), bool)
     held_out[run.split().valid] = True
-    y_range = getattr(run.config, "y_range", None)
+    y_range = getattr(run.part.config, "y_range", None)
     assert y_range != "auto"  # resolved before training
     arrays = module_arrays(module, y_range if run.info.part.objective == "ratings" else None)
     ranking_module = run.ranking_model() if run.ranking_parts else None
@@ -158,15 +157,8 @@ def _side_by_side(run: Run, module: nn.Module, n_item_ratings: npt.NDArray[np.in
 
 
 def module_arrays(module: nn.Module, y_range: tuple[float, float] | None) -> Arrays:
-    """The arrays of a `Dot`, `DotBias` or `Mlp` module; `y_range` as in its config (ratings).
-
-    Raises:
-        GraphError: a table holds NaN or infinity, which TopK can't rank.
-    """
+    """The arrays of a module of a run, whose weights are finite; `y_range` as in its config (ratings)."""
     state = _state(module)
-    for name, array in state.items():
-        if not np.isfinite(array).all():
-            raise GraphError(f"{name} holds NaN or infinite values: train again with a lower learning rate")
     kind = MlpArrays if "layers.0.weight" in state else DotArrays
     return kind.of_state(state, y_range)
 

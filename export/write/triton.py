@@ -25,12 +25,7 @@ QUEUE_DELAY = 100
 
 
 def write_repository(bundle: Bundle, output: Path, *, overwrite: bool = False) -> None:
-    """Write a bundle's graphs as a model repository, whole or not at all.
-
-    Args:
-        bundle: a checked bundle.
-        output: the folder to make.
-        overwrite: replace a repository that is there.
+    """Write a bundle's graphs as a model repository in the folder `output`, whole or not at all.
 
     Raises:
         OutputError: `output` is there without `overwrite`, or is no model repository.

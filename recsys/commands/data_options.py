@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
+
+from recsys.data import DUPLICATES, ITEM_KEYS
 
 if TYPE_CHECKING:
     from recsys.data.interactions import Interactions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-# Written out, because `--help` must not import numpy and pandas. A test compares them with recsys.data.
-ITEM_KEYS = ("id", "title")
-DUPLICATES = ("error", "last", "mean")
 
 from_file_option = click.option(
     "--from-file",
@@ -61,6 +60,19 @@ def data_options(command: Command) -> Command:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+DATA_OPTIONS = [option.name or "" for option in click.command()(data_options(lambda: None)).params]
+"""Names of the parameters that `data_options` adds."""
+
+
+def flags_given(ctx: click.Context, names: Collection[str]) -> list[str]:
+    """The flags of those of these parameters that are on the command line."""
+    return [
+        parameter.opts[0]
+        for parameter in ctx.command.params
+        if parameter.name in names and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
 
 
 def load_from_options(source: str, **options: Any) -> Interactions:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from recsys.console import Console
@@ -48,8 +48,8 @@ def views_as_text(interactions: Interactions) -> str:
     titled = with_titles(interactions, FIRST_ROWS).drop(columns="timestamp", errors="ignore")
     views = {
         interactions.name: _summary(interactions),
-        "First ratings": _rows(ratings_frame(interactions, FIRST_ROWS), console.width),
-        "With what is known of the items": _rows(titled, console.width),
+        "First ratings": _rows(ratings_frame(interactions, FIRST_ROWS)),
+        "With what is known of the items": _rows(titled),
         "The most active users x the most rated items": _crosstab(interactions, console.width),
         "How often each rating was given": _histogram(rating_histogram(interactions)),
     }
@@ -80,20 +80,15 @@ def _summary(interactions: Interactions) -> Table:
     return table
 
 
-def _rows(frame: pd.DataFrame, width: int) -> Table:
+def _rows(frame: pd.DataFrame) -> Table:
     """Numbers are shown in full; text is cut to the remaining width."""
-    cells = {str(name): [_cell(str(name), value) for value in frame[name]] for name in frame}
-    widths = {name: max(map(len, [name, *column])) for name, column in cells.items()}
-    texts = [name for name in cells if not pd.api.types.is_numeric_dtype(frame[name])]
-    room = width - 1 - sum(width + 3 for name, width in widths.items() if name not in texts)
     table = Table()
-    for name in cells:
-        if name in texts:
-            table.add_column(name, no_wrap=True, max_width=max(8, room // len(texts) - 3))
-        else:
-            table.add_column(name, justify="right", no_wrap=True)
-    for row in zip(*cells.values(), strict=True):
-        table.add_row(*map(Text, row))
+    for name in frame:
+        is_number = pd.api.types.is_numeric_dtype(frame[name])
+        table.add_column(str(name), justify="right" if is_number else "left", no_wrap=is_number)
+    for row in frame.itertuples(index=False):
+        cells = (_cell(str(name), value) for name, value in zip(frame, row, strict=True))
+        table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells))
     return table
 
 
@@ -122,9 +117,7 @@ def _crosstab(interactions: Interactions, width: int) -> Table:
 
 
 def _histogram(histogram: pd.DataFrame) -> Table:
-    table = Table.grid(padding=(0, 1))
-    table.add_column(justify="right")
-    table.add_column(justify="right")
+    table = Table.grid(Column(justify="right"), Column(justify="right"), padding=(0, 1))
     most, total = histogram["count"].max(), histogram["count"].sum()
     for rating, count in histogram.itertuples(index=False):
         bar = "█" * round(BAR_WIDTH * count / most)

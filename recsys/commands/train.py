@@ -5,33 +5,23 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import click
-from click.core import ParameterSource
 
-from recsys.commands.data_options import data_options, load_from_options
+from recsys.commands.data_options import DATA_OPTIONS, data_options, flags_given, load_from_options
 from recsys.data.splits import Kind as SplitKind
 from recsys.data.splits import SplitRecipe
 from recsys.errors import ConfigError, PeerError
 from recsys.models import KINDS, BayesConfig, DotConfig, MlpConfig
-from recsys.training.config import Precision, TrainingConfig
+from recsys.training.run_info import Precision, TrainingConfig, is_run, read_info
 from recsys.training.settings import DEFAULT_KIND, check_unchanged, new_settings, parse_part
-from serve.terminal import printable, warn
-
-if TYPE_CHECKING:
-    from recsys.console import Console
-    from recsys.training.checkpoint import Run
-    from recsys.training.pretrained import Pretrained, WarmStart
-    from recsys.training.run_info import MatchBy
-    from recsys.training.session import Machine, Reporter
+from serve.terminal import warn
 
 DEFAULT_DATA = "ml-latest-small"
-
-
 DECAYS = ", ".join(f"{kind.name} {kind.weight_decay}" for kind in KINDS.values() if kind.fit is None)
 
 
@@ -144,15 +134,32 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
 )
 @click.option("--resume", is_flag=True, help="Continue RUN after its last whole epoch, with its settings.")
 @click.option("--overwrite", is_flag=True, help="Replace RUN when the new one has its first whole epoch.")
+@click.option(
+    "--init-from",
+    type=click.Path(path_type=Path),
+    metavar="RUN_OR_BUNDLE",
+    help="Start from a pretrained model: items of both data sets take over their rows.",
+)
+@click.option(
+    "--match-items",
+    type=click.Choice(("id", "title")),
+    default="id",
+    show_default=True,
+    help="With --init-from: match items by id or by title.",
+)
 @click.pass_context
 def train(
     ctx: click.Context,
     /,
+    data: str | None,
+    model: tuple[str, ...],
     output: Path,
     device: Any,
     compile: Any,
     resume: bool,
     overwrite: bool,
+    init_from: Path | None,
+    match_items: Any,
     **options: Any,
 ) -> None:
     """Train a model on ratings.
@@ -167,39 +174,49 @@ def train(
       recsys train --data ratings.csv --item-column film --output runs/films
       torchrun --nproc-per-node 2 -m recsys train --output runs/two
     """
-    run_training(ctx, output, device, compile, resume, overwrite, options)
-
-
-def run_training(
-    ctx: click.Context,
-    output: Path,
-    device: Any,
-    compile: Any,
-    resume: bool,
-    overwrite: bool,
-    options: dict[str, Any],
-    pretrained: Pretrained | None = None,
-    match_items: MatchBy = "id",
-) -> None:
-    """Run `recsys train` with its options; `pretrained` is the model of `--init-from`."""
-    from recsys.console import Console
-    from recsys.training.distributed import leads
-    from recsys.training.progress import show_training
-    from recsys.training.run_info import is_run
-    from recsys.training.session import Machine
-
     if resume and overwrite:
         raise click.UsageError("--resume continues a run, and --overwrite replaces it: use one of them.")
-    if resume and pretrained and is_run(output):
+    if not init_from and flags_given(ctx, ["match_items"]):
+        raise click.UsageError("--match-items goes with --init-from: name a model.")
+    continues = resume and is_run(output)
+    if continues and init_from:
         raise click.UsageError("--resume continues from the run's weights: leave out --init-from.")
+
+    from recsys.console import Console
+    from recsys.training import pretrained
+    from recsys.training import train as training
+    from recsys.training.distributed import leads
+    from recsys.training.progress import show_training
+    from recsys.training.run_folder import check_free
+
+    reading = {name: options.pop(name) for name in DATA_OPTIONS}  # the rest are settings
+    source = start = None
+    if init_from:  # by the module's path, because `recsys` imports nothing that reads bundles
+        source = import_module("export.model.pretrained").read_pretrained(init_from)
     console = Console(soft_wrap=True, quiet=not leads())
-    machine = Machine(device, compile)
+    machine = training.Machine(device, compile)
     try:
         with show_training(console) as reporter:
-            if resume and is_run(output):
-                run = _resume(output, options, machine, reporter)
+            if continues:
+                _check_resumed(ctx, output, data, reading, model, options)
+                run = training.resume(output, machine=machine, reporter=reporter)
             else:
-                run = _train(output, overwrite, options, machine, reporter, console, pretrained, match_items)
+                check_free(output, overwrite)  # before reading the data, which takes time
+                models, asked = source.settings(model, options) if source else (model, options)
+                settings = new_settings(models, asked)
+                ratings = load_from_options(data or DEFAULT_DATA, **reading)
+                if source:
+                    start = pretrained.match_items(source, ratings, match_items)
+                    console.print(start.description, markup=False, highlight=False)
+                run = training.train(
+                    ratings,
+                    settings,
+                    output,
+                    start=start,
+                    overwrite=overwrite,
+                    machine=machine,
+                    reporter=reporter,
+                )
     except KeyboardInterrupt:
         warn(_interrupted(output))
         ctx.exit(130)
@@ -211,34 +228,28 @@ def run_training(
     console.print(f"{output}: {metrics} on the held-out ratings", markup=False, highlight=False)
 
 
-def _train(
+def _check_resumed(
+    ctx: click.Context,
     output: Path,
-    overwrite: bool,
-    options: dict[str, Any],
-    machine: Machine,
-    reporter: Reporter,
-    console: Console,
-    pretrained: Pretrained | None,
-    match_by: MatchBy,
-) -> Run:
-    from recsys.training.pretrained import match_items
-    from recsys.training.run_folder import check_free
-    from recsys.training.train import train
-
-    check_free(output, overwrite)  # before reading the data, which takes time
-    models, data, asked = _sort(options)
-    if pretrained:
-        models, asked = pretrained.settings(models, asked)
-    settings = new_settings(models, asked)
-    source = data.pop("data") or DEFAULT_DATA
-    interactions = load_from_options(source, **data)
-    start = None
-    if pretrained:
-        start = match_items(pretrained, interactions, match_by)
-        console.print(_described(start), markup=False, highlight=False)
-    return train(
-        interactions, settings, output, start=start, overwrite=overwrite, machine=machine, reporter=reporter
-    )
+    data: str | None,
+    reading: dict[str, Any],
+    models: tuple[str, ...],
+    settings: dict[str, Any],
+) -> None:
+    """Check that the data and settings given for a run to be resumed are the run's own."""
+    info = read_info(output)
+    check_unchanged(models, settings, info)
+    if data is None:
+        if given := flags_given(ctx, DATA_OPTIONS):
+            raise click.UsageError(f"--resume reads the ratings from RUN: leave out {', '.join(given)}.")
+        return
+    found = load_from_options(data, **reading)
+    stored = (info.data.sha256, info.data.item_key, info.data.n_ratings)
+    if (now := (found.sha256, found.item_key, len(found))) != stored:
+        raise ConfigError(
+            f"{output} was trained on other data than {data}: its SHA-256, item key and number of "
+            f"ratings are {stored}, not {now}. Leave out --data: a run holds its ratings."
+        )
 
 
 def _leave(exit_code: int) -> None:
@@ -248,60 +259,7 @@ def _leave(exit_code: int) -> None:
     os._exit(exit_code)
 
 
-def _described(start: WarmStart) -> str:
-    summary = start.summary
-    n_items = summary.n_matched + summary.n_new
-    lines = [
-        f"start: {summary.n_matched:,} of {n_items:,} items have rows in {summary.source}, by "
-        f"{summary.match_by}; every user starts as its average user"
-    ]
-    for n, names, what in (
-        (summary.n_matched, start.matched, "found there"),
-        (summary.n_new, start.new, "not there, start as its average item"),
-        (summary.n_left, start.left, "there and not here, left out"),
-    ):
-        if n:
-            lines.append(f"  {n:,} {what}: {', '.join(names)}{', …' if n > len(names) else ''}")
-    return printable("\n".join(lines))
-
-
-def _resume(output: Path, options: dict[str, Any], machine: Machine, reporter: Reporter) -> Run:
-    from recsys.training.run_info import read_info
-    from recsys.training.train import resume
-
-    info = read_info(output)
-    models, data, asked = _sort(options)
-    check_unchanged(models, asked, info)
-    source = data.pop("data")
-    if source is None:
-        ctx = click.get_current_context()
-        given = [name for name in data if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-        if given:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise click.UsageError(f"--resume reads the ratings from RUN: leave out {flags}.")
-    else:
-        found = load_from_options(source, **data)
-        stored = (info.data.sha256, info.data.item_key, info.data.n_ratings)
-        if (now := (found.sha256, found.item_key, len(found))) != stored:
-            raise ConfigError(
-                f"{output} was trained on other data than {source}: its SHA-256, item key and number of "
-                f"ratings are {stored}, not {now}. Leave out --data: a run holds its ratings."
-            )
-    return resume(output, machine=machine, reporter=reporter)
-
-
-def _sort(options: dict[str, Any]) -> tuple[Sequence[str] | str, dict[str, Any], dict[str, Any]]:
-    """Sort options into models, options for reading the data, and settings."""
-    columns = ("user_column", "item_column", "rating_column", "timestamp_column")
-    reading = ("data", "from_file", *columns, "item_key", "duplicates")
-    data = {name: options[name] for name in reading}
-    asked = {name: value for name, value in options.items() if name not in (*reading, "model")}
-    return options["model"], data, asked
-
-
 def _interrupted(output: Path) -> str:
-    from recsys.training.run_info import is_run, read_info
-
     if not is_run(output):
         return "Interrupted in the first epoch: nothing was written."
     info = read_info(output)

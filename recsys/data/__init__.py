@@ -10,7 +10,11 @@ if TYPE_CHECKING:
     from recsys.data.loading import load
     from recsys.data.ratings_table import Columns
 
-__all__ = ["Columns", "Interactions", "load"]
+__all__ = ["DUPLICATES", "ITEM_KEYS", "Columns", "Interactions", "load"]
+
+# The choices of two options: here, because the help of the commands must not wait for numpy and pandas.
+ITEM_KEYS = ("id", "title")
+DUPLICATES = ("error", "last", "mean")
 
 _HOMES = {"Columns": "ratings_table", "Interactions": "interactions", "load": "loading"}
 

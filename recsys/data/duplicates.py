@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
-
-Policy = Literal["error", "last", "mean"]
-POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +29,9 @@ class Pairs:
 def group_pairs(
     user_index: np.ndarray, item_index: np.ndarray, timestamps: np.ndarray | None
 ) -> Pairs | None:
-    """Group ratings by pair; None: no pair occurs twice.
+    """Group ratings of int32 [n] users and items by pair; None: no pair occurs twice.
 
-    Args:
-        user_index: int32 [n].
-        item_index: int32 [n].
-        timestamps: int64 [n]; None: the order of the source is the order in time.
+    `timestamps` are int64 [n]; None: the order of the source is the order in time.
     """
     if not _has_repeats(_keys(user_index, item_index)):
         return None

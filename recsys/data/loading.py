@@ -8,15 +8,13 @@ import hashlib
 import logging
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import get_args
 
 import pandas as pd
 
-from recsys.data import archive, layouts
-from recsys.data.assembly import ItemKey, assemble
+from recsys.data import DUPLICATES, ITEM_KEYS, archive, layouts
+from recsys.data.assembly import assemble
 from recsys.data.catalog import KNOWN, DataSet
 from recsys.data.download import fetch
-from recsys.data.duplicates import POLICIES
 from recsys.data.interactions import Interactions
 from recsys.data.ratings_table import Columns, RatingsTable, read_ratings
 from recsys.data.refusals import as_data_errors
@@ -55,10 +53,10 @@ def load(
         DownloadError: the data set can't be downloaded.
         ConfigError: an unknown value of an argument, or arguments that contradict each other.
     """
-    if duplicates not in POLICIES:
-        raise ConfigError(f"duplicates={duplicates!r}: one of {', '.join(POLICIES)}.")
-    if item_key not in get_args(ItemKey):
-        raise ConfigError(f"item_key={item_key!r}: one of {', '.join(get_args(ItemKey))}.")
+    if duplicates not in DUPLICATES:
+        raise ConfigError(f"duplicates={duplicates!r}: one of {', '.join(DUPLICATES)}.")
+    if item_key not in ITEM_KEYS:
+        raise ConfigError(f"item_key={item_key!r}: one of {', '.join(ITEM_KEYS)}.")
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
         raise ConfigError(f"delimiter={delimiter!r}: one character, neither a quote nor an end of line.")
     columns = columns or Columns()
@@ -82,12 +80,12 @@ def load(
             raise DataError(f"{path} is neither a zip nor a folder of {source}.")
         table, catalogue, files = _read(root, path, columns, delimiter)
         sha256 = _sha256(path, files)
+        published = next((other for other in KNOWN.values() if other.sha256 == sha256), None)
         if known:
-            _check_is(known, path, sha256, files[0], len(table.ratings))
-        else:
-            known = _with_hash(sha256)
-        name = known.name if known else path.resolve().name.removesuffix(path.suffix)
-        licence = known.licence if known else "unknown"
+            _check_is(known, published, path, sha256, files[0], len(table.ratings))
+        described = known or published
+        name = described.name if described else path.resolve().name.removesuffix(path.suffix)
+        licence = described.licence if described else "unknown"
         return assemble(table, catalogue, name, sha256, licence, item_key=item_key, duplicates=duplicates)
 
 
@@ -110,11 +108,6 @@ def _read(
     return read_ratings(sources, columns, str(path)), None, list(paths)
 
 
-def _with_hash(sha256: str) -> DataSet | None:
-    """The data set whose published zip has this checksum."""
-    return next((known for known in KNOWN.values() if known.sha256 == sha256), None)
-
-
 def _sha256(path: Path, files: list[Traversable]) -> str:
     if path.is_file():
         return sha256_of(path)
@@ -122,12 +115,14 @@ def _sha256(path: Path, files: list[Traversable]) -> str:
     return hashlib.sha256("".join(map(sha256_of, read)).encode()).hexdigest()
 
 
-def _check_is(known: DataSet, path: Path, sha256: str, ratings: Traversable, n_ratings: int) -> None:
+def _check_is(
+    known: DataSet, published: DataSet | None, path: Path, sha256: str, ratings: Traversable, n_ratings: int
+) -> None:
     """Refuse another data set under a known name; log a warning about an unpublished copy."""
-    if sha256 == known.sha256:
+    if published == known:
         return
-    if other := _with_hash(sha256):
-        raise DataError(f"{path} is {other.name}, not {known.name}.")
+    if published:
+        raise DataError(f"{path} is {published.name}, not {known.name}.")
     if ratings.name not in layouts.RATINGS_FILES[known.ratings_file]:
         raise DataError(
             f"{path} is not {known.name}: its ratings are in {ratings.name}, those of {known.name} in "
@@ -135,11 +130,8 @@ def _check_is(known: DataSet, path: Path, sha256: str, ratings: Traversable, n_r
         )
     if path.is_file():
         log.warning(
-            "%s is not the published %s.zip, but is read as you asked. Its SHA-256 is %s; published: %s",
-            path,
-            known.name,
-            sha256,
-            known.sha256,
+            f"{path} is not the published {known.name}.zip, but is read as you asked. Its SHA-256 is "
+            f"{sha256}; published: {known.sha256}"
         )
     if n_ratings != known.n_ratings:
         log.warning(f"{path} has {n_ratings:,} ratings; {known.name} has {known.n_ratings:,}")

@@ -32,17 +32,6 @@ class Columns:
     rating: str | None = None
     timestamp: str | None = None
 
-    def resolve(self, names: list[str], file: str) -> dict[str, str]:
-        """`{"user": its name in the file, …}`, without "timestamp" if there are no times.
-
-        Raises:
-            InputError: as `find_columns`.
-        """
-        roles = dataclasses.asdict(self)
-        if self.timestamp == "":
-            del roles["timestamp"]
-        return find_columns(names, roles, file)
-
 
 @dataclass(frozen=True, eq=False)
 class RatingsTable:
@@ -73,12 +62,7 @@ class RatingsTable:
 
 
 def read_ratings(sources: Iterable[Source], columns: Columns, name: str) -> RatingsTable:
-    """Read ratings from one or more files, whose ids get one type.
-
-    Args:
-        sources: The files.
-        columns: Names of their columns.
-        name: Name of the data in errors.
+    """Read ratings from one or more files, whose ids get one type; `name` is the data's in errors.
 
     Raises:
         InputError: a file can't be read, or has no such columns.
@@ -86,9 +70,10 @@ def read_ratings(sources: Iterable[Source], columns: Columns, name: str) -> Rati
             many cells, missing ids, ratings that are not finite numbers, wrong times.
     """
     refusals, parts, read = Refusals(name), [], dict[str, list[pa.Array]]()
+    roles = {role: column for role, column in dataclasses.asdict(columns).items() if column != ""}
     dates: bool | None = None
     for source in sources:
-        found = columns.resolve(source.schema.names, source.name)
+        found = find_columns(source.schema.names, roles, source.name)
         if read and read.keys() != found.keys():
             raise DataError(f"{name}: some files have times, and others, as {source.name}, have none.")
         read = read or {role: [] for role in found}

@@ -17,7 +17,7 @@ Kind = Literal["random", "fold", "leave-last-out", "by-user"]
 
 N_FOLDS = 5
 FOLD_SIZE = 20_000
-# Of the users and times (int64) of MovieLens 100K's u.data in its order, which the folds depend on.
+# Checksum of the users and times (int64) of MovieLens 100K's u.data, in the order that the folds depend on.
 _U_DATA_SHA256 = "489fcf0c71b5d8b9396d542ee9bbcceaf37c54c149368a58131ce4dd1185ddea"
 
 

@@ -14,9 +14,7 @@ from recsys.data.interactions import Interactions
 from recsys.data.splits import Split
 from recsys.errors import ConfigError
 from recsys.evaluation.baselines import fit_biases, popularity, same_for_everyone
-from recsys.evaluation.ranking import ranking_metrics
-from recsys.evaluation.rated_items import RatedItems
-from recsys.evaluation.rating_errors import rating_errors
+from recsys.evaluation.ranking import RatedItems, ranking_metrics
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(user_index [n], item_index [n]) -> scores float [n]. Indices are int64."""
@@ -32,14 +30,9 @@ MAX_RANKED_USERS = 10_000
 def evaluate(
     interactions: Interactions, split: Split, score: Score | None, recommend: Recommend, k: int = DEFAULT_K
 ) -> dict[str, Any]:
-    """Compute metrics on the held-out part.
+    """Compute metrics of predicted ratings and of lists of length k on the held-out part.
 
-    Args:
-        interactions: all ratings.
-        split: of these.
-        score: predicts ratings; None: scores are not ratings, and rating errors are left out.
-        recommend: makes the lists.
-        k: length of the lists.
+    Without `score`, which predicts ratings, rating errors are left out.
 
     Returns:
         Plain numbers: `rmse`, `mae` (ratings) over all held-out ratings; `ndcg_at_k`, `recall_at_k`,
@@ -61,13 +54,17 @@ def evaluate(
     seen = RatedItems.of(train_users, train_items, n_users)
     held_out = RatedItems.of(valid_users, valid_items, n_users)
     users = ranked_users(valid_users)
+    # Users with histories of similar length share a batch, to keep the padding small.
+    users = users[np.argsort(seen.lengths(users), kind="stable")]
+    batches = np.split(users, range(USERS_AT_ONCE, len(users), USERS_AT_ONCE))
 
     def errors(score: Score) -> dict[str, float]:
         pairs = valid_users.astype(np.int64), valid_items.astype(np.int64)
         return rating_errors(score(*pairs), interactions.ratings[split.valid])
 
     def ranking(recommend: Recommend) -> dict[str, float]:
-        return measure_ranking(recommend, users, seen, held_out, k)
+        lists = [recommend(batch, seen.padded(batch), k) for batch in batches]
+        return ranking_metrics(users, np.concatenate(lists), held_out)
 
     mean = float(train_ratings.mean(dtype=np.float64))
     biases = fit_biases(train_users, train_items, train_ratings, n_users, n_items)
@@ -85,15 +82,10 @@ def evaluate(
     }
 
 
-def measure_ranking(
-    recommend: Recommend, users: np.ndarray, seen: RatedItems, held_out: RatedItems, k: int
-) -> dict[str, float]:
-    """Metrics of the lists of all users, each without the items that the user has rated in training."""
-    # Users with histories of similar length share a batch, to keep the padding small.
-    users = users[np.argsort(seen.lengths(users), kind="stable")]
-    batches = np.split(users, range(USERS_AT_ONCE, len(users), USERS_AT_ONCE))
-    lists = np.concatenate([recommend(batch, seen.padded(batch), k) for batch in batches])
-    return ranking_metrics(users, lists, held_out)
+def rating_errors(scores: np.ndarray, ratings: np.ndarray) -> dict[str, float]:
+    """`rmse` and `mae` (ratings), in float64, of scores float [n] against ratings float [n], n >= 1."""
+    errors = scores.astype(np.float64) - ratings.astype(np.float64)
+    return {"rmse": float(np.sqrt(np.mean(errors**2))), "mae": float(np.mean(np.abs(errors)))}
 
 
 def ranked_users(valid_users: np.ndarray) -> np.ndarray:

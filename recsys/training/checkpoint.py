@@ -124,16 +124,6 @@ class Run:
         """The part that predicts ratings, or else the first part."""
         return self.parts[self.info.main]
 
-    @property
-    def kind(self) -> str:
-        """Name of the main part's kind, as in `recsys train --model`."""
-        return self.info.part.kind
-
-    @property
-    def config(self) -> Any:
-        """Config of the main part."""
-        return self.part.config
-
     def model(self) -> nn.Module:
         """The model of the scores: that of the part that predicts ratings, or else `ranking_model`."""
         return self.part.model() if self.info.part.objective == "ratings" else self.ranking_model()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
+from torch import nn
 
 from recsys.errors import ConfigError
 
@@ -20,9 +21,7 @@ SMALL_MODEL = 1 << 20
 def choose_device(name: DeviceName, local_rank: int | None = None) -> torch.device:
     """Choose the device; "auto" is CUDA if torch can use it, and the CPU otherwise.
 
-    Args:
-        name: The device that was asked for.
-        local_rank: Number of this process on this machine, and of its GPU; None: a single process.
+    `local_rank` is the number of this process on this machine, and of its GPU; None: a single process.
 
     Raises:
         ConfigError: "cuda" without a usable GPU, or more processes than GPUs.
@@ -46,12 +45,12 @@ def choose_device(name: DeviceName, local_rank: int | None = None) -> torch.devi
 
 
 @contextmanager
-def fitting_threads(device: torch.device, n_parameters: int) -> Iterator[None]:
-    """Use one thread for a small model: a second one gains nothing, and waiting for it in every step makes
-    training ten times slower while other programs run.
+def fitting_threads(model: nn.Module) -> Iterator[None]:
+    """Use one thread for a small model on the CPU: a second one gains nothing, and waiting for it in every
+    step makes training ten times slower while other programs run.
     """
-    before = torch.get_num_threads()
-    if device.type == "cpu" and n_parameters < SMALL_MODEL:
+    before, parameters = torch.get_num_threads(), list(model.parameters())
+    if parameters[0].device.type == "cpu" and sum(p.numel() for p in parameters) < SMALL_MODEL:
         torch.set_num_threads(1)
     try:
         yield

@@ -71,9 +71,6 @@ class Team:
         return DistributedDataParallel(model) if self.size > 1 else model
 
 
-ALONE = Team()
-
-
 def leads() -> bool:
     """Whether this process is rank 0, before the process group exists."""
     return not is_launched() or _number("RANK") == 0

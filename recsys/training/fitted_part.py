@@ -13,7 +13,6 @@ from recsys.errors import TrainingError
 from recsys.models import build
 from recsys.models.tables import average_untrained_rows
 from recsys.training.checkpoint import Run
-from recsys.training.loop import measure
 from recsys.training.run_info import Iteration
 from recsys.training.session import Session
 
@@ -69,7 +68,7 @@ def fit_part(session: Session, run: Run, number: int) -> Run:
     if not reported:
         add({})
     if part.info.objective == "ratings":
-        metrics = history[-1].metrics | measure(model, session.valid)
+        metrics = history[-1].metrics | session.measure(model)
         history[-1] = msgspec.structs.replace(history[-1], metrics=metrics)
     info = session.commit(run.info, number, history, model, optimizer=None)
     if not reported:

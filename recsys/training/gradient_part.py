@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
 
 from recsys.errors import ConfigError, TrainingError
-from recsys.models import Kind, build
+from recsys.models import build
 from recsys.models.tables import average_untrained_rows
-from recsys.training.batches import epoch_seed, n_batches
+from recsys.training.batches import epoch_seed, n_batches, shuffled_batches
 from recsys.training.checkpoint import Part, Run
-from recsys.training.config import TrainingConfig
 from recsys.training.device import fitting_threads, should_compile
 from recsys.training.distributed import Team
-from recsys.training.loop import measure, train_epoch
-from recsys.training.optimizer import make_optimizer, optimizer_state, restore_optimizer
+from recsys.training.optimizer import make_optimizer, optimizer_state, restore_optimizer, schedule
 from recsys.training.pretrained import KeptRows, WarmStart, take_over
-from recsys.training.run_info import Iteration
+from recsys.training.run_info import Iteration, TrainingConfig
 from recsys.training.session import Session
+
+REPORT_EVERY = 32
+"""Steps between two reports of progress."""
 
 
 def train_part(session: Session, run: Run, number: int, start: WarmStart | None) -> Run:
@@ -34,11 +37,11 @@ def train_part(session: Session, run: Run, number: int, start: WarmStart | None)
         OSError: the folder can't be written.
     """
     part, team, info = run.parts[number], session.team, run.info
-    training, history = part.info.training, [*part.info.history]
-    assert training is not None
-    if len(history) >= training.epochs:
+    config, history = part.info.training, [*part.info.history]
+    assert config is not None
+    if len(history) >= config.epochs:
         return run
-    model, optimizer = _state(part, training, info.seed, start, team.device)
+    model, optimizer = _state(part, config, info.seed, start, team.device)
     averaged_items = session.trained_items
     if info.started_from:
         kept = KeptRows(model, session.trained_items)
@@ -46,27 +49,16 @@ def train_part(session: Session, run: Run, number: int, start: WarmStart | None)
     parallel = team.parallel(model)
     compiled = should_compile(session.machine.compile, team.device)
     forward = torch.compile(parallel, dynamic=True) if compiled else parallel
-    n_parameters = sum(parameter.numel() for parameter in model.parameters())
-    for epoch in range(len(history) + 1, training.epochs + 1):
+    for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.perf_counter()
-        with fitting_threads(team.device, n_parameters):
-            train_loss = train_epoch(
-                model,
-                forward,
-                optimizer,
-                session.train,
-                training,
-                info.seed,
-                epoch,
-                session.reporter.on_progress,
-                team,
-            )
+        with fitting_threads(model):
+            train_loss = _train_epoch(session, model, forward, optimizer, config, info.seed, epoch)
         team.align(model)  # before measuring, because rank 0's buffers are written
         if info.started_from:
             kept.restore(model)
         average_untrained_rows(model, session.trained_users, averaged_items)
-        metrics = {"train_loss": train_loss, **measure(model, session.valid, team)}
-        _check_finite(train_loss, model, epoch, training)
+        metrics = {"train_loss": train_loss, **session.measure(model)}
+        _check_finite(train_loss, model, epoch, config)
         history.append(Iteration(number=epoch, metrics=metrics, seconds=time.perf_counter() - started))
         info = session.commit(info, number, history, model, optimizer_state(optimizer, model))
         session.reporter.on_iteration(history[-1])
@@ -74,13 +66,13 @@ def train_part(session: Session, run: Run, number: int, start: WarmStart | None)
 
 
 def _state(
-    part: Part, training: TrainingConfig, seed: int, start: WarmStart | None, device: torch.device
+    part: Part, config: TrainingConfig, seed: int, start: WarmStart | None, device: torch.device
 ) -> tuple[nn.Module, torch.optim.AdamW]:
     """The model and its optimizer after the last whole epoch, or new ones."""
     if part.info.history:
         model = part.model()
         state = part.optimizer_state(model)
-        optimizer = make_optimizer(model.to(device), training)
+        optimizer = make_optimizer(model.to(device), config)
         restore_optimizer(optimizer, model, state)
         return model, optimizer
     torch.manual_seed(epoch_seed(seed, 0))
@@ -89,10 +81,57 @@ def _state(
     if start:
         take_over(model, start)
     model = model.to(device)
-    return model, make_optimizer(model, training)
+    return model, make_optimizer(model, config)
 
 
-def check_steps(n_ratings: int, training: TrainingConfig, kind: Kind, config: Any, team: Team) -> None:
+def _train_epoch(
+    session: Session,
+    model: nn.Module,
+    forward: Callable[[Tensor, Tensor], Tensor],
+    optimizer: torch.optim.AdamW,
+    config: TrainingConfig,
+    seed: int,
+    epoch: int,
+) -> float:
+    """Train the model in place for one epoch, counted from 1; returns the mean squared error over it.
+
+    `forward` is the model or its compiled form. The run's seed and the epoch's number determine the order of
+    the ratings and dropout.
+    """
+    data, team, device = session.train, session.team, session.team.device
+    seed = epoch_seed(seed, epoch)
+    torch.manual_seed((seed + team.rank) % (1 << 63))  # of dropout, on a rank's own rows
+    model.train()
+    steps = n_batches(len(data.ratings), config.batch_size)
+    squared_error = torch.zeros((), dtype=torch.float64, device=device)
+    unreported = 0
+    batches = shuffled_batches(data, config.batch_size, seed)
+    for step, batch in enumerate(batches, (epoch - 1) * steps):
+        schedule(optimizer, step, config.epochs * steps, config.learning_rate)
+        optimizer.zero_grad()
+        n = len(batch.ratings)
+        user_index, item_index, ratings = batch if team.size == 1 else team.share(batch)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            scores = forward(user_index, item_index)
+        if team.size == 1:
+            loss = mse_loss(scores, ratings)
+        else:
+            # The average over the ranks is the mean over the step, though the sizes of shares differ.
+            loss = mse_loss(scores, ratings, reduction="sum") * (team.size / n)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        # Stays on the device: reading it would make a GPU wait in every step.
+        squared_error += loss.detach() * n
+        unreported += n
+        if (step + 1) % REPORT_EVERY == 0:
+            session.reporter.on_progress(unreported)
+            unreported = 0
+    session.reporter.on_progress(unreported)
+    team.sum(squared_error)
+    return float(squared_error) / (team.size * len(data.ratings))
+
+
+def check_steps(n_ratings: int, training: TrainingConfig, kind: str, config: Any, team: Team) -> None:
     """Check that every rank has enough ratings in every step.
 
     Raises:
@@ -113,11 +152,11 @@ def check_steps(n_ratings: int, training: TrainingConfig, kind: Kind, config: An
         )
 
 
-def _check_finite(train_loss: float, model: nn.Module, epoch: int, training: TrainingConfig) -> None:
+def _check_finite(train_loss: float, model: nn.Module, epoch: int, config: TrainingConfig) -> None:
     # The last step can ruin the weights after the last loss was computed.
     if not math.isfinite(train_loss) or not all(p.isfinite().all() for p in model.parameters()):
         kept = f"epoch {epoch - 1} is kept" if epoch > 1 else "nothing was written"
         raise TrainingError(
             f"training diverged in epoch {epoch}, with a loss of {train_loss}; {kept}. "
-            f"Lower the learning rate ({training.learning_rate:g}), or give the model a --y-range."
+            f"Lower the learning rate ({config.learning_rate:g}), or give the model a --y-range."
         )

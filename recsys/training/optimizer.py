@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from recsys.training.config import TrainingConfig
+from recsys.training.run_info import TrainingConfig
 
 # As in fastai. Torch's smaller epsilon lets rarely seen rows take larger first steps.
 ADAM_EPS, ADAM_BETA2 = 1e-5, 0.99

@@ -22,6 +22,8 @@ from recsys.models.tables import ITEM_TABLES, USER_TABLES
 from recsys.training.checkpoint import load_run
 from recsys.training.distributed import leads
 from recsys.training.run_info import MatchBy, StartedFrom
+from recsys.training.settings import difference
+from serve.terminal import printable
 
 SHOWN = 3
 # Two editions of one catalogue spell a few titles differently; two catalogues with unrelated ids agree in
@@ -64,13 +66,10 @@ class Pretrained:
             config["n_item_factors"] = self.state["item_factors"].shape[1]
         stored = config | {"factors": self.state["item_factors"].shape[1]}
         asked = {name: value for name, value in asked.items() if value is not None}
-        for name in asked.keys() & stored.keys():
-            one, other = (list(v) if isinstance(v, tuple) else v for v in (asked[name], stored[name]))
-            if one != other:
-                raise ConfigError(
-                    f"{self.source} has {name.replace('_', ' ')} {other}, and {one} was asked for: its "
-                    f"tables fit no other model. Leave the option out."
-                )
+        if changed := difference(asked, stored):
+            raise ConfigError(
+                f"{self.source} has {changed}: its tables fit no other model. Leave the option out."
+            )
         return self.kind, config | {name: value for name, value in asked.items() if name != "factors"}
 
 
@@ -82,12 +81,8 @@ class WarmStart:
     rows: np.ndarray
     """int64 [1 + n_items]: the source's row of each item; 0, the average item, if it has none."""
     summary: StartedFrom
-    matched: list[str]
-    """Examples of items of both, as the source names them."""
-    new: list[str]
-    """Examples of items of the new data alone."""
-    left: list[str]
-    """Examples of items of the source alone."""
+    description: str
+    """What matched, with examples, in a few lines."""
 
 
 def read_run(path: Path) -> Pretrained:
@@ -98,7 +93,8 @@ def read_run(path: Path) -> Pretrained:
     """
     run = load_run(path)
     state = {name: tensor.numpy() for name, tensor in run.model().state_dict().items()}
-    return Pretrained(str(path), run.kind, run.info.part.config, run.interactions().items, state)
+    part = run.info.part
+    return Pretrained(str(path), part.kind, part.config, run.interactions().items, state)
 
 
 def match_items(source: Pretrained, interactions: Interactions, match_by: MatchBy) -> WarmStart:
@@ -143,7 +139,18 @@ def match_items(source: Pretrained, interactions: Interactions, match_by: MatchB
         )
     if match_by == "id":
         _compare_titles(source, interactions, found)
-    is_left = ~np.isin(np.arange(1, 1 + len(theirs)), found)
+    left = ~np.isin(np.arange(1, 1 + len(theirs)), found)
+    lines = [
+        f"start: {matched.sum():,} of {len(ours):,} items have rows in {source.source}, by {match_by}; every "
+        f"user starts as its average user"
+    ]
+    for items, with_id, what in (
+        (source.items.iloc[found[matched] - 1], match_by == "id", "found there"),
+        (interactions.items[~matched], False, "not there, start as its average item"),
+        (source.items[left], False, "there and not here, left out"),
+    ):
+        if len(items):
+            lines.append(f"  {len(items):,} {what}: {_names(items, with_id)}")
     return WarmStart(
         source,
         np.concatenate([[0], found]),
@@ -152,11 +159,9 @@ def match_items(source: Pretrained, interactions: Interactions, match_by: MatchB
             match_by=match_by,
             n_matched=int(matched.sum()),
             n_new=int((~matched).sum()),
-            n_left=int(is_left.sum()),
+            n_left=int(left.sum()),
         ),
-        _names(source.items.iloc[found[matched][:SHOWN] - 1], with_id=match_by == "id"),
-        _names(interactions.items[~matched]),
-        _names(source.items[is_left]),
+        printable("\n".join(lines)),
     )
 
 
@@ -178,13 +183,14 @@ def _compare_titles(source: Pretrained, interactions: Interactions, found: np.nd
         )
 
 
-def _names(items: pd.DataFrame, *, with_id: bool = False) -> list[str]:
-    """The first few items, by title if there are any."""
-    ids = items["item_id"].head(SHOWN).astype(str)
-    if "title" not in items:
-        return ids.tolist()
-    titles = items["title"].head(SHOWN).astype(str)
-    return (ids + " (" + titles + ")" if with_id else titles).tolist()
+def _names(items: pd.DataFrame, with_id: bool) -> str:
+    """The first few items, by title if there are any, and by id."""
+    first = items.head(SHOWN)
+    names = first["item_id"].astype(str)
+    if "title" in items:
+        titles = first["title"].astype(str)
+        names = names + " (" + titles + ")" if with_id else titles
+    return ", ".join([*names, *["…"][: len(items) - SHOWN]])
 
 
 @torch.no_grad()
@@ -214,11 +220,8 @@ def take_over(model: nn.Module, start: WarmStart) -> None:
 class KeptRows:
     """The rows of items that come from the source and have no training rating, which keep their values.
 
-    Without this, weight decay would shrink them, and `average_untrained_rows` would overwrite them.
-
-    Args:
-        model: New and taken over, or of a resumed run.
-        trained_items: bool [1 + n_items]: whether the item has a training rating.
+    Without this, weight decay would shrink them, and `average_untrained_rows` would overwrite them. The model
+    has just been taken over, or is that of a resumed run; `trained_items` is bool [1 + n_items].
     """
 
     def __init__(self, model: nn.Module, trained_items: Tensor) -> None:

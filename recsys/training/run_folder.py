@@ -67,7 +67,7 @@ class RunFolder:
         try:
             if path.exists():  # to be replaced: it must not be resumed meanwhile
                 folder._locks.append(_lock(path, path, fcntl.LOCK_EX))
-            for left in staging.iterdir():  # by a killed run
+            for left in staging.iterdir():  # files of a killed run
                 if left.is_dir() and not left.is_symlink():
                     shutil.rmtree(left)
                 else:
@@ -113,12 +113,8 @@ class RunFolder:
     ) -> RunInfo:
         """Write the state of a part, and make `info` the run's; returns it with the names of the new files.
 
-        Args:
-            info: The part's history ends with the iteration of the state. `files` and the part's `weights`
-                and `optimizer` are filled in here.
-            part: Position of the part in `info.parts`.
-            weights: The model's state, on any device.
-            optimizer: The optimizer's state; None: a part that is fitted.
+        The history of the part, the one at position `part`, ends with the iteration of the state. `optimizer`
+        is None for a part that is fitted.
 
         Raises:
             OSError: not writable, or the disk is full; the last commit stays.

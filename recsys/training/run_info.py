@@ -1,16 +1,17 @@
-"""`run.json`, the description of a run folder. Imports no torch."""
+"""`run.json`, the description of a run folder. Imports no torch, so that the command's help stays quick."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from recsys.data.splits import SplitRecipe
-from recsys.errors import CheckpointError
+from recsys.errors import CheckpointError, ConfigError
 from recsys.models.kind import Objective
-from recsys.training.config import TrainingConfig
 from serve.files.checksum import sha256_of
 
 FORMAT_VERSION = 2
@@ -18,6 +19,7 @@ RUN_NAME = "run.json"
 USERS, ITEMS, INTERACTIONS = "users.parquet", "items.parquet", "interactions.parquet"
 
 MatchBy = Literal["id", "title"]
+Precision = Literal["float32", "bf16"]
 
 
 class RunFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +41,31 @@ class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
     n_ratings: int
     n_held_out: int
     ratings_range: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How the gradient loop trains a part of a run."""
+
+    weight_decay: float
+    """Decoupled: each step shrinks every weight, except the biases of layers, by learning rate x this. The
+    default is `Kind.weight_decay`."""
+    epochs: int = 5
+    batch_size: int = 256
+    """Ratings per step."""
+    learning_rate: float = 5e-3
+    """Peak of the one-cycle schedule."""
+    precision: Precision = "float32"
+    """bf16: the layers of a network run in bfloat16 (autocast); tables and sums stay in float32."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("epochs", self.epochs), ("batch size", self.batch_size)):
+            if value < 1:
+                raise ConfigError(f"{name} is {value}: at least 1 is needed")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ConfigError(f"learning rate is {self.learning_rate}: it must be a number above 0")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ConfigError(f"weight decay is {self.weight_decay}: it must be a number from 0 on")
 
 
 class Iteration(msgspec.Struct, frozen=True, kw_only=True):

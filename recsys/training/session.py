@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,9 @@ from recsys.training.device import CompileMode, DeviceName
 from recsys.training.distributed import Team
 from recsys.training.run_folder import RunFolder
 from recsys.training.run_info import Iteration, PartInfo, RunInfo
+
+MEASURED_AT_ONCE = 1 << 16
+"""Pairs scored at once outside of training: bounds the memory, large enough to keep a GPU busy."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,12 @@ class Session:
     @cached_property
     def train(self) -> RatingTensors:
         """The training ratings, on the device."""
-        return self._columns(self.split.train)
+        return self._ratings(self.split.train)
 
     @cached_property
     def valid(self) -> RatingTensors:
         """The held-out ratings, on the device."""
-        return self._columns(self.split.valid)
+        return self._ratings(self.split.valid)
 
     @cached_property
     def trained_users(self) -> Tensor:
@@ -76,6 +80,23 @@ class Session:
     def trained_items(self) -> Tensor:
         """Bool [1 + n_items], likewise."""
         return torch.bincount(self.train.item_index, minlength=1 + self.interactions.n_items) > 0
+
+    @torch.no_grad()
+    def measure(self, model: nn.Module) -> dict[str, float]:
+        """`valid_rmse` and `valid_mae` (ratings) on the held-out ratings; each rank measures its share.
+
+        The model is left in eval mode; errors are summed in float64.
+        """
+        model.eval()
+        squared, absolute = sums = torch.zeros(2, dtype=torch.float64, device=self.team.device)
+        chunks = (torch.split(column, MEASURED_AT_ONCE) for column in self.team.share(self.valid))
+        for user_index, item_index, ratings in zip(*chunks, strict=True):
+            errors = model(user_index, item_index).double() - ratings.double()
+            squared += errors.square().sum()
+            absolute += errors.abs().sum()
+        self.team.sum(sums)
+        n = len(self.valid.ratings)
+        return {"valid_rmse": math.sqrt(float(squared) / n), "valid_mae": float(absolute) / n}
 
     def commit(
         self,
@@ -89,7 +110,7 @@ class Session:
         info = info.with_part(number, history=[*history])
         return self.folder.commit(info, number, model.state_dict(), optimizer) if self.folder else info
 
-    def _columns(self, positions: np.ndarray) -> RatingTensors:
+    def _ratings(self, positions: np.ndarray) -> RatingTensors:
         data = self.interactions
         columns = (
             data.user_index[positions].astype(np.int64),

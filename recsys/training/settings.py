@@ -5,30 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from recsys.data.splits import SplitRecipe
 from recsys.errors import ConfigError
-from recsys.models import Kind, Objective, config_from_dict, kind_of
-from recsys.training.config import TrainingConfig
-
-if TYPE_CHECKING:
-    from recsys.training.run_info import RunInfo
+from recsys.models import Kind, config_from_dict, kind_of
+from recsys.training.run_info import PartInfo, RunInfo, TrainingConfig
 
 DEFAULT_KIND = "dot-bias"
 WIDTHS = ("n_factors", "n_user_factors", "n_item_factors")
-
-
-@dataclass(frozen=True)
-class PartSettings:
-    """Settings of one model of a run."""
-
-    kind: Kind
-    config: Any
-    objective: Objective
-    weight: float
-    training: TrainingConfig | None
-    """None: a kind that is fitted, not trained by gradient."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +21,8 @@ class RunSettings:
     """Together with the data, they determine a run's result. The split's seed is that of the whole run."""
 
     split: SplitRecipe
-    parts: tuple[PartSettings, ...]
+    parts: list[PartInfo]
+    """Not trained yet, each with its whole config; "auto" in it is resolved by the data."""
 
 
 def parse_part(text: str) -> tuple[Kind, float]:
@@ -75,14 +61,17 @@ def new_settings(models: str | Sequence[str] | None, asked: Mapping[str, Any]) -
     """
     chosen = _parse_parts(models)
     shares, split = _share([kind for kind, _ in chosen], asked)
-    parts = []
-    for (kind, weight), (model, training) in zip(chosen, shares, strict=True):
-        config = config_from_dict(kind, model)
-        gradient = None
-        if kind.fit is None:
-            gradient = TrainingConfig(**{"weight_decay": kind.weight_decay} | training)
-        parts.append(PartSettings(kind, config, kind.objectives[0], weight, gradient))
-    predicting = [part.kind.name for part in parts if part.objective == "ratings"]
+    parts = [
+        PartInfo(
+            kind=kind.name,
+            config=asdict(config_from_dict(kind, model)),
+            objective=kind.objectives[0],
+            weight=weight,
+            training=None if kind.fit else TrainingConfig(**{"weight_decay": kind.weight_decay} | training),
+        )
+        for (kind, weight), (model, training) in zip(chosen, shares, strict=True)
+    ]
+    predicting = [part.kind for part in parts if part.objective == "ratings"]
     if len(predicting) > 1:
         raise ConfigError(f"{' and '.join(predicting)} both predict ratings: a run has one such part at most")
     if "fold" in split:
@@ -90,7 +79,7 @@ def new_settings(models: str | Sequence[str] | None, asked: Mapping[str, Any]) -
     recipe = SplitRecipe(**split)
     if "valid_fraction" in split and recipe.kind not in ("random", "by-user"):
         raise ConfigError(f"a {recipe.kind} split has no valid-fraction: leave it out")
-    return RunSettings(recipe, tuple(parts))
+    return RunSettings(recipe, parts)
 
 
 def check_unchanged(models: str | Sequence[str] | None, asked: Mapping[str, Any], info: RunInfo) -> None:
@@ -111,13 +100,20 @@ def check_unchanged(models: str | Sequence[str] | None, asked: Mapping[str, Any]
     for part, (model, training) in zip(info.parts, shares, strict=True):
         pairs += [(model, part.config), (training, asdict(part.training) if part.training else {})]
     for wanted, stored in pairs:
-        for name, value in wanted.items():
-            value = list(value) if isinstance(value, tuple) else value
-            if value != stored[name]:
-                raise ConfigError(
-                    f"the run has {name.replace('_', ' ')} {stored[name]}, and {value} was asked for: a "
-                    f"resumed run keeps its settings. Leave the option out, or start a new run."
-                )
+        if changed := difference(wanted, stored):
+            raise ConfigError(
+                f"the run has {changed}: a resumed run keeps its settings. Leave the option out, or start a "
+                f"new run."
+            )
+
+
+def difference(asked: Mapping[str, Any], stored: Mapping[str, Any]) -> str | None:
+    """The first setting of both that was asked for with another value, in words."""
+    for name in asked:
+        one, other = (list(v) if isinstance(v, tuple) else v for v in (asked[name], stored.get(name)))
+        if name in stored and one != other:
+            return f"{name.replace('_', ' ')} {other}, and {one} was asked for"
+    return None
 
 
 def _parse_parts(models: str | Sequence[str] | None) -> list[tuple[Kind, float]]:

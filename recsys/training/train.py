@@ -12,6 +12,7 @@ import numpy as np
 from recsys.data.interactions import Interactions
 from recsys.data.splits import split
 from recsys.errors import ConfigError
+from recsys.models import config_from_dict
 from recsys.models.y_range import resolve
 from recsys.training.checkpoint import Run, load_run
 from recsys.training.distributed import join_team
@@ -19,7 +20,7 @@ from recsys.training.fitted_part import fit_part
 from recsys.training.gradient_part import check_steps, train_part
 from recsys.training.pretrained import WarmStart
 from recsys.training.run_folder import RunFolder, current_versions
-from recsys.training.run_info import FORMAT_VERSION, DataInfo, PartInfo, RunInfo
+from recsys.training.run_info import FORMAT_VERSION, DataInfo, RunInfo
 from recsys.training.session import AUTO, SILENT, Machine, Reporter, Session
 from recsys.training.settings import RunSettings
 
@@ -51,20 +52,13 @@ def train(
         held_out[sides.valid] = True
         parts = []
         for part in settings.parts:
-            config = resolve(part.config, _range(interactions.ratings[sides.train]))
+            config = config_from_dict(part.kind, part.config)
+            config = resolve(config, _range(interactions.ratings[sides.train]))
             if part.training:
                 check_steps(len(sides.train), part.training, part.kind, config, team)
             elif team.size > 1:
-                raise ConfigError(f"{part.kind.name} is fitted by one process: start it without torchrun")
-            parts.append(
-                PartInfo(
-                    kind=part.kind.name,
-                    config=asdict(config),
-                    objective=part.objective,
-                    weight=part.weight,
-                    training=part.training,
-                )
-            )
+                raise ConfigError(f"{part.kind} is fitted by one process: start it without torchrun")
+            parts.append(msgspec.structs.replace(part, config=asdict(config)))
         folder = None
         if team.leads:
             folder = stack.enter_context(RunFolder.create(output, overwrite=overwrite))

@@ -20,6 +20,16 @@ from serve.files.plain_file import read_plain
 FORMAT_VERSION = 1
 # A thousand times what a manifest has; it is read whole, before anything else has been checked.
 MAX_MANIFEST_BYTES = 16 << 20
+METRICS = {
+    "RMSE": "rmse",
+    "MAE": "mae",
+    "nDCG@{k}": "ndcg_at_k",
+    "recall@{k}": "recall_at_k",
+    "precision@{k}": "precision_at_k",
+    "MRR@{k}": "mrr_at_k",
+    "hit rate@{k}": "hit_rate_at_k",
+}
+"""Title of each metric in a table -> its key in `Manifest.metrics`."""
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):

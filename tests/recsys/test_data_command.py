@@ -10,9 +10,6 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from recsys.cli import cli
-from recsys.commands import data_options
-from recsys.data.assembly import ItemKey
-from recsys.data.duplicates import POLICIES
 
 
 def recsys(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -119,8 +116,3 @@ def test_an_unknown_name_is_wrong_usage() -> None:
     done = recsys("data", "describe", "ml-2m")
     assert done.returncode == 2
     assert "neither a known data set" in done.stderr
-
-
-def test_the_choices_of_the_options_are_those_of_the_library() -> None:
-    assert data_options.DUPLICATES == POLICIES
-    assert ItemKey.__args__ == data_options.ITEM_KEYS  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from demos.report.factor_map import factor_map, item_counts
 from demos.report.page import factor_map_section
 
 N_BIASES = 8
-# A bias learned from a few ratings is unreliable; small data has to do with one rating.
+# A bias learned from fewer ratings is unreliable. In small data, one rating is enough.
 FEWEST_RATINGS = 20
 
 
@@ -25,7 +25,7 @@ def map_tab(showcase: Showcase) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
             if found is None:
-                html(cards.empty("Nothing to draw", "No item of this bundle has been rated."), "map")
+                html(cards.card("empty", "Nothing to draw", "No item of this bundle has been rated."), "map")
             else:
                 html(cards.card("report", factor_map_section(found), "", ""), "map")
         with gr.Column(scale=2, min_width=300):
@@ -36,12 +36,14 @@ def _biases(showcase: Showcase, counts: np.ndarray) -> Markup:
     """The extreme item biases; `counts` as `item_counts` gives them."""
     bundle, items = showcase.recommender.bundle, showcase.recommender.items
     if all(table.name != "item_biases" for table in bundle.manifest.tables):
-        return cards.empty("No item biases", f"A model of kind {bundle.manifest.model.kind} has none.")
+        return cards.card(
+            "empty", "No item biases", f"A model of kind {bundle.manifest.model.kind} has none."
+        )
     biases = bundle.table("item_biases").reshape(-1)
     fewest = FEWEST_RATINGS if np.count_nonzero(counts[1:] >= FEWEST_RATINGS) >= 2 * N_BIASES else 1
     rated = 1 + np.flatnonzero(counts[1:] >= fewest)
     if not len(rated):
-        return cards.empty("No item biases", "No item of this bundle has been rated.")
+        return cards.card("empty", "No item biases", "No item of this bundle has been rated.")
     order = rated[np.argsort(-biases[rated], kind="stable")]
     n = min(N_BIASES, (len(order) + 1) // 2)
     ends = {"Highest": order[:n], "Lowest": order[::-1][: min(n, len(order) - n)]}

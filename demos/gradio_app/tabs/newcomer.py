@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from demos.gradio_app import cards
-from demos.gradio_app.page import find_items, html, on, said, search_box, show
+from demos.gradio_app.page import find_items, html, notice, on, search_box, show
 from demos.gradio_app.showcase import Showcase
 from demos.report.render import number
 from serve import Profiles
@@ -57,7 +57,7 @@ def _rating(showcase: Showcase) -> None:
         if found.known:
             return picks(f"From your {len(ratings)} rating{'s' if len(ratings) > 1 else ''}")
         why = NOT_RATED if showcase.has_fold_in else NO_FOLD_IN
-        return cards.notice(why) + picks("For the average user")
+        return cards.card("notice", why) + picks("For the average user")
 
     choices = rating_choices(*showcase.recommender.manifest.data.ratings_range)
     scale = [(f"{number(value)} ★", value) for value in choices]
@@ -81,20 +81,20 @@ def _rating(showcase: Showcase) -> None:
     def rate(chosen: str | None, rating: float | None, given: Given, ticked: list[str]) -> tuple[object, ...]:
         if chosen is None or rating is None:
             why = "Choose a title first." if chosen is None else "Choose how many stars first."
-            return given, gr.CheckboxGroup(), said(cards.notice(why)), gr.Radio()
+            return given, gr.CheckboxGroup(), notice(why), gr.Radio()
         given = {**given, chosen: float(rating)}
         rows = [(f"{number(value)} ★  {cards.label(items[int(i)])}", i) for i, value in given.items()]
         value = [index for index in given if index in (*ticked, chosen)]
         return (
             given,
             gr.CheckboxGroup(choices=rows, value=value, visible=True),
-            said(""),
+            notice(""),
             gr.Radio(value=None),
         )
 
     on([query.submit], search, [query], [note, found, stars, add])
     on([add.click], rate, [found, stars, given, mine], [given, mine, note, stars], trigger_mode="once")
-    # The list follows the boxes without setting them, since others may be clicked meanwhile.
+    # Answering does not set the boxes: the user may be clicking others meanwhile.
     on([mine.change, given.change], show(folded), [mine, given], [top])
 
 
@@ -107,7 +107,9 @@ def _questions(showcase: Showcase, profiles: Profiles) -> None:
         place, found = showcase.answer(answers)
         if place is None:
             heading = "For the average user"
-            about = cards.notice("Until you have answered something, this is what the average user gets.")
+            about = cards.card(
+                "notice", "Until you have answered something, this is what the average user gets."
+            )
         else:
             heading = "For this profile"
             profile = profiles.profiles[place]

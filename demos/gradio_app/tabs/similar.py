@@ -13,13 +13,13 @@ from demos.gradio_app.showcase import Showcase
 def similar_tab(showcase: Showcase) -> None:
     """Build the tab."""
     if not showcase.has_similar:
-        html(cards.empty("No similar items", "This bundle has no similar_items.onnx."), "neighbours")
+        html(cards.card("empty", "No similar items", "This bundle has no similar_items.onnx."), "neighbours")
         return
 
     def neighbours(chosen: str | None, k: float) -> Markup:
         if chosen is None:
-            return cards.empty(
-                "No item is chosen", "Search one to see its neighbours, and what they share with it."
+            return cards.card(
+                "empty", "No item is chosen", "Search one to see its neighbours, and what they share with it."
             )
         return cards.card("similar", showcase.similar(int(chosen), int(k)))
 

@@ -6,7 +6,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from demos.gradio_app import cards
-from demos.gradio_app.page import how_many, html, on, said, show
+from demos.gradio_app.page import how_many, html, notice, on, show
 from demos.gradio_app.showcase import Showcase
 
 NEWEST, BEST = "Newest first", "Best first"
@@ -25,10 +25,10 @@ def user_tab(showcase: Showcase) -> None:
 
     def history(user_id: str | None, order: str | None) -> Markup:
         if not user_id:
-            return cards.empty("No user is chosen", "Choose one to see what they have rated.")
+            return cards.card("empty", "No user is chosen", "Choose one to see what they have rated.")
         rows = showcase.history(user_id, newest_first=order != BEST)
         if not rows:
-            return cards.empty("No ratings", f"This bundle has no ratings by user {user_id}.")
+            return cards.card("empty", "No ratings", f"This bundle has no ratings by user {user_id}.")
         scale = showcase.recommender.manifest.data.ratings_range
         return cards.card("rated", rows, scale, f"What user {user_id} has rated")
 
@@ -59,12 +59,12 @@ def user_tab(showcase: Showcase) -> None:
 
     def find(text: str) -> tuple[object, object]:
         if found := showcase.find_users(text):
-            return gr.Dropdown(choices=found, value=found[0]), said("")
+            return gr.Dropdown(choices=found, value=found[0]), notice("")
         told = f"No user id contains “{text.strip()[:80]}”. An unknown user gets the average user's list."
-        return gr.Dropdown(choices=first, value=None), said(cards.notice(told))
+        return gr.Dropdown(choices=first, value=None), notice(told)
 
     on([query.submit], find, [query], [user, note])
     changes = [user.change, k.change, exclude_seen.change, genre.change]
     on(changes, show(picks), [user, k, exclude_seen, genre], [top])
     on([user.change, order.change], show(history), [user, order], [rated])
-    on([user.input], lambda: said(""), [], [note])
+    on([user.input], lambda: notice(""), [], [note])

@@ -1,4 +1,4 @@
-"""Golden rows in ONNX Runtime, OpenVINO and tract, with the results in the table of docs/runtimes.md."""
+"""Conformance cases in ONNX Runtime, OpenVINO and tract; the table in docs/runtimes.md has the results."""
 
 from __future__ import annotations
 

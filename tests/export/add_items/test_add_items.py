@@ -7,26 +7,28 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pandas as pd
 import planted_tastes
 import pytest
 import tiny_runs
 from edit_bundles import edit_table
+from made_up import interactions
 from planted_tastes import N_TASTES, taste_of
 
 from export.add_items.add_items import add_items
 from export.errors import AdditionError, ParityError
 from export.verify.evaluate_bundle import check_data
+from export.verify.runners import onnxruntime_runner
 from export.verify.verify import verify
 from export.write.bundle import export_run
 from recsys.cli import main
 from recsys.data.interactions import Interactions
 from recsys.errors import DataError
 from serve.bundle.bundle import open_bundle
-from serve.errors import OutputError, UnsupportedError
+from serve.errors import UnsupportedError
 from serve.runtime.profiles import Profiles
 from serve.runtime.recommender import Recommender
 
@@ -43,17 +45,14 @@ def ratings_of(
     catalogue = pd.DataFrame({"item_id": pd.Series(items).infer_objects()})
     if titles is not None:
         catalogue["title"] = pd.Series([titles.get(item) for item in items.tolist()], dtype="str")
-    return Interactions(
+    return interactions(
+        user_index + 1,
+        item_index + 1,
+        frame["rating"],
+        users=pd.Series(users).infer_objects(),
+        items=catalogue,
         name="new",
         sha256="1" * 64,
-        licence="unknown",
-        item_key="id",
-        users=pd.DataFrame({"user_id": pd.Series(users).infer_objects()}),
-        items=catalogue,
-        user_index=user_index.astype(np.int32) + 1,
-        item_index=item_index.astype(np.int32) + 1,
-        ratings=frame["rating"].to_numpy(np.float32),
-        timestamps=None,
     )
 
 
@@ -95,11 +94,7 @@ def test_new_items_go_to_those_who_like_such_items(added: Path) -> None:
         others = [item_id for item_id in NEW if item_id != own]
         assert own in score
         assert all(score.get(other, -1.0) < score[own] - 2.0 for other in others)
-
-
-def test_they_are_neighbours_of_the_items_of_their_taste(added: Path) -> None:
-    recommender = Recommender.load(added, "cpu")
-    for item_id, taste in NEW.items():
+    for item_id, taste in NEW.items():  # and its neighbours are the items of its taste
         neighbours = recommender.similar_items(item_id, 10).item_indices
         assert {int(taste_of(index)) for index in neighbours if index <= N_ITEMS} == {taste}
 
@@ -118,14 +113,10 @@ def test_every_other_score_is_the_same_bit_for_bit(base: Path, added: Path) -> N
         )
         np.testing.assert_array_equal(top, top_after)
         np.testing.assert_array_equal(scores, scores_after)
-    feeds = {
-        "item_indices": np.array([[3, 7, 11]]),
-        "ratings": np.array([[5.0, 2.0, 4.0]], np.float32),
-    }
+    feeds = {"item_indices": np.array([[3, 7, 11]]), "ratings": np.array([[5.0, 2.0, 4.0]], np.float32)}
+    rows, rows_after = (recommender.run_graph("fold_in", feeds) for recommender in (before, after))
     for name in ("user_factors", "user_biases"):
-        np.testing.assert_array_equal(
-            before.run_graph("fold_in", feeds)[name], after.run_graph("fold_in", feeds)[name]
-        )
+        np.testing.assert_array_equal(rows[name], rows_after[name])
 
 
 def test_ids_titles_and_profiles_are_kept(base: Path, added: Path) -> None:
@@ -163,11 +154,8 @@ def test_the_manifest_says_so(base: Path, added: Path) -> None:
     assert after.parity.passed
     assert Recommender.load(added, "cpu").check() > 4
     assert after.parity.checks[1].n > 20_000
-    assert (after.metrics, after.training, after.data) == (
-        before.manifest.metrics,
-        before.manifest.training,
-        before.manifest.data,
-    )
+    for name in ("metrics", "training", "data"):
+        assert getattr(after, name) == getattr(before.manifest, name)
 
 
 def test_more_can_be_added_to_what_was_added_to_with_the_same_bytes(
@@ -181,9 +169,8 @@ def test_more_can_be_added_to_what_was_added_to_with_the_same_bytes(
     assert [addition.item_ids for addition in bundle.manifest.additions] == [list(NEW), [9000]]
     assert bundle.manifest.additions[1].base_version == open_bundle(added).version
     assert bundle.manifest.additions[1].regularization == 3.0
-    assert (
-        Recommender(bundle, "cpu").items[N_ITEMS + 4].item_id == 9000
-    )  # after those before, whatever its id
+    # After those before, whatever its id.
+    assert Recommender(bundle, "cpu").items[N_ITEMS + 4].item_id == 9000
 
 
 def test_string_ids_raw_ids_and_shared_tables(tiny_run: Callable[[str], Path], tmp_path: Path) -> None:
@@ -198,49 +185,38 @@ def test_string_ids_raw_ids_and_shared_tables(tiny_run: Callable[[str], Path], t
     assert recommender.score("user-010", "7").known is True
     others = np.array([[f"item-{1000 + index}" for index in range(1, N_ITEMS + 1)]], object)
     feeds = {"user_id": np.array(["user-300"], object), "exclude_item_ids": others}
-    session = ort.InferenceSession(
-        tmp_path / "new" / "recommend_by_id.onnx", providers=["CPUExecutionProvider"]
-    )
-    top_item_ids, known = session.run(["top_item_ids", "known"], feeds)
-    assert top_item_ids[0, :2].tolist() == ["7", ""]
-    assert known.all()
+    found = onnxruntime_runner(tmp_path / "new", "cpu")("recommend_by_id", feeds)
+    assert found["top_item_ids"][0, :2].tolist() == ["7", ""]
+    assert found["known"].all()
 
 
-def refused(base: Path, tmp_path: Path, rows: list[tuple[int | str, int | str, float]]) -> str:
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([(10, 1001, 5.0), (20, 1002, 3.0)], "all 2 items that it rates are in the bundle already"),
+        (
+            [(11, 9001, 5.0), (12, 9001, 3.0), (10, 1001, 3.0)],
+            "none of the 2 ratings of new items is by a user of the bundle, such as 10",
+        ),
+        ([("a", 9001, 5.0), ("b", 9001, 5.0)], "text, such as 'b'; the bundle's are integers, such as 10"),
+        (
+            [(10 * user, 9001, 7.0) for user in range(1, 9)],
+            r"(?s)8 ratings lie off the bundle's scale, 0.5 to 5:\n  user 10, item 9001: 7\n.*… and 3 more\n",
+        ),
+    ],
+)
+def test_what_can_not_be_added_is_refused(base: Path, tmp_path: Path, rows: Any, message: str) -> None:
     before = hashes(base)
-    with pytest.raises(AdditionError) as error:
+    with pytest.raises(AdditionError, match=message):
         add_items(base, ratings_of(rows), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
     assert hashes(base) == before
-    return str(error.value)
-
-
-def test_what_can_not_be_added_is_refused(base: Path, tmp_path: Path) -> None:
-    assert "all 2 items that it rates are in the bundle already" in refused(
-        base, tmp_path, [(10, 1001, 5.0), (20, 1002, 3.0)]
-    )
-    assert "none of the 2 ratings of new items is by a user of the bundle, such as 10" in refused(
-        base, tmp_path, [(11, 9001, 5.0), (12, 9001, 3.0), (10, 1001, 3.0)]
-    )
-    assert "user_ids are text, such as 'b'; the bundle's are integers, such as 10" in refused(
-        base, tmp_path, [("a", 9001, 5.0), ("b", 9001, 5.0)]
-    )
-    message = refused(base, tmp_path, [(10 * user, 9001, 7.0) for user in range(1, 9)])
-    assert "8 ratings lie off the bundle's scale, 0.5 to 5:\n  user 10, item 9001: 7\n" in message
-    assert message.endswith("… and 3 more\nCorrect or remove them.")
 
 
 def test_an_mlp_is_refused(tiny_bundle: Callable[[str], Path], tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="of the kind mlp, where a new item has no closed form"):
         add_items(tiny_bundle("mlp"), ratings_of([(10, 9001, 5.0)]), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_nothing_is_overwritten_unasked(base: Path, added: Path) -> None:
-    before = hashes(added)
-    with pytest.raises(OutputError, match="already there"):
-        add_items(base, ratings_of(list(ROWS)), added)
-    assert hashes(added) == before
 
 
 def test_a_change_of_an_old_score_stops_it(base: Path, tmp_path: Path) -> None:
@@ -280,7 +256,10 @@ def test_the_command(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     item = Recommender.load(output, "cpu").items[N_ITEMS + 1]
     assert (item.title, item.genres, item.year) == ("Brand New, The (2026)", ("Action", "Sci-Fi"), 2026)
 
-    assert run(*asked, "--output", str(output)) == 2  # already there
+    before = hashes(output)
+    assert run(*asked, "--output", str(output)) == 2
+    assert "already there" in capsys.readouterr().err
+    assert hashes(output) == before
     assert run(*asked, "--output", str(output), "--overwrite", "--json") == 0
     addition = json.loads(capsys.readouterr().out)
     assert addition["item_ids"] == list(NEW)

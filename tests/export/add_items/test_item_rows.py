@@ -48,37 +48,6 @@ def test_a_heavy_ridge_gives_the_average_item(dot_arrays: DotArrays, rng) -> Non
         np.testing.assert_allclose(found.item_biases[-1], found.item_biases[0], atol=1e-6)
 
 
-def test_a_row_minimises_the_stated_loss(dot_arrays: DotArrays, rng) -> None:
-    """Any small step away from the row makes the loss larger."""
-    _, item = planted(dot_arrays, rng, 4)
-    found, ridge = with_items(dot_arrays, [item], 1.5), dot_arrays.mirrored().ridge_of(1.5)
-    users = item.user_index
-
-    def loss(factors: np.ndarray, bias: np.ndarray | None) -> float:
-        logits = dot_arrays.user_factors[users].astype(np.float64) @ factors
-        distance = (ridge[: len(factors)] * (factors - dot_arrays.item_factors[0]) ** 2).sum()
-        if bias is not None:
-            assert dot_arrays.user_biases is not None
-            assert dot_arrays.item_biases is not None
-            logits = logits + dot_arrays.user_biases[users, 0] + bias[0]
-            distance += ridge[-1] * (bias[0] - dot_arrays.item_biases[0, 0]) ** 2
-        target = item.ratings.astype(np.float64)
-        if dot_arrays.y_range is not None:
-            low, high = dot_arrays.y_range
-            share = np.clip((target - low) / (high - low), 0.01, 0.99)
-            target = np.log(share / (1 - share))
-        return float(((target - logits) ** 2).sum() + distance)
-
-    factors = found.item_factors[-1].astype(np.float64)
-    bias = None if found.item_biases is None else found.item_biases[-1].astype(np.float64)
-    least = loss(factors, bias)
-    for _ in range(20):
-        step = rng.normal(0, 0.01, len(factors))
-        assert loss(factors + step, bias) > least
-        if bias is not None:
-            assert loss(factors, bias + rng.normal(0, 0.01)) > least
-
-
 def test_leaving_out_quickly_is_leaving_out_one_by_one(dot_arrays: DotArrays, rng) -> None:
     _, item = planted(dot_arrays, rng, 6)
     item = item._replace(ratings=(item.ratings + rng.normal(0, 0.5, 6)).astype(np.float32))

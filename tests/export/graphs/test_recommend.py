@@ -27,72 +27,62 @@ def check(arrays: Arrays, found: dict[str, np.ndarray], users: np.ndarray, exclu
     assert agreement == 1.0
 
 
-def test_equals_the_reference(arrays, run_model, rng) -> None:
+def of_one_factor(items: list[float], y_range: tuple[float, float] | None = None) -> DotArrays:
+    """A user of factor 1, and items whose factors are their logits."""
+    item_factors = np.array(items, np.float32)[:, None]
+    return DotArrays(np.ones((2, 1), np.float32), item_factors, None, None, y_range)
+
+
+@pytest.fixture
+def rank(run_model):
+    """Run `recommend.onnx` of these arrays, by default for every user without exclusions."""
+
+    def ranked(arrays: Arrays, k: int = 8, users: np.ndarray = ALL_USERS, exclude: np.ndarray | None = None):
+        exclude = NOBODY[: len(users)] if exclude is None else exclude
+        return run_model(recommend_graph(arrays, k), {"user_index": users, "exclude_item_indices": exclude})
+
+    return ranked
+
+
+def test_equals_the_reference(arrays, rank, rng) -> None:
     exclude = rng.integers(0, 24, (10, 7))
-    found = run_model(recommend_graph(arrays, 8), {"user_index": ALL_USERS, "exclude_item_indices": exclude})
+    found = rank(arrays, exclude=exclude)
     assert found["top_item_indices"].dtype == np.int64
     assert found["top_scores"].dtype == np.float32
     assert found["top_item_indices"].shape == found["top_scores"].shape == (10, 8)
     check(arrays, found, ALL_USERS, exclude)
 
 
-def test_batch_equals_single(arrays, run_model) -> None:
-    model = recommend_graph(arrays, 8)
-    batch = run_model(model, {"user_index": ALL_USERS, "exclude_item_indices": NOBODY})
+def test_batch_equals_single(arrays, rank) -> None:
+    batch = rank(arrays)
     for user in ALL_USERS:
-        single = run_model(model, {"user_index": np.array([user]), "exclude_item_indices": NOBODY[:1]})
+        single = rank(arrays, users=np.array([user]))
         np.testing.assert_array_equal(single["top_item_indices"][0], batch["top_item_indices"][user])
         np.testing.assert_allclose(single["top_scores"][0], batch["top_scores"][user], atol=TOLERANCE)
 
 
-def test_exclusions_may_have_no_column(arrays, run_model) -> None:
-    found = run_model(
-        recommend_graph(arrays, 8),
-        {"user_index": ALL_USERS, "exclude_item_indices": np.zeros((10, 0), np.int64)},
-    )
-    check(arrays, found, ALL_USERS, NOBODY)
+def test_exclusions_may_have_no_column(arrays, rank) -> None:
+    check(arrays, rank(arrays, exclude=np.zeros((10, 0), np.int64)), ALL_USERS, NOBODY)
 
 
-def test_the_tail_is_index_0_where_too_few_are_left(arrays, run_model) -> None:
+def test_the_tail_is_index_0_where_too_few_are_left(arrays, rank) -> None:
     exclude = np.arange(1, 21)[None]  # 3 of 23 items are left
-    found = run_model(
-        recommend_graph(arrays, 8), {"user_index": ALL_USERS[:1], "exclude_item_indices": exclude}
-    )
+    found = rank(arrays, 8, ALL_USERS[:1], exclude)
     assert set(found["top_item_indices"][0, :3]) == {21, 22, 23}
     np.testing.assert_array_equal(found["top_item_indices"][0, 3:], 0)
     np.testing.assert_array_equal(found["top_scores"][0, 3:], np.float32(MASKED))
     check(arrays, found, ALL_USERS[:1], exclude)
 
 
-def test_equal_scores_come_in_order_of_index(run_model) -> None:
-    arrays = DotArrays(
-        user_factors=np.ones((2, 1), np.float32),
-        item_factors=np.array([[9], [1], [2], [1], [2], [1]], np.float32),
-        user_biases=None,
-        item_biases=None,
-        y_range=None,
-    )
-    found = run_model(
-        recommend_graph(arrays, 5),
-        {"user_index": np.array([1]), "exclude_item_indices": np.zeros((1, 1), np.int64)},
-    )
+def test_equal_scores_come_in_order_of_index(rank) -> None:
+    found = rank(of_one_factor([9, 1, 2, 1, 2, 1]), 5, np.array([1]))
     assert found["top_item_indices"].tolist() == [[2, 4, 1, 3, 5]]
     assert found["top_scores"].tolist() == [[2, 2, 1, 1, 1]]
 
 
-def test_scores_beyond_the_sigmoids_resolution_are_still_ranked(run_model) -> None:
+def test_scores_beyond_the_sigmoids_resolution_are_still_ranked(rank) -> None:
     # sigmoid(20) and sigmoid(30) are the same float32; the logits are not.
-    arrays = DotArrays(
-        user_factors=np.ones((2, 1), np.float32),
-        item_factors=np.array([[0], [20], [30], [25]], np.float32),
-        user_biases=None,
-        item_biases=None,
-        y_range=(0.0, 5.0),
-    )
-    found = run_model(
-        recommend_graph(arrays, 3),
-        {"user_index": np.array([1]), "exclude_item_indices": np.zeros((1, 1), np.int64)},
-    )
+    found = rank(of_one_factor([0, 20, 30, 25], (0.0, 5.0)), 3, np.array([1]))
     assert found["top_item_indices"].tolist() == [[2, 3, 1]]
 
 

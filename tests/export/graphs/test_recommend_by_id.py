@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 import pytest
 import tiny_runs
 
@@ -49,23 +48,13 @@ def raw_bundle(tiny_run, tmp_path_factory):
 @pytest.mark.parametrize("name", tiny_runs.CONFIGS)
 def test_equals_the_recommender_id_by_id(raw_bundle, name) -> None:
     served = Recommender.load(raw_bundle(name), "cpu")
-    session = ort.InferenceSession(
-        raw_bundle(name) / "recommend_by_id.onnx", providers=["CPUExecutionProvider"]
-    )
     is_string = name.endswith("string-ids")
     users = [served.users.one_id(index) for index in range(1, tiny_runs.N_USERS + 1)]
     users.append("nobody" if is_string else 11)
     exclude = [[served.items.ids.one_id(1 + (7 * i + j) % 50) for j in range(3)] for i in range(len(users))]
     dtype = object if is_string else np.int64
-    found = dict(
-        zip(
-            [output.name for output in session.get_outputs()],
-            session.run(
-                None, {"user_id": np.array(users, dtype), "exclude_item_ids": np.array(exclude, dtype)}
-            ),
-            strict=True,
-        )
-    )
+    feeds = {"user_id": np.array(users, dtype), "exclude_item_ids": np.array(exclude, dtype)}
+    found = onnxruntime_runner(raw_bundle(name), "cpu")("recommend_by_id", feeds)
     wanted = served.recommend(users, 50, exclude_seen=False, exclude_item_ids=exclude)
     np.testing.assert_array_equal(found["known"], wanted.known)
     np.testing.assert_array_equal(found["top_scores"], wanted.scores)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from export.graphs.build import IR_VERSION, OPSET
 from export.graphs.score import score_graph
 from recsys.models import build
-from recsys.models.modules import DotProduct
 
 
 @pytest.mark.parametrize("name", ["dot", "dot-bias", "mlp"])
@@ -32,18 +31,6 @@ def test_equals_the_module(run_model, rng, name) -> None:
         found = run_model(model, {"user_index": users, "item_index": items})["score"]
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
-def test_the_notes_hand_made_factors(run_model) -> None:
-    """Three films and one user of the course notes, their factors made up by hand: no training at all."""
-    user = torch.tensor([[0.7, 0.2, -0.5]])  # science fiction, action, old
-    star_wars, barbie, oppenheimer = [0.9, 0.8, 0.7], [0.5, -0.1, -1.0], [-0.6, 0.4, -0.5]
-    films = torch.tensor([star_wars, barbie, oppenheimer])
-    found = run_model(
-        score_graph(DotProduct.from_factors(user, films)),
-        {"user_index": np.array([1, 1, 1]), "item_index": np.array([1, 2, 3])},
-    )
-    np.testing.assert_allclose(found["score"], [0.44, 0.83, -0.09], atol=1e-6)
 
 
 class TwoTowers(nn.Module):

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from export.errors import GraphError
 from export.model.mlp import MlpArrays
 from export.write.run_inputs import module_arrays
 from recsys.models import MlpConfig, build
-from recsys.models.modules import DotProduct
 
 
 @pytest.mark.parametrize("hidden_layers", [(), (6,), (6, 4)])
@@ -38,9 +36,3 @@ def test_split_and_folded_layers_give_the_modules_scores(hidden_layers, batch_no
         expected = module(users, items).numpy().reshape(8, 12)
     # float32 sums in torch, float64 in the reference; in ratings.
     np.testing.assert_allclose(arrays.scores64(np.arange(8)), expected, atol=1e-5)
-
-
-def test_a_table_that_is_not_finite_is_refused() -> None:
-    module = DotProduct.from_factors(torch.tensor([[1.0]]), torch.tensor([[float("nan")]]))
-    with pytest.raises(GraphError, match="item_factors"):
-        module_arrays(module, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,13 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from fixture_bundles import FIXTURES
+from made_up import interactions
 
 from export.model.pretrained import read_pretrained
 from export.write.bundle import export_run
 from recsys.cli import cli
 from recsys.data.interactions import Interactions
 from recsys.errors import ConfigError
-from recsys.models.modules import DotProduct
 from recsys.training.checkpoint import load_run
 from recsys.training.pretrained import Pretrained, match_items
 from recsys.training.settings import new_settings
@@ -34,18 +35,9 @@ def site(seed: int, n_users: int, share: float, items: slice, first_id: int = 1)
     tastes = rng.normal(size=(n_users, N_FACTORS))
     scores = np.clip(3 + tastes @ world[numbers].T + rng.normal(0, 0.2, (n_users, len(numbers))), 1, 5)
     users, rated = np.nonzero(rng.random(scores.shape) < share)
-    return Interactions(
-        name=f"site {seed}",
-        sha256=f"{seed}" * 64,
-        licence="made up",
-        item_key="id",
-        users=pd.DataFrame({"user_id": np.arange(n_users)}),
-        items=pd.DataFrame({"item_id": first_id + numbers, "title": [f"Film {n}" for n in numbers]}),
-        user_index=(users + 1).astype(np.int32),
-        item_index=(rated + 1).astype(np.int32),
-        ratings=scores[users, rated].astype(np.float32),
-        timestamps=None,
-    )
+    films = pd.DataFrame({"item_id": first_id + numbers, "title": [f"Film {n}" for n in numbers]})
+    ids = {"users": np.arange(n_users), "items": films}
+    return interactions(users + 1, rated + 1, scores[users, rated], name=f"site {seed}", **ids)
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +56,8 @@ def begin(source: Pretrained | None, data: Interactions, output: Path, **asked: 
     kind, settings = ("dot-bias", {"factors": N_FACTORS}) if source is None else source.settings(None, {})
     start = match_items(source, data, "title") if source else None
     options = {"epochs": 1, "batch_size": 32, "weight_decay": 0.01}
-    run = train(
-        data,
-        new_settings(kind, settings | options | asked),
-        output,
-        start=start,
-        machine=Machine("cpu", "off"),
-    )
+    asked = settings | options | asked
+    run = train(data, new_settings(kind, asked), output, start=start, machine=Machine("cpu", "off"))
     return run.info.metrics["rmse"]
 
 
@@ -88,17 +75,8 @@ def test_a_new_site_starts_with_what_is_known_of_its_films(elsewhere: Path, tmp_
 def test_matched_rows_are_the_sources_and_others_the_average(elsewhere: Path, tmp_path: Path) -> None:
     new = site(3, 20, 0.4, slice(80, 120), first_id=5001)
     rated = new.item_index
-    keep = ~np.isin(
-        rated, [1, 2, 40]
-    )  # films 80 and 81, known elsewhere, and 119, which is not: unrated here
-    new = Interactions(
-        **{
-            **vars(new),
-            "user_index": new.user_index[keep],
-            "item_index": rated[keep],
-            "ratings": new.ratings[keep],
-        }
-    )
+    keep = ~np.isin(rated, [1, 2, 40])  # unrated: films 80 and 81, known elsewhere, and 119, which is not
+    new = replace(new, user_index=new.user_index[keep], item_index=rated[keep], ratings=new.ratings[keep])
     source = read_pretrained(elsewhere)
     start = match_items(source, new, "title")
     assert (start.summary.n_matched, start.summary.n_new, start.summary.n_left) == (20, 20, 80)
@@ -163,7 +141,7 @@ def test_what_does_not_fit_is_refused(elsewhere: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"site 7 has no titles"):
         match_items(source, untitled, "title")
     stars = site(5, 9, 0.9, slice(0, 10))
-    stars = Interactions(**{**vars(stars), "ratings": stars.ratings * 20})
+    stars = replace(stars, ratings=stars.ratings * 20)
     with pytest.raises(ConfigError, match=r"ratings from 20 to 100, and .* scores from 0.5 to 5.5"):
         match_items(source, stars, "id")
     with pytest.raises(ConfigError, match=r"is neither a run nor a bundle"):
@@ -181,7 +159,7 @@ def test_ids_that_mean_other_films_are_doubted(elsewhere: Path, caplog: pytest.L
     source = read_pretrained(elsewhere)
     data = site(8, 9, 0.9, slice(0, 10))
     start = match_items(source, data, "id")
-    assert start.matched == ["1 (Film 0)", "2 (Film 1)", "3 (Film 2)"]
+    assert "10 found there: 1 (Film 0), 2 (Film 1), 3 (Film 2), …" in start.description
     data.items.loc[9, "title"] = "Film the Ninth"  # one of ten is but spelt anew
     match_items(source, data, "id")
     assert not caplog.records
@@ -192,7 +170,7 @@ def test_ids_that_mean_other_films_are_doubted(elsewhere: Path, caplog: pytest.L
     assert caplog.text.count(" there and ") == 3
     caplog.clear()
     data.items.loc[0, "title"] = "Film 5"
-    assert match_items(source, data, "title").matched == ["Film 5", "Film 8"]
+    assert "2 found there: Film 5, Film 8\n" in match_items(source, data, "title").description
     assert not caplog.records
 
 
@@ -224,12 +202,3 @@ def test_the_command_says_what_matched(elsewhere: Path, tmp_path: Path) -> None:
     alone = recsys("--output", tmp_path / "other", "--match-items", "title")
     assert alone.exit_code == 2
     assert "--match-items goes with --init-from" in alone.output
-
-
-def test_the_average_is_what_an_unknown_user_gets() -> None:
-    """Row 0, by construction: the mean of the users, so that its score is the mean user's."""
-    users = torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 2.0]])
-    items = torch.tensor([[2.0, 1.0], [0.0, 4.0]])
-    model = DotProduct.from_factors(users, items, torch.tensor([0.3, 0.0, 0.3]), torch.tensor([1.0, -1.0]))
-    score = model(torch.tensor([0]), torch.tensor([1]))
-    assert score.item() == pytest.approx((4 / 3) * 2 + 1 * 1 + 0.2 + 1.0, abs=1e-6)

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -25,7 +24,6 @@ from export.write.bundle import export_run
 from export.write.graph_files import write_graphs
 from export.write.run_inputs import load_run_inputs
 from recsys.cli import cli
-from recsys.data.interactions import Interactions
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
 from serve.bundle.bundle import CALLED, open_bundle
@@ -86,12 +84,8 @@ def test_ids_and_seen_items_are_in_index_order(tiny_bundle) -> None:
     assert pq.read_table(folder / "users.parquet")["user_id"].to_pylist() == data.users["user_id"].tolist()
     items = pq.read_table(folder / "items.parquet").to_pylist()
     assert [item["item_id"] for item in items] == data.items["item_id"].tolist()
-    assert items[0] == {
-        "item_id": "item-1001",
-        "title": "Movie 1, The (1951)",
-        "genres": "Action",
-        "year": 1951,
-    }
+    first = {"item_id": "item-1001", "title": "Movie 1, The (1951)", "genres": "Action", "year": 1951}
+    assert items[0] == first
     assert items[6]["year"] is None
     seen = pq.read_table(folder / "seen.parquet")
     pairs = sorted(zip(data.user_index.tolist(), data.item_index.tolist(), strict=True))
@@ -181,10 +175,13 @@ def test_without_parity_nothing_is_written(tiny_run, tmp_path) -> None:
         write_graphs(tmp_path, replace(inputs, arrays=other), "never", lambda step: None)
 
 
-@pytest.mark.parametrize("scale", [1e-5, 1e5])
+@pytest.mark.parametrize(("scale", "offset"), [(1e-5, 0), (1e5, 0), (0, 3)])  # the last: equal ratings
 @pytest.mark.parametrize("kind", ["dot", "dot-bias", "mlp"])
-def test_ratings_of_any_scale_are_exported_and_verified(tmp_path, kind, scale) -> None:
-    train_on(scaled(scale), kind, tmp_path / "run")
+def test_ratings_of_any_scale_are_exported_and_verified(tmp_path, kind, scale, offset) -> None:
+    data = tiny_runs.interactions()
+    data = replace(data, ratings=(data.ratings * scale + offset).astype(np.float32))
+    settings = new_settings(kind, {"epochs": 2, "factors": 3} if kind != "mlp" else {"epochs": 2})
+    train(data, settings, tmp_path / "run", machine=Machine("cpu", "off"))
     manifest = export_run(tmp_path / "run", tmp_path / "bundle")
     assert manifest.left_out == {}
     assert manifest.model.score_span >= 5 * np.float32(scale)
@@ -192,24 +189,6 @@ def test_ratings_of_any_scale_are_exported_and_verified(tmp_path, kind, scale) -
     recommender = Recommender.load(tmp_path / "bundle", "cpu")
     assert recommender.check() >= 4
     assert Profiles.of(recommender).profiles
-
-
-@pytest.mark.parametrize("kind", ["dot", "mlp"])
-def test_equal_ratings_are_exported_and_verified(tmp_path, kind) -> None:
-    data = tiny_runs.interactions()
-    train_on(replace(data, ratings=np.full_like(data.ratings, 3.0)), kind, tmp_path / "run")
-    export_run(tmp_path / "run", tmp_path / "bundle")
-    assert verify(tmp_path / "bundle", tmp_path / "run").passed
-
-
-def scaled(scale: float) -> Interactions:
-    data = tiny_runs.interactions()
-    return replace(data, ratings=(data.ratings * scale).astype(np.float32))
-
-
-def train_on(data: Interactions, kind: str, run: Path) -> None:
-    settings = new_settings(kind, {"epochs": 2, "factors": 3} if kind != "mlp" else {"epochs": 2})
-    train(data, settings, run, machine=Machine("cpu", "off"))
 
 
 def test_every_graph_that_a_recommender_calls_has_the_tensors_that_it_uses() -> None:

@@ -86,11 +86,3 @@ def test_a_member_never_gives_more_than_it_declares(make_zip: Make, tmp_path: Pa
     path.write_bytes(lying)
     with pytest.raises(DataError):
         load(str(path))
-
-
-def test_the_same_file_in_two_folders(make_folder: Make) -> None:
-    root = make_folder(RATINGS_CSV, "one")
-    (root / "two").mkdir()
-    (root / "two" / "ratings.csv").write_bytes(RATINGS_CSV["ratings.csv"])
-    with pytest.raises(DataError, match=r"has several files of ratings"):
-        load(str(root))

@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data.encoding import encode
+from recsys.data.assembly import encode
 
 integers = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1)
 # Any text that UTF-8 can hold.

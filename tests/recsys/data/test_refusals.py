@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from recsys.data import Columns, load
+from recsys.data import load
 from recsys.errors import DataError
 from tests.recsys.data.layouts import RATINGS_CSV, U_DATA, Make
 
@@ -127,10 +126,3 @@ def test_titles_as_keys_where_there_are_none(write: Write, make_zip: Make) -> No
     movies = {"movies.csv": b"movieId,title,genres\n242,Kolya,x\n"}
     with pytest.raises(DataError, match="1 items have no title: 302"):
         load(str(make_zip(RATINGS_CSV | movies)), item_key="title")
-
-
-def test_a_wrong_ending_and_one_column_for_two_roles(write: Write) -> None:
-    with pytest.raises(DataError, match=re.escape("must end in .parquet, .pq, .csv, .tsv, .inter")):
-        load(write("ratings.xlsx", "x"))
-    with pytest.raises(DataError, match="one column for two roles"):
-        load(write("r.csv", "user_id,item_id,rating\n1,2,3\n"), columns=Columns(item="user_id"))

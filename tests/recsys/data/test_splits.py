@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import made_up
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,18 +24,9 @@ rows = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=10, ma
 def interactions(rows: Rows, timed: bool = True) -> Interactions:
     """(user, time) each; every rating is of another item."""
     names, user_index = np.unique([user for user, _ in rows], return_inverse=True)
-    return Interactions(
-        name="tiny",
-        sha256="",
-        licence="unknown",
-        item_key="id",
-        users=pd.DataFrame({"user_id": names}),
-        items=pd.DataFrame({"item_id": np.arange(len(rows))}),
-        user_index=(user_index + 1).astype(np.int32),
-        item_index=np.arange(1, len(rows) + 1, dtype=np.int32),
-        ratings=np.ones(len(rows), np.float32),
-        timestamps=np.array([time for _, time in rows]) if timed else None,
-    )
+    times = np.array([time for _, time in rows]) if timed else None
+    items = np.arange(1, len(rows) + 1)
+    return made_up.interactions(user_index + 1, items, np.ones(len(rows)), users=names, timestamps=times)
 
 
 @given(rows, st.sampled_from(["random", "by-user", "leave-last-out"]), st.integers(0, 3))

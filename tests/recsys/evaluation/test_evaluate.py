@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import made_up
 import numpy as np
-import pandas as pd
 import pytest
 
 from recsys.data.interactions import Interactions
@@ -13,18 +13,8 @@ from recsys.evaluation.evaluate import evaluate, ranked_users
 
 def interactions(rng: np.random.Generator, n_users: int = 30, n_items: int = 20) -> Interactions:
     users, items = np.nonzero(rng.random((n_users, n_items)) < 0.4)
-    return Interactions(
-        name="made-up",
-        sha256="0" * 64,
-        licence="none",
-        item_key="id",
-        users=pd.DataFrame({"user_id": np.arange(n_users)}),
-        items=pd.DataFrame({"item_id": np.arange(n_items)}),
-        user_index=(users + 1).astype(np.int32),
-        item_index=(items + 1).astype(np.int32),
-        ratings=rng.integers(1, 6, len(users)).astype(np.float32),
-        timestamps=None,
-    )
+    ids = {"users": np.arange(n_users), "items": np.arange(n_items)}
+    return made_up.interactions(users + 1, items + 1, rng.integers(1, 6, len(users)), **ids)
 
 
 def test_an_oracle_is_perfect_and_a_training_item_is_never_asked_for(rng: np.random.Generator) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import interactions
 
 from recsys.data.interactions import Interactions
 from recsys.training.checkpoint import Run
@@ -19,26 +20,24 @@ N_USERS, N_ITEMS = 40, 30
 def checkerboard() -> Interactions:
     """5 where user and item are both odd or both even, else 1: any held-out rating follows from the others.
 
-    The last user and the last item have no rating, one user has string-like neighbours, ids are no indices.
+    The last user and the last item have no rating; ids are no indices.
     """
     users, items = (axis.ravel() for axis in np.mgrid[1 : N_USERS + 1, 1 : N_ITEMS + 1])
-    return Interactions(
-        name="checkerboard",
-        sha256="c" * 64,
-        licence="none",
-        item_key="id",
-        users=pd.DataFrame({"user_id": [f"user {i}" for i in range(N_USERS + 1)]}),
-        items=pd.DataFrame(
-            {
-                "item_id": 100 + np.arange(N_ITEMS + 1),
-                "title": [f"Ängel {i}" for i in range(N_ITEMS + 1)],
-                "year": pd.array([None, *range(1990, 1990 + N_ITEMS)], dtype="Int64"),
-            }
-        ),
-        user_index=users.astype(np.int32),
-        item_index=items.astype(np.int32),
-        ratings=np.where((users + items) % 2 == 0, 5, 1).astype(np.float32),
+    catalogue = pd.DataFrame(
+        {
+            "item_id": 100 + np.arange(N_ITEMS + 1),
+            "title": [f"Ängel {i}" for i in range(N_ITEMS + 1)],
+            "year": pd.array([None, *range(1990, 1990 + N_ITEMS)], dtype="Int64"),
+        }
+    )
+    return interactions(
+        users,
+        items,
+        np.where((users + items) % 2 == 0, 5, 1),
+        users=[f"user {i}" for i in range(N_USERS + 1)],
+        items=catalogue,
         timestamps=np.arange(len(users)),
+        name="checkerboard",
     )
 
 

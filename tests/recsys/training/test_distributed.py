@@ -19,9 +19,9 @@ from recsys.errors import ConfigError
 from recsys.models import KINDS, DotConfig
 from recsys.models.scoring import score_pairs
 from recsys.training.checkpoint import load_run
-from recsys.training.config import TrainingConfig
 from recsys.training.distributed import Team, join_team
 from recsys.training.gradient_part import check_steps
+from recsys.training.run_info import TrainingConfig
 
 SETTINGS = ("--epochs", "30", "--batch-size", "64", "--factors", "8", "--device", "cpu")
 

@@ -154,7 +154,7 @@ def test_an_old_run_is_replaced_only_on_request_and_foreign_folders_never(
 
 def test_the_settled_settings_are_kept(quick: Train, checkerboard: Interactions) -> None:
     run = load_run(quick().path)
-    assert run.config.y_range == (0.5, 5.5)
+    assert run.part.config.y_range == (0.5, 5.5)
     assert run.info.part.training.weight_decay == 0.1
     assert run.info.seed == run.info.split.seed == 42
     data = run.interactions()

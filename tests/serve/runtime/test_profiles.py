@@ -1,4 +1,4 @@
-"""Profiles: the nearest one is chosen by answers, its user's list is recommended; damaged files are refused."""
+"""Profiles: answers choose the nearest one, whose user the graphs rank for; damaged files are refused."""
 
 from __future__ import annotations
 

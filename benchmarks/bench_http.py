@@ -263,7 +263,7 @@ def workers_and_memory(bundle: Path, bodies: Sequence[bytes], seconds: float) ->
     for n_workers, share in itertools.product(WORKERS, ("--no-share-tables", "--share-tables")):
         options = ["--workers", str(n_workers), "--threads", "1", "--max-concurrency", "256", share]
         with serving(bundle, *options) as service:
-            # Every graph has been run by the golden rows; this touches the tables' every page besides.
+            # Every graph has been run by the conformance cases; this touches the tables' every page besides.
             found = closed_loop(service, "/v1/recommend", bodies, n_connections=32, seconds=seconds)
             assert not found.refused
             used = [memory(pid) for pid in service.workers()]

@@ -1,4 +1,4 @@
-"""Golden rows in a real Chromium, on WebAssembly and on WebGPU; for the table in docs/runtimes.md."""
+"""Conformance cases in a real Chromium, on WebAssembly and on WebGPU; for the table in docs/runtimes.md."""
 
 from __future__ import annotations
 

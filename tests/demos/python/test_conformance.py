@@ -1,4 +1,4 @@
-"""Golden rows in ONNX Runtime, OpenVINO and tract, with the results in the table of docs/runtimes.md."""
+"""Conformance cases in ONNX Runtime, OpenVINO and tract, recorded in the table of docs/runtimes.md."""
 
 from __future__ import annotations
 

@@ -142,19 +142,6 @@ def test_what_can_not_be_written(
         ([1, None], [1, 1], [1, 1], "range of user_index"),
         ([1, 1], [1, 2], [1, np.inf], "not finite"),
     ],
-    ids=[
-        "item high",
-        "item 0",
-        "item low",
-        "user high",
-        "user 0",
-        "users",
-        "items",
-        "twice",
-        "null",
-        "no user",
-        "inf",
-    ],
 )
 def test_damage_is_found_when_it_is_decoded(
     tmp_path: Path, users: list[Any], items: list[Any], ratings: list[float], message: str

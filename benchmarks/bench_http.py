@@ -363,10 +363,10 @@ Recommendations to constants at the most connections: **{ratio}** (bound: at lea
 ## Overload
 
 One worker, `--max-concurrency 64` (the default), open loop over {connections} connections: requests come at
-their rate whatever happens. Latency counts from when a request was due, or was sent. "Sent" is in times of the
+their rate whatever happens. Latency counts from when a request was due, or sent. "Sent" is in times of the
 capacity; left out is what was due when all connections were busy, or the generator was 5 ms late.
 
-A refusal costs some tens of microseconds, an answer over a small catalogue a few hundred: at several times its
+A refusal costs tens of microseconds, an answer over a small catalogue a few hundred: at several times its
 capacity a worker answers fewer, later. Bundle: {small}.
 
 {overload}

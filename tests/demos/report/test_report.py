@@ -283,5 +283,5 @@ def test_the_command(tmp_path) -> None:
     assert recsys(FIXTURES / "mlp", output / "card.html") == (1, f"Error: {output}: File exists\n")
     bundle = Path(shutil.copytree(FIXTURES / "mlp", tmp_path / "bundle"))
     code, stderr = recsys(bundle, bundle / "manifest.json")
-    assert (code, "to which nothing is added" in stderr) == (1, True)
+    assert (code, "to which nothing is added" in stderr) == (2, True)
     open_bundle(bundle)

@@ -117,11 +117,7 @@ def do(tmp_path: Path) -> DoJob:
             for name in ("resume", "overwrite", "engine", "on_plan", "on_rows")
             if name in options
         }
-        job = {
-            "bundle": str(BUNDLE),
-            "output": str(tmp_path / "out"),
-            "device": "cpu",
-        } | options
+        job = {"bundle": str(BUNDLE), "output": str(tmp_path / "out"), "device": "cpu"} | options
         return run_job(Job(task=task, input=None if source is None else str(source), **job), **keywords)
 
     return run

@@ -30,10 +30,7 @@ def rated(rng: np.random.Generator) -> dict[int, list[int]]:
 
 @pytest.fixture(params=[65_536, 16], ids=["one group", "many groups"])
 def path(
-    rated: dict[int, list[int]],
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
-    rng: np.random.Generator,
+    rated: dict[int, list[int]], tmp_path: Path, request: pytest.FixtureRequest, rng: np.random.Generator
 ) -> Path:
     """The file, from shuffled rows; with 16 rows to a group, users lie across up to four of them."""
     pairs = np.array([(user, item) for user, items in rated.items() for item in items])

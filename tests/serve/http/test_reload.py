@@ -124,10 +124,7 @@ def test_a_rolling_restart_under_load(tmp_path: Path, link: Path, models: dict[s
 
     A connection that the first one accepts as it ends is reset, by uvicorn.
     """
-    with (
-        running(tmp_path, link, "--workers", "2") as service,
-        loaded(service, models, may_reset=True),
-    ):
+    with running(tmp_path, link, "--workers", "2") as service, loaded(service, models, may_reset=True):
         first = set(service.children())
         point(link, FIXTURES / "dot-bias")
         service.signal(signal.SIGHUP)

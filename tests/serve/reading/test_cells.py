@@ -116,10 +116,7 @@ DATES = {
 
 @pytest.mark.parametrize("kind", TEXT_TYPES, ids=str)
 def test_times_as_text(kind: pa.DataType) -> None:
-    for texts, others in (
-        (NUMBERS, ["881236800"]),
-        (DATES, ["1997-12-04 12:00:00", "1997-12-04T12:00:00Z"]),
-    ):
+    for texts, others in ((NUMBERS, ["881236800"]), (DATES, ["1997-12-04 12:00:00", "1997-12-04T12:00:00Z"])):
         for text, seconds in texts.items():
             for other in others:
                 column = pa.array([text, other], pa.string()).cast(kind)

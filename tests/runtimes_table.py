@@ -40,7 +40,7 @@ def has_graph(model: str, graph: str) -> bool:
 
 
 def check(runtime: str, graph: str, verdict_of: Callable[[str], Mapping[str, Any]]) -> None:
-    """Every bundle's conformance cases must be answered; the results must be those of the table.
+    """Check that every bundle's conformance cases are answered, with the results of the table.
 
     Args:
         runtime: One of RUNTIMES.

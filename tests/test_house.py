@@ -20,6 +20,7 @@ MODULES = {
     for path in sorted((ROOT / package).rglob("*.py"))
     if "node_modules" not in path.parts
 }
+TREES = {name: ast.parse(source) for name, source in MODULES.items()}
 
 
 def test_import_directions_hold() -> None:
@@ -54,9 +55,9 @@ def is_foreign(module: str) -> bool:
     return module.partition(".")[0] not in {*PACKAGES, *sys.stdlib_module_names}
 
 
-def private_names_of_others(source: str) -> Iterator[str]:
+def private_names_of_others(tree: ast.Module) -> Iterator[str]:
     """Private modules and attributes of other packages that a module imports or reads."""
-    tree, foreign = ast.parse(source), set()
+    foreign = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -77,15 +78,15 @@ def private_names_of_others(source: str) -> Iterator[str]:
 
 def test_no_private_names_of_other_packages() -> None:
     code = "import os, numpy as np\nfrom ray._private import x\nimport a._b\nos._exit(0)\nnp.core._y(1)"
-    assert list(private_names_of_others(code)) == ["ray._private.x", "a._b", "np.core._y"]
-    found = {name: list(private_names_of_others(source)) for name, source in MODULES.items()}
+    assert list(private_names_of_others(ast.parse(code))) == ["ray._private.x", "a._b", "np.core._y"]
+    found = {name: list(private_names_of_others(tree)) for name, tree in TREES.items()}
     assert {name: names for name, names in found.items() if names} == {}
 
 
 def test_no_two_public_classes_share_a_name() -> None:
     places = defaultdict(list)
-    for name, source in MODULES.items():
-        for node in ast.parse(source).body:
+    for name, tree in TREES.items():
+        for node in tree.body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(name)
     shared = {name: where for name, where in places.items() if len(where) > 1}

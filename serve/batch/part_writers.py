@@ -90,16 +90,21 @@ def _parquet(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
         write_statistics=repeating,
     )
     held: list[pa.Table] = []
+    n_bytes = 0  # of them
 
     def write_group() -> None:
+        nonlocal n_bytes
         group = pa.concat_tables(held)
         held.clear()
+        n_bytes = 0
         if len(group):
             writer.write_table(group, row_group_size=len(group))
 
     def write(table: pa.Table) -> None:
+        nonlocal n_bytes
         held.append(table)
-        if sum(each.nbytes for each in held) >= ROW_GROUP_BYTES:
+        n_bytes += table.nbytes
+        if n_bytes >= ROW_GROUP_BYTES:
             write_group()
 
     try:

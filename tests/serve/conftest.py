@@ -13,7 +13,23 @@ import numpy as np
 import pytest
 from fixture_bundles import BUNDLES, FIXTURES
 
+from recsys.cli import main
 from serve.runtime.recommender import Recommender
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def recsys(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main(list(map(str, arguments)))
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(params=BUNDLES)
@@ -36,7 +52,7 @@ def all_users(served: Recommender) -> np.ndarray:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of one bundle, to be spoilt."""
+    """A copy of one bundle, to be damaged."""
     return Path(shutil.copytree(FIXTURES / "dot-bias", tmp_path / "bundle"))
 
 

@@ -54,23 +54,24 @@ def check_list(tab: Any, wanted: list[tuple[str, float]]) -> None:
     wait_for_list(tab.locator("#list li"), ".title", ".score", wanted)
 
 
+def check_average(tab: Any, model: str = "dot") -> None:
+    served = Recommender.load(BUNDLES[model], "cpu")
+    check_list(tab, expected(served, served.recommend("nobody" if served.users.is_string else 11, N_SHOWN)))
+    expect(tab.locator("#basis")).to_contain_text("the average user")
+
+
 @pytest.mark.parametrize("model", ["dot", "dot-bias, string ids"])
 def test_ratings_are_folded_in_with_the_network_cut(open_page, page_of, model) -> None:
     page = page_of(model)
     served = Recommender.load(BUNDLES[model], "cpu")
     tab = open_page(page)
 
-    def check_average() -> None:
-        unknown = "nobody" if served.users.is_string else 11
-        check_list(tab, expected(served, served.recommend(unknown, N_SHOWN)))
-        expect(tab.locator("#basis")).to_contain_text("the average user")
-
     def check_folded(given: dict[int, float]) -> None:
         expect(tab.locator("#basis")).to_contain_text(f"From your {len(given)} ratings")
         ids = [served.items.ids.one_id(index) for index in given]
         check_list(tab, expected(served, served.fold_in(ids, list(given.values()), N_SHOWN)))
 
-    check_average()
+    check_average(tab, model)
     tab.context.set_offline(True)
     asked = len(page.requests)
     for index, stars in {3: 5, 17: 1, 41: 4}.items():
@@ -82,7 +83,7 @@ def test_ratings_are_folded_in_with_the_network_cut(open_page, page_of, model) -
     tab.get_by_role("button", name=f"Remove {served.items.label(17)}").click()
     check_folded({3: 5.0, 41: 4.0})
     tab.get_by_role("button", name="Forget all ratings").click()
-    check_average()
+    check_average(tab, model)
     assert len(page.requests) == asked
 
 
@@ -136,11 +137,8 @@ def test_by_keyboard_alone(open_page, page_of) -> None:
 
 def test_a_hostile_title_is_text(open_page, serve_page, tmp_path) -> None:
     bundle = Path(shutil.copytree(BUNDLES["dot"], tmp_path / "bundle"))
-    served = Recommender.load(bundle, "cpu")
-    titles = [HOSTILE, *(served.items.label(index) for index in range(2, 51))]
-    ids = [served.items.ids.one_id(index) for index in range(1, 51)]
-    (bundle / "items.parquet").unlink()
-    write_items(bundle / "items.parquet", ids, titles=titles, genres=["<b>|&amp;"] * 50)
+    titles = [HOSTILE, *(f"Movie {place}" for place in range(2, 51))]
+    write_items(bundle / "items.parquet", range(1001, 1051), titles=titles, genres=["<b>|&amp;"] * 50)
     edit_manifest(bundle)
     tab = open_page(serve_page(bundle))
     rate(tab, HOSTILE, 3)
@@ -163,30 +161,19 @@ def test_a_browser_that_answers_wrongly_says_so(open_page, serve_page, tmp_path)
     expect(tab.locator("#list li")).to_have_count(0)
 
 
-def check_average(tab: Any) -> None:
-    served = Recommender.load(BUNDLES["dot"], "cpu")
-    check_list(tab, expected(served, served.recommend(11, N_SHOWN)))
+WEBGPU_FAILURES = {
+    "no WebGPU adapter": "GPU.prototype.requestAdapter = async () => null",
+    "error": "GPUAdapter.prototype.requestDevice = async () => { throw Error('no device') }",
+    "conformance cases say": "GPUBuffer.prototype.mapAsync = async () => { throw Error('no result') }",
+    "ort.webgpu.min.mjs": "",
+}
 
 
-@pytest.mark.parametrize(
-    ("spoil", "why"),
-    [
-        ("GPU.prototype.requestAdapter = async () => null", "no WebGPU adapter"),
-        ("GPUAdapter.prototype.requestDevice = async () => { throw Error('spoilt device') }", "error"),
-        (
-            "GPUBuffer.prototype.mapAsync = async () => { throw Error('spoilt read') }",
-            "conformance cases say",
-        ),
-        ("", "ort.webgpu.min.mjs"),
-    ],
-    ids=["no adapter", "device", "wrong answer", "module"],
-)
-def test_where_webgpu_fails_webassembly_answers_and_says_why(
-    chromium_with_webgpu, page_of, spoil, why
-) -> None:
+@pytest.mark.parametrize("why", WEBGPU_FAILURES)
+def test_where_webgpu_fails_webassembly_answers_and_says_why(chromium_with_webgpu, page_of, why) -> None:
     tab = chromium_with_webgpu.new_page()
-    tab.add_init_script(spoil)
-    if not spoil:
+    tab.add_init_script(WEBGPU_FAILURES[why])
+    if not WEBGPU_FAILURES[why]:
         tab.route("**/ort.webgpu.min.mjs", lambda call: call.abort())
     tab.goto(page_of("dot").url)
     tab.wait_for_selector("main[aria-busy=false]")

@@ -115,13 +115,14 @@ def test_an_unknown_user_gets_the_average_users_list(open_page, pages) -> None:
     assert tab.title() == "tiny: dot-bias"
 
 
-def test_ratings_are_folded_in(open_page, pages) -> None:
+def test_ratings_are_folded_in_and_answers_lead_to_a_profile(open_page, pages) -> None:
     served = pages["dot-bias"]
     recommender = served.recommender
     tab = open_page("dot-bias")
     go(tab, "New here")
     expect(tab.locator("#folded")).to_contain_text("this is what the average user gets")
     picture(tab, "demo-new-empty")
+    needs_a_title_and_stars(tab)
     given = {3: 5, 17: 1, 41: 4}
     for index, stars in given.items():
         rate(tab, recommender.items.label(index), stars)
@@ -142,11 +143,10 @@ def test_ratings_are_folded_in(open_page, pages) -> None:
     check(tab, "#folded", served, recommender.fold_in([ids[2]], [4.0]))
     rate(tab, recommender.items.label(5), 2)
     check(tab, "#folded", served, recommender.fold_in([ids[2], recommender.items[5].item_id], [4.0, 2.0]))
+    answer_questions(tab, served)
 
 
-def test_rating_needs_a_title_and_stars(open_page) -> None:
-    tab = open_page("dot-bias")
-    go(tab, "New here")
+def needs_a_title_and_stars(tab: Any) -> None:
     search(tab, "rate-query", "   ")
     expect(tab.locator("#rate-note")).to_contain_text("Type a few words")
     search(tab, "rate-query", "zzzz" * 40)
@@ -159,11 +159,8 @@ def test_rating_needs_a_title_and_stars(open_page) -> None:
     expect(tab.locator("#rated")).to_be_hidden()
 
 
-def test_questions_lead_to_a_profile(open_page, pages) -> None:
-    served = pages["dot-bias"]
+def answer_questions(tab: Any, served: Any) -> None:
     profiles = Profiles.of(served.recommender)
-    tab = open_page("dot-bias")
-    go(tab, "New here")
     go(tab, "Answer questions")
     expect(tab.locator("#answered")).to_contain_text("this is what the average user gets")
     given = {profiles.questions[0].item_index: "like", profiles.questions[1].item_index: "dislike"}
@@ -207,7 +204,7 @@ def test_similar_items_and_why(open_page, pages) -> None:
     picture(tab, "demo-similar")
 
 
-def test_map_and_biases(open_page, pages) -> None:
+def test_map_biases_and_model_card(open_page, pages) -> None:
     served = pages["dot-bias"]
     recommender = served.recommender
     tab = open_page("dot-bias")
@@ -223,21 +220,11 @@ def test_map_and_biases(open_page, pages) -> None:
     shown = [title for title, _ in listed(tab, "#biases")]
     assert shown == [named(served, index) for index in [*order[:8], *order[::-1][:8]]]
     picture(tab, "demo-map")
-
-
-def test_the_card_shows_the_manifest(open_page, pages) -> None:
-    manifest = pages["dot-bias"].recommender.manifest
-    tab = open_page("dot-bias")
+    manifest = recommender.manifest
     go(tab, "Model")
-    card = tab.locator("#card")
-    for text in (
-        f"{manifest.metrics['rmse']:.4f}",
-        "Parity with torch",
-        "user_factors",
-        manifest.data.licence,
-    ):
-        expect(card).to_contain_text(text)
-    expect(card).to_contain_text(manifest.data.sha256)
+    rmse, data = f"{manifest.metrics['rmse']:.4f}", manifest.data
+    for text in (rmse, "Parity with torch", "user_factors", data.licence, data.sha256):
+        expect(tab.locator("#card")).to_contain_text(text)
     picture(tab, "demo-model")
 
 

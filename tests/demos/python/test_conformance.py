@@ -1,4 +1,4 @@
-"""Conformance cases in ONNX Runtime, OpenVINO and tract; the table in docs/runtimes.md has the results."""
+"""Conformance cases in ONNX Runtime, OpenVINO and tract, recorded in the table of docs/runtimes.md."""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
+"""Jobs of the small bundles, in this process and in others."""
+
 from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +26,7 @@ from serve.batch.score import Score
 from serve.runtime.recommender import Recommender
 
 DoJob = Callable[..., JobSummary]
+BUNDLE = FIXTURES / "dot-bias"
 
 
 def make_pairs(bundle: Path, n: int, seed: int = 0) -> pa.Table:
@@ -45,6 +49,19 @@ def make_pairs(bundle: Path, n: int, seed: int = 0) -> pa.Table:
     )
 
 
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """12,000 pairs in row groups of 400."""
+    path = tmp_path / "pairs.parquet"
+    pq.write_table(make_pairs(BUNDLE, 12_000), path, row_group_size=400)
+    return path
+
+
+def score_command(*arguments: object) -> list[str]:
+    """`recsys score` as a process."""
+    return [sys.executable, "-m", "recsys", "score", str(BUNDLE), "--device", "cpu", *map(str, arguments)]
+
+
 @dataclass
 class Hit:
     """A job in a process of its own, after something was done to it."""
@@ -62,9 +79,9 @@ def hit_at_work(
     act: Callable[[subprocess.Popen[str]], Any],
     env: dict[str, str] | None = None,
 ) -> Hit:
-    """Start a job, and once it is ready (a function of its process id) act on it while it is at work.
+    """Start a job, and act on it once it is ready (a function of its process id).
 
-    Once more where it had done its work before that: this process, too, may be held up.
+    A job that finished before is repeated: this process may be held up, too.
     """
     for _ in range(20):
         found = None
@@ -87,7 +104,7 @@ def hit_at_work(
             return Hit(process.returncode, said, found)
         assert (output / SUCCESS).is_file(), "an output is whole or absent"
         shutil.rmtree(output)
-    raise AssertionError("it was always done too soon")
+    raise AssertionError("the job always finished too soon")
 
 
 @pytest.fixture
@@ -100,11 +117,7 @@ def do(tmp_path: Path) -> DoJob:
             for name in ("resume", "overwrite", "engine", "on_plan", "on_rows")
             if name in options
         }
-        job = {
-            "bundle": str(FIXTURES / "dot-bias"),
-            "output": str(tmp_path / "out"),
-            "device": "cpu",
-        } | options
+        job = {"bundle": str(BUNDLE), "output": str(tmp_path / "out"), "device": "cpu"} | options
         return run_job(Job(task=task, input=None if source is None else str(source), **job), **keywords)
 
     return run

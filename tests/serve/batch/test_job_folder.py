@@ -8,9 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
-from fixture_bundles import FIXTURES
 from patience import PATIENCE
 
 from serve.batch.job_folder import LOCK, PLAN, SUCCESS, claimed
@@ -18,16 +16,7 @@ from serve.batch.recommend import Recommend
 from serve.batch.score import Score
 from serve.errors import OutputError
 
-from .conftest import DoJob, contents, make_pairs
-
-BUNDLE = FIXTURES / "dot-bias"
-
-
-@pytest.fixture
-def pairs(tmp_path: Path) -> Path:
-    path = tmp_path / "pairs.parquet"
-    pq.write_table(make_pairs(BUNDLE, 12_000), path, row_group_size=400)
-    return path
+from .conftest import DoJob, contents, score_command
 
 
 def test_a_second_job_for_the_same_output_is_refused(pairs: Path, tmp_path: Path, do: DoJob) -> None:
@@ -88,8 +77,7 @@ def test_one_claim_at_a_time_while_the_folder_comes_and_goes(tmp_path: Path) -> 
 
 
 def test_several_jobs_of_which_one_does_the_work(pairs: Path, tmp_path: Path) -> None:
-    arguments = [sys.executable, "-m", "recsys", "score", str(BUNDLE), "--device", "cpu", "--resume"]
-    arguments += ["--input", str(pairs), "--output", str(tmp_path / "out")]
+    arguments = score_command("--resume", "--input", pairs, "--output", tmp_path / "out")
     jobs = [subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
     said = [job.communicate()[1].decode() for job in jobs]
     for job, errors in zip(jobs, said, strict=True):

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Generator
 from contextlib import closing, suppress
@@ -18,7 +17,6 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 import pytest
-from fixture_bundles import FIXTURES
 from patience import wait_until
 
 from serve.batch.fragments import FragmentRunner, Outcome, load
@@ -29,7 +27,7 @@ from serve.batch.recommend import Recommend
 from serve.batch.score import Score
 from serve.errors import BadRowError, BundleError, JobError
 
-from .conftest import DoJob, contents, hit_at_work, make_pairs
+from .conftest import BUNDLE, DoJob, contents, hit_at_work, make_pairs, score_command
 
 TWO = partial(run_locally, workers=2)
 PARTS = 40
@@ -40,7 +38,7 @@ SLOWLY: dict[str, Any] = {"part_rows": 50, "batch_rows": 1}
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
     path = tmp_path / "pairs.parquet"
-    pq.write_table(make_pairs(FIXTURES / "dot-bias", 50 * PARTS), path, row_group_size=50)
+    pq.write_table(make_pairs(BUNDLE, 50 * PARTS), path, row_group_size=50)
     return path
 
 
@@ -145,18 +143,14 @@ def test_a_worker_that_can_not_load_the_bundle_says_so(
     assert capfd.readouterr() == ("", "")
 
 
-def command(pairs: Path, output: Path) -> list[str]:
-    arguments = [sys.executable, "-m", "recsys", "score", str(FIXTURES / "dot-bias"), "--device", "cpu"]
-    arguments += ["--input", str(pairs), "--output", str(output), "--workers", "2"]
-    return [*arguments, "--part-rows", "50", "--batch-rows", "1"]
-
-
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_workers_end_with_the_job_and_it_is_resumed(
     stop: signal.Signals, pairs: Path, tmp_path: Path, do: DoJob
 ) -> None:
     do(Score(), pairs, **SLOWLY)
     output, partial_output = tmp_path / "stopped", tmp_path / ".stopped.partial"
+    command = score_command("--input", pairs, "--output", output, "--workers", 2)
+    command += ["--part-rows", "50", "--batch-rows", "1"]
 
     def act(process: subprocess.Popen[str]) -> list[int]:
         workers = workers_of(process.pid)
@@ -166,7 +160,7 @@ def test_workers_end_with_the_job_and_it_is_resumed(
             process.send_signal(stop)
         return workers
 
-    hit = hit_at_work(command(pairs, output), output, lambda _: n_parts(partial_output), act)
+    hit = hit_at_work(command, output, lambda _: n_parts(partial_output), act)
     assert hit.returncode == (130 if stop == signal.SIGINT else -stop), hit.said
     assert "Traceback" not in hit.said
     assert len(hit.found) == 2
@@ -177,7 +171,7 @@ def test_workers_end_with_the_job_and_it_is_resumed(
         ]
         assert not list(partial_output.rglob(".*.tmp"))
     assert n_parts(partial_output)
-    done = subprocess.run([*command(pairs, output), "--resume"], capture_output=True, text=True)
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert contents(output) == contents(tmp_path / "out")
 

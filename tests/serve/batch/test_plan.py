@@ -6,7 +6,6 @@ import json
 import resource
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,9 +17,7 @@ from serve.batch.recommend import Recommend
 from serve.batch.score import Score
 from serve.errors import InputError, OutputError, RequestError
 
-from .conftest import DoJob, as_given, contents, make_pairs, read
-
-BUNDLE = FIXTURES / "dot-bias"
+from .conftest import BUNDLE, DoJob, as_given, contents, make_pairs, read, score_command
 
 
 def test_more_files_than_may_be_open(tmp_path: Path) -> None:
@@ -31,10 +28,7 @@ def test_more_files_than_may_be_open(tmp_path: Path) -> None:
         )
     limit = (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     done = subprocess.run(
-        [
-            *(sys.executable, "-m", "recsys", "score", str(BUNDLE), "--device", "cpu"),
-            *("--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--json"),
-        ],
+        score_command("--input", tmp_path / "in", "--output", tmp_path / "out", "--json"),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit),
         capture_output=True,
         text=True,

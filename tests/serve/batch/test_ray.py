@@ -18,7 +18,6 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 import pytest
-from fixture_bundles import FIXTURES
 from patience import PATIENCE, wait_until
 from ports import free_port
 
@@ -28,12 +27,12 @@ from serve.batch.recommend import Recommend
 from serve.batch.score import Score
 from serve.errors import BadRowError, JobError
 
-from .conftest import DoJob, contents, hit_at_work, make_pairs
+from .conftest import BUNDLE, DoJob, contents, hit_at_work, make_pairs, score_command
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of its sockets and of releases to come
 
 OBJECT_STORE = 80_000_000
-SLOWLY = {"part_rows": 400, "batch_rows": 1}
+SLOWLY = {"part_rows": 200, "batch_rows": 1}
 """So that workers are at work when something is done to them."""
 BUSY = "ray::RayWorker.run"
 """The title of a worker that is at a fragment."""
@@ -42,7 +41,7 @@ BUSY = "ray::RayWorker.run"
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
     path = tmp_path / "pairs.parquet"
-    pq.write_table(make_pairs(FIXTURES / "dot-bias", 12_000), path, row_group_size=400)
+    pq.write_table(make_pairs(BUNDLE, 4_000), path, row_group_size=200)
     return path
 
 
@@ -115,7 +114,7 @@ def actors(node: Any) -> dict[int, str]:
 
 def test_the_bytes_of_the_local_engine(cluster: Any, pairs: Path, tmp_path: Path, do: DoJob) -> None:
     for name, task, source in (("score", Score(), pairs), ("recommend", Recommend(), None)):
-        options = {"part_rows": 400 if source else 10, "batch_rows": 150}
+        options = {"part_rows": 200 if source else 10, "batch_rows": 150}
         local = do(task, source, output=str(tmp_path / name), **options)
         remote = do(
             task, source, output=str(tmp_path / f"{name}-ray"), engine=ray_engine(None, 2, 0), **options
@@ -171,11 +170,11 @@ def test_workers_that_die_again_and_again_stop_the_job(
     killer.start()
     try:
         with pytest.raises(JobError, match=r"4 workers have died, .* --resume"):
-            do(Score(), pairs, part_rows=12_000, batch_rows=1, engine=ray_engine(None, 1, 0))
+            do(Score(), pairs, part_rows=4_000, batch_rows=1, engine=ray_engine(None, 1, 0))
     finally:
         over.set()
         killer.join()
-    do(Score(), pairs, part_rows=12_000, batch_rows=1, resume=True, engine=ray_engine(None, 1, 0))
+    do(Score(), pairs, part_rows=4_000, batch_rows=1, resume=True, engine=ray_engine(None, 1, 0))
 
 
 def test_errors_are_those_of_the_local_engine(cluster: Any, tmp_path: Path, do: DoJob) -> None:
@@ -250,12 +249,14 @@ def test_gpus_for_a_job_on_the_cpu_are_refused(cluster: Any, tmp_path: Path, do:
 
 
 def test_a_cluster_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
-    arguments = ["-m", "recsys", "recommend", str(FIXTURES / "dot-bias"), "--all-users"]
-    arguments += ["--output", str(tmp_path / "out"), "--engine", "ray", "--address", "127.0.0.1:1"]
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=PATIENCE)
+    users = tmp_path / "users.csv"
+    users.write_text("user_id,item_id\n10,1001\n")
+    arguments = score_command("--input", users, "--output", tmp_path / "out")
+    arguments += ["--engine", "ray", "--address", "127.0.0.1:1"]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1
     assert "no Ray cluster at 127.0.0.1:1" in done.stderr
-    assert not list(tmp_path.iterdir()), "nothing has begun"
+    assert list(tmp_path.iterdir()) == [users], "nothing has begun"
 
 
 @pytest.mark.slow  # starting and stopping Ray by its own command; CI runs it
@@ -276,8 +277,7 @@ def test_a_killed_driver_is_resumed_on_separate_ray_processes(pairs: Path, tmp_p
                 assert any("Ray runtime started" in line for line in process.stdout or ())
             output = tmp_path / "ray"
             arguments = [
-                *(sys.executable, "-m", "recsys", "score", str(FIXTURES / "dot-bias"), "--input", str(pairs)),
-                *("--output", str(output), "--part-rows", "400", "--batch-rows", "1", "--device", "cpu"),
+                *score_command("--input", pairs, "--output", output, "--part-rows", 200, "--batch-rows", 1),
                 *("--engine", "ray", "--address", f"127.0.0.1:{port}", "--workers", "2"),
             ]
             environment.pop("RAY_AUTH_MODE")  # which a token is taken to mean
@@ -301,9 +301,8 @@ def test_workers_that_ray_kills_for_want_of_memory_have_died(pairs: Path, tmp_pa
     scarce = {"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "50"}
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "recsys", "score", str(FIXTURES / "dot-bias"), "--input", str(pairs)),
-            *("--output", str(tmp_path / "ray"), "--part-rows", "400", "--batch-rows", "1"),
-            *("--device", "cpu", "--engine", "ray", "--workers", "1"),
+            *score_command("--input", pairs, "--output", tmp_path / "ray", "--engine", "ray", "--workers", 1),
+            *("--part-rows", "200", "--batch-rows", "1"),
         ],
         env=os.environ | scarce,
         capture_output=True,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import struct
 import subprocess
 import sys
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from fixture_bundles import FIXTURES
 from onnx_bytes import model, tensor
 
 from serve.bundle.bundle import open_bundle
@@ -305,8 +303,3 @@ def test_nothing_is_given_to_onnxruntime_before_the_checks(copy: Path) -> None:
         [sys.executable, "-c", program, str(copy)], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "set()"
-
-
-def test_a_bundle_can_be_copied(copy: Path, tmp_path: Path) -> None:
-    moved = Path(shutil.move(copy, tmp_path / "elsewhere"))
-    assert open_bundle(moved).version == open_bundle(FIXTURES / "dot-bias").version

@@ -100,18 +100,12 @@ def stretch(document: Any) -> None:
             lambda document: first(document, "score", "outputs", "score").update(dtype="complex64"),
             "can't be read",
         ),
-        (
-            lambda it: it["graphs"]["score"][0]["outputs"].clear(),
-            "the outputs are not",
-        ),
+        (lambda it: it["graphs"]["score"][0]["outputs"].clear(), "the outputs are not"),
         (
             lambda document: document["graphs"]["recommend"][0]["outputs"].pop("top_scores"),
             "the outputs are not",
         ),
-        (
-            lambda document: document["graphs"]["score"][0]["inputs"].pop("item_index"),
-            "the inputs are not",
-        ),
+        (lambda document: document["graphs"]["score"][0]["inputs"].pop("item_index"), "the inputs are not"),
         (lambda document: add(first(document, "score", "inputs", "user_index"), 1000), "beyond 0 to 30"),
         (lambda document: add(first(document, "score", "inputs", "item_index"), -1000), "beyond 0 to 50"),
         (

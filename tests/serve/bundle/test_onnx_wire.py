@@ -30,11 +30,6 @@ def test_the_tables_of_a_real_graph_are_found_with_their_bytes() -> None:
     np.testing.assert_allclose(table[0], table[1:].mean(axis=0), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", REAL)
-def test_every_real_graph_is_read(name: str) -> None:
-    assert read_tensors(REAL[name], name)
-
-
 def test_tensors_of_attributes_are_found() -> None:
     data = model(graph=block(1, block(5, block(5, tensor("keys", raw=TWO)))))
     assert [tensor.name for tensor in read_tensors(data, "x")] == ["keys"]

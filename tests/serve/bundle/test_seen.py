@@ -30,10 +30,7 @@ def rated(rng: np.random.Generator) -> dict[int, list[int]]:
 
 @pytest.fixture(params=[65_536, 16], ids=["one group", "many groups"])
 def path(
-    rated: dict[int, list[int]],
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
-    rng: np.random.Generator,
+    rated: dict[int, list[int]], tmp_path: Path, request: pytest.FixtureRequest, rng: np.random.Generator
 ) -> Path:
     """The file, from shuffled rows; with 16 rows to a group, users lie across up to four of them."""
     pairs = np.array([(user, item) for user, items in rated.items() for item in items])
@@ -141,19 +138,6 @@ def test_what_can_not_be_written(
         ([1, 2], [1, None], [1, 1], "nulls"),
         ([1, None], [1, 1], [1, 1], "range of user_index"),
         ([1, 1], [1, 2], [1, np.inf], "not finite"),
-    ],
-    ids=[
-        "item high",
-        "item 0",
-        "item low",
-        "user high",
-        "user 0",
-        "users",
-        "items",
-        "twice",
-        "null",
-        "no user",
-        "inf",
     ],
 )
 def test_damage_is_found_when_it_is_decoded(

@@ -5,34 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fixture_bundles import FIXTURES
 
-from recsys.cli import main
+from serve.bundle.ids import write_items
 from serve.runtime.recommender import Recommender
+
+from ..conftest import Run
 
 BUNDLE = str(FIXTURES / "dot-bias")
 STRINGS = str(FIXTURES / "dot-bias-string-ids")
 MLP = str(FIXTURES / "mlp")
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def recsys(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main(list(arguments))
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def answered(result: tuple[int, str, str]) -> Any:
@@ -66,7 +52,7 @@ def test_string_ids(recsys: Run) -> None:
     assert answer["items"][0]["item_id"].startswith("item-")
 
 
-def test_an_unknown_user_gets_the_average_and_it_is_said(recsys: Run) -> None:
+def test_an_unknown_user_gets_the_average_with_a_note(recsys: Run) -> None:
     assert answered(recsys("recommend", BUNDLE, "--user-id", "7", "--json"))["known"] is False
     assert "User 7 is not in this bundle" in recsys("recommend", BUNDLE, "--user-id", "7")[1]
     code, _, err = recsys("recommend", BUNDLE, "--user-id", "7", "--unknown", "error")
@@ -120,7 +106,7 @@ def test_fold_in(recsys: Run) -> None:
         (("inspect", str(FIXTURES)), 1, "is not a bundle"),
     ],
 )
-def test_wrong_usage_says_so_in_a_line(
+def test_wrong_usage_is_reported_in_a_line(
     recsys: Run, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     found, out, err = recsys(*arguments)
@@ -130,8 +116,6 @@ def test_wrong_usage_says_so_in_a_line(
 
 
 def test_an_id_may_begin_with_a_space(recsys: Run, copy: Path, forge: Any, tmp_path: Path) -> None:
-    from serve.bundle.ids import write_items
-
     # 25 and 47 are the items of the first two questions.
     ids = [{25: " x", 47: "x"}.get(place, f"item {place}") for place in range(1, 51)]
     write_items(tmp_path / "items.parquet", ids)
@@ -145,8 +129,6 @@ def test_an_id_may_begin_with_a_space(recsys: Run, copy: Path, forge: Any, tmp_p
 
 
 def test_a_title_may_hold_an_equals_sign(recsys: Run, copy: Path, forge: Any, tmp_path: Path) -> None:
-    from serve.bundle.ids import write_items
-
     ids = list(range(1001, 1051))
     write_items(tmp_path / "items.parquet", ids, titles=["E=mc²", *(f"\x1b[2J Movie {i}" for i in ids[1:])])
     forge("items.parquet", (tmp_path / "items.parquet").read_bytes())
@@ -159,12 +141,10 @@ def test_a_title_may_hold_an_equals_sign(recsys: Run, copy: Path, forge: Any, tm
     assert "\ufffd[2J Movie" in out
 
 
-@pytest.mark.parametrize("name", ["dot", "dot-bias", "mlp", "dot-bias-string-ids"])
-def test_inspect_shows_what_is_inside(recsys: Run, name: str) -> None:
-    path = FIXTURES / name
-    code, out, _ = recsys("inspect", str(path))
+def test_inspect_shows_what_is_inside(recsys: Run, bundle_path: Path) -> None:
+    code, out, _ = recsys("inspect", str(bundle_path))
     assert code == 0
-    manifest = json.loads((path / "manifest.json").read_text())
+    manifest = json.loads((bundle_path / "manifest.json").read_text())
     for expected in (
         *manifest["graphs"],
         *(table["name"] for table in manifest["tables"]),
@@ -174,16 +154,13 @@ def test_inspect_shows_what_is_inside(recsys: Run, name: str) -> None:
         *(f"{check['n']:,}" for check in manifest["parity"]["checks"]),
     ):
         assert expected in out
-    shown = answered(recsys("inspect", str(path), "--json"))
-    assert shown["bundle"] == str(path)
+    shown = answered(recsys("inspect", str(bundle_path), "--json"))
+    assert shown["bundle"] == str(bundle_path)
     assert {key: shown[key] for key in manifest} == manifest
 
 
-def test_inspect_of_a_fold_in_that_nobody_could_judge(recsys: Run, copy: Path) -> None:
-    path = copy / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    manifest["fold_in"] |= {"held_out_rmse": None, "n_held_out_users": 0}
-    path.write_text(json.dumps(manifest), encoding="utf-8")
+def test_inspect_of_a_fold_in_without_a_held_out_error(recsys: Run, copy: Path, edit_manifest: Any) -> None:
+    edit_manifest(lambda manifest: manifest["fold_in"].update(held_out_rmse=None, n_held_out_users=0))
     code, out, err = recsys("inspect", str(copy))
     assert (code, err) == (0, "")
     assert "unknown (0 users)" in out

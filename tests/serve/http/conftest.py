@@ -44,7 +44,7 @@ class Service:
         return httpx.Client(base_url=self.url, timeout=PATIENCE, **options)
 
     def line(self) -> str:
-        """The next line that it says."""
+        """The next line that it prints."""
         assert self.process.stdout is not None
         with killed_at_last(self.process):
             return self.process.stdout.readline()
@@ -57,7 +57,7 @@ class Service:
         os.killpg(self.process.pid, signal.SIGINT)
 
     def wait(self) -> int:
-        """Its exit code; one that hangs says where."""
+        """Its exit code; one that hangs prints its stacks."""
         try:
             return self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
@@ -84,7 +84,7 @@ def is_worker(pid: int) -> bool:
 
 @contextmanager
 def killed_at_last(process: subprocess.Popen[str]) -> Iterator[None]:
-    """What it says is waited for; a process that says nothing for ever is killed, and so says its last."""
+    """Kill a process that prints nothing for `PATIENCE`, so that reading from it ends."""
     watchdog = threading.Timer(PATIENCE, process.kill)
     watchdog.start()
     try:
@@ -138,7 +138,7 @@ def running(
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One that many tests share: they may ask, and neither reload nor stop it."""
+    """A service that many tests share; none may reload or stop it."""
     with running(tmp_path_factory.mktemp("service"), FIXTURES / "dot-bias") as started:
         yield started
 

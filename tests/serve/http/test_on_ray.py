@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -141,16 +140,6 @@ def test_a_bad_bundle_and_a_killed_replica(cluster: Cluster) -> None:
     assert cluster.answers_from(DOT), "the new replica waits until the bundle is good"
     cluster.point(DOT_BIAS)
     wait_until(lambda: cluster.answers_from(DOT_BIAS))
-
-
-@pytest.mark.slow
-def test_a_folder_that_is_written_anew_is_loaded_anew(cluster: Cluster) -> None:
-    served = cluster.folder / "served"
-    for bundle in (DOT_BIAS, DOT):  # as an export with --overwrite does
-        shutil.rmtree(served, ignore_errors=True)
-        shutil.copytree(bundle, served)
-        cluster.point(served)
-        wait_until(lambda bundle=bundle: cluster.answers_from(bundle))
 
 
 @pytest.mark.slow

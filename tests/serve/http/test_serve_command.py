@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -13,38 +12,25 @@ import pytest
 from fixture_bundles import FIXTURES
 from patience import PATIENCE
 
+from serve.runtime.session import has_cuda_gpu
+
+from ..conftest import Run
 from .conftest import running
 
 BUNDLE = FIXTURES / "dot"
+without_gpu = pytest.mark.skipif(has_cuda_gpu(), reason="there is a GPU")
 
 
-def serve(*arguments: str, token: str | None = None) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if name != "RECSYS_TOKEN"}
-    if token is not None:
-        env["RECSYS_TOKEN"] = token
-    command = [sys.executable, "-m", "recsys", "serve", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=PATIENCE)
-
-
-def refused(done: subprocess.CompletedProcess[str], exit_code: int, message: str) -> None:
-    assert done.returncode == exit_code, done.stderr
-    assert message in done.stderr
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=without_gpu)])
+def test_a_bundle_or_a_device_that_does_not_work(device: str, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(BUNDLE, tmp_path / "bundle"))
+    if device == "cpu":
+        (bundle / "recommend.onnx").write_bytes(b"")
+    command = [sys.executable, "-m", "recsys", "serve", bundle, "--port", "0", "--device", device]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 1
+    assert ("recommend.onnx" if device == "cpu" else "cuda") in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_bundles_that_can_not_be_served(tmp_path: Path) -> None:
-    damaged = Path(shutil.copytree(BUNDLE, tmp_path / "damaged"))
-    (damaged / "recommend.onnx").write_bytes(b"")
-    refused(serve(str(damaged), "--port", "0"), 1, "recommend.onnx")
-    refused(serve(str(tmp_path / "nothing"), "--port", "0"), 2, "nothing")
-
-
-def test_a_device_that_is_not_there() -> None:
-    from serve.runtime.session import has_cuda_gpu
-
-    if has_cuda_gpu():
-        pytest.skip("there is a GPU")
-    refused(serve(str(BUNDLE), "--port", "0", "--device", "cuda"), 1, "cuda")
 
 
 @pytest.mark.parametrize(
@@ -62,28 +48,34 @@ def test_a_device_that_is_not_there() -> None:
         ["--drain-seconds", "inf"],
         ["--token-file", "/nowhere/token"],
         ["--max-concurrency", "0"],
+        ["/nowhere/bundle"],
     ],
     ids=str,
 )
-def test_invalid_options(options: list[str]) -> None:
+def test_invalid_options(recsys: Run, options: list[str]) -> None:
     """The message names the option or its value."""
-    done = serve(str(BUNDLE), *options)
-    refused(done, 2, options[0] if options[0] in done.stderr else options[1])
+    code, _, errors = recsys("serve", *([] if len(options) == 1 else [BUNDLE]), *options)
+    assert code == 2
+    assert any(word in errors for word in options)
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize("token", ["", "two words", "ümlaut"])
-def test_invalid_tokens(tmp_path: Path, token: str) -> None:
-    refused(serve(str(BUNDLE), token=token), 2, "RECSYS_TOKEN")
+def test_invalid_tokens(recsys: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, token: str) -> None:
+    monkeypatch.setenv("RECSYS_TOKEN", token)
+    code, _, errors = recsys("serve", BUNDLE)
+    assert (code, "RECSYS_TOKEN" in errors) == (2, True)
     (tmp_path / "token").write_text(token)
-    refused(serve(str(BUNDLE), "--token-file", str(tmp_path / "token")), 2, str(tmp_path / "token"))
+    code, _, errors = recsys("serve", BUNDLE, "--token-file", tmp_path / "token")
+    assert (code, str(tmp_path / "token") in errors) == (2, True)
 
 
-def test_a_port_that_is_taken() -> None:
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_a_port_that_is_taken(recsys: Run, engine: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        for engine in ("local", "ray"):
-            message = f"port {port}"
-            refused(serve(str(BUNDLE), "--port", port, "--engine", engine), 2, message)
+        port = taken.getsockname()[1]
+        code, _, errors = recsys("serve", BUNDLE, "--port", port, "--engine", engine)
+        assert (code, f"port {port}" in errors) == (2, True)
 
 
 def test_a_token_from_a_file_allowed_hosts_and_ctrl_c(tmp_path: Path) -> None:
@@ -99,8 +91,11 @@ def test_a_token_from_a_file_allowed_hosts_and_ctrl_c(tmp_path: Path) -> None:
             ("host", "evil.example", 421),
             ("origin", "http://evil.example", 403),
         ):
-            response = client.post("/v1/recommend", json={"user_id": 10}, headers={**right, name: value})
-            assert response.status_code == status, value
+            for method in ("POST", "OPTIONS") if status > 200 else ("POST",):
+                headers = {**right, name: value, "access-control-request-method": "POST"}
+                response = client.request(method, "/v1/recommend", json={"user_id": 10}, headers=headers)
+                assert response.status_code == status, value
+                assert not [name for name in response.headers if name.startswith("access-control")]
         service.interrupt()
         assert service.wait() == 0
         assert "Traceback" not in service.log()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,8 +109,3 @@ def test_ratings_that_can_not_be_folded_in(items: Any, ratings: Any, message: st
         served.fold_in(items, ratings)
     with pytest.raises(UnknownIdError, match="item_id 7 is not in this bundle"):
         served.fold_in([1001, 7], [5, 4])
-
-
-def test_a_device_that_does_not_exist(bundle_path: Path) -> None:
-    with pytest.raises(RequestError, match="'tpu'"):
-        Recommender.load(bundle_path, "tpu")  # type: ignore[arg-type]

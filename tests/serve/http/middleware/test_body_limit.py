@@ -94,6 +94,7 @@ def over(server, *packets: bytes) -> bytes:
     [
         (b"Content-Length: 5", b"12345", b"200"),
         (b"Content-Length: 5000000", b"", b"413"),
+        (b"Content-Length: 5000000\r\nExpect: 100-continue", b"", b"413"),
         (b"Content-Length: 500000", b"x" * 500000, b"413"),
         (b"Transfer-Encoding: chunked", b"800\r\n" + b"x" * 2048 + b"\r\n", b"413"),
         (b"Content-Length: " + b"9" * 5000, b"", b"400"),

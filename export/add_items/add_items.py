@@ -35,7 +35,11 @@ from serve.files.names import MANIFEST_NAME, TABLES_NAME
 from serve.runtime.session import open_session, run
 
 FACTORS = ("user_factors", "item_factors")
-TABLES = {"dot": FACTORS, "dot-bias": (*FACTORS, "user_biases", "item_biases"), "bayes": (*FACTORS, "item_biases")}
+TABLES = {
+    "dot": FACTORS,
+    "dot-bias": (*FACTORS, "user_biases", "item_biases"),
+    "bayes": (*FACTORS, "item_biases"),
+}
 """Kinds of model in which a new item has a closed form, and their tables."""
 # Wider than the values that are chosen from. Below, a row is rounding error; above, it is the average item's.
 REGULARIZATION_RANGE = (1e-6, 1e6)
@@ -112,9 +116,8 @@ def add_items(
 
 
 def _arrays(bundle: Bundle) -> DotArrays:
-    names = {"user_factors", "item_factors", "user_biases", "item_biases"}
-    names &= {table.name for table in bundle.manifest.tables if "score" in table.graphs}
-    return DotArrays.of_state({name: bundle.table(name) for name in names}, bundle.manifest.model.score_range)
+    model = bundle.manifest.model
+    return DotArrays.of_state({name: bundle.table(name) for name in TABLES[model.kind]}, model.score_range)
 
 
 def _module(manifest: m.Manifest, arrays: DotArrays) -> nn.Module:

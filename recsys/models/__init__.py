@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from recsys.errors import ConfigError
-from recsys.models import bayes, dot, dot_bias, mlp
+from recsys.models import bayes, dot, dot_bias, ease, ials, mlp
 from recsys.models.bayes import BayesConfig
 from recsys.models.dot import DotConfig
 from recsys.models.dot_bias import DotBiasConfig
@@ -41,7 +41,9 @@ __all__ = [
     "kind_of",
 ]
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (dot.KIND, dot_bias.KIND, mlp.KIND, bayes.KIND)}
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (dot.KIND, dot_bias.KIND, mlp.KIND, bayes.KIND, ease.KIND, ials.KIND)
+}
 
 
 def kind_of(name: Kind | str) -> Kind:

@@ -84,6 +84,11 @@ def add_items(
             f"{base} holds a model of the kind {manifest.model.kind}, where a new item has no closed form. "
             f"Items can be added to {' and '.join(TABLES)}. Train again with the new ratings."
         )
+    if manifest.model.lists == "ranking":
+        raise UnsupportedError(
+            f"{base} has parts that rank its lists, and items can be added only where the predicted ratings do. "
+            f"Train again with the new ratings."
+        )
     with new_folder(output, overwrite=overwrite) as folder:
         users = IdIndex.read(bundle.file("users.parquet"), "user_id", manifest.model.n_users)
         items = Catalogue(bundle.file("items.parquet"), manifest.model.n_items)

@@ -144,7 +144,8 @@ class SideBySide:
             else:
                 pieces.append(average[start:stop])
             start = stop
-        return np.append(np.concatenate(pieces), 0.0)
+        row: Float64 = np.append(np.concatenate(pieces), 0.0)
+        return row
 
     def prior64(self, settings: ListFoldIn) -> Float64:
         """What a new user starts from: the average user's row, and popularity. float64 [F]."""

@@ -37,6 +37,10 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(cli, ["train", "--device", "cpu", *map(str, arguments)])
 
 
+def run_dot_bias(*arguments: object) -> Result:
+    return run("--model", "dot-bias", *arguments)
+
+
 def weights(path: Path) -> bytes:
     return (path / load_run(path).info.part.weights).read_bytes()
 

@@ -156,6 +156,10 @@ def _changed(what: str) -> ConfigError:
     )
 
 
+def _a(names: str) -> str:
+    return f"an {names}" if names[0] in "aeiou" else f"a {names}"
+
+
 def _names(parts: Sequence[PartSettings]) -> str:
     return " and ".join(
         part.kind.name if part.weight in (None, 1) else f"{part.kind.name}:{part.weight:g}" for part in parts
@@ -199,15 +203,15 @@ class _Layers:
         if unknown := both - used:
             options = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(unknown))
             names = " or ".join(kind.name for kind in kinds)
-            raise ConfigError(f"a {names} model has no {options}: leave it out, or choose another model")
+            raise ConfigError(f"{_a(names)} model has no {options}: leave it out, or choose another model")
         for part in file.parts:
             if wrong := sorted(part.settings.keys() - _settings_of(part.kind)):
                 has = ", ".join(sorted(_settings_of(part.kind)))
-                raise ConfigError(f"a {part.kind.name} part has no {', '.join(wrong)}; it has: {has}")
+                raise ConfigError(f"{_a(part.kind.name)} part has no {', '.join(wrong)}; it has: {has}")
         wanted = self._asked.get("objective")
         if wanted is not None and not any(wanted in kind.objectives for kind in kinds):
             names = " or ".join(kind.name for kind in kinds)
-            raise ConfigError(f"a {names} model has no --objective {wanted}: leave it out")
+            raise ConfigError(f"{_a(names)} model has no --objective {wanted}: leave it out")
 
     def run(self) -> dict[str, Any]:
         """Settings of the run beside its split."""

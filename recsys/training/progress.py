@@ -41,11 +41,11 @@ def show_training(console: Console) -> Iterator[Reporter]:
     header = ""
 
     def on_part(info: RunInfo, part: PartInfo, n_ratings: int) -> None:
-        nonlocal n_train, by_gradient, header
+        nonlocal task, n_train, by_gradient, header
         n_train, by_gradient, header = n_ratings, part.training is not None, ""
-        progress.reset(
-            task,
-            description=part.kind,
+        progress.remove_task(task)  # a task that has a total can't lose it again
+        task = progress.add_task(
+            part.kind,
             completed=part.iterations_done * n_ratings if part.training else 0,
             total=part.training.epochs * n_ratings if part.training else None,
             counts_ratings=by_gradient,

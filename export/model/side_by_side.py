@@ -191,8 +191,8 @@ class SideBySide:
             if row is not None:
                 pieces.append(op.Mul(row, part.factor))
             else:
-                zeros = op.Mul(n, np.zeros((1, part.width), np.float32))
-                pieces.append(op.Add(zeros, average[:, start:stop]))
+                columns = table(graph, f"average_user_{start}", average[:, start:stop])
+                pieces.append(op.Add(op.Mul(n, 0.0), columns))  # [B, width]
             start = stop
         pieces.append(op.Mul(n, 0.0))
         some = op.Cast(op.Greater(n, 0.0), to=ir.DataType.FLOAT)

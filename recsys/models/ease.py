@@ -209,10 +209,12 @@ def _operator_svd(
     scale = 1 / (1 - kept)
 
     def times(table: Tensor) -> Tensor:
-        return vectors @ (shrink[:, None] * (vectors.T @ (scale * table))) - kept * scale * table
+        result: Tensor = vectors @ (shrink[:, None] * (vectors.T @ (scale * table))) - kept * scale * table
+        return result
 
     def transposed_times(table: Tensor) -> Tensor:
-        return scale * (vectors @ (shrink[:, None] * (vectors.T @ table)) - kept * table)
+        result: Tensor = scale * (vectors @ (shrink[:, None] * (vectors.T @ table)) - kept * table)
+        return result
 
     return truncated_svd(times, transposed_times, start(rank), rank)
 

@@ -91,7 +91,8 @@ def confidence_of(ratings: np.ndarray, rating_weight: float) -> np.ndarray:
 def weights_of(ratings: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     """Weights of rated pairs: float32 [n]; `confidence` as `confidence_of` returns it."""
     mean, slope = confidence
-    return np.maximum(1 + slope * (ratings - mean), MIN_WEIGHT).astype(np.float32)
+    weights: np.ndarray = np.maximum(1 + slope * (ratings - mean), MIN_WEIGHT).astype(np.float32)
+    return weights
 
 
 def fit(
@@ -156,14 +157,16 @@ def _root(table: Tensor, config: IalsConfig) -> Tensor:
 
     gram = config.unobserved_weight * (table.T @ table).to(torch.float64)
     gram.diagonal().add_(config.regularization)
-    return torch.linalg.cholesky(gram).to(table.dtype)
+    lower: Tensor = torch.linalg.cholesky(gram)
+    return lower.to(table.dtype)
 
 
 def _whitened(table: Tensor, lower: Tensor) -> Tensor:
     """T L'^-1: [n, F] -> [n, F]."""
     import torch
 
-    return torch.linalg.solve_triangular(lower, table.T, upper=False).T.contiguous()
+    columns: Tensor = torch.linalg.solve_triangular(lower, table.T, upper=False)
+    return columns.T.contiguous()
 
 
 def _conjugate_gradients(

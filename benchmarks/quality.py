@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from machine import describe_machine
+from recsys.training.presets import preset_settings
 
 from export.add_items.add_items import add_items
 from export.verify.compare_lists import compare_lists
@@ -32,7 +33,6 @@ from recsys.data.interactions import Interactions
 from recsys.data.splits import SplitRecipe, split
 from recsys.evaluation.evaluate import measure_ranking
 from recsys.evaluation.ranking import RatedItems
-from recsys.training.presets import preset_settings
 from recsys.training.settings import RunSettings
 from recsys.training.train import Machine, train
 from serve import Recommender
@@ -215,7 +215,7 @@ def new_users(seeds: tuple[int, ...]) -> dict[str, Any]:
 
             def fold_in(user_index: np.ndarray, exclude: np.ndarray, k: int) -> np.ndarray:
                 rows = [given[data.user_index[given] == user] for user in user_index]
-                top = model.recommender.fold_in(  # noqa: B023
+                top = model.recommender.fold_in(
                     [ids.ids(data.item_index[some].astype(np.int64)).tolist() for some in rows],  # noqa: B023
                     [data.ratings[some].tolist() for some in rows],
                     k,

@@ -20,8 +20,9 @@ from recsys.evaluation.ranking import RatedItems
 from recsys.models.scoring import ranker
 from recsys.models.side_by_side import side_by_side
 from recsys.training.checkpoint import load_run
+from recsys.training.session import AUTO, Machine
 from recsys.training.settings import new_settings
-from recsys.training.train import Machine, train
+from recsys.training.train import train
 
 K = 10
 # Share of the time for the strengths of single parts; the rest is for their weights.
@@ -59,14 +60,14 @@ def tune(
     *,
     ratings: bool = True,
     seed: int = 42,
-    machine: Machine = Machine("auto", "auto"),
+    machine: Machine = AUTO,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> Tuned:
     """Search until the time is up; each part is tried once in any case, with its defaults.
 
-    A fifth of each user's ratings is held out, and never a part of the training. First the strengths of `ease`
-    and `ials` are drawn at random around their defaults, in turn; then the weights of the best of each, and
-    of the predicted ratings, are compared on the trained tables.
+    A fifth of each user's ratings is held out, and never a part of the training. First the strengths of
+    `ease` and `ials` are drawn at random around their defaults, in turn; then the weights of the best of
+    each, and of the predicted ratings, are compared on the trained tables.
 
     Args:
         data: ratings of one's own.
@@ -127,7 +128,7 @@ def tune(
 
 
 def _draws(rng: np.random.Generator) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Kinds and settings to try, without end: the defaults, then draws within an order of magnitude of them."""
+    """Kinds and settings to try, without end: the defaults, then draws around them."""
     yield "ease", {}
     yield "ials", {}
     while True:
@@ -168,5 +169,5 @@ class _Judge:
 
     def ndcg(self, model: nn.Module) -> float:
         """nDCG@10."""
-        metrics = measure_ranking(ranker(model, self.n_items), self.users, self.seen, self.held_out, K)
-        return metrics["ndcg_at_k"]
+        rank = ranker(model, self.n_items)
+        return measure_ranking(rank, self.users, self.seen, self.held_out, K)["ndcg_at_k"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -104,6 +105,12 @@ class Fitted:
         return 1.0 - float(np.average(shares, weights=sizes))
 
 
+def movielens_100k() -> Interactions:
+    """MovieLens 100K, from the zip that the environment variable ML100K_ZIP names, or downloaded."""
+    zip_file = os.environ.get("ML100K_ZIP")
+    return load("ml-100k", from_file=Path(zip_file) if zip_file else None)
+
+
 @contextmanager
 def fitted(data: Interactions, preset: str, seed: int, **asked: Any) -> Iterator[Fitted]:
     """Fit a preset to all of the data, and export."""
@@ -139,7 +146,7 @@ def ranked(recipe: str, preset: str) -> Callable[[tuple[int, ...]], dict[str, An
     """Lists on MovieLens 100K, a quarter of the ratings held out by the recipe."""
 
     def run(seeds: tuple[int, ...]) -> dict[str, Any]:
-        data, found = load("ml-100k"), []
+        data, found = movielens_100k(), []
         for seed in seeds:
             sides = split(data, SplitRecipe(kind=recipe, valid_fraction=0.25, seed=seed))  # type: ignore[arg-type]
             users, items, _ = pairs(data, sides.valid)
@@ -154,7 +161,7 @@ def folds(preset: str, **asked: Any) -> Callable[[tuple[int, ...]], dict[str, An
     """Ratings on MovieLens 100K's folds; the seeds are not used."""
 
     def run(seeds: tuple[int, ...]) -> dict[str, Any]:
-        data, found = load("ml-100k"), []
+        data, found = movielens_100k(), []
         for fold in range(1, 1 + len(seeds)):
             sides = split(data, SplitRecipe(kind="fold", fold=fold))
             with fitted(part_of(data, sides.train), preset, 42, **asked) as model:
@@ -176,7 +183,7 @@ def embedded(seeds: tuple[int, ...]) -> dict[str, Any]:
 
 def chronological(seeds: tuple[int, ...]) -> dict[str, Any]:
     """MovieLens 100K, the latest fifth held out."""
-    data = load("ml-100k")
+    data = movielens_100k()
     sides = split(data, SplitRecipe(kind="chronological"))
     users, items, ratings = pairs(data, sides.valid)
     with fitted(part_of(data, sides.train), "default", 42) as model:
@@ -185,7 +192,7 @@ def chronological(seeds: tuple[int, ...]) -> dict[str, Any]:
 
 def new_users(seeds: tuple[int, ...]) -> dict[str, Any]:
     """A fifth of the users held out whole, four fifths of their items folded in, against retraining."""
-    data, found = load("ml-100k"), []
+    data, found = movielens_100k(), []
     for seed in seeds[:3]:
         sides = split(data, SplitRecipe(kind="by-user", seed=seed))
         given = sides.valid[np.random.default_rng(seed).random(len(sides.valid)) < 0.8]
@@ -216,7 +223,7 @@ def folding_in(model: Fitted, given: Interactions) -> Recommend:
 
 def new_user_ratings(seeds: tuple[int, ...]) -> dict[str, Any]:
     """Ratings of held-out users who gave 1, 5 and 20, against the average user and retraining."""
-    data, seed = load("ml-100k"), seeds[0]
+    data, seed = movielens_100k(), seeds[0]
     sides = split(data, SplitRecipe(kind="by-user", seed=seed))
     rng = np.random.default_rng(seed)
     order, number = numbered(rng.permutation(sides.valid), data.user_index)
@@ -257,7 +264,7 @@ def new_user_ratings(seeds: tuple[int, ...]) -> dict[str, Any]:
 
 def new_items(seeds: tuple[int, ...]) -> dict[str, Any]:
     """Items held out whole; 5, 10 and 20 of their ratings added by add-items, against retraining."""
-    data, seed = load("ml-100k"), seeds[0]
+    data, seed = movielens_100k(), seeds[0]
     rng = np.random.default_rng(seed)
     counts = np.bincount(data.item_index, minlength=data.n_items + 1)
     # Of those with 40 ratings or more, so that at least 20 remain to measure with.

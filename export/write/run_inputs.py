@@ -18,7 +18,12 @@ from export.model.inputs import ExportInputs, IdTables, Sample, SeenRatings
 from export.model.mlp import MlpArrays
 from export.model.row_solvers import solver_of
 from export.model.side_by_side import RankingPart, SideBySide
-from export.write.fold_in_choice import choose_fold_in, made_up_histories, sample_histories
+from export.write.fold_in_choice import (
+    choose_fold_in,
+    choose_linear_map,
+    made_up_histories,
+    sample_histories,
+)
 from export.write.list_fold_in_choice import choose_list_fold_in
 from recsys.data.interactions import Interactions
 from recsys.models.modules import DotProduct
@@ -29,6 +34,10 @@ from serve.bundle.manifest import FoldIn, ListFoldIn
 # The size of the sample that is verified: all of a small model.
 N_PAIRS = 20_000
 N_USERS = 64
+
+NO_MAP = (
+    "an mlp has no closed form for new users, and an approximation predicts no better than the average user"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +77,19 @@ class LoadedRun:
         scores = self.run.info.part.objective
         left_out = {}
         of_ratings, of_lists = (None, None) if fold_in == "choose" else fold_in
-        if fold_in == "choose" and scores == "ratings" and self.arrays.can_fold_in:
+        arrays = self.arrays
+        if isinstance(arrays, MlpArrays):
+            rows = np.flatnonzero(~self.held_out)
+            train = data.user_index[rows], data.item_index[rows], data.ratings[rows]
+            if of_ratings is not None:
+                arrays = arrays.with_linear_map(*train, of_ratings)
+            elif fold_in == "choose" and scores == "ratings":
+                arrays, of_ratings = choose_linear_map(arrays, train, histories) or (arrays, None)
+                if of_ratings is None:
+                    left_out["fold_in"] = NO_MAP
+        elif fold_in == "choose" and scores == "ratings":
             try:
-                of_ratings = choose_fold_in(ridge_arrays(self.arrays), histories, ratings_range)
+                of_ratings = choose_fold_in(ridge_arrays(arrays), histories, ratings_range)
             except GraphError as error:
                 left_out["fold_in"] = str(error)
         rng = np.random.default_rng(1)
@@ -85,7 +104,7 @@ class LoadedRun:
         )
         inputs = ExportInputs(
             module=self.module,
-            arrays=self.arrays,
+            arrays=arrays,
             seen=seen,
             sample=sample,
             top_k=min(top_k, data.n_items),

@@ -126,8 +126,12 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FoldIn(msgspec.Struct, frozen=True, kw_only=True):
-    """The ridge problem that `fold_in.onnx` solves, as chosen at export."""
+    """How a new user's ratings are predicted, as chosen at export."""
 
+    method: Literal["ridge", "linear map"] = "ridge"
+    """"ridge": the closed form, solved in the graph. "linear map": an approximation, where there is none."""
+    prior_ratings: float = 0.0
+    """Of a linear map: ratings that the average user counts for."""
     regularization: float
     """Weight of a squared difference from the average user, in units that docs/bundle.md states."""
     steps: int

@@ -8,8 +8,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 DATA   ?= ml-latest-small
-MODEL  ?= dot-bias
-NAME   ?= $(DATA)-$(MODEL)
+MODEL  ?=
+NAME   ?= $(DATA)-$(or $(MODEL),default)
 RUN    ?= runs/$(NAME)
 BUNDLE ?= artifacts/$(NAME)
 USER_ID ?= 42
@@ -40,8 +40,8 @@ $(VENV)/.http: pyproject.toml constraints.txt | $(BIN)/python
 setup: $(VENV)/.dev ## Make .venv with everything that development needs
 
 .PHONY: train
-train: $(VENV)/.export ## Train MODEL on DATA into runs/ (MODEL=dot|dot-bias|mlp)
-	$(BIN)/recsys train --data $(DATA) --model $(MODEL) --output $(RUN) --overwrite
+train: $(VENV)/.export ## Train on DATA into runs/: the default preset, or one kind (MODEL=mlp)
+	$(BIN)/recsys train --data $(DATA) $(if $(MODEL),--model $(MODEL)) --output $(RUN) --overwrite
 
 .PHONY: export
 export: train ## The main job: train, export a bundle, verify it, recommend to one user

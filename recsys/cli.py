@@ -115,7 +115,7 @@ def cli(debug: bool) -> None:
 
     \b
     The main job, step by step:
-      recsys train  --data ml-latest-small --model dot-bias --output runs/mine
+      recsys train  --data ml-latest-small --output runs/mine
       recsys export runs/mine --output artifacts/mine
       recsys recommend artifacts/mine --user-id 42
 

@@ -51,7 +51,8 @@ def verify(bundle: Path, run: Path) -> Parity:
             f"items were added to {bundle} after training, and were compared with torch then. Verify the "
             f"bundle that training made, version {manifest.additions[0].base_version}."
         )
-    loaded = load_run_inputs(run)
+    weights = [part.weight for part in manifest.model.parts if part.objective == "ratings"]
+    loaded = load_run_inputs(run, weights[0] if weights and manifest.model.lists == "ranking" else None)
     exported = (manifest.model.kind, manifest.model.n_users, manifest.model.n_items)
     trained = (loaded.run.info.part.kind, loaded.interactions.n_users, loaded.interactions.n_items)
     if exported != trained:

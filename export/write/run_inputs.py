@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from torch import nn
@@ -29,6 +30,7 @@ from recsys.data.interactions import Interactions
 from recsys.models.modules import DotProduct
 from recsys.models.side_by_side import part_factors, score_spread
 from recsys.training.checkpoint import Run, load_run
+from recsys.training.settings import check_rating_weight
 from serve.bundle.manifest import FoldIn, ListFoldIn
 
 # The size of the sample that is verified: all of a small model.
@@ -131,13 +133,18 @@ class LoadedRun:
         return IdTables(self.interactions.users["user_id"].to_numpy(), items["item_id"].to_numpy(), titles)
 
 
-def load_run_inputs(path: Path) -> LoadedRun:
-    """Load a run folder.
+def load_run_inputs(path: Path, rating_weight: float | None = None) -> LoadedRun:
+    """Load a run folder; `rating_weight` takes the place of the run's, None leaves it.
 
     Raises:
         CheckpointError: it is incomplete or damaged, or a weight is not finite.
+        ConfigError: the run does not have both a part that predicts ratings and one that ranks, or the weight
+            is not a number from 0 on.
     """
     run = load_run(path)
+    if rating_weight is not None:
+        check_rating_weight(rating_weight, run.info.parts)
+        run = Run(run.path, msgspec.structs.replace(run.info, rating_weight=rating_weight))
     module = run.model()
     interactions = run.interactions()
     held_out = np.zeros(len(interactions), bool)

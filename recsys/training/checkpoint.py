@@ -3,8 +3,8 @@
     run.json                      parts, settings and history; names every other file
     weights-1-0003.safetensors    the model of part 1 after epoch 3
     optimizer-1-0003.safetensors  the state of its optimizer, if it is trained by gradient
-    users.parquet                 user_id, in index order (row 1 first)
-    items.parquet                 item_id, titles, genres and years, in index order
+    users.parquet                 user_id, in index order (row 1 first), and what is known of users
+    items.parquet                 item_id, titles, genres, years and what else is known, in index order
     interactions.parquet          user_index, item_index, rating, timestamp if known, held_out
 
 `run.json` is replaced last, in one step, so a killed run keeps the last whole epoch. All contents are
@@ -179,6 +179,7 @@ class Run:
             item_index=table["item_index"].to_numpy(),
             ratings=table["rating"].to_numpy(),
             timestamps=table["timestamp"].to_numpy() if "timestamp" in table.column_names else None,
+            implicit=data.implicit,
         )
 
     def split(self) -> Split:

@@ -20,7 +20,8 @@ from recsys.training.session import Session
 def fit_part(session: Session, run: Run, number: int) -> Run:
     """Fit part `number`, measure it if it predicts ratings, and commit it.
 
-    The history has one entry per reported iteration, or one entry if the fit reports none.
+    The history has one entry per reported iteration, with the number of the iteration, or one entry if the
+    fit reports none.
 
     Raises:
         TrainingError: a table is not finite.
@@ -31,9 +32,17 @@ def fit_part(session: Session, run: Run, number: int) -> Run:
     history: list[Iteration] = []
     started = time.perf_counter()
 
+    begun = 0
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal begun
+        begun = done + 1
+        session.reporter.on_fit(done, total)
+
     def add(metrics: Mapping[str, float]) -> None:
         seconds = time.perf_counter() - started - sum(iteration.seconds for iteration in history)
-        history.append(Iteration(number=len(history) + 1, metrics=dict(metrics), seconds=seconds))
+        number = max(begun, len(history) + 1)
+        history.append(Iteration(number=number, metrics=dict(metrics), seconds=seconds))
 
     def on_iteration(metrics: Mapping[str, float]) -> None:
         add(metrics)
@@ -52,7 +61,7 @@ def fit_part(session: Session, run: Run, number: int) -> Run:
         part.config,
         seed=run.info.seed,
         device=device,
-        on_progress=session.reporter.on_fit,
+        on_progress=on_progress,
         on_iteration=on_iteration,
     )
     model = build(part.kind, part.config, data.n_users, data.n_items)

@@ -115,6 +115,12 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
     ratings_range: tuple[float, float]
     item_key: str
     licence: str
+    implicit: bool = False
+    """Whether it has no ratings to predict, only what users chose: likes, purchases, plays."""
+    user_features: list[str] = []
+    """What it knows of users, for kinds of model that use it."""
+    item_features: list[str] = []
+    """Likewise of items."""
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):

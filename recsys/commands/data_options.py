@@ -85,3 +85,12 @@ def load_from_options(source: str, **options: Any) -> Interactions:
 
     names = [options.pop(f"{role}_column", None) for role in ("user", "item", "rating", "timestamp")]
     return load(source, columns=Columns(*names), **options)
+
+
+def load_valid_data(source: str | None, options: dict[str, Any]) -> Interactions | None:
+    """Read the file of held-out ratings `source` like the other ratings; None: there is none.
+
+    Raises:
+        DataError, ConfigError: as `recsys.data.load`.
+    """
+    return load_from_options(source, **options | {"from_file": None}) if source else None

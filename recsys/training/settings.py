@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from recsys.data.splits import SplitRecipe
+from recsys.data.splits import WITH_FRACTION, SplitRecipe
 from recsys.errors import ConfigError
 from recsys.models import Kind, config_from_dict, kind_of
 from recsys.training.run_info import PartInfo, RunInfo, TrainingConfig
@@ -76,8 +76,10 @@ def new_settings(models: str | Sequence[str] | None, asked: Mapping[str, Any]) -
         raise ConfigError(f"{' and '.join(predicting)} both predict ratings: a run has one such part at most")
     if "fold" in split:
         split = {"kind": "fold"} | split
+    if "valid_data" in split:
+        split = {"kind": "valid-data"} | split
     recipe = SplitRecipe(**split)
-    if "valid_fraction" in split and recipe.kind not in ("random", "by-user"):
+    if "valid_fraction" in split and recipe.kind not in WITH_FRACTION:
         raise ConfigError(f"a {recipe.kind} split has no valid-fraction: leave it out")
     return RunSettings(recipe, parts)
 

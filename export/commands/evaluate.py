@@ -86,8 +86,8 @@ def evaluate(
         from serve.runtime.recommender import Recommender
 
         recommender = Recommender.load(run_or_bundle, device)
-        recommender.check("score", "recommend", "fold_in")
         split = recommender.manifest.split.get("kind")
+        recommender.check("score", "recommend", *(["fold_in"] if split == "by-user" else []))
         if split != "by-user" and flags_given(ctx, ["given_share"]):
             raise click.UsageError(f"--given-share goes with a split by user, and this bundle's is {split}.")
         if split == "valid-data" and not valid_data:

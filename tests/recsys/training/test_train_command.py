@@ -79,6 +79,7 @@ def test_training_from_a_file_prints_a_table_and_leaves_a_run(ratings: Path, tmp
         (["--fold", "1", "--valid-fraction", "0.1"], "has no valid-fraction"),
         (["--fold", "1", "--split", "random"], "a fold goes with kind 'fold' only"),
         (["--valid-fraction", "1.5"], "1.5"),
+        (["--split", "valid-data"], "'valid-data' without a held-out file"),
         (["--epochs", "0"], "epochs is 0"),
         (["--learning-rate", "nan"], "learning rate is nan"),
         (["--weight-decay", "-1"], "weight decay is -1"),

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recsys.training.presets import preset_settings
 
 from export.add_items.add_items import add_items
 from export.verify.compare_lists import compare_lists
@@ -20,10 +19,11 @@ from export.write.bundle import export_run
 from export.write.run_inputs import load_run_inputs
 from recsys.data import load
 from recsys.data.interactions import Interactions
-from recsys.data.splits import SplitRecipe, split
-from recsys.evaluation.evaluate import Recommend, measure_ranking
+from recsys.data.splits import Split, SplitRecipe, split
+from recsys.evaluation.evaluate import Recommend, evaluate
 from recsys.evaluation.ranking import RatedItems
-from recsys.training.settings import RunSettings
+from recsys.training.config_file import PRESETS, read_preset
+from recsys.training.settings import RunSettings, new_settings
 from recsys.training.train import Machine, train
 from serve import Recommender
 
@@ -46,28 +46,27 @@ class Fitted:
         self, users: np.ndarray, items: np.ndarray, recommend: Recommend | None = None
     ) -> dict[str, float]:
         """nDCG, coverage and popularity of the lists of the users of held-out pairs, int [n] each."""
-        n_users, n_items = self.data.n_users, self.data.n_items
-        seen = RatedItems.of(self.data.user_index, self.data.item_index, n_users)
-        held_out = RatedItems.of(users, items, n_users)
-        shown: list[np.ndarray] = []
 
         def rank(user_index: np.ndarray, exclude: np.ndarray, k: int) -> np.ndarray:
-            found = self.recommender.rank(
+            return self.recommender.rank(
                 user_index, k, exclude_seen=False, exclude_item_indices=list(exclude)
-            )
-            shown.append(found[0])
-            return found[0]
+            )[0]
 
-        metrics = measure_ranking(recommend or rank, np.unique(users).astype(np.int64), seen, held_out, K)
-        found = {"ndcg": metrics["ndcg_at_k"], "seconds": self.seconds}
-        if shown:
-            listed = np.concatenate(shown)
-            raters = np.bincount(self.data.item_index, minlength=n_items + 1) / n_users
-            found |= {
-                "coverage": len(np.unique(listed)) / n_items,
-                "popularity": float(raters[listed].mean()),
-            }
-        return found
+        both = replace(
+            self.data,
+            user_index=np.append(self.data.user_index, users),
+            item_index=np.append(self.data.item_index, items),
+            ratings=np.append(self.data.ratings, np.zeros(len(users), np.float32)),
+            timestamps=None,
+        )
+        n = len(self.data)
+        found = evaluate(both, Split(np.arange(n), np.arange(n, len(both))), None, recommend or rank, K)
+        return {
+            "ndcg": found["ndcg_at_k"],
+            "coverage": found["coverage_at_k"],
+            "popularity": found["popularity_at_k"],
+            "seconds": self.seconds,
+        }
 
     def rmse(self, users: np.ndarray, items: np.ndarray, ratings: np.ndarray) -> dict[str, float]:
         """RMSE of score.onnx, and its difference from float64."""
@@ -113,8 +112,13 @@ def movielens_100k() -> Interactions:
 
 @contextmanager
 def fitted(data: Interactions, preset: str, seed: int, **asked: Any) -> Iterator[Fitted]:
-    """Fit a preset to all of the data, and export."""
-    settings = preset_settings(preset, {"valid_fraction": 0.0, "seed": seed, **asked})
+    """Fit a preset, a KIND or KIND:OBJECTIVE to all of the data, and export."""
+    asked = {"kind": "random", "valid_fraction": 0.0, "seed": seed, **asked}
+    if preset in PRESETS:
+        settings = new_settings(read_preset(preset), asked)
+    else:
+        kind, _, objective = preset.partition(":")
+        settings = new_settings(kind, asked | ({"objective": objective} if objective else {}))
     with tempfile.TemporaryDirectory() as folder:
         yield Fitted(data, settings, Path(folder))
 

@@ -95,13 +95,14 @@ class LoadedRun:
             except GraphError as error:
                 left_out["fold_in"] = str(error)
         rng = np.random.default_rng(1)
-        rows = rng.permutation(np.flatnonzero(self.held_out))[:N_PAIRS]
+        measured = self.held_out.any()  # where nothing is held out, ratings of the training are no measure
+        rows = rng.permutation(np.flatnonzero(self.held_out | ~measured))[:N_PAIRS]
         sample = Sample.of(
             seen,
             users=1 + rng.permutation(data.n_users)[:N_USERS],
             items=1 + rng.permutation(data.n_items)[:N_USERS],
             pairs=(data.user_index[rows], data.item_index[rows]),
-            ratings=data.ratings[rows],
+            ratings=data.ratings[rows] if measured else None,
             histories=histories or made_up_histories(data.n_items, ratings_range),
         )
         inputs = ExportInputs(

@@ -15,8 +15,8 @@ from torch import nn
 
 from recsys.data.interactions import Interactions
 from recsys.data.splits import SplitRecipe, split
-from recsys.evaluation.evaluate import measure_ranking, ranked_users
-from recsys.evaluation.ranking import RatedItems
+from recsys.evaluation.evaluate import USERS_AT_ONCE, ranked_users
+from recsys.evaluation.ranking import RatedItems, ranking_metrics
 from recsys.models.scoring import ranker
 from recsys.models.side_by_side import side_by_side
 from recsys.training.checkpoint import load_run
@@ -170,4 +170,6 @@ class _Judge:
     def ndcg(self, model: nn.Module) -> float:
         """nDCG@10."""
         rank = ranker(model, self.n_items)
-        return measure_ranking(rank, self.users, self.seen, self.held_out, K)["ndcg_at_k"]
+        batches = np.split(self.users, range(USERS_AT_ONCE, len(self.users), USERS_AT_ONCE))
+        lists = [rank(users, self.seen.padded(users), K) for users in batches]
+        return ranking_metrics(self.users, np.concatenate(lists), self.held_out)["ndcg_at_k"]

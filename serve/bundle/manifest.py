@@ -28,6 +28,8 @@ METRICS = {
     "precision@{k}": "precision_at_k",
     "MRR@{k}": "mrr_at_k",
     "hit rate@{k}": "hit_rate_at_k",
+    "coverage@{k}": "coverage_at_k",
+    "popularity@{k}": "popularity_at_k",
 }
 """Title of each metric in a table -> its key in `Manifest.metrics`."""
 

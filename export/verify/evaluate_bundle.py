@@ -36,12 +36,13 @@ def evaluate_bundle(
         raise BundleError(f"{recommender.bundle.path}: its split recipe is invalid: {error}") from None
 
     def recommend(user_index: np.ndarray, exclude_item_indices: np.ndarray, k: int) -> np.ndarray:
-        top, _ = recommender.rank(
+        top = recommender.rank(
             user_index, k, exclude_seen=False, exclude_item_indices=list(exclude_item_indices)
         )
-        return top
+        return top.indices
 
-    return evaluate(interactions, split(interactions, recipe), recommender.score_indices, recommend, k)
+    score = recommender.score_indices if recommender.predicts_ratings else None
+    return evaluate(interactions, split(interactions, recipe), score, recommend, k)
 
 
 def check_data(recommender: Recommender, interactions: Interactions) -> None:

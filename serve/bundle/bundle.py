@@ -257,10 +257,14 @@ def _fault_of_ratings(name: str, outputs: set[tuple[str, str, int]], manifest: M
         return None
     if model.lists == "ratings" and model.scores == "ranking":
         return "its lists are ordered by ratings, which nothing predicts"
-    expected = {TOP_RATINGS} if (model.lists, model.scores) == ("ranking", "ratings") else set()
     found = {output for output in outputs if output[0] == TOP_RATINGS[0]}
-    if found != expected and (found or name == "recommend"):
-        return f"{name} has the ratings {found}, not {expected}: its lists are ordered by {model.lists}"
+    if found - {TOP_RATINGS}:
+        return f"the outputs of {name} are {outputs}: not {TOP_RATINGS}"
+    is_rated = (model.lists, model.scores) == ("ranking", "ratings")
+    if found and not is_rated:
+        return f"{name} has top_ratings, though {model.lists} order its lists and scores are {model.scores}"
+    if is_rated and not found and name == "recommend":
+        return f"{name} has no top_ratings beside the scores that order its lists"
     return None
 
 

@@ -352,7 +352,7 @@ class Recommender:
         return self.name(top.row(0), bool(known[0])) if one else self.name(top, known)
 
     def _rated(self, top: Top) -> Top:
-        """Predicted ratings clipped to the data's scale; where ratings order the lists, they are the scores."""
+        """Clip predicted ratings to the data's scale; where ratings order the lists, they are the scores."""
         ratings = top.scores if self.manifest.model.lists == "ratings" else top.ratings
         if ratings is None:
             return top

@@ -85,9 +85,9 @@ def measure(
 
     def recommend(user_index: np.ndarray, exclude_item_indices: np.ndarray, k: int) -> np.ndarray:
         exclude = list(exclude_item_indices)
-        return recommender.rank(user_index, k, exclude_seen=False, exclude_item_indices=exclude)[0]
+        return recommender.rank(user_index, k, exclude_seen=False, exclude_item_indices=exclude).indices
 
-    score = recommender.score_indices if recommender.manifest.model.scores == "ratings" else None
+    score = recommender.score_indices if recommender.predicts_ratings else None
     return evaluate(interactions, sides, score, recommend, k)
 
 

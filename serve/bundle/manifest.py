@@ -107,6 +107,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Width of the scores of a list."""
     parts: list[Part]
 
+    @property
+    def title(self) -> str:
+        """The kinds of the parts, as in "bayes + ease"."""
+        return " + ".join(part.kind for part in self.parts) or self.kind
+
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):
     """The data of the training. `ratings_range` is the lowest and the highest rating in it."""

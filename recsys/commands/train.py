@@ -245,7 +245,10 @@ def train(
         atexit.register(_leave, 1)
         raise
     metrics = ", ".join(f"{name.upper()} {value:.4f}" for name, value in run.info.metrics.items())
-    found = f"{metrics} on the held-out ratings" if run.info.data.n_held_out else "none held out"
+    # Parts that rank have no metrics here.
+    found = (
+        f"{metrics} on the held-out ratings" if metrics else f"{run.info.data.n_held_out or 'none'} held out"
+    )
     console.print(f"{output}: {found}", markup=False, highlight=False)
 
 

@@ -137,8 +137,12 @@ def _print_table(path: Path, result: dict[str, Any]) -> None:
         click.echo(f"\n{path}: {counts}")
     if new_users := result.get("new_users"):
         click.echo(
-            f"{new_users['n_users']:,} users were held out whole: each is folded in from "
+            f"{new_users['n_users']:,} users who were held out whole are each folded in from "
             f"{new_users['given_share']:.0%} of the own ratings, and measured by the rest"
+        )
+    elif n_new := result.get("n_users_without_ratings"):
+        click.echo(
+            f"{n_new:,} of these users have no rating in the training, and got the average user's answers"
         )
     if result["summary"]:
         click.echo(result["summary"])

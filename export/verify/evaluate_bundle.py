@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from export.verify.new_users import NewUsers
 from recsys.data.interactions import Interactions
-from recsys.data.splits import GIVEN_SHARE, Split, SplitRecipe, give_share, split
+from recsys.data.splits import GIVEN_SHARE, Split, SplitRecipe, choosing_users, give_share, split
 from recsys.data.valid_data import with_valid_data
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.evaluate import DEFAULT_K, evaluate
@@ -65,7 +65,8 @@ def measure(
 
     Of a split by user, the held-out users are folded in from a share of their ratings and measured by the
     rest (strong generalisation), if the bundle can fold in; `new_users` in the result then has their number
-    and the share. The baselines know the given ratings, too.
+    and the share. Users who chose the settings of the fold-in are left out. The baselines know the given
+    ratings, too.
 
     Raises:
         ConfigError: k is larger than the bundle's lists.
@@ -76,6 +77,8 @@ def measure(
     if k > longest:
         raise ConfigError(f"k is {k}, and this bundle ranks {longest} items at most: take a smaller k")
     if folds_in:
+        choosing = np.isin(interactions.user_index, choosing_users(interactions.user_index[sides.valid]))
+        sides = Split(sides.train, sides.valid[~choosing[sides.valid]])
         sides = give_share(interactions, sides, given_share)
         n_users = len(np.unique(interactions.user_index[sides.valid]))
         new_users = NewUsers(recommender, interactions, sides)

@@ -15,7 +15,7 @@ from export.errors import GraphError
 from export.graphs.fold_in import ridge_arrays
 from export.model.arrays import Arrays, Float32
 from export.model.dot import DotArrays
-from export.model.inputs import ExportInputs, IdTables, Sample, SeenRatings
+from export.model.inputs import ExportInputs, FoldInHistory, IdTables, Sample, SeenRatings
 from export.model.mlp import MlpArrays
 from export.model.row_solvers import solver_of
 from export.model.side_by_side import RankingPart, SideBySide
@@ -27,6 +27,7 @@ from export.write.fold_in_choice import (
 )
 from export.write.list_fold_in_choice import choose_list_fold_in
 from recsys.data.interactions import Interactions
+from recsys.data.splits import choosing_users
 from recsys.models.modules import DotProduct
 from recsys.models.side_by_side import part_factors, score_spread
 from recsys.training.checkpoint import Run, load_run
@@ -74,8 +75,7 @@ class LoadedRun:
         """
         data, ratings_range = self.interactions, self.run.info.data.ratings_range
         seen = SeenRatings.of(data.user_index, data.item_index, data.ratings)
-        rng = np.random.default_rng(0)
-        histories = sample_histories(data.user_index, data.item_index, data.ratings, self.held_out, rng)
+        histories = self._histories()
         scores = self.run.info.part.objective
         left_out = {}
         of_ratings, of_lists = (None, None) if fold_in == "choose" else fold_in
@@ -125,6 +125,20 @@ class LoadedRun:
             except GraphError as error:
                 left_out["fold_in"] = str(error)
         return replace(inputs, left_out=left_out)
+
+    def _histories(self) -> list[FoldInHistory]:
+        """Users to choose the settings of fold-in by, and to verify it with."""
+        data, users = self.interactions, self.interactions.user_index
+        rows = np.arange(len(data))
+        if self.run.info.split.kind == "by-user":  # the other users held out whole measure the fold-in
+            rows = np.flatnonzero(np.isin(users, choosing_users(users[self.held_out])))
+        return sample_histories(
+            users[rows],
+            data.item_index[rows],
+            data.ratings[rows],
+            self.held_out[rows],
+            np.random.default_rng(0),
+        )
 
     def _id_tables(self) -> IdTables:
         items = self.interactions.items

@@ -150,6 +150,15 @@ def stratified(groups: np.ndarray, valid_fraction: float, seed: int) -> np.ndarr
     return held_out
 
 
+def choosing_users(user_index: np.ndarray) -> np.ndarray:
+    """A random third of the users, rounded down: int [n] of held-out ratings -> int [m], ascending.
+
+    Of the users held out whole, these choose the settings of the fold-in, and the others measure it.
+    """
+    users = np.unique(user_index)
+    return np.sort(np.random.default_rng(0).permutation(users)[: len(users) // 3])
+
+
 def give_share(
     interactions: Interactions, sides: Split, share: float = GIVEN_SHARE, seed: int = SplitRecipe.seed
 ) -> Split:

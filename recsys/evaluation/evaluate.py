@@ -37,8 +37,8 @@ def evaluate(
     Returns:
         Plain numbers: `rmse`, `mae` (ratings) over all held-out ratings; `ndcg_at_k`, `recall_at_k`,
         `precision_at_k`, `mrr_at_k`, `hit_rate_at_k`, `coverage_at_k`, `popularity_at_k` over users with a
-        held-out rating (a seeded sample of at most 10,000); `k`, `n_held_out`, `n_ranked_users`; and
-        `baselines`: metrics of `global_mean`, `bias_only` and `popularity`. Where nothing is held out, only
+        held-out rating (a seeded sample of at most 10,000); `k`, `n_held_out`, `n_ranked_users`,
+        `n_users_without_ratings` (of those ranked, in training); and `baselines`: metrics of `global_mean`, `bias_only` and `popularity`. Where nothing is held out, only
         `k` and `n_held_out`.
 
     Raises:
@@ -77,6 +77,7 @@ def evaluate(
         "k": k,
         "n_held_out": len(split.valid),
         "n_ranked_users": len(users),
+        "n_users_without_ratings": int(np.count_nonzero(seen.lengths(users) == 0)),
         "baselines": {
             "global_mean": errors(lambda users, items: np.full(len(users), mean)),
             "bias_only": errors(biases.score) | ranking(same_for_everyone(biases.item_biases)),

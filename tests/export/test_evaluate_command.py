@@ -82,7 +82,7 @@ def test_a_bundle_measures_as_its_run(pair: tuple[Path, Path], ratings: Path) ->
         *(("rmse", "mae") if "rmse" in through_torch else ()),
         *("ndcg_at_k", "recall_at_k", "precision_at_k", "mrr_at_k", "hit_rate_at_k"),
         *("coverage_at_k", "popularity_at_k"),
-        *("k", "n_held_out", "n_ranked_users", "baselines", "summary"),
+        *("k", "n_held_out", "n_ranked_users", "n_users_without_ratings", "baselines", "summary"),
     }
     # Scores differ by float32 rounding (1e-6), which may swap neighbours with nearly equal ones in a list.
     for name in {"rmse", "mae"} & through_torch.keys():

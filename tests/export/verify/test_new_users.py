@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from click.testing import CliRunner
 
 from export.verify.evaluate_bundle import measure
 from export.write.bundle import export_run
+from export.write.run_inputs import load_run_inputs
 from recsys.cli import cli
 from recsys.data import load
-from recsys.data.splits import give_share
+from recsys.data.splits import Split, choosing_users, give_share
 from recsys.training.checkpoint import Run
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
@@ -62,9 +64,11 @@ def test_each_new_user_is_folded_in_alone(trained: tuple[Run, Path], ratings: Pa
     if "fold_in" not in recommender.manifest.graphs:
         pytest.skip("this kind has no fold-in")
     data = run.interactions()
-    given = give_share(data, run.split(), SHARE)
+    sides = run.split()
+    choosing = np.isin(data.user_index, choosing_users(data.user_index[sides.valid]))
+    given = give_share(data, Split(sides.train, sides.valid[~choosing[sides.valid]]), SHARE)
     new_users = np.unique(data.user_index[given.valid])
-    assert not set(new_users) & set(data.user_index[run.split().train])
+    assert not set(new_users) & set(data.user_index[sides.train])
     errors, ndcgs = [], []
     for user in new_users.tolist():
         known, rest = (side[data.user_index[side] == user] for side in (given.train, given.valid))
@@ -105,11 +109,27 @@ def test_the_manifest_has_the_same_figures(trained: tuple[Run, Path], ratings: P
     assert ("new_users" in found) == ("fold_in" in recommender.manifest.graphs)
 
 
+def test_the_users_who_measure_the_fold_in_choose_nothing_of_it(trained: tuple[Run, Path]) -> None:
+    loaded = load_run_inputs(trained[0].path)
+    data = loaded.interactions
+    choosing = choosing_users(data.user_index[loaded.held_out])
+    measured = loaded.held_out & ~np.isin(data.user_index, choosing)
+    changed = data.ratings.copy()
+    changed[measured] = 6 - changed[measured]
+    other = replace(loaded, interactions=replace(data, ratings=changed))
+    inputs, same = (run.inputs(N_ITEMS, raw_ids=False) for run in (loaded, other))
+    assert (inputs.fold_in, inputs.list_fold_in) == (same.fold_in, same.list_fold_in)
+    assert len(inputs.sample.histories) == len(choosing) == 5
+
+
 def test_the_words_say_who_was_measured(trained: tuple[Run, Path], ratings: Path) -> None:
     options = ["--device", "cpu", "--data", str(ratings)]
     output = CliRunner().invoke(cli, ["evaluate", str(trained[1]), *options]).output
     if "fold_in" in Recommender.load(trained[1], "cpu").manifest.graphs:
-        assert "15 users were held out whole: each is folded in from 80% of the own ratings" in output
+        assert "10 users who were held out whole are each folded in from 80% of the own ratings" in output
         assert output.splitlines()[-1].startswith("For new users, the model ")
     else:
+        assert "15 of these users have no rating in the training" in output
         assert output.splitlines()[-1].startswith("The model ")
+    output = CliRunner().invoke(cli, ["evaluate", str(trained[0].path), "--device", "cpu"]).output
+    assert "15 of these users have no rating in the training" in output

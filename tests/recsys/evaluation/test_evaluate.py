@@ -41,6 +41,9 @@ def test_an_oracle_is_perfect_and_a_training_item_is_never_asked_for(rng: np.ran
     assert (result["ndcg_at_k"], result["mrr_at_k"], result["hit_rate_at_k"]) == (1, 1, 1)
     assert result["n_held_out"] == len(parts.valid)
     assert result["n_ranked_users"] == len(np.unique(data.user_index[parts.valid]))
+    trained = set(data.user_index[parts.train])
+    new = [user for user in set(data.user_index[parts.valid]) if user not in trained]
+    assert result["n_users_without_ratings"] == len(new)
     valid = data.ratings[parts.valid].astype(np.float64)
     mean = data.ratings[parts.train].astype(np.float64).mean()
     assert result["baselines"]["global_mean"]["rmse"] == pytest.approx(np.sqrt(np.mean((valid - mean) ** 2)))

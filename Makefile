@@ -118,6 +118,10 @@ types: $(VENV)/.dev ## Check the types (mypy, strict)
 bench: $(VENV)/.dev ## Run the benchmarks; each writes its table to benchmarks/results/
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
+.PHONY: quality
+quality: $(VENV)/.dev ## Measure lists and ratings of every preset again (half an hour), into docs/quality.md
+	$(BIN)/python benchmarks/quality.py
+
 .PHONY: clean
 clean: ## Remove runs, bundles, caches and .venv
 	rm -rf $(VENV) .venv-serve runs artifacts dist build demos/browser/dist demos/*/node_modules ci-output .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -27,6 +27,7 @@ class Entry(NamedTuple):
 COMMANDS = {
     "data": Entry("recsys.commands.data:data", "Download, read and describe rating data sets."),
     "train": Entry("recsys.commands.train:train", "Train a model on ratings; leaves a run folder."),
+    "tune": Entry("recsys.commands.tune:tune", "Find parts and settings that suit a data set."),
     "evaluate": Entry("export.commands.evaluate:evaluate", "Measure a run or a bundle on held-out ratings."),
     "export": Entry("export.commands.export:export", "Turn a run into a verified ONNX bundle."),
     "add-items": Entry("export.commands.add_items:add_items", "Add items to a bundle without training."),

@@ -86,8 +86,8 @@ def add_items(
         )
     if manifest.model.lists == "ranking":
         raise UnsupportedError(
-            f"{base} has parts that rank its lists, and items can be added only where the predicted ratings do. "
-            f"Train again with the new ratings."
+            f"{base} has parts that rank its lists: items can be added only where predicted ratings order "
+            f"them. Train again with the new ratings."
         )
     with new_folder(output, overwrite=overwrite) as folder:
         users = IdIndex.read(bundle.file("users.parquet"), "user_id", manifest.model.n_users)

@@ -23,6 +23,9 @@ OUTPUTS = (
     *RATED_TOP,
     TensorSpec("user_factors", "float32", ("B", "F")),
     TensorSpec("user_biases", "float32", ("B", "1"), optional=True),
+    # Of the part that predicts ratings, where others order the lists: for the rating of any item.
+    TensorSpec("rating_factors", "float32", ("B", "R"), optional=True),
+    TensorSpec("rating_biases", "float32", ("B", "1"), optional=True),
 )
 # Relative to the size of users' rows: float32 sums over hundreds of ratings reach about 1e-6.
 FACTOR_TOLERANCE = 1e-5
@@ -56,8 +59,16 @@ def list_fold_in_graph(inputs: ExportInputs) -> ir.Model:
     top = rank(graph.op, logits, item_indices, inputs.top_k, row_bias)
     if rating_rows is not None:
         top |= rated(graph, inputs.arrays, rating_rows, top)
+        # Named copies: one value can't be an output and bear another name inside.
+        rows |= {_rating_name(name): graph.op.Identity(row) for name, row in rating_rows.items()}
     sizes = {"K": inputs.top_k, "F": ranking.row_parts()["user_factors"].stop, "1": 1}
+    sizes["R"] = inputs.arrays.item_factors.shape[1]
     return finish(graph, OUTPUTS, top | rows, sizes)
+
+
+def _rating_name(name: str) -> str:
+    """The output with a part of the rows that predict ratings: "rating_factors" of "user_factors"."""
+    return name.replace("user_", "rating_")
 
 
 class NewRows(NamedTuple):
@@ -116,15 +127,21 @@ def _cases(inputs: ExportInputs) -> list[Case]:
     outputs |= {name: rows[:, part] for name, part in lists.row_parts().items()}
     rating_rows = [one.ratings for one in found if one.ratings is not None]
     if rating_rows:
-        predicted = folding(inputs.arrays).row_scores64(np.stack(rating_rows))
-        outputs["top_ratings"] = ratings_at(predicted, indices)
+        of_ratings = folding(inputs.arrays)
+        rows = np.stack(rating_rows)
+        outputs["top_ratings"] = ratings_at(of_ratings.row_scores64(rows), indices)
+        outputs |= {_rating_name(name): rows[:, part] for name, part in of_ratings.row_parts().items()}
     return [Case.of({"item_indices": item_indices, "ratings": ratings}, outputs)]
 
 
 def _tolerance(inputs: ExportInputs) -> dict[str, float]:
     lists = folding(inputs.lists)
     of_rows = dict.fromkeys(lists.row_parts(), FACTOR_TOLERANCE * lists.row_size)
-    of_ratings = {"top_ratings": SCORE_TOLERANCE * inputs.score_span} if _rates(inputs) else {}
+    of_ratings = {}
+    if _rates(inputs):
+        arrays = folding(inputs.arrays)
+        of_ratings = {"top_ratings": SCORE_TOLERANCE * inputs.score_span}
+        of_ratings |= {_rating_name(name): FACTOR_TOLERANCE * arrays.row_size for name in arrays.row_parts()}
     return {"top_scores": SCORE_TOLERANCE * inputs.list_span, **of_ratings, **of_rows}
 
 
@@ -149,7 +166,11 @@ def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
         # One list of errors: those of rows and ratings are scaled to the tolerance of scores.
         errors += [listed, np.array([row_error(lists, row, exact.lists) / FACTOR_TOLERANCE * tolerance])]
         if exact.ratings is not None:
-            predicted = folding(inputs.arrays).row_scores64(exact.ratings[None])
+            of_ratings = folding(inputs.arrays)
+            row = np.concatenate([found[_rating_name(name)] for name in of_ratings.row_parts()], axis=1)[0]
+            wrong_row = row_error(of_ratings, row, exact.ratings)
+            errors.append(np.array([wrong_row / FACTOR_TOLERANCE * tolerance]))
+            predicted = of_ratings.row_scores64(exact.ratings[None])
             wrong = np.abs(found["top_ratings"] - ratings_at(predicted, found["top_item_indices"]))
             wrong[found["top_item_indices"] == 0] = 0.0  # -1e30 is no float32
             errors.append(wrong.ravel() * (tolerance / tolerances["top_ratings"]))

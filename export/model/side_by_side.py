@@ -149,7 +149,7 @@ class SideBySide:
 
     def prior64(self, settings: ListFoldIn) -> Float64:
         """What a new user starts from: the average user's row, and popularity. float64 [F]."""
-        prior = self.dot.rows64(AVERAGE)[0]
+        prior: Float64 = self.dot.rows64(AVERAGE)[0]
         prior[-1] = settings.popularity
         return prior
 
@@ -191,8 +191,8 @@ class SideBySide:
             if row is not None:
                 pieces.append(op.Mul(row, part.factor))
             else:
-                zeros = op.Mul(n, np.zeros((1, part.width), np.float32))
-                pieces.append(op.Add(zeros, average[:, start:stop]))
+                columns = table(graph, f"average_user_{start}", average[:, start:stop])
+                pieces.append(op.Add(op.Mul(n, 0.0), columns))  # [B, width]
             start = stop
         pieces.append(op.Mul(n, 0.0))
         some = op.Cast(op.Greater(n, 0.0), to=ir.DataType.FLOAT)

@@ -7,9 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from export.model.inputs import ExportInputs
+from export.verify.evaluate_bundle import measure
 from export.write import profiles
 from export.write.graph_files import TablesFile, list_files, write_graphs
 from export.write.held_out import held_out
@@ -20,8 +22,10 @@ from serve.bundle import manifest as m
 from serve.bundle.ids import write_items, write_users
 from serve.bundle.profiles import PROFILES_NAME
 from serve.bundle.seen import write_seen
+from serve.bundle.summary import summary
 from serve.files.atomic import new_folder, write_file
 from serve.files.names import MANIFEST_NAME
+from serve.runtime.recommender import Recommender
 
 TOP_K = 100
 
@@ -60,9 +64,13 @@ def export_run(
         _write_data(folder, loaded, inputs)
         made = write_graphs(folder, inputs, tables_file, progress)
         progress("measuring on held-out ratings")
-        metrics = evaluate_run(loaded.run)
-        manifest = _manifest(folder, loaded, inputs, made, metrics)
+        manifest = _manifest(folder, loaded, inputs, made, evaluate_run(loaded.run))
         write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
+        if loaded.run.info.split.kind == "by-user" and "fold_in" in manifest.graphs:
+            # torch has no fold-in: users held out whole are measured through the graph.
+            metrics = measure(Recommender.load(folder, "cpu"), loaded.interactions, loaded.run.split())
+            manifest = msgspec.structs.replace(manifest, metrics=metrics | {"summary": summary(metrics)})
+            write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
     return manifest
 
 
@@ -104,7 +112,7 @@ def _parts(info: RunInfo) -> list[m.Part]:
 
 
 def _manifest(
-    folder: Path, loaded: LoadedRun, inputs: ExportInputs, made: Mapping[str, Any], metrics: Mapping[str, Any]
+    folder: Path, loaded: LoadedRun, inputs: ExportInputs, made: Mapping[str, Any], metrics: dict[str, Any]
 ) -> m.Manifest:
     info = loaded.run.info
     part, data = info.part, info.data
@@ -130,7 +138,7 @@ def _manifest(
         data=m.Data(**{name: getattr(data, name) for name in m.Data.__struct_fields__}),
         split=asdict(info.split),
         training=m.Training(settings=settings, seed=info.seed, history=history),
-        metrics=dict(metrics),
+        metrics=metrics | {"summary": summary(metrics)},
         held_out=held_out(loaded),
         files=list_files(folder),
         **made,

@@ -12,14 +12,12 @@ import onnxruntime as ort
 from export.errors import GraphError
 from export.graphs.fold_in import FACTOR_TOLERANCE, list_fold_in_graph, new_rows, row_error
 from export.model.arrays import Float64, Int64
-from export.model.inputs import ExportInputs, FoldInHistory, Ratings
+from export.model.inputs import ExportInputs, FoldInHistory
 from export.model.reference import MASKED
+from export.write.fold_in_choice import GIVEN, STEPS, shortened
 from recsys.evaluation.ranking import RatedItems, ranking_metrics
 from serve.bundle.manifest import ListFoldIn
 
-STEPS = (8, 12, 16, 24, 32, 48, 64)
-# Numbers of ratings that held-out users give.
-GIVEN = (1, 3, 5, 10, 20)
 PRIOR_RATINGS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 POPULARITY = (0.0, 0.5, 1.0, 2.0, 4.0)
 # Where no held-out rating can choose.
@@ -96,14 +94,11 @@ def _best_prior(
     biases = 0.0 if ranking.dot.item_biases is None else ranking.dot.item_biases[:, 0].astype(np.float64)
     average = items @ ranking.prior64(msgspec.structs.replace(settings, popularity=0.0))
     popularity = items[:, -1]
-    rng = np.random.default_rng(2)
     priors = [(prior, weight) for prior in PRIOR_RATINGS for weight in POPULARITY if prior or not weight]
     ndcgs: dict[str, Float64] = {}
     for n in (*GIVEN, None):
         given, own = [], []
-        for known, _ in histories:
-            rows = rng.permutation(len(known.item_indices))[:n]
-            some = Ratings(known.item_indices[rows], known.ratings[rows])
+        for some, _ in shortened(histories, n):
             rating_row = new_rows(inputs.with_list_fold_in(settings), *some).ratings
             given.append(some)
             own.append(items @ ranking.own_row64(*some, rating_row) + biases)

@@ -15,13 +15,19 @@ from export.errors import GraphError
 from export.graphs.fold_in import ridge_arrays
 from export.model.arrays import Arrays, Float32
 from export.model.dot import DotArrays
-from export.model.inputs import ExportInputs, IdTables, Sample, SeenRatings
+from export.model.inputs import ExportInputs, FoldInHistory, IdTables, Sample, SeenRatings
 from export.model.mlp import MlpArrays
 from export.model.row_solvers import solver_of
 from export.model.side_by_side import RankingPart, SideBySide
-from export.write.fold_in_choice import choose_fold_in, made_up_histories, sample_histories
+from export.write.fold_in_choice import (
+    choose_fold_in,
+    choose_linear_map,
+    made_up_histories,
+    sample_histories,
+)
 from export.write.list_fold_in_choice import choose_list_fold_in
 from recsys.data.interactions import Interactions
+from recsys.data.splits import choosing_users
 from recsys.models.modules import DotProduct
 from recsys.models.side_by_side import part_factors, score_spread
 from recsys.training.checkpoint import Run, load_run
@@ -31,6 +37,10 @@ from serve.bundle.manifest import FoldIn, ListFoldIn
 # The size of the sample that is verified: all of a small model.
 N_PAIRS = 20_000
 N_USERS = 64
+
+NO_MAP = (
+    "an mlp has no closed form for new users, and an approximation predicts no better than the average user"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,29 +75,39 @@ class LoadedRun:
         """
         data, ratings_range = self.interactions, self.run.info.data.ratings_range
         seen = SeenRatings.of(data.user_index, data.item_index, data.ratings)
-        rng = np.random.default_rng(0)
-        histories = sample_histories(data.user_index, data.item_index, data.ratings, self.held_out, rng)
+        histories = self._histories()
         scores = self.run.info.part.objective
         left_out = {}
         of_ratings, of_lists = (None, None) if fold_in == "choose" else fold_in
-        if fold_in == "choose" and scores == "ratings" and self.arrays.can_fold_in:
+        arrays = self.arrays
+        if isinstance(arrays, MlpArrays):
+            rows = np.flatnonzero(~self.held_out)
+            train = data.user_index[rows], data.item_index[rows], data.ratings[rows]
+            if of_ratings is not None:
+                arrays = arrays.with_linear_map(*train, of_ratings)
+            elif fold_in == "choose" and scores == "ratings":
+                arrays, of_ratings = choose_linear_map(arrays, train, histories) or (arrays, None)
+                if of_ratings is None:
+                    left_out["fold_in"] = NO_MAP
+        elif fold_in == "choose" and scores == "ratings":
             try:
-                of_ratings = choose_fold_in(ridge_arrays(self.arrays), histories, ratings_range)
+                of_ratings = choose_fold_in(ridge_arrays(arrays), histories, ratings_range)
             except GraphError as error:
                 left_out["fold_in"] = str(error)
         rng = np.random.default_rng(1)
-        rows = rng.permutation(np.flatnonzero(self.held_out))[:N_PAIRS]
+        measured = self.held_out.any()  # where nothing is held out, ratings of the training are no measure
+        rows = rng.permutation(np.flatnonzero(self.held_out | ~measured))[:N_PAIRS]
         sample = Sample.of(
             seen,
             users=1 + rng.permutation(data.n_users)[:N_USERS],
             items=1 + rng.permutation(data.n_items)[:N_USERS],
             pairs=(data.user_index[rows], data.item_index[rows]),
-            ratings=data.ratings[rows],
+            ratings=data.ratings[rows] if measured else None,
             histories=histories or made_up_histories(data.n_items, ratings_range),
         )
         inputs = ExportInputs(
             module=self.module,
-            arrays=self.arrays,
+            arrays=arrays,
             seen=seen,
             sample=sample,
             top_k=min(top_k, data.n_items),
@@ -105,6 +125,20 @@ class LoadedRun:
             except GraphError as error:
                 left_out["fold_in"] = str(error)
         return replace(inputs, left_out=left_out)
+
+    def _histories(self) -> list[FoldInHistory]:
+        """Users to choose the settings of fold-in by, and to verify it with."""
+        data, users = self.interactions, self.interactions.user_index
+        rows = np.arange(len(data))
+        if self.run.info.split.kind == "by-user":  # the other users held out whole measure the fold-in
+            rows = np.flatnonzero(np.isin(users, choosing_users(users[self.held_out])))
+        return sample_histories(
+            users[rows],
+            data.item_index[rows],
+            data.ratings[rows],
+            self.held_out[rows],
+            np.random.default_rng(0),
+        )
 
     def _id_tables(self) -> IdTables:
         items = self.interactions.items

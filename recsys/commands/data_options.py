@@ -125,3 +125,13 @@ def load_from_options(source: str, **options: Any) -> Interactions:
         options["rating_column"] = ""
     names = [options.pop(f"{role}_column", None) for role in ("user", "item", "rating", "timestamp")]
     return load(source, columns=Columns(*names), **options)
+
+
+def load_valid_data(source: str | None, options: dict[str, Any]) -> Interactions | None:
+    """Read the file of held-out ratings `source` like the other ratings; None: there is none.
+
+    Raises:
+        DataError, ConfigError: as `recsys.data.load`.
+    """
+    unused = dict.fromkeys(("from_file", "user_features", "item_features"))
+    return load_from_options(source, **options | unused) if source else None

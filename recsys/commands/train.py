@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from click.core import ParameterSource
@@ -17,6 +17,7 @@ from recsys.commands.data_options import (
     TRAINING_DATA_OPTIONS,
     flags_given,
     load_from_options,
+    load_valid_data,
     training_data_options,
 )
 from recsys.data.splits import Kind as SplitKind
@@ -28,6 +29,9 @@ from recsys.training.config_file import PRESETS, ConfigFile, parse_part, read_co
 from recsys.training.run_info import Precision, TrainingConfig, is_run, read_info
 from recsys.training.settings import DEFAULT_PRESET, check_unchanged, new_settings
 from serve.terminal import warn
+
+if TYPE_CHECKING:
+    from recsys.data.interactions import Interactions
 
 DEFAULT_DATA = "ml-latest-small"
 DECAYS = ", ".join(f"{kind.name} {kind.weight_decay}" for kind in KINDS.values() if kind.fit is None)
@@ -154,7 +158,14 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
     help=f"What is held out. [default: {SplitRecipe.kind}]",
 )
 @click.option(
-    "--valid-fraction", type=float, help=f"Fraction that is held out. [default: {SplitRecipe.valid_fraction}]"
+    "--valid-fraction",
+    type=float,
+    help=f"Fraction that is held out; 0: nothing. [default: {SplitRecipe.valid_fraction}]",
+)
+@click.option(
+    "--valid-data",
+    metavar="PATH",
+    help="Hold out the ratings of a file of their own, read as --data is; they are not trained on.",
 )
 @click.option("--fold", type=int, help="One of MovieLens 100K's canonical folds, 1 to 5.")
 @click.option(
@@ -204,6 +215,7 @@ def train(
     model: tuple[str, ...],
     config: ConfigFile | None,
     preset: ConfigFile | None,
+    valid_data: str | None,
     output: Path,
     device: Any,
     compile: Any,
@@ -263,8 +275,10 @@ def train(
     machine = training.Machine(device, compile)
     try:
         with show_training(console) as reporter:
+            valid = load_valid_data(valid_data, reading)
+            options["valid_data"] = valid and valid.sha256
             if continues:
-                _check_resumed(ctx, output, data, reading, models, options)
+                _check_resumed(ctx, output, data, valid, reading, models, options)
                 run = training.resume(output, machine=machine, reporter=reporter)
             else:
                 check_free(output, overwrite)  # before reading the data, which takes time
@@ -278,6 +292,7 @@ def train(
                     ratings,
                     settings,
                     output,
+                    valid=valid,
                     start=start,
                     overwrite=overwrite,
                     machine=machine,
@@ -291,8 +306,11 @@ def train(
         atexit.register(_leave, 1)
         raise
     metrics = ", ".join(f"{name.upper()} {value:.4f}" for name, value in run.info.metrics.items())
-    measured = f"{metrics} on the held-out ratings"
-    result = measured if metrics else f"`recsys evaluate {output}` measures its lists"
+    result = f"{metrics} on the held-out ratings"
+    if not run.info.data.n_held_out:
+        result = "none held out"
+    elif not metrics:
+        result = f"`recsys evaluate {output}` measures its lists"
     console.print(f"{output}: {result}", markup=False, highlight=False)
 
 
@@ -300,11 +318,14 @@ def _check_resumed(
     ctx: click.Context,
     output: Path,
     data: str | None,
+    valid: Interactions | None,
     reading: dict[str, Any],
     models: ConfigFile | tuple[str, ...],
     settings: dict[str, Any],
 ) -> None:
     """Check that the data and settings given for a run to be resumed are the run's own."""
+    from recsys.data.valid_data import with_valid_data
+
     info = read_info(output)
     check_unchanged(models, settings, info)
     if data is None:
@@ -312,6 +333,8 @@ def _check_resumed(
             raise click.UsageError(f"--resume reads the ratings from RUN: leave out {', '.join(given)}.")
         return
     found = load_from_options(data, **reading)
+    if valid:
+        found, _ = with_valid_data(found, valid)
     stored = (info.data.sha256, info.data.item_key, info.data.n_ratings)
     if (now := (found.sha256, found.item_key, len(found))) != stored:
         raise ConfigError(

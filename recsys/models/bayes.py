@@ -52,6 +52,10 @@ class BayesConfig:
     """Draws, those of the burn-in among them."""
     burn_in: int = 25
     """First draws, which are not averaged."""
+    history: bool = True
+    """Whether prior means depend on which items a user has rated, and on who has rated an item."""
+    attributes: bool = True
+    """Whether they depend on what the data knows of users and items, such as genres."""
 
     def __post_init__(self) -> None:
         if min(self.n_factors, self.n_sampled_factors) < 1:
@@ -93,8 +97,8 @@ def fit(
     )
     attributes = [torch.from_numpy(binary_features(table)) for table in (ratings.users, ratings.items)]
     sides = [
-        _Side(user, item, sizes[0], _features(history, attributes[0]), config, draws),
-        _Side(item, user, sizes[1], _features(history.t(), attributes[1]), config, draws),
+        _Side(user, item, sizes[0], _features(history, attributes[0], config), config, draws),
+        _Side(item, user, sizes[1], _features(history.t(), attributes[1], config), config, draws),
     ]
     noise = 1.0  # precision
     total = _ScoreSum(*sizes, device)
@@ -317,21 +321,29 @@ def _product_svd(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return q_left @ u, s, q_right @ v.T
 
 
-def _features(history: Tensor, attributes: Tensor) -> tuple[Tensor, Tensor]:
+def _features(history: Tensor, attributes: Tensor, config: BayesConfig) -> tuple[Tensor, Tensor]:
     """The largest singular vectors [n, R] and values [R] of centred features.
 
     Args:
         history: sparse [n, m], 1 where a training rating is.
         attributes: dense [n, A].
+        config: which of them count.
     """
     import torch
 
-    n_each = torch.sparse.sum(history, 1).to_dense().clamp(min=1.0)
-    history = history.coalesce()
-    values = history.values() / n_each[history.indices()[0]].sqrt()
-    features = torch.sparse_coo_tensor(history.indices(), values, history.shape, check_invariants=False)
-    if attributes.shape[1]:
-        features = torch.cat([features, attributes.to(features.device).to_sparse()], 1).coalesce()
+    columns = []
+    if config.history:
+        n_each = torch.sparse.sum(history, 1).to_dense().clamp(min=1.0)
+        history = history.coalesce()
+        values = history.values() / n_each[history.indices()[0]].sqrt()
+        columns.append(
+            torch.sparse_coo_tensor(history.indices(), values, history.shape, check_invariants=False)
+        )
+    if config.attributes and attributes.shape[1]:
+        columns.append(attributes.to(history.device).to_sparse())
+    if not columns:
+        return torch.zeros(len(attributes), 0, device=history.device), torch.zeros(0, device=history.device)
+    features = torch.cat(columns, 1).coalesce()
     means = torch.sparse.sum(features, 0).to_dense()[None] / len(features)
     rank = min(MAX_FEATURES, *features.shape)
     with torch.random.fork_rng(devices=[]):  # svd_lowrank takes no generator

@@ -102,7 +102,9 @@ def fit(
     rows = _training_rows(ratings, user_index, item_index, config)
     generator = torch.Generator().manual_seed(seed)  # on the CPU: the same numbers on every device
     n_factors = min(config.n_factors, n_items)
-    if n_items <= config.max_dense_items:
+    # The operator is exact up to its rank, and costs less where there are few users.
+    n_rows = len(rows.offsets) - 1
+    if n_items <= config.max_dense_items and n_rows > min(OPERATOR_RANK, n_items // 2):
         weights = dense_weights(rows, config.regularization)
         left, values, right = truncated_svd(
             lambda table: weights @ table,
@@ -182,11 +184,10 @@ def _gram(rows: SparseMatrix) -> Tensor:
 def _operator_svd(
     rows: SparseMatrix, regularization: float, rank: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Truncated SVD of B without B. From the right singular vectors V and values s of the rows,
+    """Truncated SVD of B without B, from the singular values s and right vectors V of the rows.
 
-    B = V diag(shrink) V' diag(1 / (1 - h)) - diag(h / (1 - h)),   shrink = s^2 / (s^2 + r),   h = diag(V shrink V')
-
-    which is exact if no singular vector is left out.
+    B = V diag(shrink) V' diag(1 / (1 - h)) - diag(h / (1 - h)) with shrink = s^2 / (s^2 + r) and h the
+    diagonal of V diag(shrink) V'. That is exact if no singular vector is left out.
     """
     import torch
 
@@ -194,23 +195,28 @@ def _operator_svd(
     n_rows = len(rows.offsets) - 1
 
     def start(width: int) -> Tensor:
+        width = min(width + SVD_OVERSAMPLING, n_items)
         return torch.randn(n_items, width, generator=generator).to(rows.values)
 
-    width = min(OPERATOR_RANK, n_rows, n_items)
-    _, singular, vectors = truncated_svd(
-        rows.times, of_items.times, start(min(width + SVD_OVERSAMPLING, n_items)), width
-    )
+    if n_rows <= OPERATOR_RANK:
+        dense = of_items.times(torch.eye(n_rows, device=rows.values.device))  # [n_items, n_rows]
+        vectors, singular, _ = torch.linalg.svd(dense, full_matrices=False)
+    else:
+        rank_of_rows = min(OPERATOR_RANK, n_items)
+        _, singular, vectors = truncated_svd(rows.times, of_items.times, start(rank_of_rows), rank_of_rows)
     shrink = singular.square() / (singular.square() + regularization)
     kept = (vectors.square() * shrink).sum(1, keepdim=True)  # h, [n_items, 1]
     scale = 1 / (1 - kept)
 
     def times(table: Tensor) -> Tensor:
-        return vectors @ (shrink[:, None] * (vectors.T @ (scale * table))) - kept * scale * table
+        result: Tensor = vectors @ (shrink[:, None] * (vectors.T @ (scale * table))) - kept * scale * table
+        return result
 
     def transposed_times(table: Tensor) -> Tensor:
-        return scale * (vectors @ (shrink[:, None] * (vectors.T @ table)) - kept * table)
+        result: Tensor = scale * (vectors @ (shrink[:, None] * (vectors.T @ table)) - kept * table)
+        return result
 
-    return truncated_svd(times, transposed_times, start(min(rank + SVD_OVERSAMPLING, n_items)), rank)
+    return truncated_svd(times, transposed_times, start(rank), rank)
 
 
 def truncated_svd(

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 INIT_STD = 0.1
 """Standard deviation of the items' first rows, times sqrt(n_factors)."""
-CG_STEPS = 3
-"""Of a half-step. The next half-steps correct what is left; more steps give no better lists."""
+CG_STEPS = 2
+"""Of a half-step. On MovieLens 100K neither lists nor the objective get better with more."""
 LAST_CG_STEPS = 10
 """Of the last half-step, which leaves the users' rows equal to their fold-in."""
 MIN_WEIGHT = 0.1
@@ -91,7 +91,8 @@ def confidence_of(ratings: np.ndarray, rating_weight: float) -> np.ndarray:
 def weights_of(ratings: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     """Weights of rated pairs: float32 [n]; `confidence` as `confidence_of` returns it."""
     mean, slope = confidence
-    return np.maximum(1 + slope * (ratings - mean), MIN_WEIGHT).astype(np.float32)
+    weights: np.ndarray = np.maximum(1 + slope * (ratings - mean), MIN_WEIGHT).astype(np.float32)
+    return weights
 
 
 def fit(
@@ -156,20 +157,22 @@ def _root(table: Tensor, config: IalsConfig) -> Tensor:
 
     gram = config.unobserved_weight * (table.T @ table).to(torch.float64)
     gram.diagonal().add_(config.regularization)
-    return torch.linalg.cholesky(gram).to(table.dtype)
+    lower: Tensor = torch.linalg.cholesky(gram)
+    return lower.to(table.dtype)
 
 
 def _whitened(table: Tensor, lower: Tensor) -> Tensor:
     """T L'^-1: [n, F] -> [n, F]."""
     import torch
 
-    return torch.linalg.solve_triangular(lower, table.T, upper=False).T.contiguous()
+    columns: Tensor = torch.linalg.solve_triangular(lower, table.T, upper=False)
+    return columns.T.contiguous()
 
 
 def _conjugate_gradients(
     weights: SparseMatrix, start: Tensor, table: Tensor, n_steps: int
 ) -> tuple[Tensor, float]:
-    """Solve (I + sum of w t t') x = sum of w t for all rows at once, over the entries w of a row and their rows t.
+    """Solve (I + sum of w t t') x = sum of w t for all rows at once; w: a row's weights, t: their table rows.
 
     Args:
         weights: [n, m].

@@ -63,4 +63,5 @@ class SparseMatrix:
                 (len(left), len(right)),
                 check_invariants=False,
             )
-        return torch.sparse.sampled_addmm(pattern, left, right.T, beta=0).values()
+        products: Tensor = torch.sparse.sampled_addmm(pattern, left, right.T, beta=0).values()
+        return products

@@ -186,10 +186,10 @@ class Run:
         """Positions of the training and the held-out ratings in `interactions()`, ascending.
 
         Raises:
-            CheckpointError: a missing or mistyped column, or an empty part.
+            CheckpointError: a missing or mistyped column, or a part that is empty and may not be.
         """
         held_out = self._ratings["held_out"].to_numpy()
-        if held_out.all() or not held_out.any():
+        if held_out.all() or held_out.any() != self.info.split.holds_out:
             raise damaged(self.path / INTERACTIONS, "has all ratings in one part of the split")
         return Split(train=np.flatnonzero(~held_out), valid=np.flatnonzero(held_out))
 

@@ -51,9 +51,10 @@ def show_training(console: Console) -> Iterator[Reporter]:
             counts_ratings=by_gradient,
         )
         data = info.data
+        n_held_out = f"{data.n_held_out:,}" if data.n_held_out else "none"
         console.print(
             f"{part.kind} on {data.name}: {data.n_users:,} users, {data.n_items:,} items, "
-            f"{n_ratings:,} ratings to train on, {data.n_held_out:,} held out; device {info.device}",
+            f"{n_ratings:,} ratings to train on, {n_held_out} held out; device {info.device}",
             markup=False,  # a file may be called "ratings[old].csv"
             highlight=False,
         )

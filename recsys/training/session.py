@@ -83,11 +83,14 @@ class Session:
 
     @torch.no_grad()
     def measure(self, model: nn.Module) -> dict[str, float]:
-        """`valid_rmse` and `valid_mae` (ratings) on the held-out ratings; each rank measures its share.
+        """`valid_rmse` and `valid_mae` (ratings) on the held-out ratings, if any. Each rank measures its
+        share.
 
         The model is left in eval mode; errors are summed in float64.
         """
         model.eval()
+        if not len(self.split.valid):
+            return {}
         squared, absolute = sums = torch.zeros(2, dtype=torch.float64, device=self.team.device)
         chunks = (torch.split(column, MEASURED_AT_ONCE) for column in self.team.share(self.valid))
         for user_index, item_index, ratings in zip(*chunks, strict=True):

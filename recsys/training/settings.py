@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from recsys.data.splits import SplitRecipe
+from recsys.data.splits import WITH_FRACTION, SplitRecipe
 from recsys.errors import ConfigError
 from recsys.models import KINDS, Kind, config_from_dict, kind_of
 from recsys.training.config_file import ConfigFile, PartSettings, parse_part, read_preset
@@ -89,8 +89,10 @@ def new_settings(models: Models, asked: Mapping[str, Any]) -> RunSettings:
     split = layers.split()
     if "fold" in split:
         split = {"kind": "fold"} | split
+    if "valid_data" in split:
+        split = {"kind": "valid-data"} | split
     recipe = SplitRecipe(**split)
-    if "valid_fraction" in split and recipe.kind not in ("random", "by-user"):
+    if "valid_fraction" in split and recipe.kind not in WITH_FRACTION:
         raise ConfigError(f"a {recipe.kind} split has no valid-fraction: leave it out")
     rating_weight = layers.run().get("rating_weight")
     if rating_weight is not None:

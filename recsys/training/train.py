@@ -13,6 +13,7 @@ import numpy as np
 from recsys.data.features import feature_names
 from recsys.data.interactions import Interactions
 from recsys.data.splits import split
+from recsys.data.valid_data import with_valid_data
 from recsys.errors import ConfigError
 from recsys.models import config_from_dict
 from recsys.models.y_range import resolve
@@ -36,12 +37,23 @@ def train(
     settings: RunSettings,
     output: Path,
     *,
+    valid: Interactions | None = None,
     start: WarmStart | None = None,
     overwrite: bool = False,
     machine: Machine = AUTO,
     reporter: Reporter = SILENT,
 ) -> Run:
-    """Train new models and write a run folder. `start`: a pretrained model that the only part starts from.
+    """Train new models and write a run folder.
+
+    Args:
+        interactions: the ratings.
+        settings: of the new run.
+        output: the run folder.
+        valid: held-out ratings of their own, for the split "valid-data", which names their SHA-256.
+        start: a pretrained model that the only part starts from.
+        overwrite: whether to replace a run.
+        machine: where to train.
+        reporter: is told of the progress.
 
     Ratings that are all equal are treated as none: there is nothing to predict.
 
@@ -55,7 +67,11 @@ def train(
     """
     settings, implicit = _for_data(settings, interactions)
     with join_team(machine.device) as team, ExitStack() as stack:
-        sides = split(interactions, settings.split)
+        if valid is None:
+            sides = split(interactions, settings.split)
+        else:
+            assert settings.split.valid_data == valid.sha256
+            interactions, sides = with_valid_data(interactions, valid)
         held_out = np.zeros(len(interactions), dtype=bool)
         held_out[sides.valid] = True
         parts = []

@@ -28,6 +28,8 @@ METRICS = {
     "precision@{k}": "precision_at_k",
     "MRR@{k}": "mrr_at_k",
     "hit rate@{k}": "hit_rate_at_k",
+    "coverage@{k}": "coverage_at_k",
+    "popularity@{k}": "popularity_at_k",
 }
 """Title of each metric in a table -> its key in `Manifest.metrics`."""
 
@@ -105,6 +107,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Width of the scores of a list."""
     parts: list[Part]
 
+    @property
+    def title(self) -> str:
+        """The kinds of the parts, as in "bayes + ease"."""
+        return " + ".join(part.kind for part in self.parts) or self.kind
+
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):
     """The data of the training. `ratings_range` is the lowest and the highest rating in it."""
@@ -132,8 +139,12 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FoldIn(msgspec.Struct, frozen=True, kw_only=True):
-    """The ridge problem that `fold_in.onnx` solves, as chosen at export."""
+    """How a new user's ratings are predicted, as chosen at export."""
 
+    method: Literal["ridge", "linear map"] = "ridge"
+    """"ridge": the closed form, solved in the graph. "linear map": an approximation, where there is none."""
+    prior_ratings: float = 0.0
+    """Of a linear map: ratings that the average user counts for."""
     regularization: float
     """Weight of a squared difference from the average user, in units that docs/bundle.md states."""
     steps: int

@@ -34,7 +34,7 @@ def named(served: Any, index: int) -> str:
 def check(tab: Any, where: str, served: Any, ranking: Any, n: int = 10) -> None:
     """The list is this ranking; made-up weights have no near ties, so the order is strict."""
     titles = [named(served, index) for index in ranking.item_indices[:n]]
-    wanted = list(zip(titles, ranking.scores[:n].tolist(), strict=True))
+    wanted = list(zip(titles, ranking.ratings[:n].tolist(), strict=True))
     wait_for_list(tab.locator(f"{where} .items li"), ".title", ".measure b", wanted)
 
 

@@ -16,11 +16,12 @@ from tabs import PHONE
 
 from demos.report import charts
 from demos.report.factor_map import FactorMap, Point, factor_map, item_counts
-from demos.report.page import report_page
+from demos.report.page import report_page, sections
 from serve import open_bundle
 from serve.bundle.ids import write_items
 from serve.bundle.items import Catalogue
 from serve.bundle.manifest import HeldOut
+from serve.bundle.summary import summary
 from serve.errors import BundleError
 
 SECTIONS = [
@@ -201,6 +202,14 @@ def test_added_items_are_listed(show, edited) -> None:
     assert "1036, 1037" in section
     assert "1047…" in section
     assert "60" in section
+
+
+def test_a_sentence_says_how_the_model_compares() -> None:
+    bundle = open_bundle(FIXTURES / "dot-bias")
+    sentence = summary(bundle.manifest.metrics)
+    assert sentence is not None
+    assert f"<p>{sentence}</p>" in report_page(bundle)
+    assert f"<p>{sentence}</p>" in sections(bundle.manifest)
 
 
 def test_ids_alone_are_enough(show, edited) -> None:

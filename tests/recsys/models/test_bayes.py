@@ -69,6 +69,15 @@ def test_a_planted_product_is_recovered(planted: tuple[Interactions, np.ndarray]
     assert np.sqrt(np.mean(errors**2)) < 0.2 * truth.std()
 
 
+@pytest.mark.parametrize("history", [False, True])
+def test_without_features_it_is_a_plain_factorisation(
+    planted: tuple[Interactions, np.ndarray], history: bool
+) -> None:
+    ratings, truth = planted
+    found = scores(tables(ratings, replace(CONFIG, history=history, attributes=False)))
+    assert np.sqrt(np.mean((found - truth) ** 2)) < 0.2 * truth.std()
+
+
 def test_the_seed_determines_the_tables(planted: tuple[Interactions, np.ndarray]) -> None:
     first, again, other = (tables(planted[0], seed=seed) for seed in (1, 1, 2))
     assert all(np.array_equal(first[name], again[name]) for name in first)

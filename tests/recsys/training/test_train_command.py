@@ -91,6 +91,7 @@ def test_training_from_a_file_prints_a_table_and_leaves_a_run(ratings: Path, tmp
         (["--model", "ease", "--rating-weight", "0.5"], "and here is only ease"),
         (["--model", "dot", "--rating-weight", "0.5"], "and here is only dot"),
         (["--rating-weight", "-1"], "rating weight is -1.0: it must be a number from 0 on"),
+        (["--split", "valid-data"], "'valid-data' without a held-out file"),
         (["--model", "dot", "--model", "mlp"], "dot and mlp both predict ratings"),
     ],
 )

@@ -23,7 +23,7 @@ from recsys.commands.data_options import (
 from recsys.data.splits import Kind as SplitKind
 from recsys.data.splits import SplitRecipe
 from recsys.errors import ConfigError, PeerError
-from recsys.models import KINDS, BayesConfig, DotConfig, MlpConfig
+from recsys.models import KINDS, BayesConfig, DotConfig, MlpConfig, Objective
 from recsys.models.ials import IalsConfig
 from recsys.training.config_file import PRESETS, ConfigFile, parse_part, read_config, read_preset
 from recsys.training.run_info import Precision, TrainingConfig, is_run, read_info
@@ -83,6 +83,11 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
     f"ratings; WEIGHT is of a part that ranks. [default: the preset '{DEFAULT_PRESET}']",
 )
 @click.option(
+    "--objective",
+    type=click.Choice(get_args(Objective)),
+    help="What kinds that can do both are trained for: to predict ratings, or to rank. [default: ratings]",
+)
+@click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     is_eager=True,
@@ -102,8 +107,8 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
     "--rating-weight",
     type=float,
     metavar="W",
-    help="Weight of the predicted ratings in the lists, beside parts that rank. [default: 0; in the default "
-    "preset 0.25]",
+    help="Weight of the predicted ratings in the lists, beside parts that rank. [default: 0, or "
+    "the preset's]",
 )
 @click.option("--output", metavar="RUN", type=click.Path(path_type=Path), required=True, help="Run folder.")
 @click.option(
@@ -305,7 +310,9 @@ def train(
         # Gloo's threads, interrupted in a collective, can abort the process while Python exits.
         atexit.register(_leave, 1)
         raise
-    metrics = ", ".join(f"{name.upper()} {value:.4f}" for name, value in run.info.metrics.items())
+    metrics = ", ".join(
+        f"{name.upper().replace('NDCG_AT_', 'nDCG@')} {value:.4f}" for name, value in run.info.metrics.items()
+    )
     result = f"{metrics} on the held-out ratings"
     if not run.info.data.n_held_out:
         result = "none held out"
@@ -352,7 +359,7 @@ def _leave(exit_code: int) -> None:
 
 def _interrupted(output: Path) -> str:
     if not is_run(output):
-        return "Interrupted in the first epoch: nothing was written."
+        return "Interrupted before an epoch or a fit was done: nothing was written."
     info = read_info(output)
     done = [part for part in info.parts if part.history]
     last = done[-1]

@@ -22,8 +22,11 @@ def with_valid_data(interactions: Interactions, valid: Interactions) -> tuple[In
     `interactions` are left out, and a warning counts them. The result has times if both have.
 
     Raises:
-        DataError: all ratings of one of the two are left out.
+        DataError: all ratings of one of the two are left out, or only one of the two has ratings at all.
     """
+    if valid.implicit != interactions.implicit:
+        without, other = (valid, interactions) if valid.implicit else (interactions, valid)
+        raise DataError(f"{without.name} has no ratings, and {other.name} has: read both with --implicit.")
     users = _indices(interactions.users["user_id"], valid.users["user_id"])[valid.user_index]
     items = _indices(interactions.items["item_id"], valid.items["item_id"])[valid.item_index]
     known = (users > 0) & (items > 0)

@@ -63,10 +63,7 @@ def show_training(console: Console) -> Iterator[Reporter]:
 
     def on_iteration(iteration: Iteration) -> None:
         nonlocal header
-        metrics = {
-            name.replace("_", " ").replace("rmse", "RMSE").replace("mae", "MAE"): value
-            for name, value in iteration.metrics.items()
-        }
+        metrics = {_title(name): value for name, value in iteration.metrics.items()}
         counted = "epoch" if by_gradient else "iteration"
         columns = "   ".join([counted, *metrics, "seconds", *(["ratings/s"] if by_gradient else [])])
         if columns != header:  # before the first row, and if the metrics change
@@ -85,3 +82,7 @@ def show_training(console: Console) -> Iterator[Reporter]:
             on_fit=lambda done, total: progress.update(task, completed=done, total=total),
             on_iteration=on_iteration,
         )
+
+
+def _title(metric: str) -> str:
+    return metric.replace("_", " ").replace("rmse", "RMSE").replace("mae", "MAE").replace("ndcg at ", "nDCG@")

@@ -11,11 +11,14 @@ import msgspec
 
 from recsys.data.splits import WITH_FRACTION, SplitRecipe
 from recsys.errors import ConfigError
-from recsys.models import KINDS, Kind, config_from_dict, kind_of
+from recsys.models import KINDS, Kind, Objective, config_from_dict, kind_of
 from recsys.training.config_file import ConfigFile, PartSettings, parse_part, read_preset
 from recsys.training.run_info import PartInfo, RunInfo, TrainingConfig
 
 DEFAULT_PRESET = "default"
+RANKING_DEFAULTS = {"learning_rate": 0.01, "weight_decay": 0.1}
+"""Of a part that is trained to rank: the best of MovieLens latest-small at five epochs, on a part of its
+training ratings (docs/experiments.md)."""
 WIDTHS = ("n_factors", "n_user_factors", "n_item_factors")
 OF_SPLIT = frozenset(field.name for field in fields(SplitRecipe))
 OF_RUN = OF_SPLIT | {"objective", "rating_weight"}
@@ -48,10 +51,15 @@ class RunSettings:
             return self
         if not (ranking and self.is_preset):
             (kind,) = (part.kind for part in self.parts if part.objective == "ratings")
-            able = ", ".join(kind.name for kind in KINDS.values() if "ranking" in kind.objectives)
+            able = [kind.name for kind in KINDS.values() if kind.objectives[0] == "ranking"]
+            able += [
+                f"{kind.name} with --objective ranking"
+                for kind in KINDS.values()
+                if "ranking" in kind.objectives[1:]
+            ]
             raise ConfigError(
                 f"{kind} predicts ratings, and {name} has none to predict (no column of ratings, all of them "
-                f"equal, or --implicit). Train parts that rank instead: {able}"
+                f"equal, or --implicit). Train parts that rank instead: {', '.join(able)}"
             )
         return replace(self, parts=ranking, rating_weight=0.0)
 
@@ -67,22 +75,12 @@ def new_settings(models: Models, asked: Mapping[str, Any]) -> RunSettings:
 
     Raises:
         ConfigError: a value out of range, a setting that no part or this split has, two parts that predict
-            ratings, or a rating weight where not both kinds of part are there.
+            ratings, an MLP that ranks beside another part, or a rating weight without both kinds of part.
     """
     layers = _Layers(_config_file(models), asked)
-    parts = [
-        PartInfo(
-            kind=part.kind.name,
-            config=asdict(config_from_dict(part.kind, model)),
-            objective=objective,
-            weight=1.0 if part.weight is None else part.weight,
-            training=None if part.kind.fit else _training(part.kind, training),
-        )
-        for part, objective, model, training in layers.parts()
-    ]
-    for part, wanted in zip(parts, layers.file.parts, strict=True):
-        if part.objective == "ratings" and wanted.weight is not None:
-            raise ConfigError(f"{part.kind} predicts ratings here, and only parts that rank have a weight")
+    parts = [_new_part(*part) for part in layers.parts()]
+    if len(parts) > 1 and any(part.kind == "mlp" and part.objective == "ranking" for part in parts):
+        raise ConfigError("an mlp is no product of tables, so as a part that ranks it stands alone")
     predicting = [part.kind for part in parts if part.objective == "ratings"]
     if len(predicting) > 1:
         raise ConfigError(f"{' and '.join(predicting)} both predict ratings: a run has one such part at most")
@@ -179,11 +177,28 @@ def _config_file(models: Models) -> ConfigFile:
     return replace(preset, settings={**preset.settings, **models.settings})
 
 
-def _training(kind: Kind, values: Mapping[str, Any]) -> TrainingConfig:
+def _new_part(
+    part: PartSettings, objective: Objective, model: Mapping[str, Any], training: Mapping[str, Any]
+) -> PartInfo:
+    name = part.kind.name
+    if objective == "ratings" and part.weight is not None:
+        raise ConfigError(f"{name} predicts ratings here, and only parts that rank have a weight")
+    defaults: dict[str, Any] = {"weight_decay": part.kind.weight_decay}
+    if objective == "ranking" and not part.kind.fit:
+        if "y_range" in model:
+            raise ConfigError(f"{_a(name)} that ranks has no y-range: its scores are no ratings")
+        model, defaults = {**model, "y_range": None}, RANKING_DEFAULTS
     try:
-        return msgspec.convert({"weight_decay": kind.weight_decay} | dict(values), TrainingConfig)
+        trained = None if part.kind.fit else msgspec.convert({**defaults, **training}, TrainingConfig)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"model {kind.name!r}: {error}") from None
+        raise ConfigError(f"model {name!r}: {error}") from None
+    return PartInfo(
+        kind=name,
+        config=asdict(config_from_dict(part.kind, model)),
+        objective=objective,
+        weight=1.0 if part.weight is None else part.weight,
+        training=trained,
+    )
 
 
 class _Layers:
@@ -197,7 +212,11 @@ class _Layers:
         self.file = file
         self._asked = {name: value for name, value in asked.items() if value is not None}
         self._common = dict(file.settings)
-        if {"kind", "fold"} & self._asked.keys():  # another split: that of the file is replaced as a whole
+        if {
+            "kind",
+            "fold",
+            "valid_data",
+        } & self._asked.keys():  # another split: that of the file is replaced as a whole
             self._common = {n: v for n, v in self._common.items() if n not in OF_SPLIT - {"seed"}}
         both = self._common.keys() | self._asked.keys()
         kinds = [part.kind for part in file.parts]
@@ -212,8 +231,8 @@ class _Layers:
                 raise ConfigError(f"{_a(part.kind.name)} part has no {', '.join(wrong)}; it has: {has}")
         wanted = self._asked.get("objective")
         if wanted is not None and not any(wanted in kind.objectives for kind in kinds):
-            names = " or ".join(kind.name for kind in kinds)
-            raise ConfigError(f"{_a(names)} model has no --objective {wanted}: leave it out")
+            names = " and ".join(kind.name for kind in kinds)
+            raise ConfigError(f"{names} can't be trained for {wanted}: leave out --objective {wanted}")
 
     def run(self) -> dict[str, Any]:
         """Settings of the run beside its split."""

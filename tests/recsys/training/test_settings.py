@@ -204,7 +204,8 @@ def check_resumed(info: RunInfo, file: ConfigFile) -> None:
             check_unchanged(models, given, info)
     assert parse_part("ials:0.5").weight == 0.5
     likes = msgspec.structs.replace(info.data, implicit=True)
-    of_likes = msgspec.structs.replace(info, data=likes, parts=info.parts[2:], rating_weight=0.0)
+    ranks = new_settings(None, {}).without_ratings("likes")
+    of_likes = msgspec.structs.replace(info, data=likes, parts=ranks.parts, split=ranks.split)
     check_unchanged(read_preset("default"), {}, of_likes)  # which had left bayes out
 
 

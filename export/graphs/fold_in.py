@@ -154,9 +154,7 @@ def _tolerance(inputs: ExportInputs) -> dict[str, float]:
 
 
 def _largest(arrays: FoldInArrays, rows: Sequence[Float64]) -> float:
-    """Largest entry of the users' rows, or of these rows: those of small tables, after a short training, can be
-    many times as large.
-    """
+    """Largest entry of the users' rows, or of these rows: after a short training, those can be far larger."""
     size = max(arrays.row_size, *(float(np.abs(row).max()) for row in rows))
     return float(f"{size:.6g}")  # without the last bit of float64 sums, which differs between machines
 

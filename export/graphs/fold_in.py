@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -113,14 +114,19 @@ def _build(inputs: ExportInputs) -> ir.Model:
     return fold_in_graph(ridge_arrays(inputs.arrays), inputs.top_k, inputs.fold_in)
 
 
-def _cases(inputs: ExportInputs) -> list[Case]:
-    """Some users' histories, a single rating, and none."""
-    lists = folding(inputs.lists)
+def _examples(inputs: ExportInputs) -> tuple[Int64, Float32, list[NewRows]]:
+    """Some users' histories, a single rating, and none, [B, H] both; and the rows that they give."""
     histories = [inputs.example_history(user) for user in inputs.example_users]
     histories += [Ratings(histories[0].item_indices[:n], histories[0].ratings[:n]) for n in (1, 0)]
     item_indices = padded([items for items, _ in histories], np.int64)
     ratings = padded([ratings for _, ratings in histories], np.float32)
     found = [new_rows(inputs, *given) for given in zip(item_indices, ratings, strict=True)]
+    return item_indices, ratings, found
+
+
+def _cases(inputs: ExportInputs) -> list[Case]:
+    lists = folding(inputs.lists)
+    item_indices, ratings, found = _examples(inputs)
     rows = np.stack([one.lists for one in found])
     indices, scores = reference.top_k(lists.row_scores64(rows), item_indices, inputs.top_k)
     outputs = {"top_item_indices": indices, "top_scores": scores}
@@ -135,14 +141,22 @@ def _cases(inputs: ExportInputs) -> list[Case]:
 
 
 def _tolerance(inputs: ExportInputs) -> dict[str, float]:
-    lists = folding(inputs.lists)
-    of_rows = dict.fromkeys(lists.row_parts(), FACTOR_TOLERANCE * lists.row_size)
+    lists, found = folding(inputs.lists), _examples(inputs)[2]
+    size = _largest(lists, [one.lists for one in found])
+    of_rows = dict.fromkeys(lists.row_parts(), FACTOR_TOLERANCE * size)
     of_ratings = {}
     if _rates(inputs):
         arrays = folding(inputs.arrays)
         of_ratings = {"top_ratings": SCORE_TOLERANCE * inputs.score_span}
-        of_ratings |= {_rating_name(name): FACTOR_TOLERANCE * arrays.row_size for name in arrays.row_parts()}
+        size = _largest(arrays, [one.ratings for one in found if one.ratings is not None])
+        of_ratings |= {_rating_name(name): FACTOR_TOLERANCE * size for name in arrays.row_parts()}
     return {"top_scores": SCORE_TOLERANCE * inputs.list_span, **of_ratings, **of_rows}
+
+
+def _largest(arrays: FoldInArrays, rows: Sequence[Float64]) -> float:
+    """Largest entry of the users' rows, or of these rows: after a short training, those can be far larger."""
+    size = max(arrays.row_size, *(float(np.abs(row).max()) for row in rows))
+    return float(f"{size:.6g}")  # without the last bit of float64 sums, which differs between machines
 
 
 def _rates(inputs: ExportInputs) -> bool:

@@ -36,8 +36,8 @@ def evaluate(
 
     Returns:
         Plain numbers: `rmse`, `mae` (ratings) over all held-out ratings; `ndcg_at_k`, `recall_at_k`,
-        `precision_at_k`, `mrr_at_k`, `hit_rate_at_k`, `coverage_at_k`, `popularity_at_k` over users with
-        a held-out rating (a seeded sample of at most 10,000); `k`, `n_held_out`, `n_ranked_users`,
+        `precision_at_k`, `mrr_at_k`, `hit_rate_at_k`, `coverage_at_k`, `popularity_at_k` over users with a
+        held-out rating (a seeded sample of at most 10,000); `k`, `n_held_out`, `n_ranked_users`,
         `n_users_without_ratings` (of those ranked, in training); and `baselines`: metrics of
         `global_mean`, `bias_only` and `popularity`. Where nothing is held out, only `k` and `n_held_out`.
 

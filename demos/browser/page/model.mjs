@@ -122,12 +122,12 @@ class Model {
     const found = await this.sessions[folded ? 'fold_in' : 'recommend'].run(tensors)
     const ms = performance.now() - start
     const { lists, ratings_range: [low, high] } = this.about
-    const ratings = lists === 'ratings' ? found.top_scores : found.top_ratings
+    const predicted = lists === 'ratings' ? found.top_scores : found.top_ratings
     const items = [...found.top_item_indices.data]
       .map((index, rank) => ({
         index: Number(index),
         score: found.top_scores.data[rank],
-        rating: ratings && Math.min(Math.max(ratings.data[rank], low), high),
+        rating: predicted && Math.min(Math.max(predicted.data[rank], low), high),
       }))
       .filter(({ index }) => index > 0)
     return { items, folded, ms }

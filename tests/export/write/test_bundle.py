@@ -26,13 +26,13 @@ from export.write.run_inputs import load_run_inputs
 from recsys.cli import cli
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
-from serve.bundle.bundle import CALLED, open_bundle
+from serve.bundle.bundle import CALLED, TOP_RATINGS, open_bundle
 from serve.errors import OutputError, RequestError
 from serve.files.names import TABLES_NAME
 from serve.runtime.profiles import Profiles
 from serve.runtime.recommender import Recommender
 
-N_GRAPHS = {"dot": 4, "dot-bias": 4, "dot-bias-string-ids": 4, "mlp": 3}
+N_GRAPHS = {"dot": 4, "dot-bias": 4, "dot-bias-string-ids": 4, "mlp": 3, "parts": 4, "ranking": 4}
 
 
 @pytest.mark.parametrize("name", N_GRAPHS)
@@ -40,7 +40,8 @@ def test_a_bundle_holds_what_the_design_says(tiny_bundle, name) -> None:
     bundle = open_bundle(tiny_bundle(name))
     manifest = bundle.manifest
     assert len(manifest.graphs) == N_GRAPHS[name]
-    assert ("fold_in" in manifest.graphs) == (manifest.fold_in is not None)
+    folds_in = manifest.fold_in is not None or manifest.list_fold_in is not None
+    assert ("fold_in" in manifest.graphs) == folds_in
     assert {"users.parquet", "items.parquet", "seen.parquet", "conformance.json"} < set(manifest.files)
     assert (manifest.model.n_users, manifest.model.n_items) == (30, 50)
     assert manifest.opset == 18
@@ -199,3 +200,5 @@ def test_every_graph_that_a_recommender_calls_has_the_tensors_that_it_uses() -> 
         assert outputs <= {
             (one.name, one.dtype, len(one.shape)) for one in specs[name].outputs if not one.optional
         }
+    for name in ("recommend", "fold_in"):
+        assert TOP_RATINGS in {(one.name, one.dtype, len(one.shape)) for one in specs[name].outputs}

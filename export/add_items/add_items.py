@@ -18,6 +18,7 @@ from export.errors import GraphError, ParityError
 from export.graphs.fold_in import ridge_arrays
 from export.model.dot import DotArrays
 from export.model.inputs import ExportInputs, IdTables, Sample, SeenRatings
+from export.model.similar_items import support
 from export.write.fold_in_choice import made_up_histories, sample_histories, with_enough_steps
 from export.write.graph_files import list_files, write_graphs
 from export.write.run_inputs import N_PAIRS, N_USERS
@@ -104,7 +105,7 @@ def add_items(
         write_more_items(folder, bundle, new.items)
         seen = write_more_seen(folder, bundle, new)
         items = Catalogue(folder / "items.parquet", arrays.n_items)
-        inputs = _inputs(manifest, arrays, seen, users, items)
+        inputs = _inputs(bundle, arrays, seen, users, items)
         made = write_graphs(
             folder,
             inputs,
@@ -135,9 +136,15 @@ def _module(manifest: m.Manifest, arrays: DotArrays) -> nn.Module:
 
 
 def _inputs(
-    manifest: m.Manifest, arrays: DotArrays, seen: SeenRatings, users: IdIndex, items: Catalogue
+    bundle: Bundle, arrays: DotArrays, seen: SeenRatings, users: IdIndex, items: Catalogue
 ) -> ExportInputs:
     """What the new graphs are made from: the base's ridge, with more steps where new items need them."""
+    manifest = bundle.manifest
+    similar = manifest.similar_items
+    assert similar is not None  # every export has it
+    # The ratings of new items are all training ratings.
+    n_new = np.bincount(seen.item_index, minlength=arrays.n_items + 1)[manifest.model.n_items + 1 :]
+    item_support = np.append(bundle.table("item_support"), support(n_new, similar.shrinkage))
     sample = _sample(manifest, seen, arrays.n_items)
     fold_in, left_out = manifest.fold_in, dict(manifest.left_out)
     if fold_in is not None:
@@ -159,6 +166,8 @@ def _inputs(
         sample=sample,
         top_k=top_k,
         scores=manifest.model.scores,
+        similar=similar,
+        item_support=item_support,
         score_scale=manifest.model.score_scale,
         ids=ids,
         fold_in=fold_in,

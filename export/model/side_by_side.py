@@ -31,6 +31,8 @@ class RankingPart:
     """Its number of columns."""
     solver: RowSolver | None
     """Its closed form for a new user; None: it has none, and a new user's columns are the average user's."""
+    predicts_ratings: bool = False
+    """Whether it is the part that predicts ratings, of which the fold-in gives a new user's row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,11 @@ class SideBySide:
             prefix=PREFIX,
         )
         return cls(dot, tuple(parts))
+
+    def columns(self, number: int) -> slice:
+        """Columns of a part, counted from 0."""
+        start = sum(part.width for part in self.parts[:number])
+        return slice(start, start + self.parts[number].width)
 
     @property
     def can_fold_in(self) -> bool:
@@ -139,7 +146,7 @@ class SideBySide:
             stop = start + part.width
             if part.solver is not None:
                 pieces.append(part.factor * part.solver.row64(item_indices, ratings))
-            elif rating_row is not None:
+            elif part.predicts_ratings and rating_row is not None:
                 pieces.append(part.factor * rating_row[: part.width])
             else:
                 pieces.append(average[start:stop])
@@ -184,7 +191,7 @@ class SideBySide:
             stop = start + part.width
             if part.solver is not None:
                 row = part.solver.row(graph, item_indices, ratings, settings.n_items, settings.steps)
-            elif rating_row is not None:
+            elif part.predicts_ratings and rating_row is not None:
                 row = op.Slice(rating_row, [0], [part.width], [1])
             else:
                 row = None

@@ -16,7 +16,7 @@ from recsys.commands.data_options import DATA_OPTIONS, data_options, flags_given
 from recsys.data.splits import Kind as SplitKind
 from recsys.data.splits import SplitRecipe
 from recsys.errors import ConfigError, PeerError
-from recsys.models import KINDS, BayesConfig, DotConfig, MlpConfig
+from recsys.models import KINDS, BayesConfig, DotConfig, MlpConfig, Objective
 from recsys.training.run_info import Precision, TrainingConfig, is_run, read_info
 from recsys.training.settings import DEFAULT_KIND, check_unchanged, new_settings, parse_part
 from serve.terminal import warn
@@ -54,6 +54,11 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
     metavar="KIND[:WEIGHT]",
     help=f"Kind of model: {', '.join(KINDS)}. Repeat it for several parts, at most one of which predicts "
     f"ratings; WEIGHT is of a part that ranks. [default: {DEFAULT_KIND}]",
+)
+@click.option(
+    "--objective",
+    type=click.Choice(get_args(Objective)),
+    help="What dot, dot-bias and mlp are trained for: to predict ratings, or to rank. [default: ratings]",
 )
 @click.option("--output", metavar="RUN", type=click.Path(path_type=Path), required=True, help="Run folder.")
 @click.option(
@@ -224,7 +229,9 @@ def train(
         # Gloo's threads, interrupted in a collective, can abort the process while Python exits.
         atexit.register(_leave, 1)
         raise
-    metrics = ", ".join(f"{name.upper()} {value:.4f}" for name, value in run.info.metrics.items())
+    metrics = ", ".join(
+        f"{name.upper().replace('NDCG_AT_', 'nDCG@')} {value:.4f}" for name, value in run.info.metrics.items()
+    )
     console.print(f"{output}: {metrics} on the held-out ratings", markup=False, highlight=False)
 
 

@@ -57,10 +57,7 @@ def show_training(console: Console) -> Iterator[Reporter]:
 
     def on_iteration(iteration: Iteration) -> None:
         nonlocal header
-        metrics = {
-            name.replace("_", " ").replace("rmse", "RMSE").replace("mae", "MAE"): value
-            for name, value in iteration.metrics.items()
-        }
+        metrics = {_title(name): value for name, value in iteration.metrics.items()}
         columns = "   ".join(["epoch", *metrics, "seconds", "ratings/s"])
         if columns != header:  # before the first row, and if the metrics change
             console.print(columns, style="bold")
@@ -77,3 +74,7 @@ def show_training(console: Console) -> Iterator[Reporter]:
             on_fit=lambda done, total: progress.update(task, completed=done * n_train, total=total * n_train),
             on_iteration=on_iteration,
         )
+
+
+def _title(metric: str) -> str:
+    return metric.replace("_", " ").replace("rmse", "RMSE").replace("mae", "MAE").replace("ndcg at ", "nDCG@")

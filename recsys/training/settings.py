@@ -9,10 +9,13 @@ from typing import Any
 
 from recsys.data.splits import SplitRecipe
 from recsys.errors import ConfigError
-from recsys.models import Kind, config_from_dict, kind_of
+from recsys.models import Kind, Objective, config_from_dict, kind_of
 from recsys.training.run_info import PartInfo, RunInfo, TrainingConfig
 
 DEFAULT_KIND = "dot-bias"
+RANKING_DEFAULTS = {"learning_rate": 0.01, "weight_decay": 0.1}
+"""Of a part that is trained to rank: the best of MovieLens latest-small at five epochs, on a part of its
+training ratings (docs/experiments.md)."""
 WIDTHS = ("n_factors", "n_user_factors", "n_item_factors")
 
 
@@ -53,24 +56,26 @@ def new_settings(models: str | Sequence[str] | None, asked: Mapping[str, Any]) -
     Args:
         models: KIND or KIND:WEIGHT of each part; None or empty: `DEFAULT_KIND`.
         asked: Values by the names of the fields of the configs and the split, and `factors` for every width.
-            A setting applies to all parts that have it; None is the same as not asked for.
+            A setting applies to all parts that have it; None is the same as not asked for. `objective` is
+            "ratings" or "ranking".
 
     Raises:
-        ConfigError: a value out of range, a setting that no part or this split has, or two parts that predict
-            ratings.
+        ConfigError: a value out of range, a setting that no part or this split has, two parts that predict
+            ratings, or an MLP that ranks beside another part.
     """
     chosen = _parse_parts(models)
+    asked = {**asked}
+    objective = asked.pop("objective", None)
+    if objective and not any(objective in kind.objectives for kind, _ in chosen):
+        names = " and ".join(kind.name for kind, _ in chosen)
+        raise ConfigError(f"{names} can't be trained for {objective}: leave out --objective {objective}")
     shares, split = _share([kind for kind, _ in chosen], asked)
     parts = [
-        PartInfo(
-            kind=kind.name,
-            config=asdict(config_from_dict(kind, model)),
-            objective=kind.objectives[0],
-            weight=weight,
-            training=None if kind.fit else TrainingConfig(**{"weight_decay": kind.weight_decay} | training),
-        )
+        _new_part(kind, weight, objective, model, training)
         for (kind, weight), (model, training) in zip(chosen, shares, strict=True)
     ]
+    if len(parts) > 1 and any(part.kind == "mlp" and part.objective == "ranking" for part in parts):
+        raise ConfigError("an mlp is no product of tables, so as a part that ranks it stands alone")
     predicting = [part.kind for part in parts if part.objective == "ratings"]
     if len(predicting) > 1:
         raise ConfigError(f"{' and '.join(predicting)} both predict ratings: a run has one such part at most")
@@ -82,6 +87,32 @@ def new_settings(models: str | Sequence[str] | None, asked: Mapping[str, Any]) -
     return RunSettings(recipe, parts)
 
 
+def _new_part(
+    kind: Kind,
+    weight: float,
+    objective: Objective | None,
+    model: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> PartInfo:
+    """A part with the objective that was asked for, if its kind has it."""
+    if objective is None or objective not in kind.objectives:
+        objective = kind.objectives[0]
+    defaults: dict[str, Any] = {"weight_decay": kind.weight_decay}
+    if objective == "ratings" and weight != 1:
+        raise ConfigError(f"{kind.name}:{weight:g}: only parts that rank have a weight (--objective ranking)")
+    if objective == "ranking" and kind.fit is None:
+        if "y_range" in model:
+            raise ConfigError(f"a {kind.name} that ranks has no y-range: its scores are no ratings")
+        model, defaults = {**model, "y_range": None}, RANKING_DEFAULTS
+    return PartInfo(
+        kind=kind.name,
+        config=asdict(config_from_dict(kind, model)),
+        objective=objective,
+        weight=weight,
+        training=None if kind.fit else TrainingConfig(**{**defaults, **training}),
+    )
+
+
 def check_unchanged(models: str | Sequence[str] | None, asked: Mapping[str, Any], info: RunInfo) -> None:
     """Check that a run is resumed with its own settings.
 
@@ -89,6 +120,13 @@ def check_unchanged(models: str | Sequence[str] | None, asked: Mapping[str, Any]
         ConfigError: a setting that was asked for differs from the run's.
     """
     chosen = [(kind_of(part.kind), part.weight) for part in info.parts]
+    asked = {**asked}
+    objective = asked.pop("objective", None)
+    if objective and all(part.objective != objective for part in info.parts):
+        raise ConfigError(
+            f"the run has no part that was trained for {objective}: leave out --objective {objective}, or "
+            f"start a new run"
+        )
     shares, split = _share([kind for kind, _ in chosen], asked)
     pairs = [(split, asdict(info.split))]
     if models:

@@ -138,11 +138,29 @@ class FoldIn(msgspec.Struct, frozen=True, kw_only=True):
     n_held_out_users: int
 
 
+class ListRidge(msgspec.Struct, frozen=True, kw_only=True):
+    """The ridge that stands in for the closed form of a product that gradient descent trained to rank."""
+
+    unobserved_weight: float
+    """Of the square of any item's score."""
+    regularization: float
+    """Of the row, relative to the mean squared length of the items' rows."""
+    scale: float
+    """The row is multiplied by it."""
+    average_share: float
+    """So many times the average user's row are added."""
+    held_out_ndcg: float
+    """nDCG@10 of held-out users by this part alone."""
+    average_ndcg: float
+    """The same of the average user."""
+
+
 class ListFoldIn(msgspec.Struct, frozen=True, kw_only=True):
     """How `fold_in.onnx` ranks for a new user, where parts that rank order the lists."""
 
     methods: dict[str, str]
-    """Kind of each part -> "ridge", "sum of input rows", or "average user" where it has no closed form."""
+    """Kind of each part -> "ridge", "ridge (approximation)", "sum of input rows", or "average user" where it
+    has no closed form, or one that is no better."""
     steps: int
     """Of conjugate gradients, in the graph."""
     n_items: int
@@ -155,6 +173,19 @@ class ListFoldIn(msgspec.Struct, frozen=True, kw_only=True):
     """nDCG@10 of held-out users by the number of ratings that they gave ("all": what they have), and of the
     most popular items ("popularity")."""
     n_held_out_users: int
+    ridges: dict[str, ListRidge] = {}
+    """Kind of each part with an approximation -> its settings."""
+
+
+class SimilarItems(msgspec.Struct, frozen=True, kw_only=True):
+    """Similar items are ranked by cosine times n / (n + shrinkage), n the neighbour's training ratings."""
+
+    shrinkage: float
+    min_ratings: int
+    """The cosine to an item with fewer ratings counts as 0."""
+    held_out_cosine: float | None
+    """Cosine of the ratings of an item, those in training, and of its ten nearest, those held out: the mean.
+    None: nothing was held out, and the shrinkage is the default."""
 
 
 class PopularityBand(msgspec.Struct, frozen=True, kw_only=True):
@@ -246,6 +277,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     fold_in: FoldIn | None = None
     list_fold_in: ListFoldIn | None = None
+    similar_items: SimilarItems | None = None
     left_out: dict[str, str] = {}
     """Graph that could not be made -> why."""
     held_out: HeldOut | None = None

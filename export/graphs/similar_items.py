@@ -56,7 +56,7 @@ def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
     rows = module.get_parameter("item_factors").detach().double()
     if isinstance(module, DotProduct):
         users = module.user_factors[1:].detach().double()
-        # With U - mean = Q R, the centred scores are Q (R V'), of which R V' has the values and right vectors.
+        # With U - mean = Q R, the centred scores are Q R V', and R V' has their values and right vectors.
         root = torch.linalg.qr(users - users.mean(dim=0), mode="r").R
         left, values, _ = torch.linalg.svd(rows @ root.T, full_matrices=False)
         rows = left * values.sqrt()

@@ -78,6 +78,8 @@ class ImplicitRidge:
     """[2]: mean rating, and increase of a weight per unit of rating"""
     back: tuple[Float32, Float32] | None = None
     """B [F, F] and c [F]; None: the tables are whitened"""
+    scale: float = 1.0
+    """Of B: B / scale is L^-1 of `whitening`"""
     name: str = "ials"
     """Begins the names of the graph's tables"""
 
@@ -107,7 +109,14 @@ class ImplicitRidge:
         confidence = np.array([0, 0], np.float32)  # the value of a rating does not matter
         back = (settings.scale * inverse).astype(np.float32)
         offset = (settings.average_share * average).astype(np.float32)
-        return cls(whitened, confidence, (back, offset), name)
+        return cls(whitened, confidence, (back, offset), settings.scale, name)
+
+    def whitened(self, rows: Float64) -> Float64:
+        """Rows of items of the part's tables, [n, F], as rows of `item_factors`."""
+        if self.back is None:
+            return rows
+        whitened: Float64 = rows @ self.back[0].T.astype(np.float64) / self.scale
+        return whitened
 
     def row64(self, item_indices: Int64, ratings: npt.NDArray[np.floating]) -> Float64:
         """See RowSolver: `numpy.linalg.solve` of the normal equations."""

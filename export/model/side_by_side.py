@@ -45,6 +45,8 @@ class SideBySide:
     dot: DotArrays
     """The tables side by side."""
     parts: tuple[RankingPart, ...]
+    popularity: tuple[float, float]
+    """m and s of the last column, s (log(1 + ratings) - m)."""
 
     @classmethod
     def of(cls, dot: DotArrays, parts: Sequence[RankingPart], n_item_ratings: Int64, spread: float) -> Self:
@@ -56,9 +58,9 @@ class SideBySide:
             n_item_ratings: int64 [n_items + 1], training ratings of each item.
             spread: standard deviation of a user's scores, which that of the column will be, too.
         """
-        popularity = np.log1p(n_item_ratings.astype(np.float64))
-        popularity -= popularity[1:].mean()
-        popularity *= spread / (popularity[1:].std() or 1.0)
+        logs = np.log1p(n_item_ratings.astype(np.float64))
+        mean, scale = float(logs[1:].mean()), spread / (float(logs[1:].std()) or 1.0)
+        popularity = scale * (logs - mean)
         popularity[0] = 0
         zeros = np.zeros((dot.n_users + 1, 1), np.float32)
         dot = replace(
@@ -69,7 +71,7 @@ class SideBySide:
             y_range=None,
             prefix=PREFIX,
         )
-        return cls(dot, tuple(parts))
+        return cls(dot, tuple(parts), (mean, scale))
 
     def columns(self, number: int) -> slice:
         """Columns of a part, counted from 0."""

@@ -2,9 +2,9 @@
 
 With P S Q' the singular value decomposition of the scores of all users for all items, centred by item, the
 cosines are those of the rows of Q S^(1/2). Those of Q S would be the correlations of scores, in which what
-most items have in common drowns the rest. They do not depend on how a model scales or rotates its tables, from
-which they follow without the scores. The row of an item that hardly anyone has rated is mostly chance, so the
-cosine to such a neighbour is multiplied by n / (n + shrinkage), n its ratings in training.
+most items have in common drowns the rest. The rows follow from the tables, however a model scales or rotates
+them. The row of an item that hardly anyone has rated is mostly chance, so the cosine to such a neighbour is
+multiplied by n / (n + shrinkage), n its ratings in training.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def _power(matrix: Float64, exponent: float) -> Float64:
     values, vectors = np.linalg.eigh(matrix)
     kept = values > values.max(initial=0.0) * SMALLEST
     powers = np.where(kept, np.where(kept, values, 1.0) ** exponent, 0.0)
-    return (vectors * powers) @ vectors.T
+    power: Float64 = (vectors * powers) @ vectors.T
+    return power
 
 
 def directions(rows: Float32) -> Float32:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from export.model.inputs import ExportInputs
+from export.model.row_solvers import ImplicitRidge
+from export.model.side_by_side import SideBySide
 from export.write import profiles
 from export.write.graph_files import TablesFile, list_files, write_graphs
 from export.write.held_out import held_out
@@ -100,6 +102,24 @@ def _parts(info: RunInfo) -> list[m.Part]:
     ]
 
 
+def _ranking(ranking: SideBySide) -> m.RankingTables:
+    parts = []
+    for part in ranking.parts:
+        confidence = None
+        if isinstance(part.solver, ImplicitRidge) and part.solver.back is None:
+            confidence = (float(part.solver.confidence[0]), float(part.solver.confidence[1]))
+        parts.append(
+            m.RankingPart(
+                kind=part.kind,
+                width=part.width,
+                factor=part.factor,
+                predicts_ratings=part.predicts_ratings,
+                confidence=confidence,
+            )
+        )
+    return m.RankingTables(parts=parts, popularity=ranking.popularity)
+
+
 def _manifest(
     folder: Path, loaded: LoadedRun, inputs: ExportInputs, made: Mapping[str, Any], metrics: Mapping[str, Any]
 ) -> m.Manifest:
@@ -123,6 +143,7 @@ def _manifest(
             lists=inputs.scores if inputs.ranking_module is None else "ranking",
             list_span=inputs.list_span,
             parts=_parts(info),
+            ranking=None if inputs.ranking is None else _ranking(inputs.ranking),
         ),
         data=m.Data(**{name: getattr(data, name) for name in m.Data.__struct_fields__}),
         split=asdict(info.split),

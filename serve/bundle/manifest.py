@@ -83,6 +83,26 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """Of its scores in the lists, in standard deviations of a user's scores; 0: it does not order them."""
 
 
+class RankingPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The columns of a part in the tables that rank, `ranking_user_factors` and `ranking_item_factors`."""
+
+    kind: str
+    width: int
+    factor: float
+    """What its users' rows are multiplied by there."""
+    predicts_ratings: bool
+    confidence: tuple[float, float] | None
+    """Of iALS: mean rating, and increase of the weight of a rated item per unit of rating."""
+
+
+class RankingTables(msgspec.Struct, frozen=True, kw_only=True):
+    """The tables that rank: the parts side by side, and a last column of popularity, for new users."""
+
+    parts: list[RankingPart]
+    popularity: tuple[float, float]
+    """m and s of the last column, s (log(1 + training ratings of the item) - m)."""
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """The trained model. `n_users` and `n_items` don't count row 0."""
 
@@ -104,6 +124,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     list_span: float
     """Width of the scores of a list."""
     parts: list[Part]
+    ranking: RankingTables | None = None
+    """None: the scores order the lists, or an MLP does."""
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,6 +235,21 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
     by_popularity: list[PopularityBand]
 
 
+class ListRows(msgspec.Struct, frozen=True, kw_only=True):
+    """How new items were placed in a part that ranks: by the half-step of implicit ALS on users' rows."""
+
+    unobserved_weight: float
+    """Of the square of any user's score."""
+    regularization: float
+    """Of the row, relative to the mean squared length of the users' rows."""
+    scale: float
+    """The row is multiplied by it."""
+    confidence: tuple[float, float] | None
+    """As in `RankingPart`; None: the value of a rating does not matter."""
+    error: float
+    """Of known items, placed by up to 20 raters: squared error of all users' scores over their squares."""
+
+
 class Addition(msgspec.Struct, frozen=True, kw_only=True):
     """Items that were added to a bundle without training."""
 
@@ -231,10 +268,12 @@ class Addition(msgspec.Struct, frozen=True, kw_only=True):
     """New items that only such users have rated."""
     n_known_items: int
     """Ratings left out because their item was in the bundle already."""
-    regularization: float
-    """Of the ridge regression that gave the new rows."""
+    regularization: float | None
+    """Of the ridge regression that gave the rows of the part that predicts ratings; None: there is none."""
     left_out_rmse: float | None
     """RMSE (ratings) of each rating, predicted from the others of its item; None with too few."""
+    list_rows: dict[str, ListRows] = {}
+    """Kind of each part that ranks -> how its new rows were made."""
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):

@@ -158,7 +158,7 @@ class SideBySide:
 
     def prior64(self, settings: ListFoldIn) -> Float64:
         """What a new user starts from: the average user's row, and popularity. float64 [F]."""
-        prior = self.dot.rows64(AVERAGE)[0]
+        prior: Float64 = self.dot.rows64(AVERAGE)[0]
         prior[-1] = settings.popularity
         return prior
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from export.model.arrays import Arrays, Float32, Float64, Int64
 from export.model.side_by_side import SideBySide
-from serve.bundle.manifest import FoldIn, ListFoldIn
+from serve.bundle.manifest import FoldIn, ListFoldIn, SimilarItems
 from serve.runtime.validation import padded
 
 # Users whose scores are computed to find the span of a model without bounds.
@@ -170,6 +170,10 @@ class ExportInputs:
     """What a score is: a predicted rating, or a number that orders items and means nothing else"""
     score_scale: tuple[float, float] | None
     """The scale of scores that are ratings; None where they are not"""
+    similar: SimilarItems
+    """How similar items are ranked"""
+    item_support: Float32
+    """float32 [n_items + 1], what `similar` makes of the items' training ratings"""
     ids: IdTables | None = None
     """Tables of `recommend_by_id.onnx`; None: no such graph"""
     ranking_module: nn.Module | None = None

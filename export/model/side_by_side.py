@@ -31,6 +31,8 @@ class RankingPart:
     """Its number of columns."""
     solver: RowSolver | None
     """Its closed form for a new user; None: it has none, and a new user's columns are the average user's."""
+    predicts_ratings: bool = False
+    """Whether it is the part that predicts ratings, of which the fold-in gives a new user's row."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,8 @@ class SideBySide:
     dot: DotArrays
     """The tables side by side."""
     parts: tuple[RankingPart, ...]
+    popularity: tuple[float, float]
+    """m and s of the last column, s (log(1 + ratings) - m)."""
 
     @classmethod
     def of(cls, dot: DotArrays, parts: Sequence[RankingPart], n_item_ratings: Int64, spread: float) -> Self:
@@ -54,9 +58,9 @@ class SideBySide:
             n_item_ratings: int64 [n_items + 1], training ratings of each item.
             spread: standard deviation of a user's scores, which that of the column will be, too.
         """
-        popularity = np.log1p(n_item_ratings.astype(np.float64))
-        popularity -= popularity[1:].mean()
-        popularity *= spread / (popularity[1:].std() or 1.0)
+        logs = np.log1p(n_item_ratings.astype(np.float64))
+        mean, scale = float(logs[1:].mean()), spread / (float(logs[1:].std()) or 1.0)
+        popularity = scale * (logs - mean)
         popularity[0] = 0
         zeros = np.zeros((dot.n_users + 1, 1), np.float32)
         dot = replace(
@@ -67,7 +71,12 @@ class SideBySide:
             y_range=None,
             prefix=PREFIX,
         )
-        return cls(dot, tuple(parts))
+        return cls(dot, tuple(parts), (mean, scale))
+
+    def columns(self, number: int) -> slice:
+        """Columns of a part, counted from 0."""
+        start = sum(part.width for part in self.parts[:number])
+        return slice(start, start + self.parts[number].width)
 
     @property
     def can_fold_in(self) -> bool:
@@ -139,7 +148,7 @@ class SideBySide:
             stop = start + part.width
             if part.solver is not None:
                 pieces.append(part.factor * part.solver.row64(item_indices, ratings))
-            elif rating_row is not None:
+            elif part.predicts_ratings and rating_row is not None:
                 pieces.append(part.factor * rating_row[: part.width])
             else:
                 pieces.append(average[start:stop])
@@ -184,7 +193,7 @@ class SideBySide:
             stop = start + part.width
             if part.solver is not None:
                 row = part.solver.row(graph, item_indices, ratings, settings.n_items, settings.steps)
-            elif rating_row is not None:
+            elif part.predicts_ratings and rating_row is not None:
                 row = op.Slice(rating_row, [0], [part.width], [1])
             else:
                 row = None

@@ -62,7 +62,12 @@ def verify(bundle: Path, run: Path) -> Parity:
     top_k = manifest.graphs["recommend"].top_k
     assert top_k is not None  # open_bundle has checked it
     raw_ids = "recommend_by_id" in manifest.graphs
-    inputs = loaded.inputs(top_k, raw_ids=raw_ids, fold_in=(manifest.fold_in, manifest.list_fold_in))
+    inputs = loaded.inputs(
+        top_k,
+        raw_ids=raw_ids,
+        fold_in=(manifest.fold_in, manifest.list_fold_in),
+        similar=manifest.similar_items,
+    )
     expected = {name: initializers(model) for name, model in build_graphs(inputs).items()}
     return verify_folder(bundle, expected, inputs)
 

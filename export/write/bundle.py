@@ -11,6 +11,8 @@ import msgspec
 import numpy as np
 
 from export.model.inputs import ExportInputs
+from export.model.row_solvers import ImplicitRidge
+from export.model.side_by_side import SideBySide
 from export.verify.evaluate_bundle import measure
 from export.write import profiles
 from export.write.graph_files import TablesFile, list_files, write_graphs
@@ -111,6 +113,24 @@ def _parts(info: RunInfo) -> list[m.FittedPart]:
     ]
 
 
+def _ranking(ranking: SideBySide) -> m.RankingTables:
+    parts = []
+    for part in ranking.parts:
+        confidence = None
+        if isinstance(part.solver, ImplicitRidge) and part.solver.back is None:
+            confidence = (float(part.solver.confidence[0]), float(part.solver.confidence[1]))
+        parts.append(
+            m.RankingPart(
+                kind=part.kind,
+                width=part.width,
+                factor=part.factor,
+                predicts_ratings=part.predicts_ratings,
+                confidence=confidence,
+            )
+        )
+    return m.RankingTables(parts=parts, popularity=ranking.popularity)
+
+
 def _manifest(
     folder: Path, loaded: LoadedRun, inputs: ExportInputs, made: Mapping[str, Any], metrics: dict[str, Any]
 ) -> m.Manifest:
@@ -134,6 +154,7 @@ def _manifest(
             lists=inputs.scores if inputs.ranking_module is None else "ranking",
             list_span=inputs.list_span,
             parts=_parts(info),
+            ranking=None if inputs.ranking is None else _ranking(inputs.ranking),
         ),
         data=m.Data(**{name: getattr(data, name) for name in m.Data.__struct_fields__}),
         split=asdict(info.split),

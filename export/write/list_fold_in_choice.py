@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -11,52 +11,57 @@ import onnxruntime as ort
 
 from export.errors import GraphError
 from export.graphs.fold_in import FACTOR_TOLERANCE, list_fold_in_graph, new_rows, row_error
-from export.model.arrays import Float64, Int64
+from export.model.arrays import Float64
 from export.model.inputs import ExportInputs, FoldInHistory
-from export.model.reference import MASKED
+from export.model.side_by_side import RankingPart
 from export.write.fold_in_choice import GIVEN, STEPS, shortened
-from recsys.evaluation.ranking import RatedItems, ranking_metrics
-from serve.bundle.manifest import ListFoldIn
+from export.write.lists_of_held_out import best_items, mean_ndcg, some_users
+from serve.bundle.manifest import ListFoldIn, ListRidge
 
 PRIOR_RATINGS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 POPULARITY = (0.0, 0.5, 1.0, 2.0, 4.0)
 # Where no held-out rating can choose.
 DEFAULT_PRIOR = (2.0, 1.0)
-K = 10
-# Scores that are ranked for each choice; a large catalogue is ranked for fewer users.
-MAX_SCORES = 1 << 22
-MIN_USERS = 20
 
 
-def choose_list_fold_in(inputs: ExportInputs, histories: Sequence[FoldInHistory]) -> ListFoldIn:
+def choose_list_fold_in(
+    inputs: ExportInputs, histories: Sequence[FoldInHistory], ridges: Mapping[str, ListRidge] = {}
+) -> ListFoldIn:
     """The prior with the best lists of held-out users who gave 1, 3, 5, 10, 20 and all of their ratings.
 
     Args:
         inputs: of an export whose lists are ordered by parts that rank.
         histories: held-out users; none: the prior is the default.
+        ridges: of the parts that have such an approximation.
 
     Raises:
         GraphError: no number of steps in float32 agrees with the float64 solver.
     """
     ranking = inputs.ranking
     assert ranking is not None
-    average = "average user" if inputs.fold_in is None else "ridge"  # of the part that predicts ratings
     settings = ListFoldIn(
-        methods={part.kind: part.solver.method if part.solver else average for part in ranking.parts},
+        methods={part.kind: _method(part, inputs) for part in ranking.parts},
         steps=STEPS[0],
         n_items=ranking.n_items,
         prior_ratings=DEFAULT_PRIOR[0],
         popularity=DEFAULT_PRIOR[1],
         held_out_ndcg={},
         n_held_out_users=len(histories),
+        ridges=dict(ridges),
     )
     if histories:
-        histories = histories[: max(MIN_USERS, MAX_SCORES // ranking.n_items)]
+        histories = some_users(histories, ranking.n_items)
         prior_ratings, popularity, ndcgs = _best_prior(inputs, histories, settings)
         settings = msgspec.structs.replace(
             settings, prior_ratings=prior_ratings, popularity=popularity, held_out_ndcg=ndcgs
         )
     return with_enough_list_steps(inputs, settings)
+
+
+def _method(part: RankingPart, inputs: ExportInputs) -> str:
+    if part.solver is not None:
+        return part.solver.method
+    return "ridge" if part.predicts_ratings and inputs.fold_in is not None else "average user"
 
 
 def with_enough_list_steps(inputs: ExportInputs, settings: ListFoldIn) -> ListFoldIn:
@@ -108,32 +113,13 @@ def _best_prior(
             prior_scores = average + weight * popularity
             lists.append(
                 [
-                    _best_items(scores + share * prior_scores, known.item_indices)
+                    best_items(scores + share * prior_scores, known.item_indices)
                     for scores, share, (known, _) in zip(own, shares, histories, strict=True)
                 ]
             )
-        lists.append([_best_items(popularity, known.item_indices) for known, _ in histories])
-        ndcgs["all" if n is None else str(n)] = np.array([_ndcg(one, histories) for one in lists])
+        lists.append([best_items(popularity, known.item_indices) for known, _ in histories])
+        ndcgs["all" if n is None else str(n)] = np.array([mean_ndcg(one, histories) for one in lists])
     totals = np.mean([figures[:-1] for figures in ndcgs.values()], axis=0)
     best = int(totals.argmax())
     found = {name: float(f"{figures[best]:.6g}") for name, figures in ndcgs.items()}
     return *priors[best], found | {"popularity": float(f"{ndcgs['all'][-1]:.6g}")}
-
-
-def _best_items(scores: Float64, known: Int64) -> Int64:
-    """The `K` best items that are not known: int64 [K]. All known ones are left out, given or not."""
-    scores = scores.copy()
-    scores[known] = MASKED
-    scores[0] = MASKED
-    k = min(K, len(scores) - 1)
-    best = np.argpartition(-scores, k - 1)[:k]
-    return best[np.argsort(-scores[best], kind="stable")]
-
-
-def _ndcg(lists: Sequence[Int64], histories: Sequence[FoldInHistory]) -> float:
-    lengths = [len(held_out.item_indices) for _, held_out in histories]
-    users = np.repeat(np.arange(len(histories)), lengths)
-    held_out = RatedItems.of(
-        users, np.concatenate([rest.item_indices for _, rest in histories]), len(histories) - 1
-    )
-    return ranking_metrics(np.arange(len(histories)), np.stack(lists), held_out)["ndcg_at_k"]

@@ -19,6 +19,7 @@ from export.model.inputs import ExportInputs, FoldInHistory, IdTables, Sample, S
 from export.model.mlp import MlpArrays
 from export.model.row_solvers import solver_of
 from export.model.side_by_side import RankingPart, SideBySide
+from export.model.similar_items import similar_rows, support
 from export.write.fold_in_choice import (
     choose_fold_in,
     choose_linear_map,
@@ -26,13 +27,15 @@ from export.write.fold_in_choice import (
     sample_histories,
 )
 from export.write.list_fold_in_choice import choose_list_fold_in
+from export.write.list_ridge_choice import choose_list_ridges, with_list_ridges
+from export.write.shrinkage_choice import choose_shrinkage
 from recsys.data.interactions import Interactions
 from recsys.data.splits import choosing_users
 from recsys.models.modules import DotProduct
 from recsys.models.side_by_side import part_factors, score_spread
 from recsys.training.checkpoint import Run, load_run
 from recsys.training.settings import check_rating_weight
-from serve.bundle.manifest import FoldIn, ListFoldIn
+from serve.bundle.manifest import FoldIn, ListFoldIn, SimilarItems
 
 # The size of the sample that is verified: all of a small model.
 N_PAIRS = 20_000
@@ -64,6 +67,7 @@ class LoadedRun:
         *,
         raw_ids: bool,
         fold_in: tuple[FoldIn | None, ListFoldIn | None] | Literal["choose"] = "choose",
+        similar: SimilarItems | None = None,
     ) -> ExportInputs:
         """What the graphs are made from; the samples in it are the same each time.
 
@@ -72,6 +76,7 @@ class LoadedRun:
             raw_ids: whether to make `recommend_by_id.onnx`.
             fold_in: settings of `fold_in.onnx`, of ratings and of lists; "choose": by the held-out ratings,
                 where the model allows.
+            similar: how similar items are ranked; None: chosen likewise.
         """
         data, ratings_range = self.interactions, self.run.info.data.ratings_range
         seen = SeenRatings.of(data.user_index, data.item_index, data.ratings)
@@ -79,6 +84,11 @@ class LoadedRun:
         scores = self.run.info.part.objective
         left_out = {}
         of_ratings, of_lists = (None, None) if fold_in == "choose" else fold_in
+        ranking, ridges = self.ranking, of_lists.ridges if of_lists else {}
+        if ranking is not None:
+            if fold_in == "choose":
+                ridges = choose_list_ridges(ranking, histories)
+            ranking = with_list_ridges(ranking, ridges)
         arrays = self.arrays
         if isinstance(arrays, MlpArrays):
             rows = np.flatnonzero(~self.held_out)
@@ -105,6 +115,10 @@ class LoadedRun:
             ratings=data.ratings[rows] if measured else None,
             histories=histories or made_up_histories(data.n_items, ratings_range),
         )
+        if similar is None:
+            alike = similar_rows(self.arrays if ranking is None else ranking)
+            similar = choose_shrinkage(alike, data.user_index, data.item_index, self.held_out)
+        n_item_ratings = np.bincount(data.item_index[~self.held_out], minlength=data.n_items + 1)
         inputs = ExportInputs(
             module=self.module,
             arrays=arrays,
@@ -112,18 +126,22 @@ class LoadedRun:
             sample=sample,
             top_k=min(top_k, data.n_items),
             scores=scores,
+            similar=similar,
+            item_support=support(n_item_ratings, similar.shrinkage),
             score_scale=(self.arrays.y_range or ratings_range) if scores == "ratings" else None,
             ids=self._id_tables() if raw_ids else None,
             ranking_module=self.ranking_module,
-            ranking=self.ranking,
+            ranking=ranking,
             fold_in=of_ratings,
             list_fold_in=of_lists,
         )
-        if fold_in == "choose" and self.ranking is not None and self.ranking.can_fold_in:
+        if fold_in == "choose" and ranking is not None and ranking.can_fold_in:
             try:
-                inputs = inputs.with_list_fold_in(choose_list_fold_in(inputs, histories))
+                inputs = inputs.with_list_fold_in(choose_list_fold_in(inputs, histories, ridges))
             except GraphError as error:
                 left_out["fold_in"] = str(error)
+        elif fold_in == "choose" and ranking is not None:
+            left_out["fold_in"] = "no part has a fold-in that ranks better than the average user does"
         return replace(inputs, left_out=left_out)
 
     def _histories(self) -> list[FoldInHistory]:
@@ -191,6 +209,7 @@ def _side_by_side(run: Run, module: nn.Module, n_item_ratings: npt.NDArray[np.in
             factor,
             model.get_parameter("item_factors").shape[1],
             solver_of(_state(model)) if part.info.objective == "ranking" else None,
+            part.info.objective == "ratings",
         )
         for (part, _), model, factor in zip(run.ranking_parts, models, factors, strict=True)
     ]

@@ -110,6 +110,11 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
     help="Weight of the predicted ratings in the lists, beside parts that rank. [default: 0, or "
     "the preset's]",
 )
+@click.option(
+    "--objective",
+    type=click.Choice(get_args(Objective)),
+    help="What dot, dot-bias and mlp are trained for: to predict ratings, or to rank. [default: ratings]",
+)
 @click.option("--output", metavar="RUN", type=click.Path(path_type=Path), required=True, help="Run folder.")
 @click.option(
     "--epochs", type=int, help=f"Passes over the training ratings. [default: {TrainingConfig.epochs}]"

@@ -36,4 +36,4 @@ def build(config: DotConfig, n_users: int, n_items: int) -> nn.Module:
 
 
 # Without biases, the factors alone must grow to reach the ratings, and decay would hold them back.
-KIND = Kind("dot", DotConfig, build, weight_decay=0.0)
+KIND = Kind("dot", DotConfig, build, ("ratings", "ranking"), weight_decay=0.0)

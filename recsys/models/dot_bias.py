@@ -29,4 +29,4 @@ def build(config: DotBiasConfig, n_users: int, n_items: int) -> nn.Module:
 
 
 # Most items have fewer ratings than factors: without decay the model overfits from the third epoch on.
-KIND = Kind("dot-bias", DotBiasConfig, build, weight_decay=0.1)
+KIND = Kind("dot-bias", DotBiasConfig, build, ("ratings", "ranking"), weight_decay=0.1)

@@ -72,17 +72,21 @@ class DotProduct(nn.Module):
 
     def item_scorer(self) -> Callable[[Tensor], Tensor]:
         """Score all items for users: int64 [B] -> float32 [B, 1 + n_items], as `forward` does."""
+        return lambda user_index: self._scores(user_index, self.item_factors, self.item_biases)
 
-        def score(user_index: Tensor) -> Tensor:
-            scores = embedding(user_index, self.user_factors) @ self.item_factors.T
-            if self.item_biases is not None:
-                biases = self.item_biases.T  # [1, 1 + n_items]
-                if self.user_biases is not None:
-                    biases = embedding(user_index, self.user_biases) + biases
-                scores = scores + biases
-            return squash(scores, self.y_range)
+    def score_grid(self, user_index: Tensor, item_index: Tensor) -> Tensor:
+        """Score every user with every item: int64 [B], int64 [M] -> float32 [B, M], as `forward` does."""
+        biases = None if self.item_biases is None else embedding(item_index, self.item_biases)
+        return self._scores(user_index, embedding(item_index, self.item_factors), biases)
 
-        return score
+    def _scores(self, user_index: Tensor, item_factors: Tensor, item_biases: Tensor | None) -> Tensor:
+        scores = embedding(user_index, self.user_factors) @ item_factors.T
+        if item_biases is not None:
+            biases = item_biases.T  # [1, M]
+            if self.user_biases is not None:
+                biases = embedding(user_index, self.user_biases) + biases
+            scores = scores + biases
+        return squash(scores, self.y_range)
 
 
 class Mlp(nn.Module):
@@ -127,19 +131,31 @@ class Mlp(nn.Module):
 
         The first Linear is split: the items' half is computed here, once for all users.
         """
-        first, rest = self.layers[0], self.layers[1:]
+        items = self._item_half(self.item_factors)  # [1 + n_items, H]
+        return lambda user_index: self._scores(user_index, items)
+
+    def score_grid(self, user_index: Tensor, item_index: Tensor) -> Tensor:
+        """Score every user with every item: int64 [B], int64 [M] -> float32 [B, M], as `forward` does.
+
+        Dropout and batch norm see B x M rows.
+        """
+        return self._scores(user_index, self._item_half(embedding(item_index, self.item_factors)))
+
+    def _item_half(self, item_factors: Tensor) -> Tensor:
+        """The items' half of the first Linear: [M, Fi] -> [M, H]."""
+        weight = self.layers[0].weight
+        assert isinstance(weight, Tensor)
+        return item_factors @ weight[:, self.user_factors.shape[1] :].T
+
+    def _scores(self, user_index: Tensor, items: Tensor) -> Tensor:
+        """Scores [B, M] of users int64 [B] with items of which the half is there, [M, H]."""
+        first = self.layers[0]
         assert isinstance(first, nn.Linear)
-        n_user_factors = self.user_factors.shape[1]
-        of_users, of_items = first.weight[:, :n_user_factors], first.weight[:, n_user_factors:]
-        items = self.item_factors @ of_items.T  # [1 + n_items, H]
-
-        def score(user_index: Tensor) -> Tensor:
-            users = linear(embedding(user_index, self.user_factors), of_users, first.bias)  # [B, H]
-            hidden = (users[:, None] + items).flatten(0, 1)  # [B * (1 + n_items), H]
-            logits = rest(hidden).reshape(len(users), len(items))
-            return squash(logits, self.y_range)
-
-        return score
+        of_users = first.weight[:, : self.user_factors.shape[1]]
+        users = linear(embedding(user_index, self.user_factors), of_users, first.bias)  # [B, H]
+        hidden = (users[:, None] + items).flatten(0, 1)  # [B * M, H]
+        logits = self.layers[1:](hidden).reshape(len(users), len(items))
+        return squash(logits, self.y_range)
 
 
 def squash(logits: Tensor, y_range: YRange) -> Tensor:

@@ -56,7 +56,7 @@ def side_by_side(models: Sequence[nn.Module], weights: Sequence[float]) -> nn.Mo
         ConfigError: several parts, and one is not a product.
     """
     factors = part_factors(models, weights)
-    if len(models) == 1:
+    if len(models) == 1 and getattr(models[0], "user_biases", None) is None:
         return models[0]
     users, items, biases = [], [], None
     for model, factor in zip(models, factors, strict=True):

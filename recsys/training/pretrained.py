@@ -99,7 +99,7 @@ def read_run(path: Path) -> Pretrained:
         CheckpointError: it is incomplete or damaged.
     """
     run = load_run(path)
-    state = {name: tensor.numpy() for name, tensor in run.model().state_dict().items()}
+    state = {name: tensor.numpy() for name, tensor in run.part.model().state_dict().items()}
     part = run.info.part
     return Pretrained(str(path), part.kind, part.config, run.interactions().items, state)
 

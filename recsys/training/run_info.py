@@ -81,8 +81,9 @@ class Iteration(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     """From 1; a fit may report a few of its iterations only."""
     metrics: dict[str, float]
-    """By name. `train_loss` is the mean squared error over the epoch's steps, with the weights of each step.
-    Metrics on the held-out ratings start with `valid_`: `valid_rmse`, `valid_mae` (ratings)."""
+    """By name. Means over the epoch's steps, with the weights of each step: `train_loss` (squared error), or
+    `train_softmax_loss` (nats) of a part that ranks. Metrics on the held-out ratings start with `valid_`:
+    `valid_rmse`, `valid_mae` (ratings); `valid_ndcg_at_10` of a part that learns to rank."""
     seconds: float
 
 

@@ -16,6 +16,7 @@ from recsys.data.splits import Split
 from recsys.training.batches import RatingTensors
 from recsys.training.device import CompileMode, DeviceName
 from recsys.training.distributed import Team
+from recsys.training.ranking_sample import RankingSample
 from recsys.training.run_folder import RunFolder
 from recsys.training.run_info import Iteration, PartInfo, RunInfo
 
@@ -80,6 +81,11 @@ class Session:
     def trained_items(self) -> Tensor:
         """Bool [1 + n_items], likewise."""
         return torch.bincount(self.train.item_index, minlength=1 + self.interactions.n_items) > 0
+
+    @cached_property
+    def ranking_sample(self) -> RankingSample:
+        """Users whose lists are measured while a part that ranks is trained."""
+        return RankingSample.of(self.interactions, self.split)
 
     @torch.no_grad()
     def measure(self, model: nn.Module) -> dict[str, float]:

@@ -85,6 +85,26 @@ class FittedPart(msgspec.Struct, frozen=True, kw_only=True):
     """Of its scores in the lists, in standard deviations of a user's scores; 0: it does not order them."""
 
 
+class RankingPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The columns of a part in the tables that rank, `ranking_user_factors` and `ranking_item_factors`."""
+
+    kind: str
+    width: int
+    factor: float
+    """What its users' rows are multiplied by there."""
+    predicts_ratings: bool
+    confidence: tuple[float, float] | None
+    """Of iALS: mean rating, and increase of the weight of a rated item per unit of rating."""
+
+
+class RankingTables(msgspec.Struct, frozen=True, kw_only=True):
+    """The tables that rank: the parts side by side, and a last column of popularity, for new users."""
+
+    parts: list[RankingPart]
+    popularity: tuple[float, float]
+    """m and s of the last column, s (log(1 + training ratings of the item) - m)."""
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """The trained model. `n_users` and `n_items` don't count row 0."""
 
@@ -106,6 +126,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     list_span: float
     """Width of the scores of a list."""
     parts: list[FittedPart]
+    ranking: RankingTables | None = None
+    """None: the scores order the lists, or an MLP does."""
 
     @property
     def title(self) -> str:
@@ -155,11 +177,29 @@ class FoldIn(msgspec.Struct, frozen=True, kw_only=True):
     n_held_out_users: int
 
 
+class ListRidge(msgspec.Struct, frozen=True, kw_only=True):
+    """The ridge that stands in for the closed form of a product that gradient descent trained to rank."""
+
+    unobserved_weight: float
+    """Of the square of any item's score."""
+    regularization: float
+    """Of the row, relative to the mean squared length of the items' rows."""
+    scale: float
+    """The row is multiplied by it."""
+    average_share: float
+    """So many times the average user's row are added."""
+    held_out_ndcg: float
+    """nDCG@10 of held-out users by this part alone."""
+    average_ndcg: float
+    """The same of the average user."""
+
+
 class ListFoldIn(msgspec.Struct, frozen=True, kw_only=True):
     """How `fold_in.onnx` ranks for a new user, where parts that rank order the lists."""
 
     methods: dict[str, str]
-    """Kind of each part -> "ridge", "sum of input rows", or "average user" where it has no closed form."""
+    """Kind of each part -> "ridge", "ridge (approximation)", "sum of input rows", or "average user" where it
+    has no closed form, or one that is no better."""
     steps: int
     """Of conjugate gradients, in the graph."""
     n_items: int
@@ -172,6 +212,19 @@ class ListFoldIn(msgspec.Struct, frozen=True, kw_only=True):
     """nDCG@10 of held-out users by the number of ratings that they gave ("all": what they have), and of the
     most popular items ("popularity")."""
     n_held_out_users: int
+    ridges: dict[str, ListRidge] = {}
+    """Kind of each part with an approximation -> its settings."""
+
+
+class SimilarItems(msgspec.Struct, frozen=True, kw_only=True):
+    """Similar items are ranked by cosine times n / (n + shrinkage), n the neighbour's training ratings."""
+
+    shrinkage: float
+    min_ratings: int
+    """The cosine to an item with fewer ratings counts as 0."""
+    held_out_cosine: float | None
+    """Cosine of the ratings of an item, those in training, and of its ten nearest, those held out: the mean.
+    None: nothing was held out, and the shrinkage is the default."""
 
 
 class PopularityBand(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,6 +252,21 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
     by_popularity: list[PopularityBand]
 
 
+class ListRows(msgspec.Struct, frozen=True, kw_only=True):
+    """How new items were placed in a part that ranks: by the half-step of implicit ALS on users' rows."""
+
+    unobserved_weight: float
+    """Of the square of any user's score."""
+    regularization: float
+    """Of the row, relative to the mean squared length of the users' rows."""
+    scale: float
+    """The row is multiplied by it."""
+    confidence: tuple[float, float] | None
+    """As in `RankingPart`; None: the value of a rating does not matter."""
+    error: float
+    """Of known items, placed by up to 20 raters: squared error of all users' scores over their squares."""
+
+
 class Addition(msgspec.Struct, frozen=True, kw_only=True):
     """Items that were added to a bundle without training."""
 
@@ -217,10 +285,12 @@ class Addition(msgspec.Struct, frozen=True, kw_only=True):
     """New items that only such users have rated."""
     n_known_items: int
     """Ratings left out because their item was in the bundle already."""
-    regularization: float
-    """Of the ridge regression that gave the new rows."""
+    regularization: float | None
+    """Of the ridge regression that gave the rows of the part that predicts ratings; None: there is none."""
     left_out_rmse: float | None
     """RMSE (ratings) of each rating, predicted from the others of its item; None with too few."""
+    list_rows: dict[str, ListRows] = {}
+    """Kind of each part that ranks -> how its new rows were made."""
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -263,6 +333,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     fold_in: FoldIn | None = None
     list_fold_in: ListFoldIn | None = None
+    similar_items: SimilarItems | None = None
     left_out: dict[str, str] = {}
     """Graph that could not be made -> why."""
     held_out: HeldOut | None = None

@@ -11,7 +11,7 @@ from torch import nn
 from export.model.dot import DotArrays
 from export.model.inputs import SeenRatings
 from export.model.row_solvers import ImplicitRidge, InputRows, RowSolver
-from export.model.side_by_side import PREFIX, RankingPart, SideBySide
+from export.model.side_by_side import PREFIX, PartColumns, SideBySide
 from recsys.models.modules import DotProduct
 from serve.bundle import manifest as m
 from serve.bundle.bundle import Bundle
@@ -34,7 +34,7 @@ def bundle_ranking(bundle: Bundle) -> SideBySide:
         PREFIX,
     )
     parts = tuple(
-        RankingPart(part.kind, part.factor, part.width, _solver(bundle, part), part.predicts_ratings)
+        PartColumns(part.kind, part.factor, part.width, _solver(bundle, part), part.predicts_ratings)
         for part in tables.parts
     )
     return SideBySide(dot, parts, tables.popularity)

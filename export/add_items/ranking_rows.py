@@ -23,7 +23,7 @@ from export.model.arrays import Float64
 from export.model.dot import DotArrays
 from export.model.inputs import SeenRatings
 from export.model.row_solvers import ImplicitRidge, InputRows
-from export.model.side_by_side import RankingPart, SideBySide
+from export.model.side_by_side import PartColumns, SideBySide
 from recsys.models.ials import weights_of
 from serve.bundle.manifest import ListRows
 
@@ -83,7 +83,7 @@ def with_ranked_items(
     return Placed(replace(ranking, dot=dot, parts=tuple(parts)), settings)
 
 
-def _with_rows(part: RankingPart, known: np.ndarray, rows: Float64) -> InputRows | ImplicitRidge | None:
+def _with_rows(part: PartColumns, known: np.ndarray, rows: Float64) -> InputRows | ImplicitRidge | None:
     """The part's closed form with the tables that it has of items; `known`: rows of the old items."""
     solver = part.solver
     if isinstance(solver, InputRows):
@@ -132,7 +132,7 @@ class _HalfStep(NamedTuple):
         system = (users * weights[:, None]).T @ users + settings.unobserved_weight * self.gram + penalty
         return settings.scale * np.linalg.solve(system, users.T @ weights)
 
-    def fit(self, part: RankingPart, seen: SeenRatings) -> ListRows:
+    def fit(self, part: PartColumns, seen: SeenRatings) -> ListRows:
         """The strengths and the scale with the least squared error of known items' scores."""
         rng = np.random.default_rng(6)
         solver = part.solver

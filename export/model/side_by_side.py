@@ -21,7 +21,7 @@ PREFIX = "ranking_"
 
 
 @dataclass(frozen=True, eq=False)
-class RankingPart:
+class PartColumns:
     """One of the parts."""
 
     kind: str
@@ -44,12 +44,12 @@ class SideBySide:
 
     dot: DotArrays
     """The tables side by side."""
-    parts: tuple[RankingPart, ...]
+    parts: tuple[PartColumns, ...]
     popularity: tuple[float, float]
     """m and s of the last column, s (log(1 + ratings) - m)."""
 
     @classmethod
-    def of(cls, dot: DotArrays, parts: Sequence[RankingPart], n_item_ratings: Int64, spread: float) -> Self:
+    def of(cls, dot: DotArrays, parts: Sequence[PartColumns], n_item_ratings: Int64, spread: float) -> Self:
         """Add the column of popularity to tables.
 
         Args:

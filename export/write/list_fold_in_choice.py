@@ -13,7 +13,7 @@ from export.errors import GraphError
 from export.graphs.fold_in import FACTOR_TOLERANCE, list_fold_in_graph, new_rows, row_error
 from export.model.arrays import Float64
 from export.model.inputs import ExportInputs, FoldInHistory
-from export.model.side_by_side import RankingPart
+from export.model.side_by_side import PartColumns
 from export.write.fold_in_choice import GIVEN, STEPS, shortened
 from export.write.lists_of_held_out import best_items, mean_ndcg, some_users
 from serve.bundle.manifest import ListFoldIn, ListRidge
@@ -58,7 +58,7 @@ def choose_list_fold_in(
     return with_enough_list_steps(inputs, settings)
 
 
-def _method(part: RankingPart, inputs: ExportInputs) -> str:
+def _method(part: PartColumns, inputs: ExportInputs) -> str:
     if part.solver is not None:
         return part.solver.method
     return "ridge" if part.predicts_ratings and inputs.fold_in is not None else "average user"

@@ -17,7 +17,7 @@ from export.model.arrays import Float64
 from export.model.dot import AVERAGE
 from export.model.inputs import FoldInHistory
 from export.model.row_solvers import ImplicitRidge
-from export.model.side_by_side import RankingPart, SideBySide
+from export.model.side_by_side import PartColumns, SideBySide
 from export.write.lists_of_held_out import best_items, mean_ndcg, some_users
 from serve.bundle.manifest import ListRidge
 
@@ -42,7 +42,7 @@ def choose_list_ridges(ranking: SideBySide, histories: Sequence[FoldInHistory]) 
 
 def with_list_ridges(ranking: SideBySide, ridges: Mapping[str, ListRidge]) -> SideBySide:
     """The parts with these ridges as their closed forms."""
-    parts: list[RankingPart] = []
+    parts: list[PartColumns] = []
     for number, part in enumerate(ranking.parts):
         ridge = ridges.get(part.kind)
         if ridge is not None and part.solver is None and not part.predicts_ratings:

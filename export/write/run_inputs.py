@@ -18,7 +18,7 @@ from export.model.dot import DotArrays
 from export.model.inputs import ExportInputs, FoldInHistory, IdTables, Sample, SeenRatings
 from export.model.mlp import MlpArrays
 from export.model.row_solvers import solver_of
-from export.model.side_by_side import RankingPart, SideBySide
+from export.model.side_by_side import PartColumns, SideBySide
 from export.model.similar_items import similar_rows, support
 from export.write.fold_in_choice import (
     choose_fold_in,
@@ -204,7 +204,7 @@ def _side_by_side(run: Run, module: nn.Module, n_item_ratings: npt.NDArray[np.in
     models = [part.model() for part, _ in run.ranking_parts]
     factors = part_factors(models, [weight for _, weight in run.ranking_parts])
     parts = [
-        RankingPart(
+        PartColumns(
             part.info.kind,
             factor,
             model.get_parameter("item_factors").shape[1],

@@ -83,11 +83,6 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
     f"ratings; WEIGHT is of a part that ranks. [default: the preset '{DEFAULT_PRESET}']",
 )
 @click.option(
-    "--objective",
-    type=click.Choice(get_args(Objective)),
-    help="What kinds that can do both are trained for: to predict ratings, or to rank. [default: ratings]",
-)
-@click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     is_eager=True,

@@ -10,7 +10,7 @@ from export.graphs.fold_in import INPUTS
 from export.graphs.spec import TensorSpec
 from export.model.dot import DotArrays
 from export.model.row_solvers import InputRows
-from export.model.side_by_side import RankingPart, SideBySide
+from export.model.side_by_side import PartColumns, SideBySide
 from serve.bundle.manifest import ListFoldIn
 
 N_USERS, N_ITEMS = 5, 12
@@ -34,7 +34,7 @@ def ranking() -> SideBySide:
     input_factors[0] = 0
     return SideBySide.of(
         DotArrays(users, items, None, None, None),
-        [RankingPart("ease", 2.0, 3, InputRows(input_factors)), RankingPart("dot", 1.0, 2, None)],
+        [PartColumns("ease", 2.0, 3, InputRows(input_factors)), PartColumns("dot", 1.0, 2, None)],
         np.arange(N_ITEMS + 1),
         spread=3.0,
     )

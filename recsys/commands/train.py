@@ -331,6 +331,7 @@ def _check_resumed(
     settings: dict[str, Any],
 ) -> None:
     """Check that the data and settings given for a run to be resumed are the run's own."""
+    from recsys.data.features import feature_names
     from recsys.data.valid_data import with_valid_data
 
     info = read_info(output)
@@ -342,11 +343,20 @@ def _check_resumed(
     found = load_from_options(data, **reading)
     if valid:
         found, _ = with_valid_data(found, valid)
-    stored = (info.data.sha256, info.data.item_key, info.data.n_ratings)
-    if (now := (found.sha256, found.item_key, len(found))) != stored:
+    known = [feature_names(found.users), feature_names(found.items)]
+    now = (found.sha256, found.item_key, len(found), *known)
+    of_run = info.data
+    stored = (
+        of_run.sha256,
+        of_run.item_key,
+        of_run.n_ratings,
+        of_run.user_features,
+        of_run.item_features,
+    )
+    if now != stored:
         raise ConfigError(
-            f"{output} was trained on other data than {data}: its SHA-256, item key and number of "
-            f"ratings are {stored}, not {now}. Leave out --data: a run holds its ratings."
+            f"{output} was trained on other data than {data}: its SHA-256, item key, number of ratings and "
+            f"features are {stored}, not {now}. Leave out --data: a run holds its ratings."
         )
 
 

@@ -87,10 +87,10 @@ def _write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs) -> None:
     (folder / PROFILES_NAME).write_bytes(profiles.encode(chosen))
 
 
-def _parts(info: RunInfo) -> list[m.Part]:
+def _parts(info: RunInfo) -> list[m.FittedPart]:
     ranks = any(part.objective == "ranking" for part in info.parts)
     return [
-        m.Part(
+        m.FittedPart(
             kind=part.kind,
             config=part.config,
             objective=part.objective,

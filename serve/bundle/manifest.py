@@ -73,7 +73,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     graphs: list[str]
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
+class FittedPart(msgspec.Struct, frozen=True, kw_only=True):
     """One fitted model of the run."""
 
     kind: str
@@ -103,7 +103,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """What orders the lists: the scores, or scores of their own, which mean nothing else."""
     list_span: float
     """Width of the scores of a list."""
-    parts: list[Part]
+    parts: list[FittedPart]
 
     @property
     def title(self) -> str:

@@ -138,7 +138,8 @@ def _manifest(
     part, data = info.part, info.data
     settings = (asdict(part.training) if part.training else {}) | {"seed": info.seed}
     # Seconds differ between two runs of the same training, so they stay out: same checkpoint, same bytes.
-    history = [{"epoch": epoch.number, **epoch.metrics} for epoch in part.history]
+    unit = "epoch" if part.training else "iteration"
+    history = [{unit: one.number, **one.metrics} for one in part.history]
     return m.Manifest(
         format_version=m.FORMAT_VERSION,
         model=m.Model(

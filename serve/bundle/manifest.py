@@ -153,7 +153,7 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of the training as the run has them, and one entry an epoch."""
+    """Settings of the training as the run has them, and one entry for each epoch or reported iteration."""
 
     settings: dict[str, Any]
     seed: int

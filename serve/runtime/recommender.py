@@ -357,7 +357,8 @@ class Recommender:
         if ratings is None:
             return top
         low, high = self.manifest.data.ratings_range
-        return top._replace(ratings=np.clip(ratings, low, high, out=ratings.copy(), where=top.indices > 0))
+        clipped = np.minimum(ratings, high)  # np.clip takes three times as long for one user
+        return top._replace(ratings=np.maximum(clipped, low, out=clipped, where=top.indices > 0))
 
     def _has_ratings(self, graph: str) -> bool:
         """Whether a graph predicts ratings beside the scores of its lists."""

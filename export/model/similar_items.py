@@ -18,8 +18,8 @@ from export.model.side_by_side import SideBySide
 MIN_RATINGS = 3
 """An item with fewer ratings is no neighbour: the cosine to it counts as 0."""
 
-SMALLEST = 1e-9
-"""Relative size of the eigenvalues that are left out."""
+SMALLEST = 1e-12
+"""Relative size of the eigenvalues that are left out. A cosine changes by its root at most."""
 
 
 def similar_rows(arrays: Arrays) -> Float32:

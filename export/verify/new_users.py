@@ -27,10 +27,9 @@ class NewUsers:
         outputs = {output.name for output in recommender.manifest.graphs["fold_in"].outputs}
         of_scores = recommender.manifest.model.lists == "ratings"
         self._prefix = "user" if of_scores else "rating"
-        self.predict_ratings = recommender.manifest.model.scores == "ratings" and (
-            f"{self._prefix}_factors" in outputs
-        )
-        """Whether the graph gives the rows that predict ratings."""
+        method = recommender.manifest.fold_in and recommender.manifest.fold_in.method
+        self.predict_ratings = method == "ridge" and f"{self._prefix}_factors" in outputs
+        """Whether the graph gives the rows that, times the items' factors, predict ratings."""
 
     def recommend(self, user_index: np.ndarray, exclude_item_indices: np.ndarray, k: int) -> np.ndarray:
         """The lists of users int64 [B], without their given items, which are those to exclude.

@@ -148,7 +148,7 @@ def test_held_out_ratings_may_be_in_a_file_of_their_own(ratings: Path, tmp_path:
     header, *rows = ratings.read_text().splitlines()
     unknown = "999,film-0,3"
     mine.write_text("\n".join([header, *rows[::5], unknown]) + "\n")  # of the data: not to be trained on
-    options = ["--data", ratings, "--valid-data", mine, "--output", run, "--epochs", 1]
+    options = ["--data", ratings, "--valid-data", mine, "--output", run, "--model", "dot-bias", "--epochs", 1]
     train_it = ["train", "--device", "cpu", *map(str, options)]
     result = CliRunner().invoke(cli, train_it)
     assert result.exit_code == 0, (result.output, result.exception)

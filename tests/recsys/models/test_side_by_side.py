@@ -55,7 +55,7 @@ def test_scores_are_the_weighted_sum_in_units_of_the_spread() -> None:
 
 
 def test_one_part_is_itself() -> None:
-    model = product(1, 3, "both")
+    model = product(1, 3, "items")
     assert side_by_side([model], [0.5]) is model
 
 

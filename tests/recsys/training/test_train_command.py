@@ -114,7 +114,7 @@ def test_batch_norm_of_one_rating_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", ["--hidden-layers a,b", "--model tower", "--model dot:0.5", "--resume --overwrite"]
+    "options", ["--hidden-layers a,b", "--model tower", "--model bayes:0.5", "--resume --overwrite"]
 )
 def test_usage_errors(ratings: Path, tmp_path: Path, options: str) -> None:
     assert run("--data", ratings, "--output", tmp_path / "run", *options.split()).exit_code == 2

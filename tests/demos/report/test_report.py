@@ -82,7 +82,7 @@ def test_every_bundle_has_a_whole_page(show, name) -> None:
     bundle = open_bundle(FIXTURES / name)
     page = show(FIXTURES / name)
     model, history = bundle.manifest.model, bundle.manifest.training.history
-    left_out = set() if any(epoch.keys() - {"epoch"} for epoch in history) else {"Learning curves"}
+    left_out = set() if any(row.keys() - {"epoch", "iteration"} for row in history) else {"Learning curves"}
     if model.scores == "ranking":
         left_out |= {"Ratings and predictions", "Error by popularity"}
     assert headings(page) == [name for name in SECTIONS if name not in left_out]

@@ -281,10 +281,8 @@ def test_a_score_is_what_the_list_says(served: Recommender) -> None:
 
 
 def test_neighbours_are_those_of_brute_force(served: Recommender) -> None:
-    ranks = "ranking_item_factors" in names(served)  # the last column is the popularity
-    factors = table(served, "ranking_item_factors")[:, :-1] if ranks else table(served, "item_factors")
-    unit = factors / np.linalg.norm(factors, axis=1, keepdims=True)
-    cosines = unit @ unit.T
+    unit = table(served, "item_directions")
+    cosines = (unit @ unit.T) * table(served, "item_support")[:, 0]
     k = served.largest_k("similar_items")
     everything = served.items.ids.ids(np.arange(1, len(served.items) + 1))
     ranking = served.similar_items(everything, k)

@@ -8,8 +8,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 DATA   ?= ml-latest-small
-MODEL  ?= dot-bias
-NAME   ?= $(DATA)-$(MODEL)
+MODEL  ?=
+NAME   ?= $(DATA)-$(or $(MODEL),default)
 RUN    ?= runs/$(NAME)
 BUNDLE ?= artifacts/$(NAME)
 USER_ID ?= 42
@@ -40,8 +40,8 @@ $(VENV)/.http: pyproject.toml constraints.txt | $(BIN)/python
 setup: $(VENV)/.dev ## Make .venv with everything that development needs
 
 .PHONY: train
-train: $(VENV)/.export ## Train MODEL on DATA into runs/ (MODEL=dot|dot-bias|mlp)
-	$(BIN)/recsys train --data $(DATA) --model $(MODEL) --output $(RUN) --overwrite
+train: $(VENV)/.export ## Train on DATA into runs/: the default preset, or one kind (MODEL=mlp)
+	$(BIN)/recsys train --data $(DATA) $(if $(MODEL),--model $(MODEL)) --output $(RUN) --overwrite
 
 .PHONY: export
 export: train ## The main job: train, export a bundle, verify it, recommend to one user
@@ -117,6 +117,10 @@ types: $(VENV)/.dev ## Check the types (mypy, strict)
 .PHONY: bench
 bench: $(VENV)/.dev ## Run the benchmarks; each writes its table to benchmarks/results/
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+.PHONY: quality
+quality: $(VENV)/.dev ## Measure lists and ratings of every preset again (half an hour), into docs/quality.md
+	$(BIN)/python benchmarks/quality.py
 
 .PHONY: clean
 clean: ## Remove runs, bundles, caches and .venv

@@ -27,6 +27,7 @@ class Entry(NamedTuple):
 COMMANDS = {
     "data": Entry("recsys.commands.data:data", "Download, read and describe rating data sets."),
     "train": Entry("recsys.commands.train:train", "Train a model on ratings; leaves a run folder."),
+    "tune": Entry("recsys.commands.tune:tune", "Find parts and settings that suit a data set."),
     "evaluate": Entry("export.commands.evaluate:evaluate", "Measure a run or a bundle on held-out ratings."),
     "export": Entry("export.commands.export:export", "Turn a run into a verified ONNX bundle."),
     "add-items": Entry("export.commands.add_items:add_items", "Add items to a bundle without training."),
@@ -115,7 +116,7 @@ def cli(debug: bool) -> None:
 
     \b
     The main job, step by step:
-      recsys train  --data ml-latest-small --model dot-bias --output runs/mine
+      recsys train  --data ml-latest-small --output runs/mine
       recsys export runs/mine --output artifacts/mine
       recsys recommend artifacts/mine --user-id 42
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 FIXTURES = Path(__file__).parent / "fixtures" / "bundles"
-BUNDLES = ["dot", "dot-bias", "mlp", "dot-bias-string-ids"]
+BUNDLES = ["dot", "dot-bias", "mlp", "dot-bias-string-ids", "parts", "ranking"]
+"""`parts`: lists by parts that rank, with predicted ratings beside. `ranking`: no ratings at all."""
 
 
 def edit_manifest(bundle: Path, edit: Callable[[dict[str, Any]], object] = lambda manifest: None) -> None:

@@ -16,8 +16,9 @@ PAGE = Path(__file__).parent.parent / "docs" / "runtimes.md"
 BEGIN, END = "<!-- conformance table: begin -->", "<!-- conformance table: end -->"
 
 # The small bundles with `recommend_by_id.onnx`: every kind of model, int64 and string ids.
-BUNDLES = {name: FIXTURES.with_name("raw_id_bundles") / name for name in ("dot", "dot-bias", "mlp")}
-BUNDLES["dot-bias, string ids"] = FIXTURES.with_name("raw_id_bundles") / "dot-bias-string-ids"
+RAW_ID_BUNDLES = FIXTURES.with_name("raw_id_bundles")
+BUNDLES = {name: RAW_ID_BUNDLES / name for name in ("dot", "dot-bias", "mlp", "parts", "ranking")}
+BUNDLES["dot-bias, string ids"] = RAW_ID_BUNDLES / "dot-bias-string-ids"
 
 RUNTIMES = [
     "ONNX Runtime, Python",

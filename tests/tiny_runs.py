@@ -19,7 +19,10 @@ import torch
 
 from recsys.data.interactions import Interactions
 from recsys.data.splits import SplitRecipe
-from recsys.models import DotBiasConfig, DotConfig, MlpConfig, build
+from recsys.models import DotBiasConfig, DotConfig, MlpConfig, build, kind_of
+from recsys.models.bayes import BayesConfig
+from recsys.models.ease import EaseConfig
+from recsys.models.ials import IalsConfig, confidence_of, weights_of
 from recsys.training.run_folder import RunFolder, current_versions
 from recsys.training.run_info import FORMAT_VERSION, DataInfo, Iteration, PartInfo, RunInfo, TrainingConfig
 
@@ -31,17 +34,27 @@ FIXTURES = Path(__file__).parent / "fixtures" / "bundles"
 # The same with `recommend_by_id.onnx`: what the runtimes of tests/demos are tried with.
 RAW_ID_FIXTURES = FIXTURES.with_name("raw_id_bundles")
 
-CONFIGS: dict[str, tuple[str, Any]] = {
-    "dot": ("dot", DotConfig(n_factors=6)),
-    "dot-bias": ("dot-bias", DotBiasConfig(n_factors=6, y_range=(0.0, 5.5))),
-    "dot-bias-string-ids": ("dot-bias", DotBiasConfig(n_factors=6, y_range=(0.0, 5.5))),
-    "mlp": (
-        "mlp",
-        MlpConfig(
-            n_user_factors=5, n_item_factors=7, hidden_layers=(12, 6), batch_norm=True, y_range=(0.0, 5.5)
-        ),
-    ),
+EASE = ("ease", EaseConfig(n_factors=7))
+CONFIGS: dict[str, list[tuple[str, Any]]] = {
+    "dot": [("dot", DotConfig(n_factors=6))],
+    "dot-bias": [("dot-bias", DotBiasConfig(n_factors=6, y_range=(0.0, 5.5)))],
+    "dot-bias-string-ids": [("dot-bias", DotBiasConfig(n_factors=6, y_range=(0.0, 5.5)))],
+    "mlp": [
+        (
+            "mlp",
+            MlpConfig(
+                n_user_factors=5, n_item_factors=7, hidden_layers=(12, 6), batch_norm=True, y_range=(0.0, 5.5)
+            ),
+        )
+    ],
+    "parts": [("bayes", BayesConfig(n_factors=6)), EASE, ("ials", IalsConfig(n_factors=5))],
+    "ranking": [EASE],
 }
+"""Kind and config of each part."""
+WEIGHTS = {"ials": 0.5}
+"""Of parts in a list, where it is not 1."""
+RATING_WEIGHT = 0.25
+"""Of the part that predicts ratings, beside parts that rank."""
 
 
 def interactions(*, string_ids: bool = False) -> Interactions:
@@ -72,26 +85,70 @@ def interactions(*, string_ids: bool = False) -> Interactions:
     )
 
 
+def held_out_of(data: Interactions) -> np.ndarray:
+    """Which ratings are held out: bool [n], about a fifth."""
+    return np.random.default_rng(5).random(len(data)) < 0.2
+
+
 def weights(kind: str, config: Any) -> dict[str, torch.Tensor]:
     """State of a model with weights from numpy's generator: the same on every machine."""
     rng = np.random.default_rng(3)
     state = build(kind, config, N_USERS, N_ITEMS).state_dict()
-    for name, tensor in state.items():
-        if tensor.is_floating_point():
-            array = rng.normal(0.0, 0.5, tuple(tensor.shape)).astype(np.float32)
-            if name.endswith("running_var"):
-                array = np.abs(array) + 0.5
-            if name in ("user_factors", "item_factors", "user_biases", "item_biases"):
-                array[0] = array[1:].mean(axis=0)
-            state[name] = torch.from_numpy(array)
+    arrays = {
+        name: rng.normal(0.0, 0.5, tuple(tensor.shape)).astype(np.float32)
+        for name, tensor in state.items()
+        if tensor.is_floating_point()
+    }
+    if kind == "bayes":
+        arrays["item_biases"] = 2 * arrays["item_biases"] + 3  # some predictions lie off the scale
+    if kind in ("ease", "ials"):
+        arrays |= _of_users(kind, config, arrays)
+    for name, array in arrays.items():
+        if name.endswith("running_var"):
+            array = np.abs(array) + 0.5
+        if name in ("user_factors", "item_factors", "user_biases", "item_biases"):
+            array[0] = array[1:].mean(axis=0)
+        state[name] = torch.from_numpy(array)
     return state
+
+
+def _of_users(kind: str, config: Any, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The tables of a kind that ranks whose users follow from its items, as its fit has them."""
+    data = interactions()
+    known = ~held_out_of(data)
+    user_index, item_index, ratings = data.user_index[known], data.item_index[known], data.ratings[known]
+    users = np.zeros_like(arrays["user_factors"])
+    if kind == "ease":
+        inputs = arrays["input_factors"].copy()
+        inputs[0] = 0
+        np.add.at(users, user_index, inputs[item_index])
+        return {"user_factors": users, "input_factors": inputs}
+    confidence = confidence_of(ratings, config.rating_weight)
+    for user in range(1, N_USERS + 1):
+        rows = user_index == user
+        items = arrays["item_factors"][item_index[rows]].astype(np.float64)
+        weighted = items.T * weights_of(ratings[rows], confidence)
+        users[user] = np.linalg.solve(np.eye(items.shape[1]) + weighted @ items, weighted.sum(axis=1))
+    return {"user_factors": users, "confidence": confidence}
+
+
+def _part(kind: str, config: Any) -> PartInfo:
+    is_trained = kind_of(kind).fit is None
+    return PartInfo(
+        kind=kind,
+        config=asdict(config),
+        objective=kind_of(kind).objectives[0],
+        weight=WEIGHTS.get(kind, 1.0),
+        training=TrainingConfig(weight_decay=0.1) if is_trained else None,
+        history=[Iteration(number=1, metrics=dict.fromkeys(METRICS, 1.0) if is_trained else {}, seconds=0.0)],
+    )
 
 
 def make_run(path: Path, name: str) -> Path:
     """Write the run of `CONFIGS[name]` to `path`."""
-    kind, config = CONFIGS[name]
+    configs = CONFIGS[name]
     data = interactions(string_ids=name.endswith("string-ids"))
-    held_out = np.random.default_rng(5).random(len(data)) < 0.2
+    held_out = held_out_of(data)
     info = RunInfo(
         format_version=FORMAT_VERSION,
         data=DataInfo(
@@ -108,22 +165,16 @@ def make_run(path: Path, name: str) -> Path:
         split=SplitRecipe(kind="random"),
         seed=42,
         device="cpu",
-        parts=[
-            PartInfo(
-                kind=kind,
-                config=asdict(config),
-                objective="ratings",
-                weight=1.0,
-                training=TrainingConfig(weight_decay=0.1),
-                history=[Iteration(number=1, metrics=dict.fromkeys(METRICS, 1.0), seconds=0.0)],
-            )
-        ],
+        parts=[_part(*part) for part in configs],
         files={},
         versions=current_versions(),
+        rating_weight=RATING_WEIGHT if len(configs) > 1 else 0.0,
     )
     with RunFolder.create(path, overwrite=False) as folder:
         info = msgspec.structs.replace(info, files=folder.write_data(data, held_out))
-        folder.commit(info, 0, weights(kind, config), {})
+        for place, part in enumerate(configs):
+            optimizer = None if info.parts[place].training is None else {}
+            info = folder.commit(info, place, weights(*part), optimizer)
     return path
 
 

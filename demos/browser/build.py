@@ -84,11 +84,13 @@ def _about(manifest: Manifest) -> dict[str, Any]:
     """What the page says about the model."""
     model, data = manifest.model, manifest.data
     return {
-        "model": model.kind,
+        "model": model.title,
         "n_users": model.n_users,
         "n_items": model.n_items,
         "n_ratings": data.n_ratings,
         "ratings_range": list(data.ratings_range),
+        "lists": model.lists,
+        "list_span": model.list_span,
         "data": data.name,
         "licence": data.licence,
         "tolerance": {name: manifest.graphs[name].tolerance for name in sorted(manifest.graphs)},

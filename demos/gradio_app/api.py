@@ -71,8 +71,13 @@ def add_api(showcase: Showcase) -> None:
         found = showcase.similar(item_index(item_id), top_k)
         rows = zip(found.listing.rows, found.shared, strict=True)
         items = [
-            {**_item(item), "cosine": cosine, "shared_genres": shared.genres, "shared_raters": shared.n_both}
-            for (item, cosine), shared in rows
+            {
+                **_item(row.item),
+                "cosine": row.score,
+                "shared_genres": shared.genres,
+                "shared_raters": shared.n_both,
+            }
+            for row, shared in rows
         ]
         return {**_item(found.item), "items": items}
 
@@ -117,5 +122,5 @@ def _item(item: Item) -> dict[str, Any]:
 
 
 def _listing(found: Listing) -> dict[str, Any]:
-    items = [{**_item(item), "score": score} for item, score in found.rows]
+    items = [{**_item(row.item), "score": row.score, "rating": row.rating} for row in found.rows]
     return {"known": found.known, "device": found.device, "milliseconds": found.milliseconds, "items": items}

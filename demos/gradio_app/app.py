@@ -58,11 +58,11 @@ def build_app(recommender: Recommender) -> gr.Blocks:
     showcase = Showcase(recommender)
     showcase.warm_up()
     facts = (
-        f"{model.kind} on {manifest.data.name} · {model.n_users:,} users · {model.n_items:,} items · "
+        f"{model.title} on {manifest.data.name} · {model.n_users:,} users · {model.n_items:,} items · "
         f"{manifest.data.n_ratings:,} ratings · answered by ONNX Runtime on {recommender.device.upper()}"
     )
     page: gr.Blocks
-    title = f"{manifest.data.name}: {model.kind}"
+    title = f"{manifest.data.name}: {model.title}"
     with gr.Blocks(title=title, analytics_enabled=False, fill_width=True) as page:
         add_api(showcase)  # first: Gradio adds "_1" to a name that an event handler of a tab has taken
         html(card("banner", facts), "banner")

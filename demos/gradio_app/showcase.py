@@ -23,11 +23,21 @@ N_FOUND = 12
 N_NEAREST = 5
 
 
+class Row(NamedTuple):
+    """An item of a list."""
+
+    item: Item
+    score: float
+    """What orders the list."""
+    rating: float | None
+    """The predicted rating; None: nothing predicts it."""
+
+
 class Listing(NamedTuple):
     """A ranked list."""
 
-    rows: list[tuple[Item, float]]
-    """Items and their scores, best first."""
+    rows: list[Row]
+    """Best first."""
     known: bool
     """False: the average user's list."""
     device: str
@@ -67,13 +77,15 @@ class Showcase:
         self.has_fold_in = "fold_in" in manifest.graphs
         self.has_similar = "similar_items" in manifest.graphs
         self.longest_list = min(LONGEST_LIST, recommender.largest_k("recommend"))
-        self.score_range = manifest.model.score_scale or manifest.data.ratings_range
-        """The range of the scores; the scale of the data where the model's scores are unbounded."""
+        self.scale = manifest.data.ratings_range
+        """The lowest and highest rating of the data."""
+        self.list_span = None if manifest.model.lists == "ratings" else manifest.model.list_span
+        """Width of the scores that order lists; None where they are predicted ratings."""
 
     def warm_up(self) -> None:
         """Run every graph that the page needs once, since the first run includes loading the graph."""
         self.recommend(self.find_users("")[0], 1)
-        self.fold_in({1: self.recommender.manifest.data.ratings_range[1]}, 1)
+        self.fold_in({1: self.scale[1]}, 1)
         if self.has_similar:
             self.similar(1, 1)
 
@@ -163,23 +175,21 @@ class Showcase:
         """
         item = self.recommender.items[item_index]
         listing = self._listing(lambda: self.recommender.similar_items(item.item_id, top_k))
-        users = raters(
-            self.recommender.bundle, [item_index, *(other.item_index for other, _ in listing.rows)]
-        )
+        users = raters(self.recommender.bundle, [item_index, *(row.item.item_index for row in listing.rows)])
         own = users[item_index]
         shared = []
-        for other, _ in listing.rows:
-            theirs = users[other.item_index]
-            genres = [name for name in other.genres if name in item.genres and name in self.genres]
+        for row in listing.rows:
+            theirs = users[row.item.item_index]
+            genres = [name for name in row.item.genres if name in item.genres and name in self.genres]
             shared.append(Shared(genres, len(np.intersect1d(own, theirs, assume_unique=True)), len(theirs)))
         return Similar(item, len(own), listing, shared)
 
     def _rank(self, user_index: int, top_k: int, exclude: np.ndarray, exclude_seen: bool = False) -> Listing:
         def rank() -> Ranking:
-            top, scores = self.recommender.rank(
+            top = self.recommender.rank(
                 np.array([user_index]), top_k, exclude_seen=exclude_seen, exclude_item_indices=[exclude]
             )
-            return self.recommender.name((top[0], scores[0]), user_index > 0)
+            return self.recommender.name(top.row(0), user_index > 0)
 
         return self._listing(rank)
 
@@ -188,7 +198,9 @@ class Showcase:
         ranking = rank()
         milliseconds = 1000 * (time.perf_counter() - started)
         n = ranking.count
-        rows = self._rows(ranking.item_indices[:n], ranking.scores[:n])
+        ratings = [None] * n if ranking.ratings is None else ranking.ratings[:n].tolist()
+        pairs = self._rows(ranking.item_indices[:n], ranking.scores[:n])
+        rows = [Row(*pair, rating) for pair, rating in zip(pairs, ratings, strict=True)]
         return Listing(rows, ranking.known, self.recommender.device, milliseconds)
 
     def _rows(self, indices: np.ndarray, values: np.ndarray) -> list[tuple[Item, float]]:

@@ -1,4 +1,5 @@
 // Recommendations from a bundle in Node: node recommend.mjs BUNDLE USER_ID [K]
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { asyncBufferFromFile, parquetReadObjects } from 'hyparquet'
 process.env.ORT_DISABLE_TELEMETRY ??= '1' // or official builds report to their maker
@@ -30,11 +31,19 @@ const found = await session.run({
   exclude_item_indices: new ort.Tensor('int64', exclude, [1, exclude.length]),
 })
 
+// Predicted ratings are the scores where they order the list, else beside them; some models predict none.
+const { model, data } = JSON.parse(await readFile(join(bundle, 'manifest.json'), 'utf8'))
+const ratings = model.lists === 'ratings' ? found.top_scores : found.top_ratings
+const [low, high] = data.ratings_range
+
 const items = await read('items.parquet')
 if (!userIndex) console.error(`User ${userId} is not in this bundle: what follows is the average user's list.`)
 for (let rank = 0; rank < Math.min(Number(k), found.top_item_indices.dims[1]); rank++) {
   const index = Number(found.top_item_indices.data[rank])
   if (index === 0) break // no item is left
   const { item_id: id, title } = items[index - 1]
-  console.log(`${found.top_scores.data[rank].toFixed(6)}\t${id}\t${title ?? ''}`)
+  const shown = ratings
+    ? `${Math.min(Math.max(ratings.data[rank], low), high).toFixed(2)} ★`
+    : found.top_scores.data[rank].toFixed(6) // only orders the list
+  console.log(`${shown}\t${id}\t${title ?? ''}`)
 }

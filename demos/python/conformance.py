@@ -13,7 +13,7 @@ import numpy as np
 
 from demos.python.runners import RUNTIMES, Open
 from serve import Bundle, open_bundle
-from serve.bundle.conformance import difference, read_conformance
+from serve.bundle.conformance import comparable, difference, read_conformance
 from serve.errors import ServeError, UnsupportedError
 from serve.files.names import CONFORMANCE_NAME
 
@@ -63,7 +63,8 @@ def check(bundle: Bundle, graph: str, open_graph: Open) -> Verdict:
             return Verdict(graph, len(cases), problem=problem)
         for name, array in right.items():
             if array.dtype.kind == "f":
-                off = np.abs(found[name].astype(np.float64) - array)[array > TAIL]
+                off = np.abs(found[name].astype(np.float64) - array)
+                off = off[(array > TAIL) & comparable(name, found, right)]
                 errors.append(float(off.max(initial=0.0)))
     return Verdict(graph, len(cases), max(errors, default=float("nan")))
 

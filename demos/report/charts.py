@@ -61,13 +61,15 @@ class Chart(NamedTuple):
 
 
 def learning(history: Sequence[dict[str, int | float]]) -> Chart | None:
-    """Error by epoch; None where the history has none."""
+    """Error by epoch, or by iteration of a fit; None where the history has none."""
     names = {
         "train_loss": "training (RMSE while learning)",
+        "train_rmse": "training (RMSE of a draw)",
         "valid_rmse": "held out (RMSE)",
         "valid_mae": "held out (MAE)",
     }
-    epochs = [int(epoch.get("epoch", place)) for place, epoch in enumerate(history, 1)]
+    unit = "iteration" if any("iteration" in row for row in history) else "epoch"
+    epochs = [int(row.get(unit, place)) for place, row in enumerate(history, 1)]
     series = {}  # name -> [(epoch, error)]
     for key, name in names.items():
         power = 0.5 if key == "train_loss" else 1.0
@@ -76,14 +78,15 @@ def learning(history: Sequence[dict[str, int | float]]) -> Chart | None:
             series[name] = points
     if not series:
         return None
-    label = "Error in training and on held-out ratings, by epoch"
-    with _axes("epoch", "error (ratings)", label) as axes:
+    label = f"Error in training and on held-out ratings, by {unit}"
+    with _axes(unit, "error (ratings)", label) as axes:
         for color, (name, points) in zip(SERIES, series.items(), strict=False):
             axes.plot(*zip(*points, strict=True), color=color, linewidth=2.4)
             for epoch, value in points:
-                title = f"{name}, epoch {epoch}: {value:.4f}"
+                title = f"{name}, {unit} {epoch}: {value:.4f}"
                 axes.plot(epoch, value, "o", color=color, markersize=7, clip_on=False, gid=title)
-        axes.set_xlim(min(epochs) - 0.2, max(epochs) + 0.2)
+        margin = 0.2 * max(1, (max(epochs) - min(epochs)) / 10)
+        axes.set_xlim(min(epochs) - margin, max(epochs) + margin)
         _ticks(axes, epochs, [str(epoch) for epoch in epochs])
         return Chart(_svg(axes, label), list(series))
 

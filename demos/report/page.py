@@ -14,6 +14,7 @@ from demos.report.render import render, render_macro
 from serve import Bundle
 from serve.bundle.items import Catalogue
 from serve.bundle.manifest import METRICS, Manifest
+from serve.bundle.summary import summary
 from serve.errors import BundleError
 
 # Larger than every error, rating or count; larger floats overflow in the arithmetic of the charts.
@@ -46,6 +47,7 @@ def sections(manifest: Manifest, found: FactorMap | None = None) -> Markup:
         "report/templates/sections.html.j2",
         manifest=manifest,
         scores_are_ratings=manifest.model.scores == "ratings",
+        summary=summary(manifest.metrics),
         quality=_quality(manifest.metrics),
         learning=charts.learning(history),
         histogram=held_out and charts.histogram(held_out),

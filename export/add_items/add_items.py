@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -12,14 +13,19 @@ import torch
 from torch import nn
 
 from export.add_items.appended_tables import write_more_items, write_more_seen
-from export.add_items.item_rows import Choice, choose_regularization, with_items
+from export.add_items.bundle_ranking import bundle_ranking, old_ratings, product_of, without_popularity
+from export.add_items.item_rows import Choice, Rated, choose_regularization, with_items
 from export.add_items.new_ratings import NewRatings, select
+from export.add_items.ranking_rows import Placed, with_ranked_items
 from export.errors import GraphError, ParityError
-from export.graphs.fold_in import folding
+from export.graphs.fold_in import ridge_arrays
 from export.model.dot import DotArrays
 from export.model.inputs import ExportInputs, IdTables, Sample, SeenRatings
+from export.model.side_by_side import SideBySide
+from export.model.similar_items import support
 from export.write.fold_in_choice import made_up_histories, sample_histories, with_enough_steps
 from export.write.graph_files import list_files, write_graphs
+from export.write.list_fold_in_choice import with_enough_list_steps
 from export.write.run_inputs import N_PAIRS, N_USERS
 from recsys.data.interactions import Interactions
 from recsys.errors import ConfigError
@@ -35,7 +41,11 @@ from serve.files.names import MANIFEST_NAME, TABLES_NAME
 from serve.runtime.session import open_session, run
 
 FACTORS = ("user_factors", "item_factors")
-TABLES = {"dot": FACTORS, "dot-bias": (*FACTORS, "user_biases", "item_biases")}
+TABLES = {
+    "dot": FACTORS,
+    "dot-bias": (*FACTORS, "user_biases", "item_biases"),
+    "bayes": (*FACTORS, "item_biases"),
+}
 """Kinds of model in which a new item has a closed form, and their tables."""
 # Wider than the values that are chosen from. Below, a row is rounding error; above, it is the average item's.
 REGULARIZATION_RANGE = (1e-6, 1e6)
@@ -75,19 +85,26 @@ def add_items(
     progress("checking the bundle")
     bundle = open_bundle(base)
     manifest = bundle.manifest
-    if manifest.model.kind not in TABLES:
+    predicts = manifest.model.scores == "ratings"
+    if manifest.model.kind not in TABLES if predicts else manifest.model.ranking is None:
         raise UnsupportedError(
             f"{base} holds a model of the kind {manifest.model.kind}, where a new item has no closed form. "
-            f"Items can be added to {' and '.join(TABLES)}. Train again with the new ratings."
+            f"Items can be added to products of tables. Train again with the new ratings."
         )
+    if regularization is not None and not predicts:
+        raise ConfigError(f"{base} has no part that predicts ratings: leave out --regularization")
     with new_folder(output, overwrite=overwrite) as folder:
         users = IdIndex.read(bundle.file("users.parquet"), "user_id", manifest.model.n_users)
         items = Catalogue(bundle.file("items.parquet"), manifest.model.n_items)
         new = select(data, users, items, manifest.data.ratings_range)
         progress("solving for the new items")
-        old_arrays, rated = _arrays(bundle), new.of_items()
-        choice = Choice(regularization, None) if regularization else choose_regularization(old_arrays, rated)
-        arrays = with_items(old_arrays, rated, choice.regularization)
+        rated, placed = new.of_items(), None
+        arrays, choice = _with_items(bundle, rated, regularization) if predicts else (None, None)
+        if manifest.model.ranking is not None:
+            placed = with_ranked_items(bundle_ranking(bundle), rated, old_ratings(bundle), arrays)
+        if arrays is None:
+            assert placed is not None
+            arrays = without_popularity(placed.ranking)
         progress("writing ids and seen items")
         for name in ("users.parquet", PROFILES_NAME):
             if name in manifest.files:
@@ -95,7 +112,7 @@ def add_items(
         write_more_items(folder, bundle, new.items)
         seen = write_more_seen(folder, bundle, new)
         items = Catalogue(folder / "items.parquet", arrays.n_items)
-        inputs = _inputs(manifest, arrays, seen, users, items)
+        inputs = _inputs(bundle, arrays, placed.ranking if placed else None, seen, users, items)
         made = write_graphs(
             folder,
             inputs,
@@ -105,15 +122,22 @@ def add_items(
         )
         replaced = msgspec.structs.replace
         model = replaced(manifest.model, n_items=arrays.n_items, score_span=inputs.score_span)
-        additions = [*manifest.additions, _addition(bundle, data, new, choice)]
+        model = replaced(model, list_span=inputs.list_span)
+        additions = [*manifest.additions, _addition(bundle, data, new, choice, placed)]
         manifest = replaced(manifest, model=model, files=list_files(folder), additions=additions, **made)
         write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
     return manifest
 
 
-def _arrays(bundle: Bundle) -> DotArrays:
+def _with_items(
+    bundle: Bundle, rated: Sequence[Rated], regularization: float | None
+) -> tuple[DotArrays, Choice]:
+    """The part that predicts ratings, with the new items."""
     model = bundle.manifest.model
-    return DotArrays.of_state({name: bundle.table(name) for name in TABLES[model.kind]}, model.score_range)
+    state = {name: bundle.table(name) for name in TABLES[model.kind]}
+    arrays = DotArrays.of_state(state, model.score_range)
+    choice = Choice(regularization, None) if regularization else choose_regularization(arrays, rated)
+    return with_items(arrays, rated, choice.regularization), choice
 
 
 def _module(manifest: m.Manifest, arrays: DotArrays) -> nn.Module:
@@ -126,14 +150,25 @@ def _module(manifest: m.Manifest, arrays: DotArrays) -> nn.Module:
 
 
 def _inputs(
-    manifest: m.Manifest, arrays: DotArrays, seen: SeenRatings, users: IdIndex, items: Catalogue
+    bundle: Bundle,
+    arrays: DotArrays,
+    ranking: SideBySide | None,
+    seen: SeenRatings,
+    users: IdIndex,
+    items: Catalogue,
 ) -> ExportInputs:
     """What the new graphs are made from: the base's ridge, with more steps where new items need them."""
+    manifest = bundle.manifest
+    similar = manifest.similar_items
+    assert similar is not None  # every export has it
+    # The ratings of new items are all training ratings.
+    n_new = np.bincount(seen.item_index, minlength=arrays.n_items + 1)[manifest.model.n_items + 1 :]
+    item_support = np.append(bundle.table("item_support"), support(n_new, similar.shrinkage))
     sample = _sample(manifest, seen, arrays.n_items)
     fold_in, left_out = manifest.fold_in, dict(manifest.left_out)
     if fold_in is not None:
         try:
-            fold_in = with_enough_steps(folding(arrays), sample.histories, fold_in)
+            fold_in = with_enough_steps(ridge_arrays(arrays), sample.histories, fold_in)
         except GraphError as error:
             fold_in, left_out["fold_in"] = None, str(error)
     ids = None
@@ -143,18 +178,30 @@ def _inputs(
         ids = IdTables(user_ids, item_ids, titles)
     top_k = manifest.graphs["recommend"].top_k
     assert top_k is not None  # open_bundle has checked it
-    return ExportInputs(
-        module=_module(manifest, arrays),
+    product = None if ranking is None else product_of(without_popularity(ranking))
+    module = _module(manifest, arrays) if product is None or manifest.model.scores == "ratings" else product
+    inputs = ExportInputs(
+        module=module,
         arrays=arrays,
         seen=seen,
         sample=sample,
         top_k=top_k,
         scores=manifest.model.scores,
+        similar=similar,
+        item_support=item_support,
         score_scale=manifest.model.score_scale,
         ids=ids,
+        ranking_module=product,
+        ranking=ranking,
         fold_in=fold_in,
-        left_out=left_out,
+        list_fold_in=manifest.list_fold_in,
     )
+    if manifest.list_fold_in is not None:
+        try:
+            inputs = inputs.with_list_fold_in(with_enough_list_steps(inputs, manifest.list_fold_in))
+        except GraphError as error:
+            inputs, left_out["fold_in"] = replace(inputs, list_fold_in=None), str(error)
+    return replace(inputs, left_out=left_out)
 
 
 def _sample(manifest: m.Manifest, seen: SeenRatings, n_items: int) -> Sample:
@@ -201,7 +248,9 @@ def _check_unchanged(bundle: Bundle, folder: Path) -> None:
         )
 
 
-def _addition(bundle: Bundle, data: Interactions, new: NewRatings, choice: Choice) -> m.Addition:
+def _addition(
+    bundle: Bundle, data: Interactions, new: NewRatings, choice: Choice | None, placed: Placed | None
+) -> m.Addition:
     return m.Addition(
         base_version=bundle.version,
         data=data.name,
@@ -211,6 +260,7 @@ def _addition(bundle: Bundle, data: Interactions, new: NewRatings, choice: Choic
         n_unknown_users=new.n_unknown_users,
         n_items_left_out=new.n_items_left_out,
         n_known_items=new.n_known_items,
-        regularization=choice.regularization,
-        left_out_rmse=choice.left_out_rmse,
+        regularization=choice.regularization if choice else None,
+        left_out_rmse=choice.left_out_rmse if choice else None,
+        list_rows=placed.rows if placed else {},
     )

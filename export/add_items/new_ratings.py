@@ -102,6 +102,11 @@ def _check_scale(
     data: Interactions, rows: npt.NDArray[np.integer], ratings_range: tuple[float, float]
 ) -> None:
     low, high = ratings_range
+    if data.implicit and low < high:
+        raise AdditionError(
+            f"{data.name} has no ratings, and the bundle's are from {low:g} to {high:g}: name their column "
+            f"with --rating-column."
+        )
     wrong = rows[(data.ratings[rows] < low) | (data.ratings[rows] > high)]
     if len(wrong):
         shown = "\n  ".join(

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 @click.option(
     "--regularization",
     type=float,
-    help="Pull of a new item towards the average item. [default: by leaving each rating out in turn]",
+    help="Pull of the predicted ratings of a new item towards the average item. [default: by leaving each "
+    "rating out in turn]",
 )
 @data_options
 @overwrite_option
@@ -55,7 +56,7 @@ def add_items(
 
     Nothing is trained. Each new item's row is solved from its ratings (ridge regression), as fold-in does
     for a new user; every other score stays as it was, bit for bit. Ratings of items that BUNDLE has, and
-    ratings by users that it does not have, are counted and left out. For the models dot and dot-bias.
+    ratings by users that it does not have, are counted and left out. For every model but mlp.
 
     \b
       recsys add-items artifacts/mine --ratings new.csv --items titles.csv --output artifacts/mine-2
@@ -126,6 +127,8 @@ def _lines(addition: Addition, has_times: bool) -> list[str]:
     ]
     if not has_times:
         lines.append("The ratings have no times: each gets the time of the bundle's latest.")
+    if addition.regularization is None:
+        return lines
     chosen = f"Regularization {addition.regularization:g}"
     if addition.left_out_rmse is not None:
         chosen += f"; RMSE of ratings predicted from the others of their item: {addition.left_out_rmse:.4f}"

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recsys.commands.data_options import DATA_OPTIONS, data_options, flags_given, load_from_options
+from recsys.commands.data_options import (
+    DATA_OPTIONS,
+    data_options,
+    flags_given,
+    load_from_options,
+    load_valid_data,
+)
+from recsys.data.splits import GIVEN_SHARE
+from serve.bundle.summary import summary
 from serve.commands.options import device_option, json_option
 
 if TYPE_CHECKING:
@@ -24,7 +32,17 @@ if TYPE_CHECKING:
 @click.option(
     "--data", metavar="NAME_OR_PATH", help="Ratings that a bundle was trained on. [default: by its name]"
 )
+@click.option(
+    "--valid-data", metavar="PATH", help="Held-out ratings of a bundle that was trained with --valid-data."
+)
 @data_options
+@click.option(
+    "--given-share",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=GIVEN_SHARE,
+    show_default=True,
+    help="Of a bundle trained with --split by-user: share of the ratings of each held-out user to fold in.",
+)
 @device_option
 @json_option
 @click.pass_context
@@ -34,6 +52,8 @@ def evaluate(
     run_or_bundle: Path,
     k: int,
     data: str | None,
+    valid_data: str | None,
+    given_share: float,
     device: Any,
     as_json: bool,
     **options: Any,
@@ -47,10 +67,16 @@ def evaluate(
     A run holds its ratings. A bundle does not: the data set is read again by its name, or as --data and the
     options beside it say, checked against the bundle's checksum, and split by the bundle's recipe. A bundle
     is measured through onnxruntime alone, without torch.
+
+    Where whole users were held out (--split by-user), a bundle folds them in from --given-share of their
+    ratings and is measured by the rest; a run, which has no fold-in, gives them the average user's answers.
     """
+    bundle_options = ["data", "valid_data", "given_share", *DATA_OPTIONS]
     if (run_or_bundle / "run.json").is_file():
-        if given := flags_given(ctx, ["data", *DATA_OPTIONS]):
-            raise click.UsageError(f"a run holds its own ratings: leave out {', '.join(given)}.")
+        if given := flags_given(ctx, bundle_options):
+            raise click.UsageError(
+                f"a run holds its own ratings and has no fold-in: leave out {', '.join(given)}."
+            )
         from recsys.training.checkpoint import load_run
         from recsys.training.evaluate_run import evaluate_run
 
@@ -60,8 +86,16 @@ def evaluate(
         from serve.runtime.recommender import Recommender
 
         recommender = Recommender.load(run_or_bundle, device)
-        recommender.check("score", "recommend")
-        result = evaluate_bundle(recommender, _ratings(ctx, recommender, data, options), k)
+        split = recommender.manifest.split.get("kind")
+        recommender.check("score", "recommend", *(["fold_in"] if split == "by-user" else []))
+        if split != "by-user" and flags_given(ctx, ["given_share"]):
+            raise click.UsageError(f"--given-share goes with a split by user, and this bundle's is {split}.")
+        if split == "valid-data" and not valid_data:
+            raise click.UsageError("the bundle was trained with --valid-data: name that file again.")
+        ratings = _ratings(ctx, recommender, data, options)
+        valid = load_valid_data(valid_data, options)
+        result = evaluate_bundle(recommender, ratings, k, valid=valid, given_share=given_share)
+    result["summary"] = summary(result)
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
@@ -89,12 +123,26 @@ def _print_table(path: Path, result: dict[str, Any]) -> None:
     from serve.bundle.manifest import METRICS
     from serve.commands.table import format_table
 
-    rows = [
-        [name.replace("_", " "), *(f"{found[key]:.4f}" if key in found else "-" for key in METRICS.values())]
-        for name, found in {"the model": result, **result["baselines"]}.items()
-    ]
-    headers = ["", *(title.format(k=result["k"]) for title in METRICS)]
-    click.echo(format_table(headers, rows, "<" + ">" * len(METRICS)))
-    click.echo(
-        f"\n{path}: {result['n_held_out']:,} held-out ratings; lists of {result['n_ranked_users']:,} users"
-    )
+    if result["n_held_out"]:
+        rows = [
+            [
+                name.replace("_", " "),
+                *(f"{found[key]:.4f}" if key in found else "-" for key in METRICS.values()),
+            ]
+            for name, found in {"the model": result, **result["baselines"]}.items()
+        ]
+        headers = ["", *(title.format(k=result["k"]) for title in METRICS)]
+        click.echo(format_table(headers, rows, "<" + ">" * len(METRICS)))
+        counts = f"{result['n_held_out']:,} held-out ratings; lists of {result['n_ranked_users']:,} users"
+        click.echo(f"\n{path}: {counts}")
+    if new_users := result.get("new_users"):
+        click.echo(
+            f"{new_users['n_users']:,} users who were held out whole are each folded in from "
+            f"{new_users['given_share']:.0%} of the own ratings, and measured by the rest"
+        )
+    elif n_new := result.get("n_users_without_ratings"):
+        click.echo(
+            f"{n_new:,} of these users have no rating in the training, and got the average user's answers"
+        )
+    if result["summary"]:
+        click.echo(result["summary"])

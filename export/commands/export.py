@@ -34,6 +34,12 @@ from serve.commands.options import bundle_output_option, json_option, overwrite_
     help="Add recommend_by_id.onnx: user ids in, item ids and titles out. ONNX Runtime only.",
 )
 @click.option(
+    "--rating-weight",
+    type=float,
+    metavar="W",
+    help="Weight of the predicted ratings in the lists, beside parts that rank. [default: the run's]",
+)
+@click.option(
     "--triton",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -47,6 +53,7 @@ def export(
     top_k: int,
     tables_file: Any,
     raw_ids: bool,
+    rating_weight: float | None,
     triton: Path | None,
     overwrite: bool,
     as_json: bool,
@@ -80,6 +87,7 @@ def export(
             top_k=top_k,
             tables_file=tables_file,
             raw_ids=raw_ids,
+            rating_weight=rating_weight,
             overwrite=overwrite,
             progress=lambda step: status.update(f"{step}…"),
         )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 import onnx_ir as ir
 
 from export.graphs.build import begin, finish, rank
-from export.graphs.recommend import TOP
+from export.graphs.recommend import RATED_TOP, rated, ratings_at
 from export.graphs.spec import SCORE_TOLERANCE, Comparison, GraphSpec, Runner, TensorSpec
 from export.model import reference
-from export.model.arrays import Arrays, FoldInArrays
+from export.model.arrays import Arrays, Float32, Float64, FoldInArrays, Int64, RidgeArrays
 from export.model.inputs import ExportInputs, Ratings, Sample
 from export.verify.compare_lists import compare_lists
 from serve.bundle.conformance import Case
@@ -20,15 +21,18 @@ from serve.runtime.validation import padded
 
 INPUTS = (TensorSpec("item_indices", "int64", ("B", "H")), TensorSpec("ratings", "float32", ("B", "H")))
 OUTPUTS = (
-    *TOP,
+    *RATED_TOP,
     TensorSpec("user_factors", "float32", ("B", "F")),
     TensorSpec("user_biases", "float32", ("B", "1"), optional=True),
+    # Of the part that predicts ratings, where others order the lists: for the rating of any item.
+    TensorSpec("rating_factors", "float32", ("B", "R"), optional=True),
+    TensorSpec("rating_biases", "float32", ("B", "1"), optional=True),
 )
 # Relative to the size of users' rows: float32 sums over hundreds of ratings reach about 1e-6.
 FACTOR_TOLERANCE = 1e-5
 
 
-def fold_in_graph(arrays: FoldInArrays, top_k: int, settings: FoldIn) -> ir.Model:
+def fold_in_graph(arrays: RidgeArrays, top_k: int, settings: FoldIn) -> ir.Model:
     """Ranks `top_k` items for each new user, without those that the user has rated.
 
     `item_indices` are 0-padded, and the ratings of padding are ignored.
@@ -41,53 +45,149 @@ def fold_in_graph(arrays: FoldInArrays, top_k: int, settings: FoldIn) -> ir.Mode
     return finish(graph, OUTPUTS, top | parts, {"K": top_k, "F": n_factors, "1": 1})
 
 
+def list_fold_in_graph(inputs: ExportInputs) -> ir.Model:
+    """The same where parts that rank order the lists; with the predicted ratings of the K best, if any."""
+    ranking, settings = inputs.ranking, inputs.list_fold_in
+    assert ranking is not None
+    assert settings is not None
+    graph, (item_indices, ratings) = begin("fold_in", INPUTS)
+    rating_rows = None
+    if inputs.fold_in is not None:
+        rating_rows = ridge_arrays(inputs.arrays).fold_in(graph, item_indices, ratings, inputs.fold_in)
+    rating_row = None if rating_rows is None else rating_rows["user_factors"]
+    rows = ranking.list_row(graph, item_indices, ratings, settings, rating_row)
+    logits, row_bias = ranking.row_logits(graph, rows)
+    top = rank(graph.op, logits, item_indices, inputs.top_k, row_bias)
+    if rating_rows is not None:
+        top |= rated(graph, inputs.arrays, rating_rows, top)
+        # Named copies: one value can't be an output and bear another name inside.
+        rows |= {_rating_name(name): graph.op.Identity(row) for name, row in rating_rows.items()}
+    sizes = {"K": inputs.top_k, "F": ranking.row_parts()["user_factors"].stop, "1": 1}
+    sizes["R"] = inputs.arrays.item_factors.shape[1]
+    return finish(graph, OUTPUTS, top | rows, sizes)
+
+
+def _rating_name(name: str) -> str:
+    """The output with a part of the rows that predict ratings: "rating_factors" of "user_factors"."""
+    return name.replace("user_", "rating_")
+
+
+class NewRows(NamedTuple):
+    """The rows of a new user in float64."""
+
+    lists: Float64
+    """[row] of the model that orders the lists"""
+    ratings: Float64 | None
+    """[row] of the model that predicts ratings, where that is another one"""
+
+
+def new_rows(inputs: ExportInputs, item_indices: Int64, ratings: Float32) -> NewRows:
+    """A new user by the closed forms: items int64 [H], 0-padded, and ratings float32 [H]."""
+    rating_row = None
+    if inputs.fold_in is not None:
+        arrays = ridge_arrays(inputs.arrays)
+        rating_row = arrays.fold_in64(item_indices, ratings, arrays.ridge(inputs.fold_in))
+    if inputs.ranking is None:
+        assert rating_row is not None
+        return NewRows(rating_row, None)
+    assert inputs.list_fold_in is not None
+    row = inputs.ranking.list_row64(item_indices, ratings, inputs.list_fold_in, rating_row)
+    return NewRows(row, rating_row)
+
+
 def folding(arrays: Arrays) -> FoldInArrays:
     """The same arrays, which `can_fold_in`, under the type that says so."""
     assert arrays.can_fold_in
     return cast("FoldInArrays", arrays)
 
 
-def _settings(inputs: ExportInputs) -> FoldIn:
+def ridge_arrays(arrays: Arrays) -> RidgeArrays:
+    """The same arrays of a model of ratings, likewise."""
+    assert arrays.can_fold_in
+    return cast("RidgeArrays", arrays)
+
+
+def _build(inputs: ExportInputs) -> ir.Model:
+    if inputs.ranking is not None:
+        return list_fold_in_graph(inputs)
     assert inputs.fold_in is not None
-    return inputs.fold_in
+    return fold_in_graph(ridge_arrays(inputs.arrays), inputs.top_k, inputs.fold_in)
 
 
-def _cases(inputs: ExportInputs) -> list[Case]:
-    """Some users' histories, a single rating, and none."""
-    arrays = folding(inputs.arrays)
-    ridge = arrays.ridge(_settings(inputs))
+def _examples(inputs: ExportInputs) -> tuple[Int64, Float32, list[NewRows]]:
+    """Some users' histories, a single rating, and none, [B, H] both; and the rows that they give."""
     histories = [inputs.example_history(user) for user in inputs.example_users]
     histories += [Ratings(histories[0].item_indices[:n], histories[0].ratings[:n]) for n in (1, 0)]
     item_indices = padded([items for items, _ in histories], np.int64)
     ratings = padded([ratings for _, ratings in histories], np.float32)
-    rows = np.stack([arrays.fold_in64(i, r, ridge) for i, r in zip(item_indices, ratings, strict=True)])
-    indices, scores = reference.top_k(arrays.row_scores64(rows), item_indices, inputs.top_k)
+    found = [new_rows(inputs, *given) for given in zip(item_indices, ratings, strict=True)]
+    return item_indices, ratings, found
+
+
+def _cases(inputs: ExportInputs) -> list[Case]:
+    lists = folding(inputs.lists)
+    item_indices, ratings, found = _examples(inputs)
+    rows = np.stack([one.lists for one in found])
+    indices, scores = reference.top_k(lists.row_scores64(rows), item_indices, inputs.top_k)
     outputs = {"top_item_indices": indices, "top_scores": scores}
-    outputs |= {name: rows[:, part] for name, part in arrays.row_parts().items()}
+    outputs |= {name: rows[:, part] for name, part in lists.row_parts().items()}
+    rating_rows = [one.ratings for one in found if one.ratings is not None]
+    if rating_rows:
+        of_ratings = folding(inputs.arrays)
+        rows = np.stack(rating_rows)
+        outputs["top_ratings"] = ratings_at(of_ratings.row_scores64(rows), indices)
+        outputs |= {_rating_name(name): rows[:, part] for name, part in of_ratings.row_parts().items()}
     return [Case.of({"item_indices": item_indices, "ratings": ratings}, outputs)]
 
 
 def _tolerance(inputs: ExportInputs) -> dict[str, float]:
-    arrays = folding(inputs.arrays)
-    of_rows = dict.fromkeys(arrays.row_parts(), FACTOR_TOLERANCE * arrays.row_size)
-    return {"top_scores": SCORE_TOLERANCE * inputs.score_span, **of_rows}
+    lists, found = folding(inputs.lists), _examples(inputs)[2]
+    size = _largest(lists, [one.lists for one in found])
+    of_rows = dict.fromkeys(lists.row_parts(), FACTOR_TOLERANCE * size)
+    of_ratings = {}
+    if _rates(inputs):
+        arrays = folding(inputs.arrays)
+        of_ratings = {"top_ratings": SCORE_TOLERANCE * inputs.score_span}
+        size = _largest(arrays, [one.ratings for one in found if one.ratings is not None])
+        of_ratings |= {_rating_name(name): FACTOR_TOLERANCE * size for name in arrays.row_parts()}
+    return {"top_scores": SCORE_TOLERANCE * inputs.list_span, **of_ratings, **of_rows}
+
+
+def _largest(arrays: FoldInArrays, rows: Sequence[Float64]) -> float:
+    """Largest entry of the users' rows, or of these rows: after a short training, those can be far larger."""
+    size = max(arrays.row_size, *(float(np.abs(row).max()) for row in rows))
+    return float(f"{size:.6g}")  # without the last bit of float64 sums, which differs between machines
+
+
+def _rates(inputs: ExportInputs) -> bool:
+    """Whether the graph predicts ratings beside the scores that order the list."""
+    return inputs.ranking is not None and inputs.fold_in is not None
 
 
 def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
-    arrays = folding(inputs.arrays)
-    ridge = arrays.ridge(_settings(inputs))
-    tolerance = _tolerance(inputs)["top_scores"]
+    lists = folding(inputs.lists)
+    tolerances = _tolerance(inputs)
+    tolerance = tolerances["top_scores"]
     errors, agreements = [], []
     for (items, ratings), _ in sample.histories:
         found = run("fold_in", {"item_indices": items[None], "ratings": ratings[None]})
-        exact = arrays.fold_in64(items, ratings, ridge)
-        truth = arrays.row_scores64(exact[None])
+        exact = new_rows(inputs, items, ratings)
+        truth = lists.row_scores64(exact.lists[None])
         listed, agreement = compare_lists(
             truth, items[None], found["top_item_indices"], found["top_scores"], tolerance
         )
-        row = np.concatenate([found[name] for name in arrays.row_parts()], axis=1)[0]
-        # One list of errors: those of rows are scaled to the tolerance of scores.
-        errors += [listed, np.array([row_error(arrays, row, exact) / FACTOR_TOLERANCE * tolerance])]
+        row = np.concatenate([found[name] for name in lists.row_parts()], axis=1)[0]
+        # One list of errors: those of rows and ratings are scaled to the tolerance of scores.
+        errors += [listed, np.array([row_error(lists, row, exact.lists) / FACTOR_TOLERANCE * tolerance])]
+        if exact.ratings is not None:
+            of_ratings = folding(inputs.arrays)
+            row = np.concatenate([found[_rating_name(name)] for name in of_ratings.row_parts()], axis=1)[0]
+            wrong_row = row_error(of_ratings, row, exact.ratings)
+            errors.append(np.array([wrong_row / FACTOR_TOLERANCE * tolerance]))
+            predicted = of_ratings.row_scores64(exact.ratings[None])
+            wrong = np.abs(found["top_ratings"] - ratings_at(predicted, found["top_item_indices"]))
+            wrong[found["top_item_indices"] == 0] = 0.0  # -1e30 is no float32
+            errors.append(wrong.ravel() * (tolerance / tolerances["top_ratings"]))
         agreements.append(agreement)
     return Comparison(len(agreements), np.concatenate(errors), tolerance, float(np.mean(agreements)))
 
@@ -101,8 +201,8 @@ SPEC = GraphSpec(
     name="fold_in",
     inputs=INPUTS,
     outputs=OUTPUTS,
-    applies=lambda inputs: inputs.arrays.can_fold_in and inputs.fold_in is not None,
-    build=lambda inputs: fold_in_graph(folding(inputs.arrays), inputs.top_k, _settings(inputs)),
+    applies=lambda inputs: (inputs.fold_in if inputs.ranking is None else inputs.list_fold_in) is not None,
+    build=_build,
     cases=_cases,
     check=_check,
     tolerance=_tolerance,

@@ -16,7 +16,6 @@ from export.graphs.build import begin, finish
 from export.graphs.spec import Comparison, GraphSpec, Named, Runner, TensorSpec
 from export.model.arrays import Arrays
 from export.model.inputs import ExportInputs, IdArray, IdTables, Sample, is_string
-from export.verify.compare_lists import check_lists
 from serve.bundle.conformance import Case
 
 INPUTS = (TensorSpec("user_id", "id", ("B",)), TensorSpec("exclude_item_ids", "id", ("B", "E")))
@@ -25,6 +24,7 @@ OUTPUTS = (
     TensorSpec("top_scores", "float32", ("B", "K")),
     TensorSpec("known", "bool", ("B",)),
     TensorSpec("top_titles", "string", ("B", "K"), optional=True),
+    TensorSpec("top_ratings", "float32", ("B", "K"), optional=True),
 )
 ML_DOMAIN = "ai.onnx.ml"
 # The first version whose tables may be tensors: one field of raw bytes, not one for each id.
@@ -33,7 +33,9 @@ ML_OPSET = 4
 MAX_STRINGS = 400_000
 
 
-def recommend_by_id_graph(arrays: Arrays, ids: IdTables, top_k: int) -> ir.Model:
+def recommend_by_id_graph(
+    lists: Arrays, ids: IdTables, top_k: int, ratings: Arrays | None = None
+) -> ir.Model:
     """`recommend_graph` between ids.
 
     A user id that is not in the table is the average user (`known` is false), and an excluded id that is not
@@ -49,7 +51,7 @@ def recommend_by_id_graph(arrays: Arrays, ids: IdTables, top_k: int) -> ir.Model
     graph.graph.opset_imports[ML_DOMAIN] = ML_OPSET
     user_index = _index(graph, user_id, ids.user_ids)
     exclude = _index(graph, exclude_ids, ids.item_ids)
-    top = recommend.best_items(graph, arrays, user_index, exclude, top_k)
+    top = recommend.best_items(graph, lists, user_index, exclude, top_k, ratings)
     every_item = np.arange(len(ids.item_ids) + 1)
     outputs = {
         "top_item_ids": _gather(graph, "item_ids", ids.items(every_item), top["top_item_indices"]),
@@ -57,6 +59,8 @@ def recommend_by_id_graph(arrays: Arrays, ids: IdTables, top_k: int) -> ir.Model
         "known": graph.op.Greater(user_index, 0),
     }
     titles = ids.titles_of(every_item)
+    if "top_ratings" in top:
+        outputs["top_ratings"] = top["top_ratings"]
     if titles is not None:
         outputs["top_titles"] = _gather(graph, "item_titles", titles, top["top_item_indices"])
     return finish(graph, OUTPUTS, outputs, {"K": top_k}, dtypes)
@@ -115,6 +119,8 @@ def _cases(inputs: ExportInputs) -> list[Case]:
             "top_scores": right["top_scores"],
             "known": users > 0,
         }
+        if "top_ratings" in right:
+            outputs["top_ratings"] = right["top_ratings"]
         titles = ids.titles_of(best)
         if titles is not None:
             outputs["top_titles"] = titles
@@ -136,8 +142,7 @@ def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
         right = right and np.array_equal(found["top_titles"], titles)
     if not right:
         return Comparison(len(sample.users), np.array([np.inf]), tolerance, 0.0)
-    lists = {"top_item_indices": indices, "top_scores": found["top_scores"]}
-    return check_lists(inputs.torch_scores(sample.users), sample.exclude, lists, inputs.top_k, tolerance)
+    return recommend.check_rated(found | {"top_item_indices": indices}, inputs, sample.users, sample.exclude)
 
 
 SPEC = GraphSpec(
@@ -145,7 +150,9 @@ SPEC = GraphSpec(
     inputs=INPUTS,
     outputs=OUTPUTS,
     applies=lambda inputs: inputs.ids is not None,
-    build=lambda inputs: recommend_by_id_graph(inputs.arrays, _ids(inputs), inputs.top_k),
+    build=lambda inputs: recommend_by_id_graph(
+        inputs.lists, _ids(inputs), inputs.top_k, recommend.ratings_of(inputs)
+    ),
     cases=_cases,
     check=_check,
     tolerance=recommend.tolerance,

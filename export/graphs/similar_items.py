@@ -1,4 +1,4 @@
-"""`similar_items.onnx`: items in, their K nearest neighbours by cosine out."""
+"""`similar_items.onnx`: items in, their K nearest neighbours out, by the shrunk cosine."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from export.graphs.build import begin, finish, rank
 from export.graphs.recommend import TOP
 from export.graphs.spec import Comparison, GraphSpec, Runner, TensorSpec
 from export.model import reference
-from export.model.arrays import Arrays, Float32, table
+from export.model.arrays import Float32, table
 from export.model.inputs import ExportInputs, Sample
+from export.model.similar_items import directions, similar_rows
 from export.verify.compare_lists import check_lists
+from recsys.models.modules import DotProduct
 from serve.bundle.conformance import Case
 
 INPUTS = (TensorSpec("item_index", "int64", ("B",)),)
@@ -20,35 +22,47 @@ INPUTS = (TensorSpec("item_index", "int64", ("B",)),)
 COSINE_TOLERANCE = 1e-5
 
 
-def item_directions(item_factors: Float32) -> Float32:
-    """Rows scaled to length 1, float32 [n_items + 1, F]; a row of zeros stays zeros (cosine 0 to all)."""
-    factors = item_factors.astype(np.float64)
-    lengths = np.linalg.norm(factors, axis=1, keepdims=True)
-    return (factors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+def similar_items_graph(directions: Float32, support: Float32, top_k: int) -> ir.Model:
+    """Ranks the `top_k` nearest neighbours of each item without the item.
 
-
-def similar_items_graph(arrays: Arrays, top_k: int) -> ir.Model:
-    """Ranks the `top_k` nearest neighbours of each item without the item; scores are cosines, -1 to 1."""
+    Args:
+        directions: rows of length 1, float32 [n_items + 1, F].
+        support: what the cosines to an item are multiplied by, 0 to 1, float32 [n_items + 1].
+        top_k: K.
+    """
     graph, (item_index,) = begin("similar_items", INPUTS)
     op = graph.op
-    directions = table(graph, "item_directions", item_directions(arrays.item_factors))
-    cosines = op.Gemm(op.Gather(directions, item_index), directions, transB=1)
-    return finish(graph, TOP, rank(op, cosines, op.Unsqueeze(item_index, [1]), top_k), {"K": top_k})
+    rows = table(graph, "item_directions", directions)
+    cosines = op.Gemm(op.Gather(rows, item_index), rows, transB=1)
+    shrunk = op.Mul(cosines, op.Reshape(table(graph, "item_support", support[:, None]), [1, -1]))
+    return finish(graph, TOP, rank(op, shrunk, op.Unsqueeze(item_index, [1]), top_k), {"K": top_k})
+
+
+def _build(inputs: ExportInputs) -> ir.Model:
+    unit = directions(similar_rows(inputs.lists))
+    return similar_items_graph(unit, inputs.item_support, inputs.top_k)
 
 
 def _cases(inputs: ExportInputs) -> list[Case]:
     items = np.append(inputs.example_items, 0)
-    cosines = reference.cosines(inputs.arrays.item_factors, items)
+    cosines = reference.cosines(similar_rows(inputs.lists), items) * inputs.item_support
     indices, scores = reference.top_k(cosines, items[:, None], inputs.top_k)
     return [Case.of({"item_index": items}, {"top_item_indices": indices, "top_scores": scores})]
 
 
 def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
     found = run("similar_items", {"item_index": sample.items})
+    module = inputs.ranking_module or inputs.module
+    rows = module.get_parameter("item_factors").detach().double()
+    if isinstance(module, DotProduct):
+        users = module.user_factors[1:].detach().double()
+        # With U - mean = Q R, the centred scores are Q R V', and R V' has their values and right vectors.
+        root = torch.linalg.qr(users - users.mean(dim=0), mode="r").R
+        left, values, _ = torch.linalg.svd(rows @ root.T, full_matrices=False)
+        rows = left * values.sqrt()
     # cosine_similarity would broadcast to [sample, n_items, n_factors]: 20 GB at 300,000 items.
-    factors = inputs.module.get_parameter("item_factors").detach().double()
-    directions = torch.nn.functional.normalize(factors)
-    truth = (directions[torch.from_numpy(sample.items)] @ directions.T).numpy()
+    unit = torch.nn.functional.normalize(rows)
+    truth = (unit[torch.from_numpy(sample.items)] @ unit.T).numpy() * inputs.item_support.astype(np.float64)
     return check_lists(truth, sample.items[:, None], found, inputs.top_k, COSINE_TOLERANCE)
 
 
@@ -56,7 +70,7 @@ SPEC = GraphSpec(
     name="similar_items",
     inputs=INPUTS,
     outputs=TOP,
-    build=lambda inputs: similar_items_graph(inputs.arrays, inputs.top_k),
+    build=_build,
     cases=_cases,
     check=_check,
     tolerance=lambda inputs: {"top_scores": COSINE_TOLERANCE},

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
@@ -45,6 +46,12 @@ class Comparison(NamedTuple):
     """Share of ranks that are right"""
     rmse: tuple[float, float] | None = None
     """RMSE on held-out ratings: torch's, and the graph's"""
+
+
+def with_errors(comparison: Comparison, errors: Float64, tolerance: float) -> Comparison:
+    """Add errors that have a tolerance of their own: they are scaled to that of the comparison."""
+    scaled = errors.ravel() * (comparison.tolerance / tolerance)
+    return comparison._replace(errors=np.append(comparison.errors, scaled))
 
 
 @dataclass(frozen=True)

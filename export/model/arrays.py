@@ -23,8 +23,9 @@ Int64 = npt.NDArray[np.int64]
 class Arrays(Protocol):
     """A fitted model. Row 0 of every table is "unknown"."""
 
-    can_fold_in: bool
-    """Whether a new user has a closed form; the arrays are then `FoldInArrays`."""
+    @property
+    def can_fold_in(self) -> bool:
+        """Whether a new user has a closed form; the arrays are then `FoldInArrays`."""
 
     @property
     def n_users(self) -> int:
@@ -48,16 +49,22 @@ class Arrays(Protocol):
     def scores64(self, user_index: Int64) -> Float64:
         """Scores of users int64 [B] for every item: float64 [B, n_items + 1]."""
 
-    def logits(self, graph: GraphBuilder, user_index: ir.Value) -> tuple[ir.Value, ir.Value | None]:
-        """ONNX nodes: users int64 [B] -> logits float32 [B, n_items + 1], and a bias for each row.
+    def user_rows(self, graph: GraphBuilder, user_index: ir.Value) -> dict[str, ir.Value]:
+        """ONNX nodes: users int64 [B] -> their rows, float32 [B, …], by the names of the tables."""
+
+    def row_logits(self, graph: GraphBuilder, rows: dict[str, ir.Value]) -> tuple[ir.Value, ir.Value | None]:
+        """ONNX nodes: rows -> logits float32 [B, n_items + 1], and a bias for each row.
 
         The bias, float32 [B, 1] or None, does not change the order of a row, so it is added to the K best
         logits only.
         """
 
+    def row_scores(self, graph: GraphBuilder, rows: dict[str, ir.Value], items: ir.Value) -> ir.Value:
+        """ONNX nodes: rows, and items int64 [B, K] -> scores of these items, float32 [B, K]."""
+
 
 class FoldInArrays(Arrays, Protocol):
-    """A model in which a new user has a closed form. A user's row is the factors, then the bias if any."""
+    """A model with rows of users outside its tables: the factors, then the bias if any."""
 
     @property
     def row_size(self) -> float:
@@ -66,22 +73,23 @@ class FoldInArrays(Arrays, Protocol):
     def row_parts(self) -> dict[str, slice]:
         """Name of the graph's output -> its columns in a row."""
 
+    def row_scores64(self, rows: Float64) -> Float64:
+        """Scores of users' rows, float64 [B, row], for every item: float64 [B, n_items + 1]."""
+
+
+class RidgeArrays(FoldInArrays, Protocol):
+    """A model of ratings in which a new user has a closed form."""
+
     def ridge(self, settings: FoldIn) -> Float64:
         """Weights of the squared entries of a row's distance from the average user's row: float64 [row]."""
 
     def fold_in64(self, item_indices: Int64, ratings: npt.NDArray[np.floating], ridge: Float64) -> Float64:
         """The row of a new user: items int64 [H], 0-padded, and ratings float [H] -> float64 [row]."""
 
-    def row_scores64(self, rows: Float64) -> Float64:
-        """Scores of users' rows, float64 [B, row], for every item: float64 [B, n_items + 1]."""
-
     def fold_in(
         self, graph: GraphBuilder, item_indices: ir.Value, ratings: ir.Value, settings: FoldIn
     ) -> dict[str, ir.Value]:
         """ONNX nodes: items int64 [B, H], 0-padded, and ratings float32 [B, H] -> the parts of the rows."""
-
-    def row_logits(self, graph: GraphBuilder, parts: dict[str, ir.Value]) -> tuple[ir.Value, ir.Value | None]:
-        """ONNX nodes: the parts of the rows -> what `logits` returns."""
 
 
 def table(graph: GraphBuilder, name: str, array: npt.NDArray[Any]) -> ir.Value:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
-from export.model import ridge
+from export.model import arrays, ridge
 from export.model.arrays import Float32, Float64, Int64, table
 from export.model.reference import to_range
 from serve.bundle.manifest import FoldIn
@@ -35,6 +35,8 @@ class DotArrays:
     item_biases: Float32 | None
     """[n_items + 1, 1]; None in a model without biases"""
     y_range: tuple[float, float] | None
+    prefix: str = ""
+    """Of the names of its tables in a graph."""
 
     can_fold_in = True
 
@@ -86,23 +88,38 @@ class DotArrays:
         factors = self.item_factors[items].astype(np.float64)
         return factors if self.user_biases is None else np.column_stack([factors, np.ones(len(factors))])
 
-    def logits(self, graph: GraphBuilder, user_index: ir.Value) -> tuple[ir.Value, ir.Value | None]:
+    def user_rows(self, graph: GraphBuilder, user_index: ir.Value) -> dict[str, ir.Value]:
         """See Arrays."""
         tables = {"user_factors": self.user_factors}
         if self.user_biases is not None:
             tables["user_biases"] = self.user_biases
-        gathered = {
-            name: graph.op.Gather(table(graph, name, array), user_index) for name, array in tables.items()
+        return {
+            name: graph.op.Gather(self._table(graph, name, array), user_index)
+            for name, array in tables.items()
         }
-        return self.row_logits(graph, gathered)
 
-    def row_logits(self, graph: GraphBuilder, parts: dict[str, ir.Value]) -> tuple[ir.Value, ir.Value | None]:
-        """See FoldInArrays. One Gemm on the item table, as Gather reads it."""
+    def row_logits(self, graph: GraphBuilder, rows: dict[str, ir.Value]) -> tuple[ir.Value, ir.Value | None]:
+        """See Arrays. One Gemm on the item table, as Gather reads it."""
         op = graph.op
-        operands = [parts["user_factors"], table(graph, "item_factors", self.item_factors)]
+        operands = [rows["user_factors"], self._table(graph, "item_factors", self.item_factors)]
         if self.item_biases is not None:
-            operands.append(op.Reshape(table(graph, "item_biases", self.item_biases), [1, -1]))
-        return op.Gemm(*operands, transB=1), parts.get("user_biases")
+            operands.append(op.Reshape(self._table(graph, "item_biases", self.item_biases), [1, -1]))
+        return op.Gemm(*operands, transB=1), rows.get("user_biases")
+
+    def row_scores(self, graph: GraphBuilder, rows: dict[str, ir.Value], items: ir.Value) -> ir.Value:
+        """See Arrays."""
+        op = graph.op
+        factors = op.Gather(self._table(graph, "item_factors", self.item_factors), items)  # [B, K, F]
+        logits = op.Squeeze(op.MatMul(factors, op.Unsqueeze(rows["user_factors"], [2])), [2])
+        if self.item_biases is not None:
+            biases = op.Gather(self._table(graph, "item_biases", self.item_biases), items)  # [B, K, 1]
+            logits = op.Add(logits, op.Squeeze(biases, [2]))
+        if self.user_biases is not None:
+            logits = op.Add(logits, rows["user_biases"])
+        return arrays.to_range(op, logits, self.y_range)
+
+    def _table(self, graph: GraphBuilder, name: str, array: Float32) -> ir.Value:
+        return table(graph, self.prefix + name, array)
 
     @property
     def row_size(self) -> float:
@@ -166,14 +183,14 @@ class DotArrays:
         """See FoldInArrays. The ratings of padding, even NaN, change nothing."""
         op = graph.op
         rated = op.Unsqueeze(op.Cast(op.Greater(item_indices, 0), to=ir.DataType.FLOAT), [2])  # [B, H, 1]
-        factors = op.Gather(table(graph, "item_factors", self.item_factors), item_indices)  # [B, H, F]
+        factors = op.Gather(self._table(graph, "item_factors", self.item_factors), item_indices)  # [B, H, F]
         if self.user_biases is not None:
             factors = op.Concat(factors, rated, axis=2)  # [B, H, F + 1]
         average = table(graph, "average_user", self.rows64(AVERAGE).astype(np.float32))
         observed = op.Unsqueeze(ridge.logit(op, ratings, self.y_range), [2])  # [B, H, 1]
         expected = op.MatMul(factors, op.Transpose(average, perm=[1, 0]))
         if self.item_biases is not None:
-            biases = table(graph, "item_biases", self.item_biases)
+            biases = self._table(graph, "item_biases", self.item_biases)
             expected = op.Add(expected, op.Gather(biases, item_indices))
         # Where, not Mul: a NaN times 0 is a NaN.
         target = op.Where(op.Greater(rated, 0.5), op.Sub(observed, expected), 0.0)

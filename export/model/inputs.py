@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from export.model.arrays import Arrays, Float32, Float64, Int64
-from serve.bundle.manifest import FoldIn
+from export.model.side_by_side import SideBySide
+from serve.bundle.manifest import FoldIn, ListFoldIn, SimilarItems
 from serve.runtime.validation import padded
 
 # Users whose scores are computed to find the span of a model without bounds.
@@ -158,7 +159,7 @@ class ExportInputs:
     """A model, its ratings, and the options of an export: what graphs are made from and compared with."""
 
     module: nn.Module
-    """The torch module, in eval mode; `forward(user_index, item_index) -> score`"""
+    """The torch module of the scores, in eval mode; `forward(user_index, item_index) -> score`"""
     arrays: Arrays
     """The same model"""
     seen: SeenRatings
@@ -169,35 +170,54 @@ class ExportInputs:
     """What a score is: a predicted rating, or a number that orders items and means nothing else"""
     score_scale: tuple[float, float] | None
     """The scale of scores that are ratings; None where they are not"""
+    similar: SimilarItems
+    """How similar items are ranked"""
+    item_support: Float32
+    """float32 [n_items + 1], what `similar` makes of the items' training ratings"""
     ids: IdTables | None = None
     """Tables of `recommend_by_id.onnx`; None: no such graph"""
+    ranking_module: nn.Module | None = None
+    """The torch module that orders the lists; None: that of the scores"""
+    ranking: SideBySide | None = None
+    """The same model; None where the scores order the lists, and for an MLP"""
     fold_in: FoldIn | None = None
-    """Settings of `fold_in.onnx`; None: no such graph"""
+    """The ridge that predicts the ratings of a new user; None: they are not predicted"""
+    list_fold_in: ListFoldIn | None = None
+    """How a new user's list is ranked where `ranking` orders the lists"""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """graph that can't be made -> why"""
 
+    def with_list_fold_in(self, settings: ListFoldIn) -> ExportInputs:
+        """The same with other settings of a new user's list."""
+        return replace(self, list_fold_in=settings)
+
+    @property
+    def lists(self) -> Arrays:
+        """The model that orders the lists."""
+        return self.arrays if self.ranking is None else self.ranking
+
+    @property
+    def rates_lists(self) -> bool:
+        """Whether a list has predicted ratings beside the scores that order it."""
+        return self.ranking is not None and self.scores == "ratings"
+
     @cached_property
     def score_span(self) -> float:
-        """Width of the scores, which tolerances are shares of.
+        """Width of the scores, which tolerances are shares of; see `_span`."""
+        return _span(self.arrays, self.score_scale)
 
-        The width of the scale, or the largest absolute score where that is more: float32 rounds in proportion
-        to it. In a model without bounds, the scores of a few users count too.
-        """
-        known = list(self.score_scale or ())
-        if self.arrays.y_range is None:
-            users = np.unique(np.linspace(0, self.arrays.n_users, N_SPAN_USERS).astype(np.int64))
-            found = self.arrays.scores64(users)
-            known += [float(found.min()), float(found.max())]
-        span = max(max(known) - min(known), max(map(abs, known)))
-        # Six digits hide the last bit of float64 sums, which differs between machines.
-        return float(f"{span:.6g}") or 1.0
+    @cached_property
+    def list_span(self) -> float:
+        """Width of the scores that order the lists, likewise."""
+        return self.score_span if self.ranking is None else _span(self.ranking, None)
 
     def torch_scores(self, users: Int64) -> Float64:
         """Scores of the module for every item, one user at a time: int64 [B] -> float64 [B, n_items + 1]."""
-        items = torch.arange(self.arrays.n_items + 1)
-        with torch.inference_mode():
-            rows = [self.module(torch.full_like(items, user), items).double() for user in users.tolist()]
-        return torch.stack(rows).numpy()
+        return _torch_scores(self.module, users, self.arrays.n_items)
+
+    def torch_list_scores(self, users: Int64) -> Float64:
+        """The scores that order the lists, likewise."""
+        return _torch_scores(self.ranking_module or self.module, users, self.arrays.n_items)
 
     @property
     def example_users(self) -> Int64:
@@ -213,6 +233,27 @@ class ExportInputs:
         """Ten of a user's ratings at most, so that `conformance.json` stays small."""
         items, ratings = self.seen.of_user(user)
         return Ratings(items[:10], ratings[:10])
+
+
+def _span(arrays: Arrays, scale: tuple[float, float] | None) -> float:
+    """The width of the scale, or the largest absolute score where that is more: float32 rounds in proportion
+    to it. In a model without bounds, the scores of a few users count too.
+    """
+    known = list(scale or ())
+    if arrays.y_range is None:
+        users = np.unique(np.linspace(0, arrays.n_users, N_SPAN_USERS).astype(np.int64))
+        found = arrays.scores64(users)
+        known += [float(found.min()), float(found.max())]
+    span = max(max(known) - min(known), max(map(abs, known)))
+    # Six digits hide the last bit of float64 sums, which differs between machines.
+    return float(f"{span:.6g}") or 1.0
+
+
+def _torch_scores(module: nn.Module, users: Int64, n_items: int) -> Float64:
+    items = torch.arange(n_items + 1)
+    with torch.inference_mode():
+        rows = [module(torch.full_like(items, user), items).double() for user in users.tolist()]
+    return torch.stack(rows).numpy()
 
 
 def _examples(n: int) -> Int64:

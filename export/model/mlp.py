@@ -7,11 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
+from export.model import arrays, ridge
 from export.model.arrays import Float32, Float64, Int64, table
+from export.model.linear_map import LinearMap, fit_linear_map, inputs64
 from export.model.reference import to_range
+from export.model.ridge import logit64
+from serve.bundle.manifest import FoldIn
 
 # The widest part of an MLP's first activation that is computed at once, in floats per user: 256 KiB, so
 # that it stays in a core's L2 cache and memory does not grow with the catalogue.
@@ -40,8 +45,8 @@ class MlpArrays:
     item_factors: Float32
     """[n_items + 1, F]: the item embeddings, for neighbours"""
     y_range: tuple[float, float] | None
-
-    can_fold_in = False
+    linear_map: LinearMap | None = None
+    """Approximates a new user's row; None: there are no rows for new users"""
 
     @classmethod
     def of_state(cls, state: Mapping[str, Float32], y_range: tuple[float, float] | None) -> Self:
@@ -59,6 +64,32 @@ class MlpArrays:
         )
 
     @property
+    def can_fold_in(self) -> bool:
+        """See Arrays."""
+        return self.linear_map is not None
+
+    def with_linear_map(
+        self,
+        user_index: npt.NDArray[np.integer],
+        item_index: npt.NDArray[np.integer],
+        ratings: Float32,
+        settings: FoldIn,
+    ) -> Self:
+        """The same with an approximation for new users, fitted to ratings of the training, [n] each."""
+        average = self._logits64(self.user_hidden[:1].astype(np.float64)).T.astype(np.float32)
+        average[0] = 0
+        logits = ridge.logit64(ratings.astype(np.float64), self.y_range)
+        fitted = fit_linear_map(
+            self.user_hidden,
+            self.item_hidden,
+            average,
+            (user_index, item_index, logits),
+            settings.regularization,
+            settings.prior_ratings,
+        )
+        return replace(self, linear_map=fitted)
+
+    @property
     def n_users(self) -> int:
         """See Arrays."""
         return len(self.user_hidden) - 1
@@ -74,32 +105,99 @@ class MlpArrays:
 
     def scores64(self, user_index: Int64) -> Float64:
         """See Arrays."""
+        return self.row_scores64(self.user_hidden[user_index].astype(np.float64))
+
+    def row_scores64(self, rows: Float64) -> Float64:
+        """See FoldInArrays."""
+        return to_range(self._logits64(rows), self.y_range)
+
+    def _logits64(self, rows: Float64) -> Float64:
         items = self.item_hidden.astype(np.float64)
-        rows = []
-        for user in self.user_hidden[user_index].astype(np.float64):
+        logits = []
+        for user in rows:
             hidden = user + items  # [N, H]
             for weight, bias in self.layers:
                 hidden = np.maximum(hidden, 0.0) @ weight.T.astype(np.float64) + bias
-            rows.append(hidden[:, 0])
-        return to_range(np.stack(rows), self.y_range)
+            logits.append(hidden[:, 0])
+        return np.stack(logits)
 
-    def logits(self, graph: GraphBuilder, user_index: ir.Value) -> tuple[ir.Value, None]:
+    @property
+    def row_size(self) -> float:
+        """See FoldInArrays."""
+        return float(np.abs(self.user_hidden).max()) or 1.0
+
+    def row_parts(self) -> dict[str, slice]:
+        """See FoldInArrays."""
+        return {"user_factors": slice(0, self.user_hidden.shape[1])}
+
+    def ridge(self, settings: FoldIn) -> Float64:
+        """See RidgeArrays: there is no ridge to solve for a new user, only the fitted map."""
+        return np.zeros(0)
+
+    def fold_in64(self, item_indices: Int64, ratings: npt.NDArray[np.floating], ridge: Float64) -> Float64:
+        """See RidgeArrays."""
+        assert self.linear_map is not None
+        rated = item_indices > 0
+        e = inputs64(
+            self.item_hidden,
+            self.linear_map.average_logits,
+            item_indices[rated],
+            logit64(np.asarray(ratings, np.float64)[rated], self.y_range),
+            self.linear_map.prior_ratings,
+        )
+        row: Float64 = self.user_hidden[0] + e @ self.linear_map.weights.astype(np.float64)
+        return row
+
+    def fold_in(
+        self, graph: GraphBuilder, item_indices: ir.Value, ratings: ir.Value, settings: FoldIn
+    ) -> dict[str, ir.Value]:
+        """See RidgeArrays."""
+        assert self.linear_map is not None
+        op = graph.op
+        is_rated = op.Greater(item_indices, 0)
+        average = op.Gather(table(graph, "average_logits", self.linear_map.average_logits), item_indices)
+        residuals = op.Sub(ridge.logit(op, ratings, self.y_range), op.Squeeze(average, [2]))
+        # Where, not Mul: a NaN times 0 is a NaN.
+        residuals = op.Unsqueeze(op.Where(is_rated, residuals, 0.0), [1])  # [B, 1, H]
+        hidden = op.Gather(table(graph, "item_hidden", self.item_hidden), item_indices)  # [B, H, width]
+        sums = op.Concat(
+            op.Squeeze(op.MatMul(residuals, hidden), [1]), op.ReduceSum(residuals, [2], keepdims=0), axis=1
+        )
+        n = op.ReduceSum(op.Cast(is_rated, to=ir.DataType.FLOAT), [1], keepdims=1)  # [B, 1]
+        e = op.Div(sums, op.Add(n, self.linear_map.prior_ratings))
+        difference = op.MatMul(e, table(graph, "fold_in_map", self.linear_map.weights))
+        return {"user_factors": op.Add(difference, table(graph, "average_user", self.user_hidden[:1]))}
+
+    def user_rows(self, graph: GraphBuilder, user_index: ir.Value) -> dict[str, ir.Value]:
+        """See Arrays."""
+        return {"user_factors": graph.op.Gather(table(graph, "user_hidden", self.user_hidden), user_index)}
+
+    def row_logits(self, graph: GraphBuilder, rows: dict[str, ir.Value]) -> tuple[ir.Value, None]:
         """See Arrays. The catalogue is scored in chunks."""
         op = graph.op
-        user = op.Gather(table(graph, "user_hidden", self.user_hidden), user_index)
-        user = op.Unsqueeze(user, [1])  # [B, 1, H]
+        user = op.Unsqueeze(rows["user_factors"], [1])  # [B, 1, H]
         items = table(graph, "item_hidden", self.item_hidden)  # [N, H]
         n_rows, width = self.item_hidden.shape
         size = max(CHUNK_FLOATS // width, -(-n_rows // MAX_CHUNKS))
-        layers = [
-            (table(graph, f"layer_{i}_weight", weight.T), table(graph, f"layer_{i}_bias", bias))
-            for i, (weight, bias) in enumerate(self.layers, 1)
-        ]
+        layers = self._layers(graph)
         chunks = []
         for start in range(0, n_rows, size):
             chunk = op.Slice(items, [start], [min(start + size, n_rows)], [0]) if size < n_rows else items
             chunks.append(_chunk_logits(op, user, chunk, layers))
         return (chunks[0] if len(chunks) == 1 else op.Concat(*chunks, axis=1)), None
+
+    def row_scores(self, graph: GraphBuilder, rows: dict[str, ir.Value], items: ir.Value) -> ir.Value:
+        """See Arrays."""
+        op = graph.op
+        user = op.Unsqueeze(rows["user_factors"], [1])  # [B, 1, H]
+        hidden = op.Gather(table(graph, "item_hidden", self.item_hidden), items)  # [B, K, H]
+        return arrays.to_range(op, _chunk_logits(op, user, hidden, self._layers(graph)), self.y_range)
+
+    def _layers(self, graph: GraphBuilder) -> list[tuple[ir.Value, ir.Value]]:
+        return [
+            (table(graph, f"layer_{i}_weight", weight.T), table(graph, f"layer_{i}_bias", bias))
+            for i, (weight, bias) in enumerate(self.layers, 1)
+        ]
 
 
 def _chunk_logits(

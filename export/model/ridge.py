@@ -31,7 +31,13 @@ TYPICAL_HISTORY = 20
 
 
 def solve(
-    graph: GraphBuilder, factors: ir.Value, target: ir.Value, items: Float64, ridge: Float64, steps: int
+    graph: GraphBuilder,
+    factors: ir.Value,
+    target: ir.Value,
+    items: Float64,
+    ridge: Float64,
+    steps: int,
+    name: str = "fold_in",
 ) -> ir.Value:
     """Solve for d of the module's docstring by conjugate gradients (Hestenes and Stiefel, 1952).
 
@@ -42,6 +48,7 @@ def solve(
         items: q of the items that the preconditioner is made from, float64 [n, F].
         ridge: w, float64 [F].
         steps: F steps are exact but for rounding.
+        name: begins the names of the graph's tables.
 
     Returns:
         float32 [B, 1, F].
@@ -49,9 +56,9 @@ def solve(
     op: Any = graph.op
     values, vectors = np.linalg.eigh(TYPICAL_HISTORY * (items.T @ items / len(items)) + np.diag(ridge))
     preconditioner = (vectors / np.sqrt(np.maximum(values, ridge.min()))) @ vectors.T
-    rotation = table(graph, "fold_in_preconditioner", preconditioner.astype(np.float32))
+    rotation = table(graph, f"{name}_preconditioner", preconditioner.astype(np.float32))
     weights = (preconditioner * ridge) @ preconditioner
-    penalty = table(graph, "fold_in_ridge", weights.astype(np.float32))
+    penalty = table(graph, f"{name}_ridge", weights.astype(np.float32))
     rotated = op.MatMul(factors, rotation)  # [B, H, F]
     transposed = op.Transpose(rotated, perm=[0, 2, 1])  # [B, F, H]
     residual = op.MatMul(op.Transpose(target, perm=[0, 2, 1]), rotated)  # [B, 1, F]

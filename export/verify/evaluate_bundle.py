@@ -8,8 +8,10 @@ import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 
+from export.verify.new_users import NewUsers
 from recsys.data.interactions import Interactions
-from recsys.data.splits import SplitRecipe, split
+from recsys.data.splits import GIVEN_SHARE, Split, SplitRecipe, choosing_users, give_share, split
+from recsys.data.valid_data import with_valid_data
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.evaluate import DEFAULT_K, evaluate
 from serve.errors import BundleError
@@ -17,31 +19,79 @@ from serve.runtime.recommender import Recommender
 
 
 def evaluate_bundle(
-    recommender: Recommender, interactions: Interactions, k: int = DEFAULT_K
+    recommender: Recommender,
+    interactions: Interactions,
+    k: int = DEFAULT_K,
+    *,
+    valid: Interactions | None = None,
+    given_share: float = GIVEN_SHARE,
 ) -> dict[str, Any]:
-    """Split the data by the bundle's own recipe and measure; the result is `recsys.evaluation.evaluate`'s.
+    """Split the data by the bundle's own recipe and measure, as `measure` does.
+
+    `valid` are the held-out ratings, where the recipe is "valid-data".
 
     Raises:
-        DataError: not the data that the bundle was trained on.
+        DataError: not the data that the bundle was trained on, or not the held-out ratings.
         BundleError: the split recipe is invalid.
-        ConfigError: k is larger than the bundle's lists.
+        ConfigError: k is larger than the bundle's lists; or `valid` is missing, or there without need.
     """
-    check_data(recommender, interactions)
-    longest = recommender.largest_k("recommend")
-    if k > longest:
-        raise ConfigError(f"k is {k}, and this bundle ranks {longest} items at most: take a smaller k")
     try:
         recipe = msgspec.convert(recommender.manifest.split, SplitRecipe)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, ConfigError) as error:
         raise BundleError(f"{recommender.bundle.path}: its split recipe is invalid: {error}") from None
+    if (recipe.kind == "valid-data") != (valid is not None):
+        raise ConfigError(f"the bundle's split is {recipe.kind!r}: --valid-data goes with 'valid-data' alone")
+    if valid is None:
+        check_data(recommender, interactions)
+        return measure(recommender, interactions, split(interactions, recipe), k, given_share)
+    if valid.sha256 != recipe.valid_data:
+        raise DataError(
+            f"{valid.name} is not the file that was held out of the bundle's training: its SHA-256 is "
+            f"{valid.sha256}, and was {recipe.valid_data}"
+        )
+    interactions, sides = with_valid_data(interactions, valid)
+    check_data(recommender, interactions)
+    return measure(recommender, interactions, sides, k, given_share)
+
+
+def measure(
+    recommender: Recommender,
+    interactions: Interactions,
+    sides: Split,
+    k: int = DEFAULT_K,
+    given_share: float = GIVEN_SHARE,
+) -> dict[str, Any]:
+    """Measure on the held-out ratings; the result is `recsys.evaluation.evaluate`'s.
+
+    Of a split by user, the held-out users are folded in from a share of their ratings and measured by the
+    rest (strong generalisation), if the bundle can fold in; `new_users` in the result then has their number
+    and the share. Users who chose the settings of the fold-in are left out. The baselines know the given
+    ratings, too.
+
+    Raises:
+        ConfigError: k is larger than the bundle's lists.
+    """
+    by_user = recommender.manifest.split.get("kind") == "by-user" and len(sides.valid) > 0
+    folds_in = by_user and "fold_in" in recommender.manifest.graphs
+    longest = recommender.largest_k("fold_in" if folds_in else "recommend")
+    if k > longest:
+        raise ConfigError(f"k is {k}, and this bundle ranks {longest} items at most: take a smaller k")
+    if folds_in:
+        choosing = np.isin(interactions.user_index, choosing_users(interactions.user_index[sides.valid]))
+        sides = Split(sides.train, sides.valid[~choosing[sides.valid]])
+        sides = give_share(interactions, sides, given_share)
+        n_users = len(np.unique(interactions.user_index[sides.valid]))
+        new_users = NewUsers(recommender, interactions, sides)
+        score = new_users.score if new_users.predict_ratings else None
+        result = evaluate(interactions, sides, score, new_users.recommend, k)
+        return result | {"new_users": {"n_users": n_users, "given_share": given_share}}
 
     def recommend(user_index: np.ndarray, exclude_item_indices: np.ndarray, k: int) -> np.ndarray:
-        top, _ = recommender.rank(
-            user_index, k, exclude_seen=False, exclude_item_indices=list(exclude_item_indices)
-        )
-        return top
+        exclude = list(exclude_item_indices)
+        return recommender.rank(user_index, k, exclude_seen=False, exclude_item_indices=exclude).indices
 
-    return evaluate(interactions, split(interactions, recipe), recommender.score_indices, recommend, k)
+    score = recommender.score_indices if recommender.predicts_ratings else None
+    return evaluate(interactions, sides, score, recommend, k)
 
 
 def check_data(recommender: Recommender, interactions: Interactions) -> None:

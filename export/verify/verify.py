@@ -51,7 +51,8 @@ def verify(bundle: Path, run: Path) -> Parity:
             f"items were added to {bundle} after training, and were compared with torch then. Verify the "
             f"bundle that training made, version {manifest.additions[0].base_version}."
         )
-    loaded = load_run_inputs(run)
+    weights = [part.weight for part in manifest.model.parts if part.objective == "ratings"]
+    loaded = load_run_inputs(run, weights[0] if weights and manifest.model.lists == "ranking" else None)
     exported = (manifest.model.kind, manifest.model.n_users, manifest.model.n_items)
     trained = (loaded.run.info.part.kind, loaded.interactions.n_users, loaded.interactions.n_items)
     if exported != trained:
@@ -61,7 +62,12 @@ def verify(bundle: Path, run: Path) -> Parity:
     top_k = manifest.graphs["recommend"].top_k
     assert top_k is not None  # open_bundle has checked it
     raw_ids = "recommend_by_id" in manifest.graphs
-    inputs = loaded.inputs(top_k, raw_ids=raw_ids, fold_in=manifest.fold_in)
+    inputs = loaded.inputs(
+        top_k,
+        raw_ids=raw_ids,
+        fold_in=(manifest.fold_in, manifest.list_fold_in),
+        similar=manifest.similar_items,
+    )
     expected = {name: initializers(model) for name, model in build_graphs(inputs).items()}
     return verify_folder(bundle, expected, inputs)
 

@@ -7,20 +7,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from export.model.inputs import ExportInputs
+from export.model.row_solvers import ImplicitRidge
+from export.model.side_by_side import SideBySide
+from export.verify.evaluate_bundle import measure
 from export.write import profiles
 from export.write.graph_files import TablesFile, list_files, write_graphs
 from export.write.held_out import held_out
 from export.write.run_inputs import LoadedRun, load_run_inputs
 from recsys.training.evaluate_run import evaluate_run
+from recsys.training.run_info import RunInfo
 from serve.bundle import manifest as m
 from serve.bundle.ids import write_items, write_users
 from serve.bundle.profiles import PROFILES_NAME
 from serve.bundle.seen import write_seen
+from serve.bundle.summary import summary
 from serve.files.atomic import new_folder, write_file
 from serve.files.names import MANIFEST_NAME
+from serve.runtime.recommender import Recommender
 
 TOP_K = 100
 
@@ -32,6 +39,7 @@ def export_run(
     top_k: int = TOP_K,
     tables_file: TablesFile = "auto",
     raw_ids: bool = False,
+    rating_weight: float | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> m.Manifest:
@@ -39,26 +47,32 @@ def export_run(
 
     `top_k` is K, baked into the ranking graphs; the number of items if that is less. `tables_file` says
     whether tables go to one shared `tables.bin`; "auto": when they are large. `raw_ids` adds
-    `recommend_by_id.onnx`. `progress` is called with the name of each step.
+    `recommend_by_id.onnx`. `rating_weight` takes the place of the run's. `progress` is called with the name
+    of each step.
 
     Raises:
         CheckpointError: the run is damaged.
+        ConfigError: a rating weight for a run without a part that predicts ratings beside one that ranks.
         GraphError: the model can't be written.
         ParityError: a graph does not agree with torch; there is no bundle then.
         OutputError: `output` is there without `overwrite`, or can't be replaced.
     """
     with new_folder(output, overwrite=overwrite) as folder:
         progress("reading the run")
-        loaded = load_run_inputs(run)
+        loaded = load_run_inputs(run, rating_weight)
         progress("choosing the fold-in ridge")
         inputs = loaded.inputs(top_k, raw_ids=raw_ids)
         progress("writing ids and seen items")
         _write_data(folder, loaded, inputs)
         made = write_graphs(folder, inputs, tables_file, progress)
         progress("measuring on held-out ratings")
-        metrics = evaluate_run(loaded.run)
-        manifest = _manifest(folder, loaded, inputs, made, metrics)
+        manifest = _manifest(folder, loaded, inputs, made, evaluate_run(loaded.run))
         write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
+        if loaded.run.info.split.kind == "by-user" and "fold_in" in manifest.graphs:
+            # torch has no fold-in: users held out whole are measured through the graph.
+            metrics = measure(Recommender.load(folder, "cpu"), loaded.interactions, loaded.run.split())
+            manifest = msgspec.structs.replace(manifest, metrics=metrics | {"summary": summary(metrics)})
+            write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
     return manifest
 
 
@@ -86,14 +100,46 @@ def _write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs) -> None:
     (folder / PROFILES_NAME).write_bytes(profiles.encode(chosen))
 
 
+def _parts(info: RunInfo) -> list[m.FittedPart]:
+    ranks = any(part.objective == "ranking" for part in info.parts)
+    return [
+        m.FittedPart(
+            kind=part.kind,
+            config=part.config,
+            objective=part.objective,
+            weight=info.rating_weight if ranks and part.objective == "ratings" else part.weight,
+        )
+        for part in info.parts
+    ]
+
+
+def _ranking(ranking: SideBySide) -> m.RankingTables:
+    parts = []
+    for part in ranking.parts:
+        confidence = None
+        if isinstance(part.solver, ImplicitRidge) and part.solver.back is None:
+            confidence = (float(part.solver.confidence[0]), float(part.solver.confidence[1]))
+        parts.append(
+            m.RankingPart(
+                kind=part.kind,
+                width=part.width,
+                factor=part.factor,
+                predicts_ratings=part.predicts_ratings,
+                confidence=confidence,
+            )
+        )
+    return m.RankingTables(parts=parts, popularity=ranking.popularity)
+
+
 def _manifest(
-    folder: Path, loaded: LoadedRun, inputs: ExportInputs, made: Mapping[str, Any], metrics: Mapping[str, Any]
+    folder: Path, loaded: LoadedRun, inputs: ExportInputs, made: Mapping[str, Any], metrics: dict[str, Any]
 ) -> m.Manifest:
     info = loaded.run.info
     part, data = info.part, info.data
     settings = (asdict(part.training) if part.training else {}) | {"seed": info.seed}
     # Seconds differ between two runs of the same training, so they stay out: same checkpoint, same bytes.
-    history = [{"epoch": epoch.number, **epoch.metrics} for epoch in part.history]
+    unit = "epoch" if part.training else "iteration"
+    history = [{unit: one.number, **one.metrics} for one in part.history]
     return m.Manifest(
         format_version=m.FORMAT_VERSION,
         model=m.Model(
@@ -106,11 +152,15 @@ def _manifest(
             score_scale=inputs.score_scale,
             score_span=inputs.score_span,
             score_range=inputs.arrays.y_range,
+            lists=inputs.scores if inputs.ranking_module is None else "ranking",
+            list_span=inputs.list_span,
+            parts=_parts(info),
+            ranking=None if inputs.ranking is None else _ranking(inputs.ranking),
         ),
         data=m.Data(**{name: getattr(data, name) for name in m.Data.__struct_fields__}),
         split=asdict(info.split),
         training=m.Training(settings=settings, seed=info.seed, history=history),
-        metrics=dict(metrics),
+        metrics=metrics | {"summary": summary(metrics)},
         held_out=held_out(loaded),
         files=list_files(folder),
         **made,

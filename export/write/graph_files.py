@@ -65,6 +65,8 @@ def write_graphs(
         "ir_version": IR_VERSION,
         "parity": parity,
         "fold_in": inputs.fold_in,
+        "list_fold_in": inputs.list_fold_in,
+        "similar_items": inputs.similar,
         "left_out": dict(inputs.left_out),
         "graphs": {spec.name: _describe(spec, graphs[spec.name], inputs) for spec in specs},
         "tables": _list_tables(arrays),

@@ -16,8 +16,8 @@ BANDS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000
 
 
 def held_out(loaded: LoadedRun) -> HeldOut | None:
-    """Ratings and predictions on the held-out part of a run; None where nothing is held out."""
-    if not loaded.held_out.any():
+    """Ratings and predictions on the held-out part of a run; None without either."""
+    if not loaded.held_out.any() or loaded.run.info.part.objective != "ratings":
         return None
     data = loaded.interactions
     rows = np.flatnonzero(loaded.held_out)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from recsys.commands.data_options import data_options, from_file_option, load_from_options
+from recsys.commands.data_options import from_file_option, load_from_options, training_data_options
 from recsys.data.catalog import KNOWN
 
 
@@ -45,7 +45,7 @@ def download(name: str, from_file: Path | None) -> None:
 
 @data.command()
 @click.argument("source", metavar="NAME_OR_PATH")
-@data_options
+@training_data_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
 def describe(source: str, as_json: bool, **options: Any) -> None:
     """Describe NAME_OR_PATH: counts, first rows, titles, a corner of the crosstab, the ratings.

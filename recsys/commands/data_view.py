@@ -65,12 +65,19 @@ def views_as_text(interactions: Interactions) -> str:
 def _summary(interactions: Interactions) -> Table:
     table, s = Table.grid(padding=(0, 2)), summarize(interactions)
     low, high = s["rating_range"]
+    ratings = f"from {low:g} to {high:g}, {s['rating_mean']:.3f} on average"
     lines = {
-        "ratings": f"{s['n_ratings']:,} from {low:g} to {high:g}, {s['rating_mean']:.3f} on average",
+        "ratings": f"{s['n_ratings']:,} " + ("likes, no ratings" if s["implicit"] else ratings),
         "users": f"{s['n_users']:,}, {s['median_ratings_per_user']:g} ratings each (median)",
         "items": f"{s['n_items']:,}, of them {s['n_rated_items']:,} rated, "
         f"{s['median_ratings_per_rated_item']:g} ratings each (median)",
         "density": f"{s['density']:.2%} of users x rated items",
+        "features": "; ".join(
+            f"of {whose}s: {', '.join(names)}"
+            for whose in ("user", "item")
+            if (names := s[f"{whose}_features"])
+        )
+        or "none",
         "time": " to ".join(s["time_range"] or ["unknown"]),
         "SHA-256": s["sha256"],
         "terms": s["licence"],

@@ -8,18 +8,30 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from click.core import ParameterSource
 
-from recsys.commands.data_options import DATA_OPTIONS, data_options, flags_given, load_from_options
+from recsys.commands.data_options import (
+    TRAINING_DATA_OPTIONS,
+    flags_given,
+    load_from_options,
+    load_valid_data,
+    training_data_options,
+)
 from recsys.data.splits import Kind as SplitKind
 from recsys.data.splits import SplitRecipe
 from recsys.errors import ConfigError, PeerError
-from recsys.models import KINDS, DotConfig, MlpConfig
+from recsys.models import KINDS, BayesConfig, DotConfig, MlpConfig, Objective
+from recsys.models.ials import IalsConfig
+from recsys.training.config_file import PRESETS, ConfigFile, parse_part, read_config, read_preset
 from recsys.training.run_info import Precision, TrainingConfig, is_run, read_info
-from recsys.training.settings import DEFAULT_KIND, check_unchanged, new_settings, parse_part
+from recsys.training.settings import DEFAULT_PRESET, check_unchanged, new_settings
 from serve.terminal import warn
+
+if TYPE_CHECKING:
+    from recsys.data.interactions import Interactions
 
 DEFAULT_DATA = "ml-latest-small"
 DECAYS = ", ".join(f"{kind.name} {kind.weight_decay}" for kind in KINDS.values() if kind.fit is None)
@@ -34,6 +46,21 @@ def _check_parts(ctx: click.Context, param: click.Parameter, texts: tuple[str, .
     return texts
 
 
+def _read_file(ctx: click.Context, param: click.Parameter, given: Path | str | None) -> ConfigFile | None:
+    """Read a config file or a preset, whose settings become the defaults of the flags."""
+    if given is None:
+        return None
+    if ctx.default_map:
+        raise click.UsageError("--config and --preset both bring settings: use one of them.")
+    file = read_config(given) if isinstance(given, Path) else read_preset(given)
+    flags = {option.name for option in ctx.command.params} - {"config", "preset", "model"}
+    if unknown := sorted(file.settings.keys() - flags):
+        names = ", ".join(name.replace("_", "-") for name in unknown)
+        raise ConfigError(f"{given}: no flag is called {names}, nor may a model stand outside of a [[part]]")
+    ctx.default_map = dict(file.settings)
+    return file
+
+
 def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> list[int] | None:
     """Turn "100,50" into [100, 50], and "none" into []."""
     try:
@@ -46,18 +73,52 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
 
 @click.command()
 @click.option("--data", metavar="NAME_OR_PATH", help=f"The ratings. [default: {DEFAULT_DATA}, packaged]")
-@data_options
+@training_data_options
 @click.option(
     "--model",
     callback=_check_parts,
     multiple=True,
     metavar="KIND[:WEIGHT]",
     help=f"Kind of model: {', '.join(KINDS)}. Repeat it for several parts, at most one of which predicts "
-    f"ratings; WEIGHT is of a part that ranks. [default: {DEFAULT_KIND}]",
+    f"ratings; WEIGHT is of a part that ranks. [default: the preset '{DEFAULT_PRESET}']",
+)
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    is_eager=True,
+    callback=_read_file,
+    metavar="FILE",
+    help="TOML file of settings by the names of these flags, and a [[part]] for each part "
+    "(docs/training.md). Flags override it.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(PRESETS),
+    is_eager=True,
+    callback=_read_file,
+    help="Such a file inside the package: documented sets of parts and settings.",
+)
+@click.option(
+    "--rating-weight",
+    type=float,
+    metavar="W",
+    help="Weight of the predicted ratings in the lists, beside parts that rank. [default: 0, or "
+    "the preset's]",
+)
+@click.option(
+    "--objective",
+    type=click.Choice(get_args(Objective)),
+    help="What dot, dot-bias and mlp are trained for: to predict ratings, or to rank. [default: ratings]",
 )
 @click.option("--output", metavar="RUN", type=click.Path(path_type=Path), required=True, help="Run folder.")
 @click.option(
     "--epochs", type=int, help=f"Passes over the training ratings. [default: {TrainingConfig.epochs}]"
+)
+@click.option(
+    "--iterations",
+    type=int,
+    help=f"bayes: draws of the sampler; ials: solves of either side. [default: {BayesConfig.iterations}; "
+    f"{IalsConfig.iterations}]",
 )
 @click.option("--batch-size", type=int, help=f"Ratings per step. [default: {TrainingConfig.batch_size}]")
 @click.option(
@@ -102,7 +163,14 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
     help=f"What is held out. [default: {SplitRecipe.kind}]",
 )
 @click.option(
-    "--valid-fraction", type=float, help=f"Fraction that is held out. [default: {SplitRecipe.valid_fraction}]"
+    "--valid-fraction",
+    type=float,
+    help=f"Fraction that is held out; 0: nothing. [default: {SplitRecipe.valid_fraction}]",
+)
+@click.option(
+    "--valid-data",
+    metavar="PATH",
+    help="Hold out the ratings of a file of their own, read as --data is; they are not trained on.",
 )
 @click.option("--fold", type=int, help="One of MovieLens 100K's canonical folds, 1 to 5.")
 @click.option(
@@ -150,6 +218,9 @@ def train(
     /,
     data: str | None,
     model: tuple[str, ...],
+    config: ConfigFile | None,
+    preset: ConfigFile | None,
+    valid_data: str | None,
     output: Path,
     device: Any,
     compile: Any,
@@ -159,7 +230,7 @@ def train(
     match_items: Any,
     **options: Any,
 ) -> None:
-    """Train a model on ratings.
+    """Train a model, or several as the parts of one recommender, on ratings or on likes.
 
     RUN is complete after every epoch. An interrupted training continues with --resume; on the CPU it ends
     with the same weights as an uninterrupted one.
@@ -167,6 +238,7 @@ def train(
     \b
     Examples:
       recsys train --output runs/mine
+      recsys train --data orders.csv --implicit --model ease --model ials:0.5 --output runs/orders
       recsys train --data ml-100k --fold 1 --model mlp --hidden-layers 100,50 --output runs/u1
       recsys train --data ratings.csv --item-column film --output runs/films
       torchrun --nproc-per-node 2 -m recsys train --output runs/two
@@ -178,6 +250,10 @@ def train(
     continues = resume and is_run(output)
     if continues and init_from:
         raise click.UsageError("--resume continues from the run's weights: leave out --init-from.")
+    file = config or preset
+    if file and file.parts and (model or init_from):
+        other = "--model" if model else "--init-from"
+        raise click.UsageError(f"{other} and the file both bring the parts: leave one of them out.")
 
     from recsys.console import Console
     from recsys.training import pretrained
@@ -186,7 +262,17 @@ def train(
     from recsys.training.progress import show_training
     from recsys.training.run_folder import check_free
 
-    reading = {name: options.pop(name) for name in DATA_OPTIONS}  # the rest are settings
+    reading = {name: options.pop(name) for name in TRAINING_DATA_OPTIONS}  # the rest are settings
+    of_file = {
+        name: options.pop(name)
+        for name in list(options)
+        if ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP
+    }
+    models = (
+        ConfigFile(of_file, file.parts or [parse_part(text) for text in model], file.is_preset)
+        if file
+        else model
+    )
     source = start = None
     if init_from:  # by the module's path, because `recsys` imports nothing that reads bundles
         source = import_module("export.model.pretrained").read_pretrained(init_from)
@@ -194,13 +280,15 @@ def train(
     machine = training.Machine(device, compile)
     try:
         with show_training(console) as reporter:
+            valid = load_valid_data(valid_data, reading)
+            options["valid_data"] = valid and valid.sha256
             if continues:
-                _check_resumed(ctx, output, data, reading, model, options)
+                _check_resumed(ctx, output, data, valid, reading, models, options)
                 run = training.resume(output, machine=machine, reporter=reporter)
             else:
                 check_free(output, overwrite)  # before reading the data, which takes time
-                models, asked = source.settings(model, options) if source else (model, options)
-                settings = new_settings(models, asked)
+                named = source.settings(model, of_file | options) if source else (models, options)
+                settings = new_settings(*named)
                 ratings = load_from_options(data or DEFAULT_DATA, **reading)
                 if source:
                     start = pretrained.match_items(source, ratings, match_items)
@@ -209,6 +297,7 @@ def train(
                     ratings,
                     settings,
                     output,
+                    valid=valid,
                     start=start,
                     overwrite=overwrite,
                     machine=machine,
@@ -221,31 +310,53 @@ def train(
         # Gloo's threads, interrupted in a collective, can abort the process while Python exits.
         atexit.register(_leave, 1)
         raise
-    metrics = ", ".join(f"{name.upper()} {value:.4f}" for name, value in run.info.metrics.items())
-    console.print(f"{output}: {metrics} on the held-out ratings", markup=False, highlight=False)
+    metrics = ", ".join(
+        f"{name.upper().replace('NDCG_AT_', 'nDCG@')} {value:.4f}" for name, value in run.info.metrics.items()
+    )
+    result = f"{metrics} on the held-out ratings"
+    if not run.info.data.n_held_out:
+        result = "none held out"
+    elif not metrics:
+        result = f"`recsys evaluate {output}` measures its lists"
+    console.print(f"{output}: {result}", markup=False, highlight=False)
 
 
 def _check_resumed(
     ctx: click.Context,
     output: Path,
     data: str | None,
+    valid: Interactions | None,
     reading: dict[str, Any],
-    models: tuple[str, ...],
+    models: ConfigFile | tuple[str, ...],
     settings: dict[str, Any],
 ) -> None:
     """Check that the data and settings given for a run to be resumed are the run's own."""
+    from recsys.data.features import feature_names
+    from recsys.data.valid_data import with_valid_data
+
     info = read_info(output)
     check_unchanged(models, settings, info)
     if data is None:
-        if given := flags_given(ctx, DATA_OPTIONS):
+        if given := flags_given(ctx, TRAINING_DATA_OPTIONS):
             raise click.UsageError(f"--resume reads the ratings from RUN: leave out {', '.join(given)}.")
         return
     found = load_from_options(data, **reading)
-    stored = (info.data.sha256, info.data.item_key, info.data.n_ratings)
-    if (now := (found.sha256, found.item_key, len(found))) != stored:
+    if valid:
+        found, _ = with_valid_data(found, valid)
+    known = [feature_names(found.users), feature_names(found.items)]
+    now = (found.sha256, found.item_key, len(found), *known)
+    of_run = info.data
+    stored = (
+        of_run.sha256,
+        of_run.item_key,
+        of_run.n_ratings,
+        of_run.user_features,
+        of_run.item_features,
+    )
+    if now != stored:
         raise ConfigError(
-            f"{output} was trained on other data than {data}: its SHA-256, item key and number of "
-            f"ratings are {stored}, not {now}. Leave out --data: a run holds its ratings."
+            f"{output} was trained on other data than {data}: its SHA-256, item key, number of ratings and "
+            f"features are {stored}, not {now}. Leave out --data: a run holds its ratings."
         )
 
 
@@ -258,7 +369,7 @@ def _leave(exit_code: int) -> None:
 
 def _interrupted(output: Path) -> str:
     if not is_run(output):
-        return "Interrupted in the first epoch: nothing was written."
+        return "Interrupted before an epoch or a fit was done: nothing was written."
     info = read_info(output)
     done = [part for part in info.parts if part.history]
     last = done[-1]

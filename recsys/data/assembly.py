@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.data.duplicates import group_pairs
+from recsys.data.feature_files import FeatureTable, Whose
 from recsys.data.interactions import Interactions
 from recsys.data.items import series
 from recsys.data.ratings_table import RatingsTable
@@ -17,20 +20,25 @@ from recsys.errors import DataError
 def assemble(
     table: RatingsTable,
     catalogue: pd.DataFrame | None,
+    known_users: pd.DataFrame | None,
     name: str,
     sha256: str,
     licence: str,
     *,
     item_key: str,
     duplicates: str,
+    features: Mapping[Whose, FeatureTable],
 ) -> Interactions:
-    """Turn ids into indices, apply the policy on duplicates, and list the items.
+    """Turn ids into indices, apply the policy on duplicates, and list the users and the items.
 
-    `catalogue` is a frame as `items.catalogue` returns it, or None. For the rest see `load`.
+    Repeated pairs without ratings are no contradiction, and always count once.
+
+    `catalogue` is a frame as `items.catalogue` returns it, or None; `known_users` has `user_id` and features,
+    or is None; `features` are further ones of "users" and of "items". For the rest see `load`.
 
     Raises:
         DataError: repeated pairs under the policy "error"; items without a title, or without a catalogue,
-            under the key "title".
+            under the key "title"; features of nothing that is here, or under a name that is taken.
     """
     listed = None
     if catalogue is not None:
@@ -38,9 +46,14 @@ def assemble(
         listed = pa.Array.from_pandas(ids, type=pa.string() if ids.dtype == "str" else pa.int64())
     user_ids, user_index = encode(table.user_ids)
     item_ids, item_index = encode(table.item_ids, listed)
-    items = _items(item_ids, catalogue)
+    users = _described(pd.DataFrame({"user_id": series(user_ids)}), known_users)
+    items = _described(pd.DataFrame({"item_id": series(item_ids)}), catalogue)
+    if "users" in features:
+        users = features["users"].joined(users)
+    if "items" in features:
+        items = features["items"].joined(items)
     pairs = group_pairs(user_index, item_index, table.timestamps)
-    if pairs and duplicates == "error":
+    if pairs and duplicates == "error" and not table.implicit:
         table.refuse(
             np.flatnonzero(pairs.counts[pairs.pair] > 1),
             "share their user and item with another one",
@@ -60,12 +73,13 @@ def assemble(
         sha256=sha256,
         licence=licence,
         item_key=item_key,
-        users=pd.DataFrame({"user_id": series(user_ids)}),
+        users=users,
         items=items,
         user_index=user_index,
         item_index=item_index,
         ratings=ratings,
         timestamps=timestamps,
+        implicit=table.implicit,
     )
 
 
@@ -93,15 +107,13 @@ def encode(values: pa.ChunkedArray, more: pa.Array | None = None) -> tuple[pa.Ar
     return ids, index
 
 
-def _items(item_ids: pa.Array, catalogue: pd.DataFrame | None) -> pd.DataFrame:
-    """The items in order, with those columns of the catalogue in which something is known."""
-    items = pd.DataFrame({"item_id": series(item_ids)})
-    if catalogue is None:
-        return items
-    catalogue = catalogue.assign(item_id=catalogue["item_id"].astype(items["item_id"].dtype))
-    return items.merge(catalogue, on="item_id", how="left", validate="one_to_one").dropna(
-        axis="columns", how="all"
-    )
+def _described(table: pd.DataFrame, known: pd.DataFrame | None) -> pd.DataFrame:
+    """Users or items in order, with those columns of `known` in which something is known."""
+    if known is None:
+        return table
+    name = table.columns[0]
+    known = known.assign(**{name: known[name].astype(table[name].dtype)})
+    return table.merge(known, on=name, how="left", validate="one_to_one").dropna(axis="columns", how="all")
 
 
 def _by_title(items: pd.DataFrame, file: str) -> tuple[pd.DataFrame, np.ndarray]:

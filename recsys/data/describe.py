@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recsys.data.features import feature_names
 from recsys.data.interactions import Interactions
 
 MAX_BARS = 20
 
 
 def summarize(interactions: Interactions) -> dict[str, Any]:
-    """Counts and ranges of the data set.
+    """Counts and ranges of the data set, and what it knows of users and items.
 
     `density` is the fraction of the (user, rated item) pairs that have a rating; `time_range` is the times
     of the first and last rating (ISO 8601, UTC), or None.
@@ -35,6 +36,9 @@ def summarize(interactions: Interactions) -> dict[str, Any]:
         "median_ratings_per_rated_item": float(np.median(rated)),
         "rating_mean": float(ratings.mean(dtype=np.float64)),
         "rating_range": (float(ratings.min()), float(ratings.max())),
+        "implicit": interactions.implicit,
+        "user_features": feature_names(interactions.users),
+        "item_features": feature_names(interactions.items),
         "time_range": None if times is None else (_iso(times.min()), _iso(times.max())),
     }
 

@@ -27,10 +27,11 @@ class Interactions:
     item_key: str
     """"id", or "title": items with the same title are merged."""
     users: pd.DataFrame
-    """`user_id` (int64 or str), in index order."""
+    """`user_id` (int64 or str), in index order; further columns are features: numbers, or text that is a
+    category or several separated by "|"."""
     items: pd.DataFrame
     """`item_id` (int64 or str), in index order; if known also `title` (str), `genres` (str, separated by
-    "|"), `year` (Int64). Items without a rating are listed too."""
+    "|"), `year` (Int64), and further features. Items without a rating are listed too."""
     user_index: np.ndarray
     """int32 [n], from 1."""
     item_index: np.ndarray
@@ -39,6 +40,8 @@ class Interactions:
     """float32 [n], finite."""
     timestamps: np.ndarray | None
     """int64 [n], seconds since 1970; or None."""
+    implicit: bool = False
+    """Whether there are no ratings, only what users chose (likes, purchases, plays); `ratings` are 1 then."""
 
     @property
     def n_users(self) -> int:

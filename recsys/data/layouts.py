@@ -1,22 +1,26 @@
 """MovieLens' three layouts and RecBole's, in a folder or a zip.
 
-MovieLens: u.data and u.item (100K), ratings.dat and movies.dat (1M), ratings.csv and movies.csv (the others);
-on Kaggle rating.csv and movie.csv. RecBole: NAME.inter with the ratings, NAME.item with the items.
+MovieLens: u.data, u.item and u.user (100K), ratings.dat, movies.dat and users.dat (1M), ratings.csv and
+movies.csv (the others); on Kaggle rating.csv and movie.csv. RecBole: NAME.inter with the ratings, NAME.item
+with the items.
 """
 
 from __future__ import annotations
 
 import logging
 from importlib.resources.abc import Traversable
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 
 from recsys.data import archive
-from recsys.data.items import catalogue, frame
+from recsys.data.items import catalogue, frame, series
 from recsys.data.ratings_table import Columns, RatingsTable, read_ratings
 from recsys.data.refusals import whole_table
 from recsys.errors import DataError
+from serve.reading.ids import as_written
+from serve.reading.rows import joined
 from serve.reading.text import ATOMIC, CSV, Layout, TextSource
 
 RATINGS_FILES = {
@@ -39,6 +43,13 @@ _ITEM_FILES = {
     "ratings.dat": ("movies.dat",),
     "ratings.csv": ("movies.csv", "movie.csv"),
 }
+_USER_FILES = {
+    "u.data": ("u.user", Layout("|", ("user_id", "age", "gender", "occupation", "zip"), quotes="none")),
+    "ratings.dat": (
+        "users.dat",
+        Layout("::", ("user_id", "gender", "age", "occupation", "zip"), quotes="none"),
+    ),
+}
 _ITEM_LAYOUTS = _LAYOUTS | {
     "ratings.dat": Layout("::", ("item_id", "title", "genres"), quotes="none", encoding="latin-1")
 }
@@ -59,10 +70,19 @@ def find_ratings(root: Traversable) -> tuple[str, Traversable] | None:
     return found[0] if found else None
 
 
-def read(
-    root: Traversable, layout: str, ratings: Traversable, columns: Columns
-) -> tuple[RatingsTable, pd.DataFrame | None, list[Traversable]]:
-    """The ratings, the catalogue of items (None without its file), and the files that were read.
+class DataFiles(NamedTuple):
+    """What was read."""
+
+    ratings: RatingsTable
+    items: pd.DataFrame | None
+    """As `items.catalogue` returns it; None: there is no such file."""
+    users: pd.DataFrame | None
+    """`user_id`, `age`, `gender`, `occupation`; None: there is no such file."""
+    files: list[Traversable]
+
+
+def read(root: Traversable, layout: str, ratings: Traversable, columns: Columns) -> DataFiles:
+    """The ratings, and what is known of items and users.
 
     Files without a header have the columns user_id, item_id, rating and timestamp.
 
@@ -73,15 +93,36 @@ def read(
     is_atomic, is_100k = layout == ".inter", layout == "u.data"
     names = (f"{ratings.name.removesuffix('.inter')}.item",) if is_atomic else _ITEM_FILES[layout]
     items, genres = archive.find(root, *names)[:1], archive.find(root, "u.genre")[:1] if is_100k else []
-    files = [ratings, *items, *genres]
+    users, of_users = _users(root, layout)
+    files = [ratings, *items, *genres, *of_users]
     if not items or (is_100k and not genres):
         if not is_atomic:
             log.warning("%s has no %s: items have no titles.", root, " or ".join(names))
-        return table, None, [ratings]
+        return DataFiles(table, None, users, [ratings, *of_users])
     if is_100k:
-        return table, _u_item(items[0], genres[0]), files
+        return DataFiles(table, _u_item(items[0], genres[0]), users, files)
     source = TextSource(items[0], _ITEM_LAYOUTS[layout])
-    return table, catalogue(source, columns.item if is_atomic else None), files
+    known = catalogue(source, columns.item if is_atomic else None)
+    return DataFiles(table, known, users, files)
+
+
+def _users(root: Traversable, layout: str) -> tuple[pd.DataFrame | None, list[Traversable]]:
+    """MovieLens' users, without the zip codes, and their file."""
+    if layout not in _USER_FILES:
+        return None, []
+    name, text = _USER_FILES[layout]
+    found = archive.find(root, name)[:1]
+    if not found:
+        return None, []
+    columns = ["user_id", "age", "gender", "occupation"]
+    users = whole_table(TextSource(found[0], text), columns)
+    ids = series(as_written(joined(users["user_id"]), is_text=True))
+    if ids.isna().any() or ids.duplicated().any():
+        raise DataError(f"{found[0]}: user ids are missing or repeated. Keep one row a user.")
+    frame = pd.DataFrame({"user_id": ids, "age": pd.to_numeric(users["age"].to_pandas(), errors="coerce")})
+    for column in columns[2:]:
+        frame[column] = pd.Series(users[column].to_pylist(), dtype="str")
+    return frame, found
 
 
 def _u_item(items: Traversable, genres: Traversable) -> pd.DataFrame:

@@ -9,14 +9,13 @@ import logging
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-import pandas as pd
-
 from recsys.data import DUPLICATES, ITEM_KEYS, archive, layouts
 from recsys.data.assembly import assemble
 from recsys.data.catalog import KNOWN, DataSet
 from recsys.data.download import fetch
+from recsys.data.feature_files import FeatureTable, Whose, read_features
 from recsys.data.interactions import Interactions
-from recsys.data.ratings_table import Columns, RatingsTable, read_ratings
+from recsys.data.ratings_table import Columns, read_ratings
 from recsys.data.refusals import as_data_errors
 from recsys.errors import ConfigError, DataError
 from serve.files.checksum import sha256_of
@@ -33,6 +32,8 @@ def load(
     item_key: str = "id",
     duplicates: str = "error",
     delimiter: str | None = None,
+    user_features: Path | None = None,
+    item_features: Path | None = None,
 ) -> Interactions:
     """Read ratings.
 
@@ -41,12 +42,15 @@ def load(
             or glob of such files, or a folder or zip in MovieLens' or RecBole's layout.
         from_file: The zip or unpacked folder of a data set known by name, instead of a download. A warning is
             logged if it is not the published one.
-        columns: Names of the columns; None: the usual names.
+        columns: Names of the columns; None: the usual names. Without a column of ratings, all are 1.
         item_key: "id", or "title": items with the same title become one. If a user has rated several of them,
             the latest rating counts, or their mean with `duplicates="mean"`.
         duplicates: Policy for several ratings of one item by one user: "error", "last" (by time, then by
-            position in the file) or "mean".
+            position in the file) or "mean". Without ratings, they count once.
         delimiter: Separates the cells of a CSV or TSV file; None: a comma or a tab.
+        user_features: CSV, TSV or Parquet file with a row of features for each user; see
+            `feature_files.read_features`.
+        item_features: Likewise for each item.
 
     Raises:
         DataError: no such file, damaged data, refused rows, or duplicates under the policy "error".
@@ -78,7 +82,12 @@ def load(
     with as_data_errors(), archive.opened(path) as root:
         if from_file and not root.is_dir():
             raise DataError(f"{path} is neither a zip nor a folder of {source}.")
-        table, catalogue, files = _read(root, path, columns, delimiter)
+        table, catalogue, known_users, files = _read(root, path, columns, delimiter)
+        features: dict[Whose, FeatureTable] = {}
+        if user_features:
+            features["users"] = read_features(user_features, "users", columns.user)
+        if item_features:
+            features["items"] = read_features(item_features, "items", columns.item)
         sha256 = _sha256(path, files)
         published = next((other for other in KNOWN.values() if other.sha256 == sha256), None)
         if known:
@@ -86,13 +95,20 @@ def load(
         described = known or published
         name = described.name if described else path.resolve().name.removesuffix(path.suffix)
         licence = described.licence if described else "unknown"
-        return assemble(table, catalogue, name, sha256, licence, item_key=item_key, duplicates=duplicates)
+        return assemble(
+            table,
+            catalogue,
+            known_users,
+            name,
+            sha256,
+            licence,
+            item_key=item_key,
+            duplicates=duplicates,
+            features=features,
+        )
 
 
-def _read(
-    root: Traversable, path: Path, columns: Columns, delimiter: str | None
-) -> tuple[RatingsTable, pd.DataFrame | None, list[Traversable]]:
-    """The ratings, the catalogue, and the files that were read."""
+def _read(root: Traversable, path: Path, columns: Columns, delimiter: str | None) -> layouts.DataFiles:
     if root.is_dir():
         if found := layouts.find_ratings(root):
             if delimiter:
@@ -105,7 +121,7 @@ def _read(
             raise DataError(f"{path} has no file of ratings ({names}). Unpack it, and name the file itself.")
     paths = [file for _, file in find_files(str(path))]
     sources = (open_source(file, delimiter) for file in paths)
-    return read_ratings(sources, columns, str(path)), None, list(paths)
+    return layouts.DataFiles(read_ratings(sources, columns, str(path)), None, None, list(paths))
 
 
 def _sha256(path: Path, files: list[Traversable]) -> str:

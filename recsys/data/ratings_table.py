@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,11 +12,13 @@ import pyarrow as pa
 
 from recsys.data.refusals import SHOWN, Refusals, listed
 from recsys.errors import DataError
-from serve.reading.columns import find_columns
+from serve.reading.columns import USUAL, find_columns
 from serve.reading.ids import as_written, holds_ids, why_not
 from serve.reading.numbers import as_numbers
 from serve.reading.rows import RefusedRow, Rows, Source, joined
 from serve.reading.times import as_seconds, begins_with_date
+
+log = logging.getLogger(__name__)
 
 NO_TIME = "no time in the years 1 to 9999, written as the first ones (seconds or milliseconds, or ISO 8601)"
 
@@ -24,7 +27,7 @@ NO_TIME = "no time in the years 1 to 9999, written as the first ones (seconds or
 class Columns:
     """Names of the four columns; None: a usual name (`serve.reading.columns.USUAL`).
 
-    Timestamps are optional: None takes a column with the usual name if there is one, "" takes none.
+    Ratings and timestamps are optional: None takes a column with a usual name if there is one, "" takes none.
     """
 
     user: str | None = None
@@ -44,7 +47,9 @@ class RatingsTable:
     item_ids: pa.ChunkedArray
     """int64 or string [n], no null, no empty string."""
     ratings: np.ndarray
-    """float32 [n], finite."""
+    """float32 [n], finite; 1 without a column of ratings."""
+    implicit: bool
+    """Whether there is no column of ratings."""
     timestamps: np.ndarray | None
     """int64 [n], seconds since 1970."""
     parts: list[Rows]
@@ -64,18 +69,21 @@ class RatingsTable:
 def read_ratings(sources: Iterable[Source], columns: Columns, name: str) -> RatingsTable:
     """Read ratings from one or more files, whose ids get one type; `name` is the data's in errors.
 
+    A warning is logged where no column has a usual name of ratings.
+
     Raises:
         InputError: a file can't be read, or has no such columns.
-        DataError: no rows; times in some files only; ids that are floats; or refused rows: too few or too
-            many cells, missing ids, ratings that are not finite numbers, wrong times.
+        DataError: no rows; ratings or times in some files only; ids that are floats; or refused rows: too few
+            or too many cells, missing ids, ratings that are not finite numbers, wrong times.
     """
     refusals, parts, read = Refusals(name), [], dict[str, list[pa.Array]]()
     roles = {role: column for role, column in dataclasses.asdict(columns).items() if column != ""}
     dates: bool | None = None
     for source in sources:
-        found = find_columns(source.schema.names, roles, source.name)
-        if read and read.keys() != found.keys():
-            raise DataError(f"{name}: some files have times, and others, as {source.name}, have none.")
+        found = find_columns(source.schema.names, roles, source.name, optional=("rating", "timestamp"))
+        for role in read.keys() ^ found.keys() if read else ():
+            without = "have none" if role in read else "have them"
+            raise DataError(f"{name}: not all files have {role}s: others, as {source.name}, {without}.")
         read = read or {role: [] for role in found}
         for role in ("user", "item"):
             if not holds_ids(kind := source.schema.field(found[role]).type):
@@ -95,11 +103,19 @@ def read_ratings(sources: Iterable[Source], columns: Columns, name: str) -> Rati
                 read[role].append(column)
             parts.append(rows._replace(table=None, refused=[]))
     refusals.check()
-    if not sum(map(len, read.get("rating", []))):
+    n = sum(map(len, read.get("user", [])))
+    if not n:
         raise DataError(f"{name} has no ratings.")
     times = pa.chunked_array(read["timestamp"]).to_numpy() if "timestamp" in read else None
-    ratings = pa.chunked_array(read["rating"]).to_numpy()
-    return RatingsTable(name, _one_type(read["user"]), _one_type(read["item"]), ratings, times, parts)
+    implicit = "rating" not in read
+    if implicit and columns.rating is None:
+        log.warning(
+            f"{name} has no column of ratings ({' or '.join(USUAL['rating'])}): each row is read as a like, "
+            f"a purchase or a play. If it has ratings, name their column with --rating-column."
+        )
+    ratings = np.ones(n, np.float32) if implicit else pa.chunked_array(read["rating"]).to_numpy()
+    users, items = _one_type(read["user"]), _one_type(read["item"])
+    return RatingsTable(name, users, items, ratings, implicit, times, parts)
 
 
 def _one_type(ids: list[pa.Array]) -> pa.ChunkedArray:

@@ -13,8 +13,21 @@ from recsys.errors import ConfigError, DataError
 if TYPE_CHECKING:  # not imported, because the help of commands must not wait for pandas
     from recsys.data.interactions import Interactions
 
-Kind = Literal["random", "fold", "leave-last-out", "by-user"]
+Kind = Literal[
+    "random",
+    "stratified",
+    "stratified-by-item",
+    "chronological",
+    "leave-last-out",
+    "by-user",
+    "fold",
+    "valid-data",
+]
+WITH_FRACTION = ("random", "stratified", "stratified-by-item", "chronological", "by-user")
+"""The kinds that hold out a fraction of the ratings or users; 0 holds out nothing."""
 
+GIVEN_SHARE = 0.8
+"""Share of the ratings of users held out whole that they are folded in from."""
 N_FOLDS = 5
 FOLD_SIZE = 20_000
 # Checksum of the users and times (int64) of MovieLens 100K's u.data, in the order that the folds depend on.
@@ -26,53 +39,79 @@ class SplitRecipe:
     """The kind of a split and its parameters."""
 
     kind: Kind = "random"
-    """What is held out. "random": random ratings. "fold": a fold of MovieLens 100K, u1 … u5.
-    "leave-last-out": each user's latest rating. "by-user": all ratings of random users."""
+    """What is held out. "random": random ratings. "stratified": random ratings of each user;
+    "stratified-by-item": of each item. "chronological": the latest of all ratings. "leave-last-out": each
+    user's latest rating. "by-user": all ratings of random users. "fold": a fold of MovieLens 100K, u1 … u5.
+    "valid-data": a file of its own."""
     valid_fraction: float = 0.2
-    """Fraction of the ratings ("random") or of the users ("by-user") that is held out."""
+    """Fraction that is held out, for the kinds in `WITH_FRACTION`: of the users for "by-user", of the ratings
+    for the others. 0: nothing is held out."""
     seed: int = 42
-    """Random seed of "random" and "by-user"."""
+    """Random seed."""
     fold: int | None = None
     """1 … 5, for "fold"."""
+    valid_data: str | None = None
+    """SHA-256 of the held-out file, for "valid-data"."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise ConfigError(f"split kind {self.kind!r}: one of {', '.join(get_args(Kind))}.")
-        if not 0 < self.valid_fraction < 1:
-            raise ConfigError(f"valid_fraction {self.valid_fraction} is not between 0 and 1.")
+        if not 0 <= self.valid_fraction < 1:
+            raise ConfigError(f"valid_fraction {self.valid_fraction} is not from 0 to below 1.")
         if self.seed < 0:
             raise ConfigError(f"seed {self.seed} is negative.")
+        if self.kind.startswith("stratified") and self.seed >= 1 << 32:
+            raise ConfigError(f"seed {self.seed}: a {self.kind} split takes seeds below 2^32.")
         if (self.kind == "fold") != (self.fold is not None):
             raise ConfigError(
                 f"split kind {self.kind!r} with fold {self.fold}: a fold goes with kind 'fold' only."
             )
         if self.fold is not None and not 1 <= self.fold <= N_FOLDS:
             raise ConfigError(f"fold {self.fold}: MovieLens 100K has folds 1 to {N_FOLDS}.")
+        if (self.kind == "valid-data") != (self.valid_data is not None):
+            raise ConfigError(
+                f"split kind {self.kind!r} {'without' if self.valid_data is None else 'with'} a held-out "
+                f"file: --valid-data FILE goes with the split 'valid-data', and with no other."
+            )
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether anything is held out of the training."""
+        return self.kind not in WITH_FRACTION or self.valid_fraction > 0
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Positions into the ratings, ascending; together they are all positions, and neither is empty."""
+    """Positions into the ratings, ascending; together they are all positions. `train` is not empty."""
 
     train: np.ndarray
     """int64 [n_train]."""
     valid: np.ndarray
-    """int64 [n_valid]."""
+    """int64 [n_valid]; empty where the recipe holds out nothing."""
 
 
 def split(interactions: Interactions, recipe: SplitRecipe) -> Split:
     """Split ratings by a recipe. The same recipe and data give the same split on any machine.
 
     Raises:
-        DataError: "leave-last-out" without timestamps, "fold" of other data than MovieLens 100K in its
-            original order, or a part that would be empty.
+        ConfigError: "valid-data", which `recsys.data.valid_data` splits.
+        DataError: "leave-last-out" or "chronological" without timestamps, "fold" of other data than MovieLens
+            100K in its original order, or a part that would be empty.
     """
     n = len(interactions)
+    if not recipe.holds_out:
+        return Split(np.arange(n), np.arange(0))
     held_out = np.zeros(n, bool)
     rng = np.random.default_rng(recipe.seed)
     match recipe.kind:
         case "random":
             held_out[rng.permutation(n)[: round(n * recipe.valid_fraction)]] = True
+        case "stratified":
+            held_out = stratified(interactions.user_index, recipe.valid_fraction, recipe.seed)
+        case "stratified-by-item":
+            held_out = stratified(interactions.item_index, recipe.valid_fraction, recipe.seed)
+        case "chronological":
+            held_out = _latest(_times(interactions, recipe.kind), recipe.valid_fraction)
         case "by-user":
             users = np.unique(interactions.user_index)
             chosen = rng.permutation(users)[: round(len(users) * recipe.valid_fraction)]
@@ -83,6 +122,8 @@ def split(interactions: Interactions, recipe: SplitRecipe) -> Split:
             assert recipe.fold is not None
             _check_folds(interactions)
             held_out[(recipe.fold - 1) * FOLD_SIZE : recipe.fold * FOLD_SIZE] = True
+        case "valid-data":
+            raise ConfigError("the held-out ratings are in a file of their own: name it with --valid-data")
     valid, train = np.flatnonzero(held_out), np.flatnonzero(~held_out)
     if not len(valid) or not len(train):
         raise DataError(
@@ -92,20 +133,73 @@ def split(interactions: Interactions, recipe: SplitRecipe) -> Split:
     return Split(train, valid)
 
 
+def stratified(groups: np.ndarray, valid_fraction: float, seed: int) -> np.ndarray:
+    """Hold out a fraction of each group, rounded: int [n] -> bool [n].
+
+    The same ratings as by `python_stratified_split(data, ratio=1 - valid_fraction, seed=seed)` of Microsoft's
+    recommenders (`datasets/python_splitters.py`), for the rows in the same order.
+    """
+    # The old generator, for the same numbers as theirs.
+    order = np.lexsort((np.random.RandomState(seed).rand(len(groups)), groups))
+    counts = np.bincount(groups)
+    starts = np.cumsum(counts) - counts
+    ranks = np.empty(len(groups), np.int64)
+    ranks[order] = np.arange(1, 1 + len(groups)) - starts[groups[order]]
+    # 1 - 0.9 is not 0.1 in binary. Halves go to the even number, as theirs do.
+    held_out: np.ndarray = ranks > np.round(round(1 - valid_fraction, 12) * counts)[groups]
+    return held_out
+
+
+def choosing_users(user_index: np.ndarray) -> np.ndarray:
+    """A random third of the users, rounded down: int [n] of held-out ratings -> int [m], ascending.
+
+    Of the users held out whole, these choose the settings of the fold-in, and the others measure it.
+    """
+    users = np.unique(user_index)
+    return np.sort(np.random.default_rng(0).permutation(users)[: len(users) // 3])
+
+
+def give_share(
+    interactions: Interactions, sides: Split, share: float = GIVEN_SHARE, seed: int = SplitRecipe.seed
+) -> Split:
+    """Move a share of each held-out user's ratings, rounded, to the training side.
+
+    Of a split by user, these are the ratings that users held out whole are folded in from; the rest measures
+    the fold-in (strong generalisation). `share` is from 0 to below 1.
+    """
+    rest = stratified(interactions.user_index[sides.valid], 1 - share, seed)
+    return Split(np.sort(np.concatenate([sides.train, sides.valid[~rest]])), sides.valid[rest])
+
+
+def _latest(times: np.ndarray, fraction: float) -> np.ndarray:
+    """Whether each of times int64 [n] is among the latest fraction; equal times stay together: bool [n]."""
+    n_held_out = round(len(times) * fraction)
+    if not n_held_out:
+        return np.zeros(len(times), bool)
+    cut = np.partition(times, len(times) - n_held_out)[len(times) - n_held_out]
+    held_out: np.ndarray = times >= cut
+    return held_out
+
+
 def _last_ratings(interactions: Interactions) -> np.ndarray:
     """Position of each user's latest rating (of equally late ones, the last in the source), for users with at
     least two ratings.
     """
-    if interactions.timestamps is None:
-        raise DataError(
-            f"{interactions.name} has no timestamps, which 'leave-last-out' needs. Use the split 'random'."
-        )
     users = interactions.user_index
-    order = np.lexsort((interactions.timestamps, users))  # stable: ties stay in the order of the source
+    # Stable: ties stay in the order of the source.
+    order = np.lexsort((_times(interactions, "leave-last-out"), users))
     is_last = np.diff(users[order], append=0) != 0
     positions = order[is_last]
     counts = np.bincount(users)
     return np.compress(counts[users[positions]] > 1, positions)
+
+
+def _times(interactions: Interactions, kind: Kind) -> np.ndarray:
+    if interactions.timestamps is None:
+        raise DataError(
+            f"{interactions.name} has no timestamps, which {kind!r} needs. Use the split 'random'."
+        )
+    return interactions.timestamps
 
 
 def _check_folds(interactions: Interactions) -> None:

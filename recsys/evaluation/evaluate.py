@@ -14,7 +14,7 @@ from recsys.data.interactions import Interactions
 from recsys.data.splits import Split
 from recsys.errors import ConfigError
 from recsys.evaluation.baselines import fit_biases, popularity, same_for_everyone
-from recsys.evaluation.ranking import RatedItems, ranking_metrics
+from recsys.evaluation.ranking import RatedItems, list_metrics, ranking_metrics
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(user_index [n], item_index [n]) -> scores float [n]. Indices are int64."""
@@ -36,17 +36,18 @@ def evaluate(
 
     Returns:
         Plain numbers: `rmse`, `mae` (ratings) over all held-out ratings; `ndcg_at_k`, `recall_at_k`,
-        `precision_at_k`, `mrr_at_k`, `hit_rate_at_k` over users with a held-out rating (a seeded sample of
-        at most 10,000); `k`, `n_held_out`, `n_ranked_users`; and `baselines`: metrics of `global_mean`,
-        `bias_only` and `popularity`.
+        `precision_at_k`, `mrr_at_k`, `hit_rate_at_k`, `coverage_at_k`, `popularity_at_k` over users with a
+        held-out rating (a seeded sample of at most 10,000); `k`, `n_held_out`, `n_ranked_users`,
+        `n_users_without_ratings` (of those ranked, in training); and `baselines`: metrics of
+        `global_mean`, `bias_only` and `popularity`. Where nothing is held out, only `k` and `n_held_out`.
 
     Raises:
-        ConfigError: nothing is held out, or k is below 1.
+        ConfigError: k is below 1.
     """
-    if not len(split.valid):
-        raise ConfigError("nothing is held out to measure on: train with a split")
     if k < 1:
         raise ConfigError(f"k is {k}: at least 1 is needed")
+    if not len(split.valid):
+        return {"k": k, "n_held_out": 0}
     n_users, n_items = interactions.n_users, interactions.n_items
     train_users, train_items = interactions.user_index[split.train], interactions.item_index[split.train]
     train_ratings = interactions.ratings[split.train]
@@ -63,9 +64,11 @@ def evaluate(
         return rating_errors(score(*pairs), interactions.ratings[split.valid])
 
     def ranking(recommend: Recommend) -> dict[str, float]:
-        lists = [recommend(batch, seen.padded(batch), k) for batch in batches]
-        return ranking_metrics(users, np.concatenate(lists), held_out)
+        lists = np.concatenate([recommend(batch, seen.padded(batch), k) for batch in batches])
+        return ranking_metrics(users, lists, held_out) | list_metrics(lists, item_shares)
 
+    counts = popularity(train_items, n_items)
+    item_shares = counts / len(np.unique(train_users))
     mean = float(train_ratings.mean(dtype=np.float64))
     biases = fit_biases(train_users, train_items, train_ratings, n_users, n_items)
     return {
@@ -74,10 +77,11 @@ def evaluate(
         "k": k,
         "n_held_out": len(split.valid),
         "n_ranked_users": len(users),
+        "n_users_without_ratings": int(np.count_nonzero(seen.lengths(users) == 0)),
         "baselines": {
             "global_mean": errors(lambda users, items: np.full(len(users), mean)),
             "bias_only": errors(biases.score) | ranking(same_for_everyone(biases.item_biases)),
-            "popularity": ranking(same_for_everyone(popularity(train_items, n_items))),
+            "popularity": ranking(same_for_everyone(counts)),
         },
     }
 

@@ -74,6 +74,24 @@ def ranking_metrics(user_index: np.ndarray, top_items: np.ndarray, held_out: Rat
     }
 
 
+def list_metrics(top_items: np.ndarray, item_shares: np.ndarray) -> dict[str, float]:
+    """What the lists of all users show of the catalogue.
+
+    Args:
+        top_items: int [B, k], 0-padded.
+        item_shares: float [1 + n_items], share of the users who have rated each item.
+
+    Returns:
+        `coverage_at_k`: share of the items that are in any list. `popularity_at_k`: mean of `item_shares`
+        over all places of all lists; 0 where the lists are empty.
+    """
+    listed = top_items[top_items > 0]
+    return {
+        "coverage_at_k": len(np.unique(listed)) / (len(item_shares) - 1),
+        "popularity_at_k": float(np.mean(item_shares[listed])) if len(listed) else 0.0,
+    }
+
+
 def is_among(items: np.ndarray, lists: np.ndarray) -> np.ndarray:
     """Whether int [B, k] items are in their row of int [B, R] lists: bool [B, k]; False for 0 (padding)."""
     n_items = 1 + max(items.max(initial=0), lists.max(initial=0))

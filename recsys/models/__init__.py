@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from recsys.errors import ConfigError
-from recsys.models import dot, dot_bias, mlp
+from recsys.models import bayes, dot, dot_bias, ease, ials, mlp
+from recsys.models.bayes import BayesConfig
 from recsys.models.dot import DotConfig
 from recsys.models.dot_bias import DotBiasConfig
 from recsys.models.kind import Kind, Objective
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS",
+    "BayesConfig",
     "DotBiasConfig",
     "DotConfig",
     "Kind",
@@ -39,7 +41,9 @@ __all__ = [
     "kind_of",
 ]
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (dot.KIND, dot_bias.KIND, mlp.KIND)}
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (dot.KIND, dot_bias.KIND, mlp.KIND, bayes.KIND, ease.KIND, ials.KIND)
+}
 
 
 def kind_of(name: Kind | str) -> Kind:

@@ -32,8 +32,8 @@ def build(config: DotConfig, n_users: int, n_items: int) -> nn.Module:
     """Build a dot product without biases."""
     from recsys.models.modules import DotProduct
 
-    return DotProduct(n_users, n_items, config.n_factors, config.y_range, biases=False)
+    return DotProduct(n_users, n_items, config.n_factors, config.y_range, biases="none")
 
 
 # Without biases, the factors alone must grow to reach the ratings, and decay would hold them back.
-KIND = Kind("dot", DotConfig, build, weight_decay=0.0)
+KIND = Kind("dot", DotConfig, build, ("ratings", "ranking"), weight_decay=0.0)

@@ -25,8 +25,8 @@ def build(config: DotBiasConfig, n_users: int, n_items: int) -> nn.Module:
     """Build a dot product with biases."""
     from recsys.models.modules import DotProduct
 
-    return DotProduct(n_users, n_items, config.n_factors, config.y_range, biases=True)
+    return DotProduct(n_users, n_items, config.n_factors, config.y_range, biases="both")
 
 
 # Most items have fewer ratings than factors: without decay the model overfits from the third epoch on.
-KIND = Kind("dot-bias", DotBiasConfig, build, weight_decay=0.1)
+KIND = Kind("dot-bias", DotBiasConfig, build, ("ratings", "ranking"), weight_decay=0.1)

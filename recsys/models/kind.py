@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import nn
 
     from recsys.data.interactions import Interactions
@@ -25,6 +26,8 @@ class Fit(Protocol):
         config: Any,
         *,
         seed: int,
+        device: torch.device,
+        on_progress: Callable[[int, int], None],
         on_iteration: Callable[[Mapping[str, float]], None],
     ) -> Mapping[str, np.ndarray]:
         """Fit the tables of a model.
@@ -33,11 +36,14 @@ class Fit(Protocol):
             ratings: the training ratings alone, of all users and items.
             config: of the kind, without "auto".
             seed: of all random numbers; the same seed gives the same tables.
-            on_iteration: called after each iteration, if there are any, with its metrics by name.
+            device: of the arithmetic.
+            on_progress: called with the number of iterations done, and of all of them.
+            on_iteration: called with the metrics of an iteration, by name, as often as they are of interest.
 
         Returns:
-            float32 tables with the names and shapes of the built module's `state_dict()`. Row 0 and the rows
-            without a training rating are ignored: they become the average row.
+            float32 tables with the names and shapes of the built module's `state_dict()`. Row 0 is ignored
+            (it becomes the average row), and so are rows without a training rating, unless the kind
+            `fits_untrained_rows`.
         """
 
 
@@ -55,5 +61,7 @@ class Kind:
     """The possible meanings of its scores; the first is the default."""
     fit: Fit | None = None
     """None: trained by gradient, by the loop of `recsys.training`."""
+    fits_untrained_rows: bool = False
+    """Whether `fit` gives a user or item without a training rating its own row, from features."""
     weight_decay: float = 0.0
     """Default weight decay of a kind that is trained by gradient."""

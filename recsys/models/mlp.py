@@ -63,4 +63,4 @@ def build(config: MlpConfig, n_users: int, n_items: int) -> nn.Module:
 
 
 # The error of an MLP hardly depends on it.
-KIND = Kind("mlp", MlpConfig, build, weight_decay=0.1)
+KIND = Kind("mlp", MlpConfig, build, ("ratings", "ranking"), weight_decay=0.1)

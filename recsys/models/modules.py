@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,24 +13,25 @@ from torch.nn.functional import embedding, linear
 from recsys.models.tables import normal_table, truncated_normal_table, with_average_row
 from recsys.models.y_range import YRange
 
+Biases = Literal["none", "items", "both"]
+"""Which sides of a `DotProduct` have biases."""
+
 
 class DotProduct(nn.Module):
-    """score = user_factors . item_factors [+ user_bias + item_bias], squashed into the range if there is one.
+    """score = user_factors . item_factors [[+ user_bias] + item_bias], squashed into a range if there is one.
 
     `n_users` and `n_items` leave out row 0.
     """
 
     def __init__(
-        self, n_users: int, n_items: int, n_factors: int, y_range: YRange = None, *, biases: bool
+        self, n_users: int, n_items: int, n_factors: int, y_range: YRange = None, *, biases: Biases
     ) -> None:
         super().__init__()
         self.y_range = y_range
-        self.biases = biases
         self.user_factors = normal_table(n_users, n_factors)
         self.item_factors = normal_table(n_items, n_factors)
-        if biases:
-            self.user_biases = normal_table(n_users, 1)
-            self.item_biases = normal_table(n_items, 1)
+        self.user_biases = normal_table(n_users, 1) if biases == "both" else None
+        self.item_biases = normal_table(n_items, 1) if biases != "none" else None
 
     @classmethod
     def from_factors(
@@ -46,12 +47,14 @@ class DotProduct(nn.Module):
         Row 0 (unknown) is added to each table, as the average row.
         """
         (n_users, n_factors), n_items = user_factors.shape, len(item_factors)
-        model = cls(n_users, n_items, n_factors, y_range, biases=user_biases is not None)
+        biases: Biases = "none" if item_biases is None else "items" if user_biases is None else "both"
+        model = cls(n_users, n_items, n_factors, y_range, biases=biases)
         model.user_factors = with_average_row(user_factors)
         model.item_factors = with_average_row(item_factors)
         if user_biases is not None:
-            assert item_biases is not None, "biases come in pairs"
+            assert item_biases is not None, "users have biases only if items have"
             model.user_biases = with_average_row(user_biases.reshape(n_users, 1))
+        if item_biases is not None:
             model.item_biases = with_average_row(item_biases.reshape(n_items, 1))
         return model
 
@@ -59,21 +62,31 @@ class DotProduct(nn.Module):
         """Score pairs: int64 [N], int64 [N] -> float32 [N]."""
         users = embedding(user_index, self.user_factors)  # [N, F]
         items = embedding(item_index, self.item_factors)  # [N, F]
-        if not self.biases:
+        if self.item_biases is None:
             return squash((users * items).sum(dim=1), self.y_range)
-        biases = embedding(user_index, self.user_biases) + embedding(item_index, self.item_biases)  # [N, 1]
+        if self.user_biases is None:
+            biases = embedding(item_index, self.item_biases)  # [N, 1]
+        else:
+            biases = embedding(user_index, self.user_biases) + embedding(item_index, self.item_biases)
         return squash((users * items).sum(dim=1) + biases.squeeze(1), self.y_range)
 
     def item_scorer(self) -> Callable[[Tensor], Tensor]:
         """Score all items for users: int64 [B] -> float32 [B, 1 + n_items], as `forward` does."""
+        return lambda user_index: self._scores(user_index, self.item_factors, self.item_biases)
 
-        def score(user_index: Tensor) -> Tensor:
-            scores = embedding(user_index, self.user_factors) @ self.item_factors.T
-            if self.biases:
-                scores = scores + (embedding(user_index, self.user_biases) + self.item_biases.T)
-            return squash(scores, self.y_range)
+    def score_grid(self, user_index: Tensor, item_index: Tensor) -> Tensor:
+        """Score every user with every item: int64 [B], int64 [M] -> float32 [B, M], as `forward` does."""
+        biases = None if self.item_biases is None else embedding(item_index, self.item_biases)
+        return self._scores(user_index, embedding(item_index, self.item_factors), biases)
 
-        return score
+    def _scores(self, user_index: Tensor, item_factors: Tensor, item_biases: Tensor | None) -> Tensor:
+        scores = embedding(user_index, self.user_factors) @ item_factors.T
+        if item_biases is not None:
+            biases = item_biases.T  # [1, M]
+            if self.user_biases is not None:
+                biases = embedding(user_index, self.user_biases) + biases
+            scores = scores + biases
+        return squash(scores, self.y_range)
 
 
 class Mlp(nn.Module):
@@ -118,19 +131,31 @@ class Mlp(nn.Module):
 
         The first Linear is split: the items' half is computed here, once for all users.
         """
-        first, rest = self.layers[0], self.layers[1:]
+        items = self._item_half(self.item_factors)  # [1 + n_items, H]
+        return lambda user_index: self._scores(user_index, items)
+
+    def score_grid(self, user_index: Tensor, item_index: Tensor) -> Tensor:
+        """Score every user with every item: int64 [B], int64 [M] -> float32 [B, M], as `forward` does.
+
+        Dropout and batch norm see B x M rows.
+        """
+        return self._scores(user_index, self._item_half(embedding(item_index, self.item_factors)))
+
+    def _item_half(self, item_factors: Tensor) -> Tensor:
+        """The items' half of the first Linear: [M, Fi] -> [M, H]."""
+        weight = self.layers[0].weight
+        assert isinstance(weight, Tensor)
+        return item_factors @ weight[:, self.user_factors.shape[1] :].T
+
+    def _scores(self, user_index: Tensor, items: Tensor) -> Tensor:
+        """Scores [B, M] of users int64 [B] with items of which the half is there, [M, H]."""
+        first = self.layers[0]
         assert isinstance(first, nn.Linear)
-        n_user_factors = self.user_factors.shape[1]
-        of_users, of_items = first.weight[:, :n_user_factors], first.weight[:, n_user_factors:]
-        items = self.item_factors @ of_items.T  # [1 + n_items, H]
-
-        def score(user_index: Tensor) -> Tensor:
-            users = linear(embedding(user_index, self.user_factors), of_users, first.bias)  # [B, H]
-            hidden = (users[:, None] + items).flatten(0, 1)  # [B * (1 + n_items), H]
-            logits = rest(hidden).reshape(len(users), len(items))
-            return squash(logits, self.y_range)
-
-        return score
+        of_users = first.weight[:, : self.user_factors.shape[1]]
+        users = linear(embedding(user_index, self.user_factors), of_users, first.bias)  # [B, H]
+        hidden = (users[:, None] + items).flatten(0, 1)  # [B * M, H]
+        logits = self.layers[1:](hidden).reshape(len(users), len(items))
+        return squash(logits, self.y_range)
 
 
 def squash(logits: Tensor, y_range: YRange) -> Tensor:

@@ -34,7 +34,9 @@ def with_average_row(rows: Tensor) -> nn.Parameter:
 
 
 @torch.no_grad()
-def average_untrained_rows(model: nn.Module, trained_users: Tensor, trained_items: Tensor) -> None:
+def average_untrained_rows(
+    model: nn.Module, trained_users: Tensor, trained_items: Tensor, *, row_0_only: bool = False
+) -> None:
     """Overwrite, in place, row 0 and every other untrained row of each table by the average trained row.
 
     Such rows never reach the loss, so this does not affect training.
@@ -43,9 +45,11 @@ def average_untrained_rows(model: nn.Module, trained_users: Tensor, trained_item
         model: its tables are found by their names.
         trained_users: bool [1 + n_users]: whether the user has a training rating.
         trained_items: bool [1 + n_items], likewise.
+        row_0_only: keep the other untrained rows.
     """
     for names, trained in ((USER_TABLES, trained_users), (ITEM_TABLES, trained_items)):
         for name in names:
             if (table := getattr(model, name, None)) is not None:
                 # In float64, which is exact enough for the average of a million rows.
-                table[~trained] = table[trained].mean(dim=0, dtype=torch.float64).to(table.dtype)
+                rows = slice(1) if row_0_only else ~trained
+                table[rows] = table[trained].mean(dim=0, dtype=torch.float64).to(table.dtype)

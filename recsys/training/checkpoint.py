@@ -3,8 +3,8 @@
     run.json                      parts, settings and history; names every other file
     weights-1-0003.safetensors    the model of part 1 after epoch 3
     optimizer-1-0003.safetensors  the state of its optimizer, if it is trained by gradient
-    users.parquet                 user_id, in index order (row 1 first)
-    items.parquet                 item_id, titles, genres and years, in index order
+    users.parquet                 user_id, in index order (row 1 first), and what is known of users
+    items.parquet                 item_id, titles, genres, years and what else is known, in index order
     interactions.parquet          user_index, item_index, rating, timestamp if known, held_out
 
 `run.json` is replaced last, in one step, so a killed run keeps the last whole epoch. All contents are
@@ -31,6 +31,7 @@ from recsys.data.interactions import Interactions
 from recsys.data.splits import Split
 from recsys.errors import CheckpointError, ConfigError
 from recsys.models import Kind, build, config_from_dict, kind_of
+from recsys.models.side_by_side import side_by_side
 from recsys.models.y_range import check_resolved
 from recsys.training.optimizer import empty_state
 from recsys.training.run_info import (
@@ -124,8 +125,28 @@ class Run:
         return self.parts[self.info.main]
 
     def model(self) -> nn.Module:
-        """Model of the main part; see `Part.model`."""
-        return self.part.model()
+        """The model of the scores: that of the part that predicts ratings, or else `ranking_model`."""
+        return self.part.model() if self.info.part.objective == "ratings" else self.ranking_model()
+
+    @property
+    def ranking_parts(self) -> list[tuple[Part, float]]:
+        """The parts that order the lists beside the scores, and their weights; none: the scores do it."""
+        parts = [(part, part.info.weight) for part in self.parts if part.info.objective == "ranking"]
+        if parts and self.info.rating_weight and self.info.part.objective == "ratings":
+            parts.append((self.part, self.info.rating_weight))
+        return parts
+
+    def ranking_model(self) -> nn.Module:
+        """The model that orders the lists: of the ranking parts side by side, or else of the scores.
+
+        Raises:
+            CheckpointError: as `Part.model`.
+            ConfigError: several parts rank, and one is not a product.
+        """
+        if not self.ranking_parts:
+            return self.part.model()
+        parts, weights = zip(*self.ranking_parts, strict=True)
+        return side_by_side([part.model() for part in parts], weights)
 
     def interactions(self) -> Interactions:
         """All ratings, held-out ones too, in the order of the source.
@@ -158,16 +179,17 @@ class Run:
             item_index=table["item_index"].to_numpy(),
             ratings=table["rating"].to_numpy(),
             timestamps=table["timestamp"].to_numpy() if "timestamp" in table.column_names else None,
+            implicit=data.implicit,
         )
 
     def split(self) -> Split:
         """Positions of the training and the held-out ratings in `interactions()`, ascending.
 
         Raises:
-            CheckpointError: a missing or mistyped column, or an empty part.
+            CheckpointError: a missing or mistyped column, or a part that is empty and may not be.
         """
         held_out = self._ratings["held_out"].to_numpy()
-        if held_out.all() or not held_out.any():
+        if held_out.all() or held_out.any() != self.info.split.holds_out:
             raise damaged(self.path / INTERACTIONS, "has all ratings in one part of the split")
         return Split(train=np.flatnonzero(~held_out), valid=np.flatnonzero(held_out))
 

@@ -1,4 +1,4 @@
-"""Evaluation of a run's main part in torch."""
+"""Evaluation of a run in torch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from recsys.training.device import DeviceName, choose_device
 
 
 def evaluate_run(run: Run, k: int = DEFAULT_K, device: DeviceName = "auto") -> dict[str, Any]:
-    """Evaluate the main part on the held-out ratings; see `recsys.evaluation.evaluate`.
+    """Evaluate a run on the held-out ratings; see `recsys.evaluation.evaluate`.
 
     Raises:
         CheckpointError: the run is damaged.
         ConfigError: k is below 1, or the device is not available.
     """
-    model = run.model().to(choose_device(device))
+    chosen = choose_device(device)
     interactions = run.interactions()
-    rank = ranker(model, interactions.n_items)
-    score = partial(score_pairs, model) if run.info.part.objective == "ratings" else None
+    rank = ranker(run.ranking_model().to(chosen), interactions.n_items)
+    score = None
+    if run.info.part.objective == "ratings":
+        score = partial(score_pairs, run.model().to(chosen))
     return evaluate(interactions, run.split(), score, rank, k)

@@ -20,7 +20,8 @@ from recsys.training.session import Session
 def fit_part(session: Session, run: Run, number: int) -> Run:
     """Fit part `number`, measure it if it predicts ratings, and commit it.
 
-    The history has one entry per reported iteration, or one entry if the fit reports none.
+    The history has one entry per reported iteration, with the number of the iteration, or one entry if the
+    fit reports none.
 
     Raises:
         TrainingError: a table is not finite.
@@ -31,9 +32,17 @@ def fit_part(session: Session, run: Run, number: int) -> Run:
     history: list[Iteration] = []
     started = time.perf_counter()
 
+    begun = 0
+
+    def on_progress(done: int, total: int) -> None:
+        nonlocal begun
+        begun = done + 1
+        session.reporter.on_fit(done, total)
+
     def add(metrics: Mapping[str, float]) -> None:
         seconds = time.perf_counter() - started - sum(iteration.seconds for iteration in history)
-        history.append(Iteration(number=len(history) + 1, metrics=dict(metrics), seconds=seconds))
+        number = max(begun, len(history) + 1)
+        history.append(Iteration(number=number, metrics=dict(metrics), seconds=seconds))
 
     def on_iteration(metrics: Mapping[str, float]) -> None:
         add(metrics)
@@ -46,11 +55,21 @@ def fit_part(session: Session, run: Run, number: int) -> Run:
         ratings=data.ratings[train],
         timestamps=None if data.timestamps is None else data.timestamps[train],
     )
-    tables = part.kind.fit(ratings, part.config, seed=run.info.seed, on_iteration=on_iteration)
+    device = session.team.device
+    tables = part.kind.fit(
+        ratings,
+        part.config,
+        seed=run.info.seed,
+        device=device,
+        on_progress=on_progress,
+        on_iteration=on_iteration,
+    )
     model = build(part.kind, part.config, data.n_users, data.n_items)
     model.load_state_dict({name: torch.from_numpy(table) for name, table in tables.items()})
-    model = model.to(session.team.device)
-    average_untrained_rows(model, session.trained_users, session.trained_items)
+    model = model.to(device)
+    average_untrained_rows(
+        model, session.trained_users, session.trained_items, row_0_only=part.kind.fits_untrained_rows
+    )
     for name, table in model.state_dict().items():
         if not table.isfinite().all():
             raise TrainingError(f"fitting {part.kind.name} gave a {name} that is not finite: regularise more")

@@ -21,7 +21,8 @@ from recsys.training.device import fitting_threads, should_compile
 from recsys.training.distributed import Team
 from recsys.training.optimizer import make_optimizer, optimizer_state, restore_optimizer, schedule
 from recsys.training.pretrained import KeptRows, WarmStart, take_over
-from recsys.training.run_info import Iteration, TrainingConfig
+from recsys.training.run_info import Iteration, PartInfo, TrainingConfig
+from recsys.training.sampled_softmax import Candidates, Grid, sampled_softmax
 from recsys.training.session import Session
 
 REPORT_EVERY = 32
@@ -46,19 +47,22 @@ def train_part(session: Session, run: Run, number: int, start: WarmStart | None)
     if info.started_from:
         kept = KeptRows(model, session.trained_items)
         averaged_items = averaged_items | kept.items
-    parallel = team.parallel(model)
+    ranks = part.info.objective == "ranking"
+    loss_name = "train_softmax_loss" if ranks else "train_loss"
+    parallel = team.parallel(Grid(model) if ranks else model)
     compiled = should_compile(session.machine.compile, team.device)
     forward = torch.compile(parallel, dynamic=True) if compiled else parallel
     for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.perf_counter()
         with fitting_threads(model):
-            train_loss = _train_epoch(session, model, forward, optimizer, config, info.seed, epoch)
+            train_loss = _train_epoch(session, model, forward, optimizer, part.info, info.seed, epoch)
         team.align(model)  # before measuring, because rank 0's buffers are written
         if info.started_from:
             kept.restore(model)
         average_untrained_rows(model, session.trained_users, averaged_items)
-        metrics = {"train_loss": train_loss, **session.measure(model)}
-        _check_finite(train_loss, model, epoch, config)
+        measured = session.ranking_sample.measure(model) if ranks else session.measure(model)
+        metrics = {loss_name: train_loss, **measured}
+        _check_finite(train_loss, model, epoch, config, ranks=ranks)
         history.append(Iteration(number=epoch, metrics=metrics, seconds=time.perf_counter() - started))
         info = session.commit(info, number, history, model, optimizer_state(optimizer, model))
         session.reporter.on_iteration(history[-1])
@@ -89,21 +93,25 @@ def _train_epoch(
     model: nn.Module,
     forward: Callable[[Tensor, Tensor], Tensor],
     optimizer: torch.optim.AdamW,
-    config: TrainingConfig,
+    part: PartInfo,
     seed: int,
     epoch: int,
 ) -> float:
-    """Train the model in place for one epoch, counted from 1; returns the mean squared error over it.
+    """Train the model in place for one epoch, counted from 1; returns the mean loss over it.
 
-    `forward` is the model or its compiled form. The run's seed and the epoch's number determine the order of
-    the ratings and dropout.
+    `forward` is the model, or the `Grid` of one that ranks, or its compiled form. The run's seed and the
+    epoch's number determine the order of the ratings, the candidates and dropout.
     """
-    data, team, device = session.train, session.team, session.team.device
+    data, team, device, config = session.train, session.team, session.team.device, part.training
+    assert config is not None
     seed = epoch_seed(seed, epoch)
+    candidates = None
+    if part.objective == "ranking":
+        candidates = Candidates.of(data.item_index, session.interactions.n_items, epoch_seed(seed, 1))
     torch.manual_seed((seed + team.rank) % (1 << 63))  # of dropout, on a rank's own rows
     model.train()
     steps = n_batches(len(data.ratings), config.batch_size)
-    squared_error = torch.zeros((), dtype=torch.float64, device=device)
+    total_loss = torch.zeros((), dtype=torch.float64, device=device)
     unreported = 0
     batches = shuffled_batches(data, config.batch_size, seed)
     for step, batch in enumerate(batches, (epoch - 1) * steps):
@@ -112,23 +120,30 @@ def _train_epoch(
         n = len(batch.ratings)
         user_index, item_index, ratings = batch if team.size == 1 else team.share(batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            scores = forward(user_index, item_index)
-        if team.size == 1:
+            if candidates is not None:  # of the whole step, for every rank
+                items, log_expected = candidates.draw(batch.item_index)
+                scores = forward(user_index, items)
+            else:
+                scores = forward(user_index, item_index)
+        # The average over the ranks is the mean over the step, though the sizes of shares differ.
+        if candidates is not None:
+            (places,) = team.share((torch.arange(n, device=device),))
+            loss = sampled_softmax(scores, log_expected, places) * (team.size / n)
+        elif team.size == 1:
             loss = mse_loss(scores, ratings)
         else:
-            # The average over the ranks is the mean over the step, though the sizes of shares differ.
             loss = mse_loss(scores, ratings, reduction="sum") * (team.size / n)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         # Stays on the device: reading it would make a GPU wait in every step.
-        squared_error += loss.detach() * n
+        total_loss += loss.detach() * n
         unreported += n
         if (step + 1) % REPORT_EVERY == 0:
             session.reporter.on_progress(unreported)
             unreported = 0
     session.reporter.on_progress(unreported)
-    team.sum(squared_error)
-    return float(squared_error) / (team.size * len(data.ratings))
+    team.sum(total_loss)
+    return float(total_loss) / (team.size * len(data.ratings))
 
 
 def check_steps(n_ratings: int, training: TrainingConfig, kind: str, config: Any, team: Team) -> None:
@@ -152,11 +167,14 @@ def check_steps(n_ratings: int, training: TrainingConfig, kind: str, config: Any
         )
 
 
-def _check_finite(train_loss: float, model: nn.Module, epoch: int, config: TrainingConfig) -> None:
+def _check_finite(
+    train_loss: float, model: nn.Module, epoch: int, config: TrainingConfig, *, ranks: bool
+) -> None:
     # The last step can ruin the weights after the last loss was computed.
     if not math.isfinite(train_loss) or not all(p.isfinite().all() for p in model.parameters()):
         kept = f"epoch {epoch - 1} is kept" if epoch > 1 else "nothing was written"
+        remedy = "raise the weight decay" if ranks else "give the model a --y-range"
         raise TrainingError(
             f"training diverged in epoch {epoch}, with a loss of {train_loss}; {kept}. "
-            f"Lower the learning rate ({config.learning_rate:g}), or give the model a --y-range."
+            f"Lower the learning rate ({config.learning_rate:g}), or {remedy}."
         )

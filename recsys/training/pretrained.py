@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from recsys.data.interactions import Interactions
 from recsys.errors import ConfigError
+from recsys.models import kind_of
 from recsys.models.tables import ITEM_TABLES, USER_TABLES
 from recsys.training.checkpoint import load_run
 from recsys.training.distributed import leads
@@ -53,8 +54,14 @@ class Pretrained:
         """Arguments of `new_settings` for a model of this kind and shape, with other settings as asked.
 
         Raises:
-            ConfigError: another kind, another shape or several parts were asked for.
+            ConfigError: another kind, another shape or several parts were asked for, or it is of a kind that
+                is fitted.
         """
+        if kind_of(self.kind).fit:
+            raise ConfigError(
+                f"{self.source} is a {self.kind} model, which is fitted in one go and starts from no other "
+                f"tables: leave --init-from out, or name a dot, dot-bias or mlp model"
+            )
         named = [models] if isinstance(models, str) else list(models or [])
         if named not in ([], [self.kind]):
             raise ConfigError(
@@ -92,7 +99,7 @@ def read_run(path: Path) -> Pretrained:
         CheckpointError: it is incomplete or damaged.
     """
     run = load_run(path)
-    state = {name: tensor.numpy() for name, tensor in run.model().state_dict().items()}
+    state = {name: tensor.numpy() for name, tensor in run.part.model().state_dict().items()}
     part = run.info.part
     return Pretrained(str(path), part.kind, part.config, run.interactions().items, state)
 

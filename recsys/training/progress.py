@@ -1,4 +1,4 @@
-"""Progress of a training run: a table with a row per epoch and, on a terminal, a progress bar."""
+"""Progress of a training run: a table with a row per epoch or iteration, and a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class RateColumn(ProgressColumn):
     """Ratings per second, over the last steps."""
 
     def render(self, task: Task) -> Text:
-        """Format the speed; empty before the first step."""
-        return Text(f"{task.speed:,.0f} ratings/s" if task.speed else "")
+        """Format the speed; empty before the first step, and where a fit counts iterations."""
+        return Text(f"{task.speed:,.0f} ratings/s" if task.speed and task.fields["counts_ratings"] else "")
 
 
 @contextmanager
@@ -36,19 +36,25 @@ def show_training(console: Console) -> Iterator[Reporter]:
     progress = Progress(
         *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
     )
-    task = progress.add_task("training")
-    n_train = 0
+    task = progress.add_task("training", counts_ratings=True)
+    n_train, by_gradient = 0, True
     header = ""
 
     def on_part(info: RunInfo, part: PartInfo, n_ratings: int) -> None:
-        nonlocal n_train, header
-        n_train, header = n_ratings, ""
-        total = part.training.epochs * n_ratings if part.training else None
-        progress.update(task, completed=part.iterations_done * n_ratings, total=total)
+        nonlocal task, n_train, by_gradient, header
+        n_train, by_gradient, header = n_ratings, part.training is not None, ""
+        progress.remove_task(task)  # a task that has a total can't lose it again
+        task = progress.add_task(
+            part.kind,
+            completed=part.iterations_done * n_ratings if part.training else 0,
+            total=part.training.epochs * n_ratings if part.training else None,
+            counts_ratings=by_gradient,
+        )
         data = info.data
+        n_held_out = f"{data.n_held_out:,}" if data.n_held_out else "none"
         console.print(
             f"{part.kind} on {data.name}: {data.n_users:,} users, {data.n_items:,} items, "
-            f"{n_ratings:,} ratings to train on, {data.n_held_out:,} held out; device {info.device}",
+            f"{n_ratings:,} ratings to train on, {n_held_out} held out; device {info.device}",
             markup=False,  # a file may be called "ratings[old].csv"
             highlight=False,
         )
@@ -57,18 +63,26 @@ def show_training(console: Console) -> Iterator[Reporter]:
 
     def on_iteration(iteration: Iteration) -> None:
         nonlocal header
-        metrics = {
-            name.replace("_", " ").replace("rmse", "RMSE").replace("mae", "MAE"): value
-            for name, value in iteration.metrics.items()
-        }
-        columns = "   ".join(["epoch", *metrics, "seconds", "ratings/s"])
+        metrics = {_title(name): value for name, value in iteration.metrics.items()}
+        counted = "epoch" if by_gradient else "iteration"
+        columns = "   ".join([counted, *metrics, "seconds", *(["ratings/s"] if by_gradient else [])])
         if columns != header:  # before the first row, and if the metrics change
             console.print(columns, style="bold")
             header = columns
         values = "".join(f"{value:{3 + len(title)}.4f}" for title, value in metrics.items())
-        speed = n_train / iteration.seconds
-        row = f"{iteration.number:5d}{values}{iteration.seconds:10.2f}{speed:12,.0f}"
+        row = f"{iteration.number:{len(counted)}d}{values}{iteration.seconds:10.2f}"
+        if by_gradient:
+            row += f"{n_train / iteration.seconds:12,.0f}"
         console.print(row, highlight=False)
 
     with progress:
-        yield Reporter(on_part, lambda n_ratings: progress.advance(task, n_ratings), on_iteration)
+        yield Reporter(
+            on_part=on_part,
+            on_progress=lambda n_ratings: progress.advance(task, n_ratings),
+            on_fit=lambda done, total: progress.update(task, completed=done, total=total),
+            on_iteration=on_iteration,
+        )
+
+
+def _title(metric: str) -> str:
+    return metric.replace("_", " ").replace("rmse", "RMSE").replace("mae", "MAE").replace("ndcg at ", "nDCG@")

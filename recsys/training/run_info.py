@@ -30,7 +30,7 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """The data of the run. `ratings_range` is over all ratings, held-out ones too; counts leave out row 0."""
+    """The data of the run; counts leave out row 0."""
 
     name: str
     sha256: str
@@ -41,6 +41,13 @@ class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
     n_ratings: int
     n_held_out: int
     ratings_range: tuple[float, float]
+    """Over all ratings, held-out ones too; (1, 1) without ratings."""
+    implicit: bool = False
+    """Whether the data has no ratings to predict, only what users chose: likes, purchases, plays."""
+    user_features: list[str] = []
+    """What the data knows of users, for kinds that use it: names of columns of `users.parquet`."""
+    item_features: list[str] = []
+    """Likewise of items."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +79,11 @@ class Iteration(msgspec.Struct, frozen=True, kw_only=True):
     """One epoch of training by gradient, or one iteration of a fit."""
 
     number: int
-    """From 1."""
+    """From 1; a fit may report a few of its iterations only."""
     metrics: dict[str, float]
-    """By name. `train_loss` is the mean squared error over the epoch's steps, with the weights of each step.
-    Metrics on the held-out ratings start with `valid_`: `valid_rmse`, `valid_mae` (ratings)."""
+    """By name. Means over the epoch's steps, with the weights of each step: `train_loss` (squared error), or
+    `train_softmax_loss` (nats) of a part that ranks. Metrics on the held-out ratings start with `valid_`:
+    `valid_rmse`, `valid_mae` (ratings); `valid_ndcg_at_10` of a part that learns to rank."""
     seconds: float
 
 
@@ -139,6 +147,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     started_from: StartedFrom | None = None
     """None: from new weights."""
+    rating_weight: float = 0.0
+    """Weight of the ratings part's scores in the lists, beside parts that rank."""
 
     @property
     def main(self) -> int:

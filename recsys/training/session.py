@@ -16,6 +16,7 @@ from recsys.data.splits import Split
 from recsys.training.batches import RatingTensors
 from recsys.training.device import CompileMode, DeviceName
 from recsys.training.distributed import Team
+from recsys.training.ranking_sample import RankingSample
 from recsys.training.run_folder import RunFolder
 from recsys.training.run_info import Iteration, PartInfo, RunInfo
 
@@ -39,6 +40,8 @@ class Reporter:
     """Called before each part, with its history so far and the number of ratings in an epoch."""
     on_progress: Callable[[int], None] = lambda n_ratings: None
     """Called every few steps with the number of ratings done since the last call."""
+    on_fit: Callable[[int, int], None] = lambda done, total: None
+    """Called during a fit with the number of iterations done, and of all of them."""
     on_iteration: Callable[[Iteration], None] = lambda iteration: None
     """Called after each epoch, once it is on disk; after each iteration of a fit, before it is on disk."""
 
@@ -79,13 +82,21 @@ class Session:
         """Bool [1 + n_items], likewise."""
         return torch.bincount(self.train.item_index, minlength=1 + self.interactions.n_items) > 0
 
+    @cached_property
+    def ranking_sample(self) -> RankingSample:
+        """Users whose lists are measured while a part that ranks is trained."""
+        return RankingSample.of(self.interactions, self.split)
+
     @torch.no_grad()
     def measure(self, model: nn.Module) -> dict[str, float]:
-        """`valid_rmse` and `valid_mae` (ratings) on the held-out ratings; each rank measures its share.
+        """`valid_rmse` and `valid_mae` (ratings) on the held-out ratings, if any. Each rank measures its
+        share.
 
         The model is left in eval mode; errors are summed in float64.
         """
         model.eval()
+        if not len(self.split.valid):
+            return {}
         squared, absolute = sums = torch.zeros(2, dtype=torch.float64, device=self.team.device)
         chunks = (torch.split(column, MEASURED_AT_ONCE) for column in self.team.share(self.valid))
         for user_index, item_index, ratings in zip(*chunks, strict=True):

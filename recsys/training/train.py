@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from recsys.data.features import feature_names
 from recsys.data.interactions import Interactions
 from recsys.data.splits import split
+from recsys.data.valid_data import with_valid_data
 from recsys.errors import ConfigError
 from recsys.models import config_from_dict
 from recsys.models.y_range import resolve
@@ -26,28 +29,49 @@ from recsys.training.settings import RunSettings
 
 __all__ = ["Machine", "Reporter", "resume", "train"]
 
+log = logging.getLogger(__name__)
+
 
 def train(
     interactions: Interactions,
     settings: RunSettings,
     output: Path,
     *,
+    valid: Interactions | None = None,
     start: WarmStart | None = None,
     overwrite: bool = False,
     machine: Machine = AUTO,
     reporter: Reporter = SILENT,
 ) -> Run:
-    """Train new models and write a run folder. `start`: a pretrained model that the only part starts from.
+    """Train new models and write a run folder.
+
+    Args:
+        interactions: the ratings.
+        settings: of the new run.
+        output: the run folder.
+        valid: held-out ratings of their own, for the split "valid-data", which names their SHA-256.
+        start: a pretrained model that the only part starts from.
+        overwrite: whether to replace a run.
+        machine: where to train.
+        reporter: is told of the progress.
+
+    Ratings that are all equal are treated as none: there is nothing to predict.
 
     Raises:
         ConfigError, OutputError: `output` is taken, another training writes there, the device is not
-            available, or several processes were started for a part that is fitted.
+            available, several processes were started for a part that is fitted, or one that predicts ratings
+            was asked for where there are none.
         DataError: the data can't be split by this recipe.
         TrainingError: the loss is no longer finite; epochs that are on disk stay.
         OSError: the folder can't be written.
     """
+    settings, implicit = _for_data(settings, interactions)
     with join_team(machine.device) as team, ExitStack() as stack:
-        sides = split(interactions, settings.split)
+        if valid is None:
+            sides = split(interactions, settings.split)
+        else:
+            assert settings.split.valid_data == valid.sha256
+            interactions, sides = with_valid_data(interactions, valid)
         held_out = np.zeros(len(interactions), dtype=bool)
         held_out[sides.valid] = True
         parts = []
@@ -74,6 +98,9 @@ def train(
                 n_ratings=len(interactions),
                 n_held_out=len(sides.valid),
                 ratings_range=_range(interactions.ratings),
+                implicit=implicit,
+                user_features=feature_names(interactions.users),
+                item_features=feature_names(interactions.items),
             ),
             split=settings.split,
             seed=settings.split.seed,
@@ -82,6 +109,7 @@ def train(
             files=folder.write_data(interactions, held_out) if folder else {},
             versions=current_versions(),
             started_from=start.summary if start else None,
+            rating_weight=settings.rating_weight,
         )
         session = Session(interactions, sides, machine, reporter if team.leads else SILENT, team, folder)
         return _train_parts(session, Run(output.absolute(), info), start)
@@ -121,6 +149,19 @@ def _train_parts(session: Session, run: Run, start: WarmStart | None) -> Run:
             run = fit_part(session, run, number)
     session.team.wait()  # until rank 0 has written the last epoch
     return run
+
+
+def _for_data(settings: RunSettings, interactions: Interactions) -> tuple[RunSettings, bool]:
+    """The settings that fit the data, and whether it has no ratings to predict; a line is logged if so."""
+    low, high = _range(interactions.ratings)
+    if not interactions.implicit and low < high:
+        return settings, False
+    fitting = settings.without_ratings(interactions.name)
+    why = "has no ratings" if interactions.implicit else f"has no rating but {low:g}"
+    left_out = [part.kind for part in settings.parts if part not in fitting.parts]
+    what = f"; {', '.join(left_out)}, which predicts ratings, is left out" if left_out else ""
+    log.warning(f"{interactions.name} {why}: items are ranked, and no rating is predicted{what}")
+    return fitting, True
 
 
 def _range(ratings: np.ndarray) -> tuple[float, float]:

@@ -32,8 +32,9 @@ ROW_GROUP_BYTES = 8 << 20
 # Bytes of a part after which the system is asked to write them. Syncing all at the end took 13 ms longer.
 BEHIND_BYTES = 4 << 20
 
-# Added columns that are not worth a dictionary and statistics: scores rarely repeat and lie in no order.
-PLAIN = ("score", "scores", "known")
+# Added columns that are not worth a dictionary and statistics: scores rarely repeat and lie in no order. A
+# `rating` may be a column of the input, which does repeat.
+PLAIN = ("score", "scores", "ratings", "known")
 
 
 @contextmanager

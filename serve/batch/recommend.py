@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import msgspec
@@ -17,10 +17,10 @@ from serve.runtime.recommender import Recommender
 
 
 class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
-    """One row for each user: `user_id`, `known`, `item_ids` and `scores`, best first.
+    """One row for each user: `user_id`, `known`, `item_ids`, `scores` and `ratings`, best first.
 
-    With `explode`, one row for each item: `user_id`, `known`, `rank`, `item_id`, `score`; a user without a
-    list gets one row with nulls.
+    With `explode`, one row for each item: `user_id`, `known`, `rank`, `item_id`, `score`, `rating`; a user
+    without a list gets one row with nulls. The predicted ratings are left out where nothing predicts any.
     """
 
     top_k: int | None = None
@@ -53,10 +53,13 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
         user, item = (
             pa.string() if ids.is_string else pa.int64() for ids in (recommender.users, recommender.items.ids)
         )
-        added: dict[str, pa.DataType] = (
-            {"rank": pa.int32(), "item_id": item, "score": pa.float32()}
+        of_items: dict[str, pa.DataType] = {"item_id": item, "score": pa.float32()}
+        if recommender.predicts_ratings:
+            of_items["rating"] = pa.float32()
+        added = (
+            {"rank": pa.int32(), **of_items}
             if self.explode
-            else {"item_ids": pa.list_(item), "scores": pa.list_(pa.float32())}
+            else {f"{name}s": pa.list_(kind) for name, kind in of_items.items()}
         )
         return pa.schema({"user_id": user, "known": pa.bool_(), **added})
 
@@ -71,38 +74,38 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
             kept = np.delete(np.arange(len(ids)), list(refused))
             ids, user_index = ids.take(arrow(kept)), user_index[kept]
         known = user_index > 0
-        top, scores = recommender.rank(user_index, self.top_k, exclude_seen=self.exclude_seen, each=each)
+        top = recommender.rank(user_index, self.top_k, exclude_seen=self.exclude_seen, each=each)
         has_list = known | (self.unknown != "null")
-        listed = (top > 0) & has_list[:, None]  # [n, k]
+        listed = (top.indices > 0) & has_list[:, None]  # [n, k]
         counts = listed.sum(axis=1)
-        item_ids = recommender.items.ids.take(top[listed])
-        values = arrow(scores[listed])
+        flat = [recommender.items.ids.take(top.indices[listed]), arrow(top.scores[listed])]
+        if top.ratings is not None:
+            flat.append(arrow(top.ratings[listed]))
         if self.explode:
-            arrays = _exploded(ids, known, counts, item_ids, values)
+            arrays = _exploded(ids, known, counts, flat)
         else:
             offsets = arrow(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
             none = arrow(~has_list)
-            lists = [pa.ListArray.from_arrays(offsets, flat, mask=none) for flat in (item_ids, values)]
+            lists = [pa.ListArray.from_arrays(offsets, values, mask=none) for values in flat]
             arrays = [ids, arrow(known), *lists]
         return pa.Table.from_arrays(arrays, schema=self._columns(recommender)), rows.refused
 
 
 def _exploded(
-    ids: pa.Array, known: np.ndarray, counts: np.ndarray, item_ids: pa.Array, values: pa.Array
+    ids: pa.Array, known: np.ndarray, counts: np.ndarray, flat: Sequence[pa.Array]
 ) -> list[pa.Array]:
-    """A row for each item: `counts` int64 [n] of the flat `item_ids` and `values` belong to each user."""
+    """A row for each item: `counts` int64 [n] of the values of each `flat` array belong to each user."""
     n_rows = np.maximum(counts, 1)
     row = np.repeat(np.arange(len(counts)), n_rows)
     starts = np.cumsum(n_rows) - n_rows
     rank = np.arange(len(row)) - starts[row] + 1
     empty = counts[row] == 0
     place = np.zeros(len(row), np.int64)
-    place[~empty] = np.arange(len(item_ids))
+    place[~empty] = np.arange(len(flat[0]))
     taken = arrow(place, missing=empty)
     return [
         ids.take(arrow(row)),
         arrow(known[row]),
         arrow(rank.astype(np.int32), missing=empty),
-        item_ids.take(taken),
-        values.take(taken),
+        *(values.take(taken) for values in flat),
     ]

@@ -46,6 +46,9 @@ CALLED: dict[str, tuple[set[tuple[str, str, int]], set[tuple[str, str, int]]]] =
     "similar_items": ({_ITEM}, _TOP),
     "fold_in": ({("item_indices", "int64", 2), ("ratings", "float32", 2)}, _TOP),
 }
+# Of `recommend` and `fold_in`, where the scores that order a list are no ratings: `recommend` has it wherever
+# `score` predicts ratings, `fold_in` where these can be folded in.
+TOP_RATINGS = ("top_ratings", "float32", 2)
 REQUIRED_GRAPHS = ("score", "recommend")
 TABLE_ROWS = {
     "user_factors": "users",
@@ -234,6 +237,8 @@ def _check_graphs(manifest: Manifest) -> str | None:
             return f"the inputs of {name} are {inputs}, not {called[0]}"
         if not called[1] <= outputs:
             return f"the outputs of {name} are {outputs}, without {called[1] - outputs}"
+        if wrong := _fault_of_ratings(name, outputs, manifest):
+            return wrong
         ranks = any(output.startswith("top_") for output, _, _ in outputs)
         if not (1 <= (graph.top_k or 0) <= n_items if ranks else graph.top_k is None):
             return f"{name} has the top_k {graph.top_k} of {n_items} items"
@@ -242,6 +247,24 @@ def _check_graphs(manifest: Manifest) -> str | None:
             return f"the tolerance of {name} is {graph.tolerance}"
         if not 1 <= graph.items[0] < graph.items[1] <= n_items + 1:
             return f"the items of {name} are {graph.items} of {n_items}"
+    return None
+
+
+def _fault_of_ratings(name: str, outputs: set[tuple[str, str, int]], manifest: Manifest) -> str | None:
+    """What is wrong with the predicted ratings beside the scores of a list, or None."""
+    model = manifest.model
+    if name not in ("recommend", "fold_in"):
+        return None
+    if model.lists == "ratings" and model.scores == "ranking":
+        return "its lists are ordered by ratings, which nothing predicts"
+    found = {output for output in outputs if output[0] == TOP_RATINGS[0]}
+    if found - {TOP_RATINGS}:
+        return f"the outputs of {name} are {outputs}: not {TOP_RATINGS}"
+    is_rated = (model.lists, model.scores) == ("ranking", "ratings")
+    if found and not is_rated:
+        return f"{name} has top_ratings, though {model.lists} order its lists and scores are {model.scores}"
+    if is_rated and not found and name == "recommend":
+        return f"{name} has no top_ratings beside the scores that order its lists"
     return None
 
 

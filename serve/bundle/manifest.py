@@ -28,6 +28,8 @@ METRICS = {
     "precision@{k}": "precision_at_k",
     "MRR@{k}": "mrr_at_k",
     "hit rate@{k}": "hit_rate_at_k",
+    "coverage@{k}": "coverage_at_k",
+    "popularity@{k}": "popularity_at_k",
 }
 """Title of each metric in a table -> its key in `Manifest.metrics`."""
 
@@ -73,6 +75,36 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     graphs: list[str]
 
 
+class FittedPart(msgspec.Struct, frozen=True, kw_only=True):
+    """One fitted model of the run."""
+
+    kind: str
+    config: dict[str, Any]
+    objective: Literal["ratings", "ranking"]
+    weight: float
+    """Of its scores in the lists, in standard deviations of a user's scores; 0: it does not order them."""
+
+
+class RankingPart(msgspec.Struct, frozen=True, kw_only=True):
+    """The columns of a part in the tables that rank, `ranking_user_factors` and `ranking_item_factors`."""
+
+    kind: str
+    width: int
+    factor: float
+    """What its users' rows are multiplied by there."""
+    predicts_ratings: bool
+    confidence: tuple[float, float] | None
+    """Of iALS: mean rating, and increase of the weight of a rated item per unit of rating."""
+
+
+class RankingTables(msgspec.Struct, frozen=True, kw_only=True):
+    """The tables that rank: the parts side by side, and a last column of popularity, for new users."""
+
+    parts: list[RankingPart]
+    popularity: tuple[float, float]
+    """m and s of the last column, s (log(1 + training ratings of the item) - m)."""
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """The trained model. `n_users` and `n_items` don't count row 0."""
 
@@ -89,6 +121,18 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Width of the scores: differences of two scores are relative to it."""
     score_range: tuple[float, float] | None
     """The lowest and highest score that the model can give; None where it is unbounded."""
+    lists: Literal["ratings", "ranking"]
+    """What orders the lists: the scores, or scores of their own, which mean nothing else."""
+    list_span: float
+    """Width of the scores of a list."""
+    parts: list[FittedPart]
+    ranking: RankingTables | None = None
+    """None: the scores order the lists, or an MLP does."""
+
+    @property
+    def title(self) -> str:
+        """The kinds of the parts, as in "bayes + ease"."""
+        return " + ".join(part.kind for part in self.parts) or self.kind
 
 
 class Data(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,10 +144,16 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
     ratings_range: tuple[float, float]
     item_key: str
     licence: str
+    implicit: bool = False
+    """Whether it has no ratings to predict, only what users chose: likes, purchases, plays."""
+    user_features: list[str] = []
+    """What it knows of users, for kinds of model that use it."""
+    item_features: list[str] = []
+    """Likewise of items."""
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of the training as the run has them, and one entry an epoch."""
+    """Settings of the training as the run has them, and one entry for each epoch or reported iteration."""
 
     settings: dict[str, Any]
     seed: int
@@ -111,8 +161,12 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FoldIn(msgspec.Struct, frozen=True, kw_only=True):
-    """The ridge problem that `fold_in.onnx` solves, as chosen at export."""
+    """How a new user's ratings are predicted, as chosen at export."""
 
+    method: Literal["ridge", "linear map"] = "ridge"
+    """"ridge": the closed form, solved in the graph. "linear map": an approximation, where there is none."""
+    prior_ratings: float = 0.0
+    """Of a linear map: ratings that the average user counts for."""
     regularization: float
     """Weight of a squared difference from the average user, in units that docs/bundle.md states."""
     steps: int
@@ -121,6 +175,56 @@ class FoldIn(msgspec.Struct, frozen=True, kw_only=True):
     """The first items, whose factors the preconditioner is made from."""
     held_out_rmse: float | None
     n_held_out_users: int
+
+
+class ListRidge(msgspec.Struct, frozen=True, kw_only=True):
+    """The ridge that stands in for the closed form of a product that gradient descent trained to rank."""
+
+    unobserved_weight: float
+    """Of the square of any item's score."""
+    regularization: float
+    """Of the row, relative to the mean squared length of the items' rows."""
+    scale: float
+    """The row is multiplied by it."""
+    average_share: float
+    """So many times the average user's row are added."""
+    held_out_ndcg: float
+    """nDCG@10 of held-out users by this part alone."""
+    average_ndcg: float
+    """The same of the average user."""
+
+
+class ListFoldIn(msgspec.Struct, frozen=True, kw_only=True):
+    """How `fold_in.onnx` ranks for a new user, where parts that rank order the lists."""
+
+    methods: dict[str, str]
+    """Kind of each part -> "ridge", "ridge (approximation)", "sum of input rows", or "average user" where it
+    has no closed form, or one that is no better."""
+    steps: int
+    """Of conjugate gradients, in the graph."""
+    n_items: int
+    """The first items, whose factors the preconditioner is made from."""
+    prior_ratings: float
+    """The ratings that the average user's row and the popularity of items count for."""
+    popularity: float
+    """Weight of the popularity beside the average user's row."""
+    held_out_ndcg: dict[str, float]
+    """nDCG@10 of held-out users by the number of ratings that they gave ("all": what they have), and of the
+    most popular items ("popularity")."""
+    n_held_out_users: int
+    ridges: dict[str, ListRidge] = {}
+    """Kind of each part with an approximation -> its settings."""
+
+
+class SimilarItems(msgspec.Struct, frozen=True, kw_only=True):
+    """Similar items are ranked by cosine times n / (n + shrinkage), n the neighbour's training ratings."""
+
+    shrinkage: float
+    min_ratings: int
+    """The cosine to an item with fewer ratings counts as 0."""
+    held_out_cosine: float | None
+    """Cosine of the ratings of an item, those in training, and of its ten nearest, those held out: the mean.
+    None: nothing was held out, and the shrinkage is the default."""
 
 
 class PopularityBand(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +252,21 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
     by_popularity: list[PopularityBand]
 
 
+class ListRows(msgspec.Struct, frozen=True, kw_only=True):
+    """How new items were placed in a part that ranks: by the half-step of implicit ALS on users' rows."""
+
+    unobserved_weight: float
+    """Of the square of any user's score."""
+    regularization: float
+    """Of the row, relative to the mean squared length of the users' rows."""
+    scale: float
+    """The row is multiplied by it."""
+    confidence: tuple[float, float] | None
+    """As in `RankingPart`; None: the value of a rating does not matter."""
+    error: float
+    """Of known items, placed by up to 20 raters: squared error of all users' scores over their squares."""
+
+
 class Addition(msgspec.Struct, frozen=True, kw_only=True):
     """Items that were added to a bundle without training."""
 
@@ -166,10 +285,12 @@ class Addition(msgspec.Struct, frozen=True, kw_only=True):
     """New items that only such users have rated."""
     n_known_items: int
     """Ratings left out because their item was in the bundle already."""
-    regularization: float
-    """Of the ridge regression that gave the new rows."""
+    regularization: float | None
+    """Of the ridge regression that gave the rows of the part that predicts ratings; None: there is none."""
     left_out_rmse: float | None
     """RMSE (ratings) of each rating, predicted from the others of its item; None with too few."""
+    list_rows: dict[str, ListRows] = {}
+    """Kind of each part that ranks -> how its new rows were made."""
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,6 +332,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, File]
     versions: dict[str, str]
     fold_in: FoldIn | None = None
+    list_fold_in: ListFoldIn | None = None
+    similar_items: SimilarItems | None = None
     left_out: dict[str, str] = {}
     """Graph that could not be made -> why."""
     held_out: HeldOut | None = None

@@ -13,7 +13,7 @@ from serve.commands.options import (
     item_values,
     json_option,
     load,
-    print_ranking,
+    print_recommended,
     top_k_option,
 )
 
@@ -52,4 +52,4 @@ def fold_in(
     ratings = [rating for _, rating in rates]
     ranking = recommender.fold_in([entry["item_id"] for entry in rated], ratings, top_k)
     echoed = [{**entry, "rating": rating} for entry, rating in zip(rated, ratings, strict=True)]
-    print_ranking(ranking, items, as_json, ratings=echoed)
+    print_recommended(ranking, recommender, as_json, ratings=echoed)

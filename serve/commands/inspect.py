@@ -13,7 +13,7 @@ from serve.commands.table import format_table
 from serve.terminal import printable
 
 if TYPE_CHECKING:
-    from serve.bundle.manifest import File, FoldIn, Graph, Manifest, Parity
+    from serve.bundle.manifest import File, FoldIn, Graph, ListFoldIn, Manifest, Parity
 
 
 @click.command()
@@ -41,7 +41,7 @@ def _sections(manifest: Manifest) -> list[str]:
     model, data = manifest.model, manifest.data
     score_range = "unbounded" if model.score_range is None else "{:g} to {:g}".format(*model.score_range)
     added = [f"{len(addition.item_ids):,} of them, from {addition.data}" for addition in manifest.additions]
-    fold_in = manifest.fold_in
+    fold_in, list_fold_in = manifest.fold_in, manifest.list_fold_in
     return [
         _pairs(
             "Model",
@@ -52,8 +52,14 @@ def _sections(manifest: Manifest) -> list[str]:
                 "added later": "; ".join(added) or None,
                 "factors": model.n_factors,
                 "scores": f"{model.scores}, {score_range}",
-                **model.config,
+                "lists by": model.lists,
             },
+        ),
+        "Parts\n"
+        + format_table(
+            ["kind", "objective", "weight in lists", "config"],
+            [[part.kind, part.objective, f"{part.weight:g}", _settings(part.config)] for part in model.parts],
+            align="<<><",
         ),
         f"Graphs (opset {manifest.opset}, IR version {manifest.ir_version})\n"
         + format_table(
@@ -73,6 +79,7 @@ def _sections(manifest: Manifest) -> list[str]:
         format_files(manifest.files),
         _pairs("Metrics", manifest.metrics),
         *([] if fold_in is None else [_pairs("Fold-in", _fold_in(fold_in))]),
+        *([] if list_fold_in is None else [_pairs("Fold-in of lists", _list_fold_in(list_fold_in))]),
         format_parity(manifest.parity),
         _pairs(
             "Data",
@@ -97,6 +104,22 @@ def _fold_in(fold_in: FoldIn) -> dict[str, Any]:
         "steps": fold_in.steps,
         "held-out RMSE": f"{rmse} ({fold_in.n_held_out_users:,} users)",
     }
+
+
+def _list_fold_in(fold_in: ListFoldIn) -> dict[str, Any]:
+    found = fold_in.held_out_ndcg
+    given = sorted((name for name in found if name.isdecimal()), key=int)
+    ndcg = [f"{found[name]:.4f} ({name} given)" for name in given]
+    ndcg += [f"{found[name]:.4f} ({name})" for name in ("all", "popularity") if name in found]
+    return {
+        "methods": ", ".join(f"{kind}: {method}" for kind, method in fold_in.methods.items()),
+        "prior": f"counts as {fold_in.prior_ratings:g} ratings, with {fold_in.popularity:g} of popularity",
+        "held-out nDCG@10": f"{', '.join(ndcg)}; {fold_in.n_held_out_users:,} users" if ndcg else "unknown",
+    }
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
 
 
 def format_files(files: Mapping[str, File]) -> str:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+N_STARS = 5
+"""Ratings up to this are shown as stars, too."""
+
 
 def choice_option(name: str, *choices: str, help: str) -> Callable[[Any], Any]:
     """An option with a few possible values; the first one is the default."""
@@ -88,18 +91,46 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.encode(value))
 
 
-def print_ranking(
-    ranking: Ranking, items: Catalogue, as_json: bool, *, score_name: str = "score", **fields: Any
-) -> None:
-    """Print one list, best first: as a table, or as one JSON object with further fields."""
-    n = int(ranking.count)
-    pairs = zip(ranking.item_indices[:n].tolist(), ranking.scores[:n].tolist(), strict=True)
-    entries = [{**item_fields(index, items), "score": score} for index, score in pairs]
+def print_recommended(ranking: Ranking, recommender: Recommender, as_json: bool, **fields: Any) -> None:
+    """Print a user's list, best first: as a table, or as one JSON object with further fields.
+
+    The table has predicted ratings instead of scores where there are any; they need not fall.
+    """
+    entries = _entries(ranking, recommender.items)
+    ratings: list[Any] = [None] * len(entries)
+    if ranking.ratings is not None:
+        ratings = ranking.ratings[: len(entries)].tolist()
+    if as_json:
+        pairs = zip(entries, ratings, strict=True)
+        print_json({**fields, "items": [{**entry, "rating": rating} for entry, rating in pairs]})
+    elif ranking.ratings is not None:
+        low, high = recommender.manifest.data.ratings_range
+        has_stars = low >= 0 and high == N_STARS
+        stars = [f"{'★' * round(rating):{N_STARS}} " if has_stars else "" for rating in ratings]
+        cells = [f"{drawn}{rating:.2f}" for drawn, rating in zip(stars, ratings, strict=True)]
+        _print_table("rating", cells, entries)
+    else:
+        _print_table("score", [f"{entry['score']:.3f}" for entry in entries], entries)
+
+
+def print_similar(ranking: Ranking, items: Catalogue, as_json: bool, **fields: Any) -> None:
+    """Print similar items with their cosines, likewise."""
+    entries = _entries(ranking, items)
     if as_json:
         print_json({**fields, "items": entries})
         return
+    _print_table("cosine", [f"{entry['score']:.2f}" for entry in entries], entries)
+
+
+def _entries(ranking: Ranking, items: Catalogue) -> list[dict[str, Any]]:
+    n = int(ranking.count)
+    pairs = zip(ranking.item_indices[:n].tolist(), ranking.scores[:n].tolist(), strict=True)
+    return [{**item_fields(index, items), "score": score} for index, score in pairs]
+
+
+def _print_table(name: str, cells: Sequence[str], entries: Sequence[dict[str, Any]]) -> None:
     rows = [
-        [str(rank), f"{entry['score']:.2f}", str(entry["item_id"]), entry["title"] or ""]
-        for rank, entry in enumerate(entries, 1)
+        [str(rank), cell, str(entry["item_id"]), entry["title"] or ""]
+        for rank, (cell, entry) in enumerate(zip(cells, entries, strict=True), 1)
     ]
-    click.echo(format_table(["", score_name, "id", "title"], rows, align=">>><"))
+    click.echo(format_table(["", name, "id", "title"], rows, align=">>><"))

@@ -16,7 +16,7 @@ from serve.commands.options import (
     json_option,
     load,
     print_json,
-    print_ranking,
+    print_recommended,
     top_k_option,
 )
 from serve.terminal import printable
@@ -107,7 +107,7 @@ def profiles(
     if not as_json:
         average = "Nothing is known of you: the average user's recommendations."
         click.echo(f"{average if number is None else f'Profile {number}:'}\n")
-    print_ranking(ranking, items, as_json, profile=number)
+    print_recommended(ranking, recommender, as_json, profile=number)
 
 
 def _shown(known: Profiles, items: Catalogue) -> dict[str, Any]:

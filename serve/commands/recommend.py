@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from serve.commands.batch_options import batch_options, run_and_report
-from serve.commands.options import bundle_argument, load, print_ranking, top_k_option
+from serve.commands.options import bundle_argument, load, print_recommended, top_k_option
 
 FOR_ONE = {"bundle", "user_id", "top_k", "include_seen", "unknown", "device", "as_json"}
 """Parameters that apply to one user; the others are for many."""
@@ -43,8 +43,9 @@ def recommend(
 ) -> None:
     """Recommend items of BUNDLE to a user, or to many.
 
-    For one user the list is printed. For many, a folder is written: one row for each user with item_ids and
-    scores, best first. Memory does not grow with the input; a stopped job continues with --resume.
+    For one user the list is printed. For many, a folder is written: one row for each user with item_ids,
+    scores and predicted ratings (where BUNDLE predicts any), best first. Memory does not grow with the input;
+    a stopped job continues with --resume.
 
     \b
     Examples:
@@ -70,4 +71,4 @@ def recommend(
     ranking = recommender.recommend(user, top_k, exclude_seen=not include_seen, unknown=unknown)
     if not ranking.known and not as_json:
         click.echo(f"User {user} is not in this bundle: the average user's recommendations.\n")
-    print_ranking(ranking, recommender.items, as_json, user_id=user, known=ranking.known)
+    print_recommended(ranking, recommender, as_json, user_id=user, known=ranking.known)

@@ -21,9 +21,10 @@ from serve.commands.options import bundle_argument
 def score(bundle: Path, input: str, unknown: Any, as_json: bool, **options: Any) -> None:
     """Score every pair of user id and item id in a file.
 
-    The output has the same rows in order, with all their columns, and with "score" (the predicted rating) and
-    "known" (whether both ids are in BUNDLE). Memory does not grow with the input. OUTPUT appears when it is
-    whole; a stopped job continues with --resume and ends with the same bytes.
+    The output has the same rows in order, with all their columns, and with "score" (the predicted rating;
+    where BUNDLE predicts none, a number that orders items) and "known" (whether both ids are in BUNDLE).
+    Memory does not grow with the input. OUTPUT appears when it is whole; a stopped job continues with
+    --resume and ends with the same bytes.
 
     \b
     Examples:

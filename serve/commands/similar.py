@@ -12,7 +12,7 @@ from serve.commands.options import (
     item_fields,
     json_option,
     load,
-    print_ranking,
+    print_similar,
     top_k_option,
 )
 
@@ -40,4 +40,4 @@ def similar(
     wanted = items.ids.parse(item_id) if item_id is not None else items[items.resolve(item or "")].item_id
     ranking = recommender.similar_items(wanted, top_k)
     found = item_fields(items.ids.lookup_one(wanted), items)
-    print_ranking(ranking, items, as_json, score_name="cosine", **found)
+    print_similar(ranking, items, as_json, **found)

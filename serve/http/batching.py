@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -36,8 +36,14 @@ class UserQuery:
     """int64 [n]; further items to exclude."""
 
 
-UserList: TypeAlias = tuple[list[Any], list[int], list[float]]
-"""Item ids, item indices and scores of one user, best first; fewer than `top_k` if no more items are left."""
+class UserList(NamedTuple):
+    """One user's items, best first; fewer than `top_k` if no more items are left."""
+
+    item_ids: list[Any]
+    item_indices: list[int]
+    scores: list[float]
+    ratings: list[float] | None
+    """Predicted ratings; None: there are none."""
 
 
 class Compute(Protocol):
@@ -95,12 +101,16 @@ class Batcher:
 
 def rank_together(recommender: Recommender, queries: Sequence[UserQuery]) -> list[UserList]:
     """The lists of all queries, from one run."""
-    top, scores = recommender.rank(
+    top = recommender.rank(
         np.array([query.user_index for query in queries]),
         max(query.top_k for query in queries),
         exclude_seen=np.array([query.exclude_seen for query in queries]),
         exclude_item_indices=[query.exclude_item_indices for query in queries],
-    )  # [B, k] both
-    lengths = np.minimum(np.count_nonzero(top, axis=1), [query.top_k for query in queries]).tolist()
-    columns = (recommender.items.ids.ids(top).tolist(), top.tolist(), scores.tolist())
-    return [(i[:n], t[:n], s[:n]) for i, t, s, n in zip(*columns, lengths, strict=True)]
+    )
+    lengths = np.minimum(np.count_nonzero(top.indices, axis=1), [query.top_k for query in queries]).tolist()
+    columns = (recommender.items.ids.ids(top.indices).tolist(), top.indices.tolist(), top.scores.tolist())
+    ratings = [None] * len(queries) if top.ratings is None else top.ratings.tolist()
+    return [
+        UserList(i[:n], t[:n], s[:n], None if r is None else r[:n])
+        for i, t, s, r, n in zip(*columns, ratings, lengths, strict=True)
+    ]

@@ -60,8 +60,12 @@ class LoadedModel:
             "device": recommender.device,
             **{
                 name: getattr(model, name)
-                for name in ("kind", "n_users", "n_items", "n_factors", "score_range")
+                for name in ("kind", "n_users", "n_items", "n_factors", "score_range", "scores", "lists")
             },
+            "parts": [
+                {"kind": part.kind, "objective": part.objective, "weight": part.weight}
+                for part in model.parts
+            ],
             "data": {
                 name: getattr(data, name)
                 for name in ("name", "sha256", "n_ratings", "ratings_range", "licence")

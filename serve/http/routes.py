@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serve.http import schemas
-from serve.http.batching import NOTHING, UserQuery
+from serve.http.batching import NOTHING, UserList, UserQuery
 from serve.http.middleware.admission import RETRY_AFTER_SECONDS
 from serve.http.model import LoadedModel
 from serve.http.problems import Problem
@@ -109,7 +109,7 @@ async def recommend(model: Model, body: schemas.RecommendRequest) -> Response:
             "model_version": model.version,
             "user_id": body.user_id,
             "known": known,
-            "items": _items(model, *top),
+            "items": _rated_items(model, top),
         }
     )
 
@@ -131,7 +131,7 @@ async def similar_items(model: Model, body: schemas.SimilarItemsRequest) -> Resp
     found = await model.compute_in_turn(
         lambda: model.recommender.similar_items(body.item_id, body.top_k, unknown=body.unknown)
     )
-    items = _ranked(model, found)
+    items = _items(model, _user_list(found))
     return answer(
         {"model_version": model.version, "item_id": body.item_id, "known": found.known, "items": items}
     )
@@ -143,7 +143,7 @@ async def fold_in(model: Model, body: schemas.FoldInRequest) -> Response:
     item_ids = [rating.item_id for rating in body.ratings]
     ratings = [rating.rating for rating in body.ratings]
     found = await model.compute_in_turn(lambda: model.recommender.fold_in(item_ids, ratings, body.top_k))
-    return answer({"model_version": model.version, "items": _ranked(model, found)})
+    return answer({"model_version": model.version, "items": _rated_items(model, _user_list(found))})
 
 
 @router.get("/items", response_model=schemas.ItemsResponse, responses=ERRORS)
@@ -166,17 +166,27 @@ async def model_card(model: Model) -> Response:
     return answer(model.card())
 
 
-def _ranked(model: LoadedModel, found: Ranking) -> list[dict[str, Any]]:
-    columns = (found.item_ids, found.item_indices, found.scores)
-    return _items(model, *(column[: found.count].tolist() for column in columns))
+def _user_list(found: Ranking) -> UserList:
+    n = found.count
+    return UserList(
+        found.item_ids[:n].tolist(),
+        found.item_indices[:n].tolist(),
+        found.scores[:n].tolist(),
+        None if found.ratings is None else found.ratings[:n].tolist(),
+    )
 
 
-def _items(
-    model: LoadedModel, item_ids: Sequence[Any], item_indices: Sequence[int], scores: Sequence[float]
-) -> list[dict[str, Any]]:
+def _items(model: LoadedModel, found: UserList) -> list[dict[str, Any]]:
     """The items of one list, best first."""
     titles = model.titles
     return [
         {"item_id": item_id, "title": titles[index], "score": score}
-        for item_id, index, score in zip(item_ids, item_indices, scores, strict=True)
+        for item_id, index, score in zip(found.item_ids, found.item_indices, found.scores, strict=True)
     ]
+
+
+def _rated_items(model: LoadedModel, found: UserList) -> list[dict[str, Any]]:
+    """The same with predicted ratings, or null."""
+    items = _items(model, found)
+    ratings: Sequence[float | None] = found.ratings or [None] * len(items)
+    return [{**item, "rating": rating} for item, rating in zip(items, ratings, strict=True)]

@@ -109,14 +109,22 @@ class RankedItem(BaseModel):
 
     item_id: Id
     title: str | None
-    score: float = Field(description="Of similar items, the cosine.")
+    score: float = Field(description="What orders the list; of similar items, the cosine.")
+
+
+class RecommendedItem(RankedItem):
+    """One item of a user's list, best first."""
+
+    rating: float | None = Field(
+        description="The predicted rating, on the scale of the data; null where nothing predicts ratings."
+    )
 
 
 class ScoredItem(BaseModel):
     """One score, in the order of the request."""
 
     item_id: Id
-    score: float
+    score: float = Field(description="What it means: `scores` of `/v1/model`.")
     known: bool = Field(description="Whether user and item are both in the bundle.")
 
 
@@ -138,7 +146,7 @@ class Answer(BaseModel):
 class FoldInResponse(Answer):
     """The best items for a new user."""
 
-    items: list[RankedItem] = Field(description="Shorter than `top_k` only if no more items are left.")
+    items: list[RecommendedItem] = Field(description="Shorter than `top_k` only if no more items are left.")
 
 
 class RecommendResponse(FoldInResponse):
@@ -148,11 +156,12 @@ class RecommendResponse(FoldInResponse):
     known: bool = Field(description="False: not in the bundle; this is the average user's list.")
 
 
-class SimilarItemsResponse(FoldInResponse):
+class SimilarItemsResponse(Answer):
     """The items most similar to one item."""
 
     item_id: Id
     known: bool
+    items: list[RankedItem] = Field(description="Shorter than `top_k` only if no more items are left.")
 
 
 class ScoreResponse(Answer):
@@ -168,6 +177,14 @@ class ItemsResponse(Answer):
     items: list[FoundItem]
 
 
+class ModelPart(BaseModel):
+    """One fitted model."""
+
+    kind: str
+    objective: Literal["ratings", "ranking"]
+    weight: float = Field(description="Of its scores in lists; 0: it does not order them.")
+
+
 class ModelResponse(Answer):
     """The model card, from the bundle's manifest."""
 
@@ -177,6 +194,13 @@ class ModelResponse(Answer):
     n_items: int
     n_factors: int
     score_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None
+    scores: Literal["ratings", "ranking"] = Field(
+        description="What the scores of `/v1/score` are: predicted ratings, or numbers that order items."
+    )
+    lists: Literal["ratings", "ranking"] = Field(
+        description="What orders lists: predicted ratings, or scores that mean nothing else."
+    )
+    parts: list[ModelPart] = Field(description="The models that the bundle is made of.")
     data: dict[str, Any]
     id_types: dict[str, Literal["integer", "string"]]
     split: dict[str, Any]

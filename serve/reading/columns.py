@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from serve.errors import InputError
 
@@ -19,10 +19,16 @@ user_id, User-ID and userId are the same name."""
 OPTIONS = {role: f"--{role}-column" for role in USUAL}
 
 
-def find_columns(names: Sequence[str], roles: Mapping[str, str | None], source: str) -> dict[str, str]:
-    """The column of each role: `{"user": "userId", …}`, without "timestamp" if no column has its usual name.
+def find_columns(
+    names: Sequence[str],
+    roles: Mapping[str, str | None],
+    source: str,
+    optional: Collection[str] = ("timestamp",),
+) -> dict[str, str]:
+    """The column of each role: `{"user": "userId", …}`; `optional` roles may be left out.
 
-    `roles` are keys of `USUAL`, each with the name of its column, or None for a usual name.
+    `roles` are keys of `USUAL`, each with the name of its column, or None for a usual name. An optional role
+    without a name is left out if no column has a usual one.
 
     Raises InputError: a column is missing, a name fits several columns, or a column has two roles.
     """
@@ -37,7 +43,7 @@ def find_columns(names: Sequence[str], roles: Mapping[str, str | None], source: 
             )
         if matches:
             found[role] = matches[0]
-        elif named or role != "timestamp":
+        elif named or role not in optional:
             spelled = [re.sub("id$", "_id", name) for name in USUAL[role]]
             missing.append(f"{role} ({named or ' or '.join(spelled)})")
     if missing:

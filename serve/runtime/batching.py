@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
@@ -16,10 +16,44 @@ if TYPE_CHECKING:
 
     from serve.runtime.ranker import Ranker
 
-Top = tuple[np.ndarray, np.ndarray]
-"""Item indices int64 [B, K], 0 where no item is left; scores float32 [B, K]."""
+
+class Top(NamedTuple):
+    """Ranked items, one row for each user or item, best first."""
+
+    indices: np.ndarray
+    """int64 [B, K]; 0 where no item is left"""
+    scores: np.ndarray
+    """float32 [B, K]; -1e30 where no item is left"""
+    ratings: np.ndarray | None
+    """float32 [B, K], predicted ratings, -1e30 where no item is left; None: nothing predicts them"""
+
+    @classmethod
+    def empty(cls, n_rows: int, k: int, *, has_ratings: bool) -> Self:
+        """Arrays to be filled, [n_rows, k]."""
+        indices, scores = np.empty((n_rows, k), np.int64), np.empty((n_rows, k), np.float32)
+        return cls(indices, scores, np.empty((n_rows, k), np.float32) if has_ratings else None)
+
+    def fill(self, rows: slice | np.ndarray, other: Top) -> None:
+        """Copy all of `other` to some rows."""
+        for mine, theirs in zip(self, other, strict=True):
+            if mine is not None:
+                mine[rows] = theirs
+
+    def first(self, k: int) -> Top:
+        """The first k columns."""
+        ratings = None if self.ratings is None else self.ratings[:, :k]
+        return Top(self.indices[:, :k], self.scores[:, :k], ratings)
+
+    def row(self, number: int) -> Top:
+        """One row alone: [K] each."""
+        ratings = None if self.ratings is None else self.ratings[number]
+        return Top(self.indices[number], self.scores[number], ratings)
+
+
 Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
 """Applies a function to the start of each run of a graph: `map`, or the `map` of an executor."""
+
+TOP_NAMES = ("top_item_indices", "top_scores", "top_ratings")
 
 # A run scores every item for each of its users at once. Throughput no longer grows beyond this many users or
 # scores (64 MiB).
@@ -53,18 +87,28 @@ def score_pairs(
     return scores
 
 
-def rank_rows(session: InferenceSession, feeds: Mapping[str, np.ndarray], n_items: int, k: int) -> Top:
-    """The results of a ranking graph (K is `k`) for feeds with any number of rows."""
+def rank_rows(
+    session: InferenceSession, feeds: Mapping[str, np.ndarray], n_items: int, k: int, *, has_ratings: bool
+) -> Top:
+    """The results of a ranking graph (K is `k`) for feeds with any number of rows.
+
+    `has_ratings`: whether the graph has the output `top_ratings`.
+    """
+    names = TOP_NAMES if has_ratings else TOP_NAMES[:2]
+
+    def ranked(part: Mapping[str, np.ndarray]) -> Top:
+        indices, scores, *ratings = run(session, part, names)
+        return Top(indices, scores, ratings[0] if ratings else None)
+
     n_rows = len(next(iter(feeds.values())))
     step = max(1, min(ROWS_PER_RUN, SCORES_PER_RUN // (n_items + 1)))
     if n_rows <= step and n_rows:
-        top, scores = run(session, feeds)[:2]
-        return top, scores
-    top, scores = np.empty((n_rows, k), np.int64), np.empty((n_rows, k), np.float32)
+        return ranked(feeds)
+    top = Top.empty(n_rows, k, has_ratings=has_ratings)
     for start in range(0, n_rows, step):
         part = slice(start, start + step)
-        top[part], scores[part] = run(session, {name: array[part] for name, array in feeds.items()})[:2]
-    return top, scores
+        top.fill(part, ranked({name: array[part] for name, array in feeds.items()}))
+    return top
 
 
 def rank_users(
@@ -89,8 +133,7 @@ def rank_users(
     """
     if len(user_index) == 1:  # a single request, where microseconds count
         rated = np.zeros((1, 1), np.int64) if seen is None else seen.padded(rated_by)
-        best, values = ranker.rank(user_index, _side_by_side(rated, exclude))
-        return best[:, :top_k], values[:, :top_k]
+        return ranker.rank(user_index, _side_by_side(rated, exclude)).first(top_k)
     if seen is None:
         lists, place = ItemLists.empty(1), np.zeros(len(user_index), np.int64)
     else:
@@ -99,20 +142,18 @@ def rank_users(
     # Users whose lists have similar lengths run together: all lists of a run are padded to the longest.
     lengths = lists.lengths[place]
     order = np.argsort(lengths, kind="stable")
-    top = np.empty((len(user_index), top_k), np.int64)
-    scores = np.empty((len(user_index), top_k), np.float32)
+    top = Top.empty(len(user_index), top_k, has_ratings=ranker.has_ratings)
 
     def rank_some(start: int) -> None:
         rows = order[start : stops[start]]
         rated = lists.padded(place[rows])
         both = _side_by_side(rated, None if exclude is None else exclude[rows])
-        best, values = ranker.rank(user_index[rows], both)
-        top[rows], scores[rows] = best[:, :top_k], values[:, :top_k]
+        top.fill(rows, ranker.rank(user_index[rows], both).first(top_k))
 
     more = 0 if exclude is None else exclude.shape[1]
     stops = dict(_stretches(lengths[order] + more))
     deque(each(rank_some, stops), maxlen=0)
-    return top, scores
+    return top
 
 
 def _side_by_side(rated: np.ndarray, exclude: np.ndarray | None) -> np.ndarray:

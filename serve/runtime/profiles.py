@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from serve.runtime.rankings import Ranking
     from serve.runtime.recommender import Recommender
 
-# A like is a rating above the average user's by this share of the scale; a dislike is as far below.
+# A like is above the average user's score by this share of the scale (of the span, where scores only order
+# items); a dislike is as far below.
 LIKE_SHARE = 0.25
 
 Answer = float | Literal["like", "dislike"] | None
@@ -80,16 +81,21 @@ class Profiles:
             raise RequestError(f"there are profiles 0 to {len(self.profiles) - 1}, got {profile!r}")
         user_index = np.array([0 if profile is None else self.profiles[profile].user_index])
         exclude = [np.array(exclude_item_indices, np.int64)]
-        top, scores = self.recommender.rank(
-            user_index, top_k, exclude_seen=False, exclude_item_indices=exclude
-        )
-        return self.recommender.name((top[0], scores[0]), profile is not None)
+        top = self.recommender.rank(user_index, top_k, exclude_seen=False, exclude_item_indices=exclude)
+        return self.recommender.name(top.row(0), profile is not None)
 
     def _above_average(self, question: Question, answer: Answer) -> float | None:
-        """An answer less the average user's rating, in ratings."""
-        low, high = self.recommender.manifest.data.ratings_range
+        """An answer less what the average user thinks of the item, in the units of the scores."""
+        manifest = self.recommender.manifest
+        low, high = manifest.data.ratings_range
+        is_rating = manifest.model.scores == "ratings"
+        width = high - low if is_rating else manifest.model.score_span
         if answer is None:
             return None
         if answer in ("like", "dislike"):
-            return LIKE_SHARE * (high - low) * (1 if answer == "like" else -1)
-        return float(validation.ratings([answer], low, high)[0]) - question.average_score
+            return LIKE_SHARE * width * (1 if answer == "like" else -1)
+        rating = float(validation.ratings([answer], low, high)[0])
+        if is_rating:
+            return rating - question.average_score
+        # A rating and a score have no common scale: the middle of the ratings' stands for the average.
+        return width * ((rating - low) / (high - low) - 0.5) if high > low else 0.0

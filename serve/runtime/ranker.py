@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 class Ranker(Protocol):
     """Ranks every item of the catalogue for each user."""
 
+    @property
+    def has_ratings(self) -> bool:
+        """Whether it predicts ratings beside the scores."""
+
     def rank(self, user_index: np.ndarray, exclude: np.ndarray) -> Top:
         """The K best items of each user (int64 [B]) without those to `exclude` (int64 [B, E], 0-padded)."""
 
@@ -26,8 +30,10 @@ class GraphRanker(NamedTuple):
     n_items: int
     top_k: int
     """K of the graph."""
+    has_ratings: bool
+    """Whether the graph predicts ratings beside the scores."""
 
     def rank(self, user_index: np.ndarray, exclude: np.ndarray) -> Top:
         """See Ranker."""
         feeds = {"user_index": user_index, "exclude_item_indices": exclude}
-        return rank_rows(self.session, feeds, self.n_items, self.top_k)
+        return rank_rows(self.session, feeds, self.n_items, self.top_k, has_ratings=self.has_ratings)

@@ -17,7 +17,9 @@ class Ranking:
     item_indices: np.ndarray
     """int64 [k] or [B, k]; 0 past `count`."""
     scores: np.ndarray
-    """float32 [k] or [B, k]; scores as `manifest.model` describes them, or cosines; -1e30 past `count`."""
+    """float32 [k] or [B, k]; what orders the list (`manifest.model.lists`), or cosines; -1e30 beyond."""
+    ratings: np.ndarray | None
+    """float32 [k] or [B, k]; predicted ratings on the data's scale, -1e30 beyond; None: none."""
     known: Any
     """bool, or bool [B]: whether the id is in the bundle; if not, this is the average's list."""
     count: Any

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
 
-from serve.bundle.bundle import CALLED, Bundle, open_bundle
+from serve.bundle.bundle import CALLED, TOP_RATINGS, Bundle, open_bundle
 from serve.bundle.conformance import check_conformance
 from serve.bundle.ids import IdIndex
 from serve.bundle.items import Catalogue
@@ -97,6 +97,11 @@ class Recommender:
         return self.bundle.manifest
 
     @property
+    def predicts_ratings(self) -> bool:
+        """Whether scores are predicted ratings, which `recommend` then gives beside each item."""
+        return self.manifest.model.scores == "ratings"
+
+    @property
     def users(self) -> IdIndex:
         """The user ids."""
         file, n_users = self.bundle.file, self.manifest.model.n_users
@@ -177,7 +182,7 @@ class Recommender:
             each: Does the runs of the graph: `map`, or the `map` of an executor.
 
         Returns:
-            Item indices int64 [B, top_k] (0 where no item is left), scores float32 [B, top_k].
+            Item indices, scores and predicted ratings, [B, top_k] each; see `Top`.
 
         Raises:
             RequestError: wrong types, shapes or ranges.
@@ -193,15 +198,14 @@ class Recommender:
             exclude = validation.padded([check(row) for row in exclude_item_indices], np.int64)
         rated_by = user_index * np.asarray(exclude_seen, np.int64)  # row 0 has rated nothing
         seen = None if exclude_seen is False else self.seen
-        return rank_users(self._ranker, user_index, top_k, seen, rated_by, exclude, each)
+        return self._rated(rank_users(self._ranker, user_index, top_k, seen, rated_by, exclude, each))
 
     def name(self, top: Top, known: Any) -> Ranking:
-        """`top`, item indices and scores [k] or [B, k], with ids; `known` and the result: see `Ranking`."""
-        indices, scores = top
-        count: Any = np.count_nonzero(indices, axis=-1)
-        if indices.ndim == 1:
+        """`top`, the results of `rank` or a row of them, with ids; `known` and the result: see `Ranking`."""
+        count: Any = np.count_nonzero(top.indices, axis=-1)
+        if top.indices.ndim == 1:
             count = int(count)
-        return Ranking(self.items.ids.ids(indices), indices, scores, known, count)
+        return Ranking(self.items.ids.ids(top.indices), *top, known, count)
 
     def recommend(
         self,
@@ -324,7 +328,8 @@ class Recommender:
             "item_indices": validation.padded(indices, np.int64),
             "ratings": validation.padded(values, np.float32),
         }
-        return self._named(one, np.ones(len(indices), bool), self._run_ranking("fold_in", feeds, top_k))
+        top = self._rated(self._run_ranking("fold_in", feeds, top_k))
+        return self._named(one, np.ones(len(indices), bool), top)
 
     def check(self, *graphs: str) -> int:
         """Run the conformance cases of some graphs on this device; returns how many cases there are.
@@ -344,18 +349,34 @@ class Recommender:
 
     def _named(self, one: bool, known: np.ndarray, top: Top) -> Ranking:
         """As `name`; `one`: the request was for a single id."""
-        return self.name((top[0][0], top[1][0]), bool(known[0])) if one else self.name(top, known)
+        return self.name(top.row(0), bool(known[0])) if one else self.name(top, known)
+
+    def _rated(self, top: Top) -> Top:
+        """Clip predicted ratings to the data's scale; where ratings order the lists, they are the scores."""
+        ratings = top.scores if self.manifest.model.lists == "ratings" else top.ratings
+        if ratings is None:
+            return top
+        low, high = self.manifest.data.ratings_range
+        clipped = np.minimum(ratings, high)  # np.clip takes three times as long for one user
+        return top._replace(ratings=np.maximum(clipped, low, out=clipped, where=top.indices > 0))
+
+    def _has_ratings(self, graph: str) -> bool:
+        """Whether a graph predicts ratings beside the scores of its lists."""
+        return any(output.name == TOP_RATINGS[0] for output in self.manifest.graphs[graph].outputs)
 
     @property
     def _ranker(self) -> Ranker:
         k, n_items = self.largest_k("recommend"), self.manifest.model.n_items
-        return self._part("ranker", lambda: GraphRanker(self._session("recommend"), n_items, k))
+        return self._part(
+            "ranker",
+            lambda: GraphRanker(self._session("recommend"), n_items, k, self._has_ratings("recommend")),
+        )
 
     def _run_ranking(self, graph: str, feeds: dict[str, np.ndarray], top_k: int) -> Top:
         """The results of a ranking graph for any number of rows, in bounded memory."""
         n_items, k = self.manifest.model.n_items, self.largest_k(graph)
-        top, scores = rank_rows(self._session(graph), feeds, n_items, k)
-        return top[:, :top_k], scores[:, :top_k]
+        has_ratings = self._has_ratings(graph)
+        return rank_rows(self._session(graph), feeds, n_items, k, has_ratings=has_ratings).first(top_k)
 
     def _session(self, graph: str) -> InferenceSession:
         return self._part(graph, lambda: self._open_session(graph))

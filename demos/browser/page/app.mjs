@@ -126,16 +126,26 @@ function recommend() {
   return running
 }
 
-function showRecommended({ items, folded, ms }) {
+/** A bar and a text for an item of the list: the predicted rating on its scale; else, without a scale, how far the
+ * score is below the best one's. */
+function measure({ score, rating }, best) {
+  if (rating === undefined) {
+    const value = 1 - (best - score) / model.about.list_span
+    return [element('meter', { min: 0, max: 1, value, ariaLabel: 'Rank' }), element('span', { className: 'score' })]
+  }
   const [low, high] = model.about.ratings_range
-  at('basis').textContent = basis(folded)
+  const bar = element('meter', { min: low, max: high, value: rating, ariaLabel: 'Predicted rating' })
+  return [bar, element('span', { className: 'score rating' }, rating.toFixed(2))]
+}
+
+function showRecommended({ items, folded, ms }) {
+  at('basis').textContent = basis(folded, items[0]?.rating !== undefined)
   at('list').replaceChildren(
-    ...items.slice(0, N_RECOMMENDED).map(({ index, score }) => {
-      const { title, genres } = model.item(index)
-      const bar = element('meter', { min: low, max: high, value: score, ariaLabel: 'Predicted rating' })
+    ...items.slice(0, N_RECOMMENDED).map((item, place) => {
+      const { title, genres } = model.item(item.index)
       const text = element('div', { className: 'text' }, element('span', { className: 'title' }, title))
       if (genres.length) text.append(element('span', { className: 'genres' }, genres.join(' · ')))
-      return element('li', { value: items.findIndex((item) => item.index === index) + 1 }, text, bar, element('span', { className: 'score' }, score.toFixed(2)))
+      return element('li', { value: place + 1 }, text, ...measure(item, items[0].score))
     }),
   )
   const { runtime, nCases, notWebGpu } = model
@@ -145,10 +155,11 @@ function showRecommended({ items, folded, ms }) {
     (notWebGpu ? ` WebGPU is not used (${notWebGpu}).` : '')
 }
 
-function basis(folded) {
+function basis(folded, isRated) {
   const n = ratings.size
   const from = `${n} ${n === 1 ? 'rating' : 'ratings'}`
-  if (folded) return `From your ${from}. The bar is the rating that you would give.`
+  const bar = isRated ? 'The bar is the rating that you would give.' : 'The bar is longer for what suits you better.'
+  if (folded) return `From your ${from}. ${bar}`
   if (!n) return 'Nothing rated yet: this is what the average user would like.'
   return (
     `This model (${model.about.model}) can't take in a new user's ratings: this is what the average user would ` +

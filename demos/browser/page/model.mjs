@@ -97,7 +97,8 @@ class Model {
   }
 
   /** Recommendations from ratings, a Map from item index to rating; rated items are left out.
-   * @returns {items: [{index, score}], folded, ms}: best first; folded is false for the average user's list */
+   * @returns {items: [{index, score, rating}], folded, ms}: best first; a score orders the list, a rating is
+   *   predicted, undefined where nothing predicts it; folded is false for the average user's list */
   async recommend(ratings) {
     try {
       return await this.recommendOnce(ratings)
@@ -120,8 +121,14 @@ class Model {
     const start = performance.now()
     const found = await this.sessions[folded ? 'fold_in' : 'recommend'].run(tensors)
     const ms = performance.now() - start
+    const { lists, ratings_range: [low, high] } = this.about
+    const predicted = lists === 'ratings' ? found.top_scores : found.top_ratings
     const items = [...found.top_item_indices.data]
-      .map((index, rank) => ({ index: Number(index), score: found.top_scores.data[rank] }))
+      .map((index, rank) => ({
+        index: Number(index),
+        score: found.top_scores.data[rank],
+        rating: predicted && Math.min(Math.max(predicted.data[rank], low), high),
+      }))
       .filter(({ index }) => index > 0)
     return { items, folded, ms }
   }

@@ -11,5 +11,5 @@ from demos.report.page import sections
 def model_tab(showcase: Showcase) -> None:
     """Build the tab."""
     bundle = showcase.recommender.bundle
-    heading = f"{bundle.manifest.data.name}: {bundle.manifest.model.kind}"
+    heading = f"{bundle.manifest.data.name}: {bundle.manifest.model.title}"
     html(cards.card("report", sections(bundle.manifest), heading, bundle.version), "card")

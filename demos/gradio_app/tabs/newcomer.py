@@ -53,13 +53,13 @@ def _rating(showcase: Showcase) -> None:
     def folded(ticked: list[str], given: Given) -> Markup:
         ratings = {int(index): given[index] for index in given if index in ticked}
         found = showcase.fold_in(ratings)
-        picks = partial(cards.card, "picks", found, showcase.score_range)
+        picks = partial(cards.card, "picks", found, showcase)
         if found.known:
             return picks(f"From your {len(ratings)} rating{'s' if len(ratings) > 1 else ''}")
         why = NOT_RATED if showcase.has_fold_in else NO_FOLD_IN
         return cards.card("notice", why) + picks("For the average user")
 
-    choices = rating_choices(*showcase.recommender.manifest.data.ratings_range)
+    choices = rating_choices(*showcase.scale)
     scale = [(f"{number(value)} ★", value) for value in choices]
     given = gr.State({})
     with gr.Row(equal_height=False):
@@ -115,7 +115,7 @@ def _questions(showcase: Showcase, profiles: Profiles) -> None:
             profile = profiles.profiles[place]
             likes = [cards.label(items[favourite.item_index]) for favourite in profile.favourites[:4]]
             about = cards.card("profile", place + 1, len(profiles.profiles), profile, likes)
-        return about + cards.card("picks", found, showcase.score_range, heading)
+        return about + cards.card("picks", found, showcase, heading)
 
     answers: list[Any] = []
     with gr.Row(equal_height=False):

@@ -21,7 +21,7 @@ def user_tab(showcase: Showcase) -> None:
         wanted = None if genre == EVERY_GENRE else genre
         found = showcase.recommend(user_id or "", int(k), exclude_seen=exclude_seen, genre=wanted)
         heading = f"For user {user_id}" if found.known else "For the average user"
-        return cards.card("picks", found, showcase.score_range, heading)
+        return cards.card("picks", found, showcase, heading)
 
     def history(user_id: str | None, order: str | None) -> Markup:
         if not user_id:
@@ -29,8 +29,7 @@ def user_tab(showcase: Showcase) -> None:
         rows = showcase.history(user_id, newest_first=order != BEST)
         if not rows:
             return cards.card("empty", "No ratings", f"This bundle has no ratings by user {user_id}.")
-        scale = showcase.recommender.manifest.data.ratings_range
-        return cards.card("rated", rows, scale, f"What user {user_id} has rated")
+        return cards.card("rated", rows, showcase.scale, f"What user {user_id} has rated")
 
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=260):

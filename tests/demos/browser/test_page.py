@@ -44,8 +44,8 @@ def rate(tab: Any, title: str, stars: int) -> None:
 
 def expected(served: Recommender, ranking: Any) -> list[tuple[str, float]]:
     return [
-        (served.items.label(index), score)
-        for index, score in zip(ranking.item_indices.tolist(), ranking.scores.tolist(), strict=True)
+        (served.items.label(index), rating)
+        for index, rating in zip(ranking.item_indices.tolist(), ranking.ratings.tolist(), strict=True)
     ][:N_SHOWN]
 
 
@@ -60,7 +60,7 @@ def check_average(tab: Any, model: str = "dot") -> None:
     expect(tab.locator("#basis")).to_contain_text("the average user")
 
 
-@pytest.mark.parametrize("model", ["dot", "dot-bias, string ids"])
+@pytest.mark.parametrize("model", ["dot", "dot-bias, string ids", "parts"])
 def test_ratings_are_folded_in_with_the_network_cut(open_page, page_of, model) -> None:
     page = page_of(model)
     served = Recommender.load(BUNDLES[model], "cpu")
@@ -85,6 +85,24 @@ def test_ratings_are_folded_in_with_the_network_cut(open_page, page_of, model) -
     tab.get_by_role("button", name="Forget all ratings").click()
     check_average(tab, model)
     assert len(page.requests) == asked
+
+
+def test_a_list_without_ratings_shows_no_stars(open_page, page_of) -> None:
+    """A bar says how far an item is below the best one; the score has no scale to be drawn on."""
+    served = Recommender.load(BUNDLES["ranking"], "cpu")
+    tab = open_page(page_of("ranking"))
+    rate(tab, served.items.label(3), 5)
+    expect(tab.locator("#basis")).to_have_text(
+        "From your 1 rating. The bar is longer for what suits you better."
+    )
+    wanted = served.fold_in([served.items[3].item_id], [5.0], N_SHOWN)
+    titles = [served.items.label(index) for index in wanted.item_indices]
+    expect(tab.locator("#list .title")).to_have_text(titles)
+    expect(tab.locator("#list .rating")).to_have_count(0)
+    expect(tab.locator("#list .score")).to_have_text([""] * N_SHOWN)
+    bars = [float(bar.get_attribute("value")) for bar in tab.locator("#list meter").all()]
+    below = (wanted.scores[0] - wanted.scores) / served.manifest.model.list_span
+    assert bars == pytest.approx((1 - below).tolist(), abs=1e-5)
 
 
 def test_a_model_without_fold_in_says_so_and_leaves_out_what_was_rated(open_page, page_of) -> None:

@@ -51,6 +51,7 @@ def test_answers_are_those_of_the_recommender(client, pages) -> None:
     wanted = recommender.recommend(250, 5)
     assert ids(answer) == wanted.item_ids.tolist()
     assert [item["score"] for item in answer["items"]] == pytest.approx(wanted.scores.tolist(), abs=1e-6)
+    assert [item["rating"] for item in answer["items"]] == pytest.approx(wanted.ratings.tolist(), abs=1e-6)
     assert answer["known"]
     assert answer["device"] == "cpu"
     assert not client.predict("nobody", api_name="/recommend")["known"]

@@ -34,7 +34,7 @@ def named(served: Any, index: int) -> str:
 def check(tab: Any, where: str, served: Any, ranking: Any, n: int = 10) -> None:
     """The list is this ranking; made-up weights have no near ties, so the order is strict."""
     titles = [named(served, index) for index in ranking.item_indices[:n]]
-    wanted = list(zip(titles, ranking.scores[:n].tolist(), strict=True))
+    wanted = list(zip(titles, ranking.ratings[:n].tolist(), strict=True))
     wait_for_list(tab.locator(f"{where} .items li"), ".title", ".measure b", wanted)
 
 
@@ -272,8 +272,8 @@ def test_markup_in_string_ids_titles_and_genres_is_text(open_page, pages) -> Non
     expect(tab.locator("#folded h2")).to_have_text("From your 1 rating")
     recommender = pages["hostile"].recommender
     (rated,) = recommender.items.search("img", 1)
-    wanted = recommender.fold_in([recommender.items[rated].item_id], [5.0]).scores
-    np.testing.assert_allclose([score for _, score in listed(tab, "#folded")], wanted, atol=0.0051)
+    wanted = recommender.fold_in([recommender.items[rated].item_id], [5.0]).ratings
+    np.testing.assert_allclose([rating for _, rating in listed(tab, "#folded")], wanted, atol=0.0051)
     go(tab, "Answer questions")
     tab.locator("#question-0").get_by_text("Like", exact=True).click()
     expect(tab.locator("#answered h2")).to_have_text("For this profile")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
@@ -43,10 +44,10 @@ def test_a_genre_lists_all_its_items_by_score(showcase) -> None:
     recommender = showcase.recommender
     user_id = str(recommender.users.one_id(3))
     for genre, members in showcase.genres.items():
-        scores = recommender.score_indices(np.full(len(members), 3), members)
-        seen = set(recommender.seen.of_user(3).tolist())
-        order = [index for index in members[np.argsort(-scores, kind="stable")].tolist() if index not in seen]
-        assert [item.item_index for item, _ in showcase.recommend(user_id, 50, genre=genre).rows] == order
+        every = recommender.recommend(recommender.users.one_id(3), 50)
+        order = [index for index in every.item_indices.tolist() if index in members]
+        rows = showcase.recommend(user_id, 50, genre=genre).rows
+        assert [row.item.item_index for row in rows] == order
     with pytest.raises(RequestError, match="no item has the genre 'Opera'"):
         showcase.recommend(user_id, genre="Opera")
 
@@ -90,6 +91,23 @@ def test_users_are_found_by_part_of_their_id(tmp_path, bundle, ids, queries) -> 
 )
 def test_the_ratings_on_offer_lie_on_the_scale(low, high, choices) -> None:
     assert rating_choices(low, high) == choices
+
+
+def test_a_list_has_stars_for_ratings_and_bars_for_scores_that_only_order_it(showcase) -> None:
+    model = showcase.recommender.manifest.model
+    found = showcase.recommend(str(showcase.recommender.users.one_id(3)), 5)
+    shown = card("picks", found, showcase, "For somebody")
+    assert shown.count('class="stars"') == (5 if model.scores == "ratings" else 0)
+    widths = [float(width) for width in re.findall(r'bar-track"[^>]*><span style="width:([\d.]+)%', shown)]
+    if model.lists == "ratings":
+        assert widths == []
+    else:
+        scores = np.array([row.score for row in found.rows])
+        np.testing.assert_allclose(widths, 100 - 100 * (scores[0] - scores) / model.list_span, atol=0.051)
+    for row in found.rows:
+        assert (row.rating is None) == (model.scores == "ranking")
+        if row.rating is not None:
+            assert f"<b>{round(row.rating, 2):,.12g}</b>" in shown
 
 
 def test_stars_are_drawn_where_a_rating_is_out_of_five() -> None:

@@ -16,11 +16,12 @@ from tabs import PHONE
 
 from demos.report import charts
 from demos.report.factor_map import FactorMap, Point, factor_map, item_counts
-from demos.report.page import report_page
+from demos.report.page import report_page, sections
 from serve import open_bundle
 from serve.bundle.ids import write_items
 from serve.bundle.items import Catalogue
 from serve.bundle.manifest import HeldOut
+from serve.bundle.summary import summary
 from serve.errors import BundleError
 
 SECTIONS = [
@@ -80,18 +81,15 @@ def overflow(page) -> int:
 def test_every_bundle_has_a_whole_page(show, name) -> None:
     bundle = open_bundle(FIXTURES / name)
     page = show(FIXTURES / name)
-    assert headings(page) == SECTIONS
-    assert page.inner_text("h1") == f"tiny: {bundle.manifest.model.kind}"
+    model, history = bundle.manifest.model, bundle.manifest.training.history
+    left_out = set() if any(row.keys() - {"epoch", "iteration"} for row in history) else {"Learning curves"}
+    if model.scores == "ranking":
+        left_out |= {"Ratings and predictions", "Error by popularity"}
+    assert headings(page) == [name for name in SECTIONS if name not in left_out]
+    assert ("RMSE, held out" in (page.text_content(".tiles") or "")) == (model.scores == "ratings")
+    assert page.inner_text("h1") == f"tiny: {' + '.join(part.kind for part in model.parts)}"
     assert bundle.version in page.inner_text("header")
     assert overflow(page) <= 0
-    held_out = bundle.manifest.held_out
-    assert held_out is not None
-    tips = page.locator("svg title").all_text_contents()
-    for rating, observed, predicted in zip(
-        held_out.ratings, held_out.n_observed, held_out.n_predicted, strict=True
-    ):
-        assert f"rating {rating:g}, ratings: {observed}" in tips
-        assert f"rating {rating:g}, predictions: {predicted}" in tips
     rows = page.query_selector_all("section:has(h2:text-is('Parity with torch')) tbody tr")
     assert len(rows) == len(bundle.manifest.parity.checks)
     assert page.locator(".map use").count() == np.count_nonzero(item_counts(bundle))
@@ -100,6 +98,16 @@ def test_every_bundle_has_a_whole_page(show, name) -> None:
         assert chart.get_attribute("aria-label")
     ids = page.eval_on_selector_all("[id]", "all => all.map(element => element.id)")
     assert len(ids) == len(set(ids))
+    held_out = bundle.manifest.held_out
+    assert (held_out is None) == (model.scores == "ranking")
+    if held_out is None:
+        return
+    tips = page.locator("svg title").all_text_contents()
+    for rating, observed, predicted in zip(
+        held_out.ratings, held_out.n_observed, held_out.n_predicted, strict=True
+    ):
+        assert f"rating {rating:g}, ratings: {observed}" in tips
+        assert f"rating {rating:g}, predictions: {predicted}" in tips
     # The heights of bars, in pixels, are proportional to the counts.
     bars = page.locator("g:has(> title:text-matches(', ratings: '))").all()
     heights = np.array([bar.bounding_box()["height"] for bar in bars])
@@ -201,6 +209,14 @@ def test_added_items_are_listed(show, edited) -> None:
     assert "1036, 1037" in section
     assert "1047…" in section
     assert "60" in section
+
+
+def test_a_sentence_says_how_the_model_compares() -> None:
+    bundle = open_bundle(FIXTURES / "dot-bias")
+    sentence = summary(bundle.manifest.metrics)
+    assert sentence is not None
+    assert f"<p>{sentence}</p>" in report_page(bundle)
+    assert f"<p>{sentence}</p>" in sections(bundle.manifest)
 
 
 def test_ids_alone_are_enough(show, edited) -> None:

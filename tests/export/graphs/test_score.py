@@ -16,7 +16,7 @@ from recsys.models import build
 
 @pytest.mark.parametrize("name", ["dot", "dot-bias", "mlp"])
 def test_equals_the_module(run_model, rng, name) -> None:
-    kind, config = tiny_runs.CONFIGS[name]
+    ((kind, config),) = tiny_runs.CONFIGS[name]
     module = build(kind, config, tiny_runs.N_USERS, tiny_runs.N_ITEMS)
     module.load_state_dict(tiny_runs.weights(kind, config))
     module.eval()

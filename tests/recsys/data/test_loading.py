@@ -115,6 +115,30 @@ def test_named_columns_and_columns_left_out(write: Write) -> None:
     assert load(path, columns=Columns("who", "what", "stars", timestamp="")).timestamps is None
 
 
+@pytest.mark.parametrize("by", ["no column", "rating=''"])
+def test_data_without_ratings_is_of_likes(write: Write, caplog: pytest.LogCaptureFixture, by: str) -> None:
+    """A repeated pair is no contradiction: it counts once."""
+    if by == "no column":
+        path, columns = write("r.csv", "user_id,item_id,plays\n1,7,3\n2,7,90\n1,7,2\n"), None
+    else:
+        path = write("r.csv", "user_id,item_id,rating\n1,7,3\n2,7,90\n1,7,2\n")
+        columns = Columns(rating="")
+    with caplog.at_level(logging.WARNING):
+        interactions = load(path, columns=columns)
+    assert interactions.implicit
+    assert triples(interactions) == [(2, 7, 1.0), (1, 7, 1.0)]
+    assert ("has no column of ratings (rating or ratings)" in caplog.text) == (by == "no column")
+    with pytest.raises(DataError, match=r"no column for rating \(stars\)"):
+        load(path, columns=Columns(rating="stars"))
+
+
+def test_files_with_and_without_ratings_do_not_go_together(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user_id,item_id,rating\n1,2,3\n")
+    (tmp_path / "b.csv").write_text("user_id,item_id\n1,3\n")
+    with pytest.raises(DataError, match=r"not all files have ratings: others, as .*b\.csv, have none"):
+        load(str(tmp_path))
+
+
 def test_types_that_change_late_in_a_large_file(write: Write) -> None:
     """Integer ids become strings, and whole seconds get fractions."""
     rows = [f"{n},{n % 7},{n % 5},{n}" for n in range(200_000)] + ["last,1,1,7.5"]
@@ -172,7 +196,9 @@ def test_folders_of_several_parts(tmp_path: Path) -> None:
     assert triples(mixed)[0] == (5, "0108775015", 1.0)
     assert mixed.items["item_id"].tolist() == ["0108775015", "7", "8"]
     (root / "untimed.csv").write_text("userId,movieId,rating\n6,7,1\n")
-    with pytest.raises(DataError, match=r"others, as .*untimed\.csv, have none"):
+    with pytest.raises(
+        DataError, match=r"not all files have timestamps: others, as .*untimed\.csv, have none"
+    ):
         load(str(root))
 
 

@@ -24,7 +24,7 @@ HEADER = "user_id,item_id,rating,timestamp\n"
         (HEADER, ["has no ratings"]),
         (
             "who,item_id,stars\n1,2,3\n",
-            ["no column for user (user_id or user), rating (rating or ratings)", "--user-column"],
+            ["no column for user (user_id or user). It has: who, item_id, stars", "--user-column"],
         ),
         ("user_id,item_id,rating,rating\n1,2,3,3\n", ["several columns for rating"]),
         (

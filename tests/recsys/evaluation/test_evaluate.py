@@ -41,6 +41,9 @@ def test_an_oracle_is_perfect_and_a_training_item_is_never_asked_for(rng: np.ran
     assert (result["ndcg_at_k"], result["mrr_at_k"], result["hit_rate_at_k"]) == (1, 1, 1)
     assert result["n_held_out"] == len(parts.valid)
     assert result["n_ranked_users"] == len(np.unique(data.user_index[parts.valid]))
+    trained = set(data.user_index[parts.train])
+    new = [user for user in set(data.user_index[parts.valid]) if user not in trained]
+    assert result["n_users_without_ratings"] == len(new)
     valid = data.ratings[parts.valid].astype(np.float64)
     mean = data.ratings[parts.train].astype(np.float64).mean()
     assert result["baselines"]["global_mean"]["rmse"] == pytest.approx(np.sqrt(np.mean((valid - mean) ** 2)))
@@ -66,8 +69,8 @@ def test_batches_do_not_change_the_result(rng: np.random.Generator, monkeypatch:
 def test_what_cannot_be_measured_is_refused(rng: np.random.Generator) -> None:
     data = interactions(rng)
     everything = np.arange(len(data))
-    with pytest.raises(ConfigError, match="nothing is held out"):
-        evaluate(data, Split(everything, everything[:0]), np.add, lambda u, e, k: e)
+    nothing = Split(everything, everything[:0])
+    assert evaluate(data, nothing, np.add, lambda u, e, k: e) == {"k": 10, "n_held_out": 0}
     with pytest.raises(ConfigError, match="k is 0"):
         evaluate(data, split(data, SplitRecipe()), np.add, lambda u, e, k: e, k=0)
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from recsys.evaluation.ranking import RatedItems, ranking_metrics
+from recsys.evaluation.ranking import RatedItems, list_metrics, ranking_metrics
 
 
 def slow_metrics(lists: list[list[int]], held_out: list[set[int]], k: int) -> dict[str, float]:
@@ -55,6 +55,13 @@ def test_perfect_and_empty_lists() -> None:
     assert perfect == {"precision_at_k": pytest.approx((2 / 3 + 1 / 3) / 2)}
     empty = ranking_metrics(users, np.zeros((2, 3), np.int64), held_out)
     assert set(empty.values()) == {0.0}
+
+
+def test_coverage_and_popularity_of_lists() -> None:
+    shares = np.array([0, 0.5, 0.25, 0, 1])
+    lists = np.array([[4, 1], [4, 0]])  # two of four items; 1, 1 and 0.5 of the users have rated them
+    assert list_metrics(lists, shares) == {"coverage_at_k": 0.5, "popularity_at_k": pytest.approx(2.5 / 3)}
+    assert set(list_metrics(0 * lists, shares).values()) == {0.0}
 
 
 def test_lists_keep_their_order_and_pad_with_zero() -> None:

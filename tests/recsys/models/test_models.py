@@ -75,6 +75,7 @@ def test_a_module_of_the_contract_alone_is_ranked_by_its_pairs(kind: str) -> Non
     np.testing.assert_array_equal(np.sort(lists)[0], [0, 0, 0, 1, 3, 4, 5])
 
 
+@pytest.mark.parametrize("kind", ["dot", "dot-bias", "mlp"])
 def test_a_range_bounds_the_scores(kind: str) -> None:
     model = make(kind, y_range=(2.0, 3.0))
     with torch.no_grad():
@@ -91,18 +92,19 @@ def test_the_default_range_is_the_ratings_range_widened_by_an_eighth() -> None:
     assert resolve(config_from_dict("dot", {}), (1.0, 5.0)).y_range is None
 
 
+def test_unknown_settings_are_refused(kind: str) -> None:
+    with pytest.raises(ConfigError, match="no setting colour"):
+        config_from_dict(kind, {"colour": 1})
+
+
+@pytest.mark.parametrize("kind", ["dot", "dot-bias", "mlp"])
 @pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"colour": 1}, "no setting colour"),
-        ({"y_range": (5, 1)}, "lower end"),
-        ({"y_range": (0, float("nan"))}, "lower end"),
-        ({"y_range": "wide"}, "wide"),
-    ],
+    ("y_range", "message"),
+    [((5, 1), "lower end"), ((0, float("nan")), "lower end"), ("wide", "wide")],
 )
-def test_wrong_settings_are_refused(kind: str, settings: dict[str, object], message: str) -> None:
+def test_wrong_ranges_are_refused(kind: str, y_range: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        config_from_dict(kind, settings)
+        config_from_dict(kind, {"y_range": y_range})
 
 
 def test_wrong_kinds_and_unsettled_configs_are_refused() -> None:

@@ -39,7 +39,9 @@ def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(ratings: Path, output: Path, *more: str) -> list[str]:
-    return ["-m", "recsys", "train", "--data", str(ratings), "--output", str(output), *SETTINGS, *more]
+    model = [] if "--model" in more else ["--model", "dot-bias"]
+    settings = [*SETTINGS, *model, *more]
+    return ["-m", "recsys", "train", "--data", str(ratings), "--output", str(output), *settings]
 
 
 @contextmanager

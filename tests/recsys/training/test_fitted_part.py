@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from recsys.data.interactions import Interactions
@@ -32,11 +33,17 @@ class SvdConfig:
 
 
 def build(config: SvdConfig, n_users: int, n_items: int) -> nn.Module:
-    return DotProduct(n_users, n_items, config.n_factors, biases=False)
+    return DotProduct(n_users, n_items, config.n_factors, biases="none")
 
 
 def fit(
-    ratings: Interactions, config: SvdConfig, *, seed: int, on_iteration: OnIteration
+    ratings: Interactions,
+    config: SvdConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    on_progress: Callable[[int, int], None],
+    on_iteration: OnIteration,
 ) -> dict[str, np.ndarray]:
     """A closed form: it reports no iteration."""
     dense = np.zeros((1 + ratings.n_users, 1 + ratings.n_items), np.float32)
@@ -47,11 +54,17 @@ def fit(
 
 
 def fit_by_halves(
-    ratings: Interactions, config: SvdConfig, *, seed: int, on_iteration: OnIteration
+    ratings: Interactions,
+    config: SvdConfig,
+    *,
+    seed: int,
+    device: torch.device,
+    on_progress: Callable[[int, int], None],
+    on_iteration: OnIteration,
 ) -> dict[str, np.ndarray]:
     on_iteration({"objective": 2.0})
     on_iteration({"objective": 1.0})
-    return fit(ratings, config, seed=seed, on_iteration=on_iteration)
+    return fit(ratings, config, seed=seed, device=device, on_progress=on_progress, on_iteration=on_iteration)
 
 
 AddKind = Callable[..., None]

@@ -42,9 +42,19 @@ def test_the_notes_settings_give_at_least_the_notes_figures(
     assert run.info.metrics["rmse"] <= bound
 
 
-def test_the_default_model_beats_every_baseline(tmp_path: Path) -> None:
-    run = train(load("ml-latest-small"), new_settings(None, {}), tmp_path / "run", machine=Machine("cpu"))
+def test_dot_bias_beats_every_baseline(tmp_path: Path) -> None:
+    settings = new_settings("dot-bias", {})
+    run = train(load("ml-latest-small"), settings, tmp_path / "run", machine=Machine("cpu"))
     result = evaluate_run(run, device="cpu")
     # Seeds differ by 0.004; the biases alone are 0.02 worse.
     assert result["rmse"] < result["baselines"]["bias_only"]["rmse"] - 0.015
     assert result["baselines"]["bias_only"]["rmse"] < result["baselines"]["global_mean"]["rmse"] - 0.1
+
+
+@pytest.mark.slow  # 300 draws of the sampler
+def test_the_default_preset_beats_every_baseline_by_far(tmp_path: Path) -> None:
+    run = train(load("ml-latest-small"), new_settings(None, {}), tmp_path / "run", machine=Machine("cpu"))
+    result = evaluate_run(run, device="cpu")
+    # Measured: RMSE 0.804 beside 0.872, nDCG@10 0.367 beside 0.192.
+    assert result["rmse"] < result["baselines"]["bias_only"]["rmse"] - 0.05
+    assert result["ndcg_at_k"] > 1.5 * result["baselines"]["popularity"]["ndcg_at_k"]

@@ -47,9 +47,10 @@ def test_the_help_names_kinds_and_their_defaults() -> None:
     assert "[default: dot 0.0, dot-bias 0.1, mlp 0.1]" in help_of["weight_decay"]
 
 
-def test_every_setting_has_an_option() -> None:
+def test_every_setting_of_kinds_that_are_trained_by_gradient_has_an_option() -> None:
+    """Those of fitted kinds are set in a file."""
     options = {option.name for option in train.params}
-    settings = {field.name for kind in KINDS.values() for field in fields(kind.config)}
+    settings = {field.name for kind in KINDS.values() if not kind.fit for field in fields(kind.config)}
     settings |= {field.name for config in (TrainingConfig, SplitRecipe) for field in fields(config)}
     assert settings - options == {"n_factors", "n_user_factors", "n_item_factors"}  # all three are --factors
 
@@ -74,16 +75,23 @@ def test_training_from_a_file_prints_a_table_and_leaves_a_run(ratings: Path, tmp
     ("options", "message"),
     [
         (["--model", "dot", "--dropout", "0.1"], "a dot model has no --dropout"),
-        (["--batch-norm", "--hidden-layers", "5"], "a dot-bias model has no --batch-norm, --hidden-layers"),
+        (
+            ["--batch-norm", "--hidden-layers", "5"],
+            "a bayes or ease model has no --batch-norm, --hidden-layers",
+        ),
         (["--split", "leave-last-out", "--valid-fraction", "0.1"], "has no valid-fraction"),
         (["--fold", "1", "--valid-fraction", "0.1"], "has no valid-fraction"),
         (["--fold", "1", "--split", "random"], "a fold goes with kind 'fold' only"),
         (["--valid-fraction", "1.5"], "1.5"),
-        (["--epochs", "0"], "epochs is 0"),
-        (["--learning-rate", "nan"], "learning rate is nan"),
-        (["--weight-decay", "-1"], "weight decay is -1"),
-        (["--y-range", "5", "1"], "y-range 5.0 1.0"),
-        (["--factors", "0"], "factors is 0"),
+        (["--model", "dot", "--epochs", "0"], "epochs is 0"),
+        (["--model", "dot", "--learning-rate", "nan"], "learning rate is nan"),
+        (["--model", "dot", "--weight-decay", "-1"], "weight decay is -1"),
+        (["--model", "dot-bias", "--y-range", "5", "1"], "y-range 5.0 1.0"),
+        (["--model", "dot", "--factors", "0"], "factors is 0"),
+        (["--model", "ease", "--rating-weight", "0.5"], "and here is only ease"),
+        (["--model", "dot", "--rating-weight", "0.5"], "and here is only dot"),
+        (["--rating-weight", "-1"], "rating weight is -1.0: it must be a number from 0 on"),
+        (["--split", "valid-data"], "'valid-data' without a held-out file"),
         (["--model", "dot", "--model", "mlp"], "dot and mlp both predict ratings"),
     ],
 )
@@ -106,7 +114,7 @@ def test_batch_norm_of_one_rating_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", ["--hidden-layers a,b", "--model tower", "--model dot:0.5", "--resume --overwrite"]
+    "options", ["--hidden-layers a,b", "--model tower", "--model bayes:0.5", "--resume --overwrite"]
 )
 def test_usage_errors(ratings: Path, tmp_path: Path, options: str) -> None:
     assert run("--data", ratings, "--output", tmp_path / "run", *options.split()).exit_code == 2
@@ -115,13 +123,15 @@ def test_usage_errors(ratings: Path, tmp_path: Path, options: str) -> None:
 def test_a_file_with_another_delimiter(ratings: Path, tmp_path: Path) -> None:
     path = tmp_path / "films.csv"
     path.write_text(ratings.read_text().replace(",", ";"))
-    result = run("--data", path, "--delimiter", ";", "--epochs", 1, "--output", tmp_path / "run")
+    options = ["--model", "dot", "--epochs", 1, "--output", tmp_path / "run"]
+    result = run("--data", path, "--delimiter", ";", *options)
     assert result.exit_code == 0, result.output
 
 
 def test_a_resumed_run_keeps_its_settings(ratings: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
-    started = ["--data", ratings, "--output", path, "--epochs", 2, "--y-range", 0, 6, "--factors", 5]
+    started = ["--data", ratings, "--model", "dot-bias", "--output", path, "--epochs", 2]
+    started += ["--y-range", 0, 6, "--factors", 5]
     assert run(*started, "--resume").exit_code == 0  # nothing there yet: it starts
     before = weights(path)
     assert run("--output", path, "--resume").exit_code == 0
@@ -153,7 +163,7 @@ def test_a_resumed_run_keeps_its_settings(ratings: Path, tmp_path: Path) -> None
 
 def test_only_one_training_writes_a_run(ratings: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
-    options = ("--data", ratings, "--output", path, "--epochs", 1)
+    options = ("--data", ratings, "--model", "dot", "--output", path, "--epochs", 1)
     left = tmp_path / ".run.partial"
     left.mkdir()
     (left / "users.parquet").write_text("of a killed run")
@@ -181,7 +191,7 @@ def test_a_closed_stdout_does_not_end_the_training(ratings: Path, tmp_path: Path
     reads, writes = os.pipe()
     os.close(reads)
     command = [sys.executable, "-m", "recsys", "train", "--data", str(ratings), "--epochs", "2"]
-    command += ["--output", str(tmp_path / "run")]
+    command += ["--model", "dot", "--output", str(tmp_path / "run")]
     done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writes)
     assert (done.returncode, done.stderr) == (0, "")
@@ -194,7 +204,7 @@ EPOCHS, HELD_EPOCH = 40, 30
 def start(path: Path) -> subprocess.Popen[str]:
     """Train in a new process, or resume; it ends only after the file `go_on` is there beside the run."""
     command = [sys.executable, "-c", PROGRAM, "train", "--device", "cpu", "--output", str(path)]
-    settings = ["--epochs", str(EPOCHS), "--factors", "4", "--batch-size", "2000"]
+    settings = ["--model", "dot-bias", "--epochs", str(EPOCHS), "--factors", "4", "--batch-size", "2000"]
     command += ["--resume"] if path.exists() else settings
     environment = held(HELD_EPOCH, path.with_name("go_on"))
     return subprocess.Popen(

@@ -30,6 +30,9 @@ def test_all_users_get_the_lists_of_the_recommender(
         n = expected.count
         assert row["item_ids"] == expected.item_ids[:n].tolist()
         np.testing.assert_allclose(row["scores"], expected.scores[:n], atol=1e-6)
+        assert ("ratings" in row) == (expected.ratings is not None)
+        if expected.ratings is not None:
+            np.testing.assert_allclose(row["ratings"], expected.ratings[:n], atol=1e-6)
         assert row["known"]
 
 
@@ -43,17 +46,30 @@ def test_lists_end_where_items_do(tmp_path: Path, do: DoJob) -> None:
     assert min(lengths) < top_k
 
 
-def test_exploded_lists_are_the_same_items(tmp_path: Path, do: DoJob) -> None:
-    do(Recommend(top_k=4))
-    do(Recommend(top_k=4, explode=True), output=str(tmp_path / "exploded"))
-    rows = read(tmp_path / "exploded").to_pylist()
-    lists = read(tmp_path / "out").to_pylist()
+@pytest.mark.parametrize(
+    ("bundle", "columns"),
+    [
+        ("dot-bias", ["item_id", "score", "rating"]),
+        ("parts", ["item_id", "score", "rating"]),
+        ("ranking", ["item_id", "score"]),
+    ],
+)
+def test_exploded_lists_are_the_same_items(
+    tmp_path: Path, do: DoJob, bundle: str, columns: list[str]
+) -> None:
+    options = {"bundle": str(FIXTURES / bundle)}
+    do(Recommend(top_k=4), **options)
+    do(Recommend(top_k=4, explode=True), output=str(tmp_path / "exploded"), **options)
+    exploded, lists = read(tmp_path / "exploded"), read(tmp_path / "out")
+    assert exploded.column_names == ["user_id", "known", "rank", *columns]
+    assert lists.column_names == ["user_id", "known", *(f"{name}s" for name in columns)]
     flat = [
-        (row["user_id"], rank, item, score)
-        for row in lists
-        for rank, (item, score) in enumerate(zip(row["item_ids"], row["scores"], strict=True), 1)
+        (row["user_id"], rank, *values)
+        for row in lists.to_pylist()
+        for rank, values in enumerate(zip(*(row[f"{name}s"] for name in columns), strict=True), 1)
     ]
-    assert [(row["user_id"], row["rank"], row["item_id"], row["score"]) for row in rows] == flat
+    names = ("user_id", "rank", *columns)
+    assert [tuple(row[name] for name in names) for row in exploded.to_pylist()] == flat
 
 
 USERS = "user_id\n10\nx\n777\n20\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from fixture_bundles import FIXTURES, edit_manifest
 from onnx_bytes import model, tensor
 
 from serve.bundle.bundle import open_bundle
@@ -267,6 +269,33 @@ def test_a_manifest_that_contradicts_the_files(
 ) -> None:
     edit_manifest(change)
     refused(copy, message)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("dot", lambda m: m["model"].update(scores="ranking"), "by ratings, which nothing predicts"),
+        ("dot", lambda m: m["model"].update(lists="ranking"), "recommend has no top_ratings"),
+        ("parts", lambda m: m["model"].update(lists="ratings"), "has top_ratings, though ratings order"),
+        ("parts", lambda m: m["model"].update(scores="ranking"), "has top_ratings, .* scores are ranking"),
+        (
+            "parts",
+            lambda m: m["graphs"]["recommend"]["outputs"][2].update(dtype="float64"),
+            "the outputs of recommend are .*float64",
+        ),
+        (
+            "parts",
+            lambda m: m["graphs"]["fold_in"]["outputs"][2].update(shape=["B"]),
+            "the outputs of fold_in are",
+        ),
+    ],
+)
+def test_ratings_beside_a_list_are_there_where_they_must_be(
+    tmp_path: Path, name: str, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    bundle = Path(shutil.copytree(FIXTURES / name, tmp_path / "bundle"))
+    edit_manifest(bundle, change)
+    refused(bundle, message)
 
 
 @pytest.mark.parametrize("name", ["users.parquet", "items.parquet"])

@@ -139,6 +139,21 @@ def test_only_ties_may_change_places() -> None:
     assert with_items(1, 2, 3, 5, 4) == "row 0 has item 5 instead of 4 at rank 4"
 
 
+def test_ratings_are_compared_where_the_items_are_in_their_places() -> None:
+    ratings = np.array([[3.0, 4.0, 1.0]], np.float32)
+    document = {
+        "top_scores": np.array([[5.0, 4.0001, 4.0]], np.float32),
+        "top_ratings": ratings,
+        "top_item_indices": np.array([[1, 2, 3]]),
+    }
+    tolerance = TOLERANCE | {"top_ratings": 1e-4}
+    swapped = {"top_item_indices": np.array([[1, 3, 2]]), "top_ratings": ratings[:, [0, 2, 1]]}
+    assert difference(document | swapped, document, tolerance) is None
+    assert difference(document | {"top_ratings": ratings + 1}, document, tolerance) == (
+        "top_ratings is 4 instead of 3"
+    )
+
+
 def test_a_command_checks_the_graph_that_it_asks_and_a_job_checks_all(
     copy: Path, forge: Callable[[str, bytes], None], tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..conftest import Run
 BUNDLE = str(FIXTURES / "dot-bias")
 STRINGS = str(FIXTURES / "dot-bias-string-ids")
 MLP = str(FIXTURES / "mlp")
+PARTS, RANKING = str(FIXTURES / "parts"), str(FIXTURES / "ranking")
 
 
 def answered(result: tuple[int, str, str]) -> Any:
@@ -31,9 +33,32 @@ def test_recommend_prints_a_table_with_titles(recsys: Run) -> None:
     code, out, err = recsys("recommend", BUNDLE, "--user-id", "10", "-k", "3")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].split() == ["score", "id", "title"]
+    assert lines[0].split() == ["rating", "id", "title"]
     assert len(lines) == 4
     assert lines[1].endswith("Movie 3, The (1953)")
+    rating = Recommender.load(BUNDLE, "cpu").recommend(10, 1).ratings[0]
+    assert lines[1].split()[1:3] == ["★" * round(float(rating)), f"{rating:.2f}"]
+
+
+@pytest.mark.parametrize("command", [("recommend", "--user-id", "10"), ("fold-in", "--rate", "1003=5")])
+def test_stars_are_shown_where_ratings_are_predicted(recsys: Run, command: tuple[str, ...]) -> None:
+    """Never for a score that only orders the list."""
+    name, *arguments = command
+    for bundle, has_ratings in ((PARTS, True), (RANKING, False)):
+        lines = recsys(name, bundle, *arguments, "-k", "3")[1].splitlines()
+        assert lines[0].split()[0] == ("rating" if has_ratings else "score")
+        assert all(("★" in line) == has_ratings for line in lines[1:])
+        for item in answered(recsys(name, bundle, *arguments, "-k", "3", "--json"))["items"]:
+            assert set(item) == {"item_id", "title", "score", "rating"}
+            assert (item["rating"] is not None) == has_ratings
+
+
+def test_inspect_shows_the_parts(recsys: Run) -> None:
+    shown = recsys("inspect", PARTS)[1]
+    assert re.search(r"bayes +ratings +0\.25 ", shown)
+    assert re.search(r"ials +ranking +0\.5 ", shown)
+    assert re.search(r"methods +bayes: ridge, ease: sum of input rows, ials: ridge\n", shown)
+    assert re.search(r"held-out nDCG@10 +0\.\d{4} \(1 given\), 0\.\d{4} \(3 given\)", shown)
 
 
 def test_recommend_as_json(recsys: Run) -> None:
@@ -41,9 +66,10 @@ def test_recommend_as_json(recsys: Run) -> None:
     ranking = Recommender.load(BUNDLE, "cpu").recommend(10, 3)
     assert answer["user_id"] == 10
     assert answer["known"] is True
-    assert [set(item) for item in answer["items"]] == [{"item_id", "title", "score"}] * 3
+    assert [set(item) for item in answer["items"]] == [{"item_id", "title", "score", "rating"}] * 3
     assert [item["item_id"] for item in answer["items"]] == ranking.item_ids.tolist()
     assert [item["score"] for item in answer["items"]] == pytest.approx(ranking.scores.tolist())
+    assert [item["rating"] for item in answer["items"]] == pytest.approx(ranking.ratings.tolist())
 
 
 def test_string_ids(recsys: Run) -> None:

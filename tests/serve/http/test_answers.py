@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fixture_bundles import FIXTURES
 
+from serve import open_bundle
 from serve.runtime.rankings import Ranking
 from serve.runtime.recommender import Recommender
 
@@ -36,6 +37,15 @@ def ask(bundle: Path, path: str, body: dict[str, Any]) -> Any:
 
 
 def check_items(found: list[dict[str, Any]], expected: Ranking, served: Recommender) -> None:
+    check_ranked(found, expected, served)
+    ratings = [item["rating"] for item in found]
+    if expected.ratings is None:
+        assert ratings == [None] * len(found)
+    else:
+        np.testing.assert_allclose(ratings, expected.ratings[: expected.count], atol=TOLERANCE)
+
+
+def check_ranked(found: list[dict[str, Any]], expected: Ranking, served: Recommender) -> None:
     n = expected.count
     assert [item["item_id"] for item in found] == expected.item_ids[:n].tolist()
     np.testing.assert_allclose([item["score"] for item in found], expected.scores[:n], atol=TOLERANCE)
@@ -87,10 +97,11 @@ def test_similar_items(bundle_path: Path, served: Recommender) -> None:
     _, items = ids(served)
     found = ask(bundle_path, "/v1/similar-items", {"item_id": items[0], "top_k": 5})
     assert found["item_id"] == items[0]
-    check_items(found["items"], served.similar_items(items[0], 5), served)
+    check_ranked(found["items"], served.similar_items(items[0], 5), served)
+    assert set(found["items"][0]) == {"item_id", "title", "score"}
 
 
-@pytest.mark.parametrize("bundle", ["dot", "dot-bias", "dot-bias-string-ids"])
+@pytest.mark.parametrize("bundle", ["dot", "dot-bias", "dot-bias-string-ids", "parts", "ranking"])
 @pytest.mark.parametrize("ratings", [[], [5], [5, 0.5, 3]])
 def test_fold_in(bundle: str, ratings: list[float]) -> None:
     path = FIXTURES / bundle
@@ -125,6 +136,21 @@ def test_the_card(service: Service) -> None:
     assert card["id_types"] == {"user_id": "integer", "item_id": "integer"}
     assert card["conformance_cases"] >= 4
     assert card["largest_top_k"]["recommend"] == 50
+
+
+@pytest.mark.parametrize("bundle", ["parts", "ranking"])
+def test_the_card_says_what_scores_are(bundle: str) -> None:
+    model = open_bundle(FIXTURES / bundle).manifest.model
+
+    async def get() -> Any:
+        async with app_client(FIXTURES / bundle) as client:
+            return (await client.get("/v1/model")).json()
+
+    card = asyncio.run(get())
+    assert (card["scores"], card["lists"]) == ("ratings" if bundle == "parts" else "ranking", "ranking")
+    assert [(part["kind"], part["weight"]) for part in card["parts"]] == [
+        (part.kind, part.weight) for part in model.parts
+    ]
 
 
 def test_health(service: Service) -> None:

@@ -29,16 +29,20 @@ async def at_once(work: Callable[[], Any]) -> Any:
 
 
 def check(found: UserList, query: UserQuery, recommender: Recommender) -> None:
-    top, expected = recommender.rank(
+    expected = recommender.rank(
         np.array([query.user_index]),
         query.top_k,
         exclude_seen=query.exclude_seen,
         exclude_item_indices=[query.exclude_item_indices],
-    )
-    n = np.count_nonzero(top[0])
-    item_ids, item_indices, scores = found
-    np.testing.assert_allclose(scores, expected[0, :n], atol=TOLERANCE)
-    assert len(set(item_indices) & set(top[0].tolist())) >= 0.9 * n
+    ).row(0)
+    n = np.count_nonzero(expected.indices)
+    item_ids, item_indices, scores, ratings = found
+    np.testing.assert_allclose(scores, expected.scores[:n], atol=TOLERANCE)
+    if expected.ratings is None:
+        assert ratings is None
+    else:
+        np.testing.assert_allclose(ratings, expected.ratings[:n], atol=TOLERANCE)
+    assert len(set(item_indices) & set(expected.indices.tolist())) >= 0.9 * n
     assert not set(item_indices) & {0, *query.exclude_item_indices.tolist()}
     assert item_ids == recommender.items.ids.ids(np.array(item_indices)).tolist()
 

@@ -26,15 +26,38 @@ def truth(served: Recommender) -> np.ndarray:
     return brute_force(served)
 
 
+@pytest.fixture
+def listed(served: Recommender, truth: np.ndarray) -> np.ndarray:
+    """Every score that orders the lists, likewise."""
+    if "ranking_user_factors" not in names(served):
+        return truth
+    users, items = (table(served, f"ranking_{name}") for name in ("user_factors", "item_factors"))
+    biases = table(served, "ranking_item_biases").T if "ranking_item_biases" in names(served) else 0.0
+    return users @ items.T + biases
+
+
+def names(served: Recommender) -> set[str]:
+    return {t.name for t in served.manifest.tables}
+
+
+def table(served: Recommender, name: str) -> np.ndarray:
+    return served.bundle.table(name).astype(np.float64)
+
+
+def on_scale(served: Recommender, ratings: np.ndarray) -> np.ndarray:
+    return np.clip(ratings, *served.manifest.data.ratings_range)
+
+
 def brute_force(served: Recommender) -> np.ndarray:
-    table = {t.name: served.bundle.table(t.name).astype(np.float64) for t in served.manifest.tables}
-    users, items = table["user_factors"], table["item_factors"]
+    users, items = table(served, "user_factors"), table(served, "item_factors")
     if served.manifest.model.kind == "mlp":
         logits = mlp(served, users, items)
     else:
         logits = users @ items.T
-    if "user_biases" in table:
-        logits = logits + table["user_biases"] + table["item_biases"].T
+    if "item_biases" in names(served):
+        logits = logits + table(served, "item_biases").T
+    if "user_biases" in names(served):
+        logits = logits + table(served, "user_biases")
     return to_range(logits, served.manifest.model.score_range)
 
 
@@ -99,15 +122,32 @@ def equal(a: Ranking, b: Ranking, row: int) -> None:
 # Recommend
 
 
-def test_lists_are_the_best_of_brute_force(served: Recommender, truth: np.ndarray) -> None:
+def test_lists_are_the_best_of_brute_force(served: Recommender, listed: np.ndarray) -> None:
     k = served.largest_k("recommend")
     ranking = served.recommend(all_users(served), k)
     for row in range(len(served.users)):
         seen = set(served.seen.of_user(row + 1).tolist())
-        expected = best(truth[row + 1], seen, k)
+        expected = best(listed[row + 1], seen, k)
         assert ranking.count[row] == len(expected)
-        same_list(ranking.item_indices[row], ranking.scores[row], expected, truth[row + 1])
+        same_list(ranking.item_indices[row], ranking.scores[row], expected, listed[row + 1])
         assert not seen & set(ranking.item_indices[row].tolist())
+
+
+def test_ratings_are_the_predicted_ones_on_the_scale(served: Recommender, truth: np.ndarray) -> None:
+    users, k = all_users(served), served.largest_k("recommend")
+    many = served.recommend(np.tile(users, 10), k)  # more than fit a run
+    if not served.predicts_ratings:
+        assert many.ratings is None
+        assert served.recommend(users[0], k).ratings is None
+        return
+    assert many.ratings is not None
+    assert many.ratings.dtype == np.float32
+    expected = on_scale(served, np.take_along_axis(np.tile(truth[1:], (10, 1)), many.item_indices, axis=1))
+    left = many.item_indices > 0
+    np.testing.assert_allclose(many.ratings[left], expected[left], atol=TOLERANCE)
+    assert (many.ratings[~left] == NO_SCORE).all()
+    alone = served.recommend(users[0], k)
+    np.testing.assert_allclose(alone.ratings, many.ratings[0], atol=TOLERANCE)
 
 
 def test_ids_and_indices_say_the_same(served: Recommender) -> None:
@@ -136,10 +176,10 @@ def test_large_batches_are_cut_and_give_the_same(served: Recommender) -> None:
     np.testing.assert_allclose(scores, np.resize(scores[:50], 40_000), atol=TOLERANCE)
 
 
-def test_seen_items_come_back_when_asked_for(served: Recommender, truth: np.ndarray) -> None:
+def test_seen_items_come_back_when_asked_for(served: Recommender, listed: np.ndarray) -> None:
     k = served.largest_k("recommend")
     ranking = served.recommend(all_users(served)[3], k, exclude_seen=False)
-    same_list(ranking.item_indices, ranking.scores, best(truth[4], set(), k), truth[4])
+    same_list(ranking.item_indices, ranking.scores, best(listed[4], set(), k), listed[4])
 
 
 def test_further_exclusions(served: Recommender) -> None:
@@ -169,14 +209,14 @@ def test_where_items_run_out_the_tail_is_empty_and_says_so(served: Recommender) 
     assert none.count == 0
 
 
-def test_an_unknown_user_gets_the_average_and_it_is_said(served: Recommender, truth: np.ndarray) -> None:
+def test_an_unknown_user_gets_the_average_and_it_is_said(served: Recommender, listed: np.ndarray) -> None:
     unknown = an_unknown(served.users)
     ranking = served.recommend(unknown, 10)
     assert ranking.known is False
-    top, scores = served.rank(np.array([0]), 10)
-    assert ranking.item_indices.tolist() == top[0, :10].tolist()
-    assert ranking.scores.tolist() == scores[0, :10].tolist()
-    same_list(ranking.item_indices, ranking.scores, best(truth[0], set(), 10), truth[0])
+    top = served.rank(np.array([0]), 10)
+    assert ranking.item_indices.tolist() == top.indices[0].tolist()
+    assert ranking.scores.tolist() == top.scores[0].tolist()
+    same_list(ranking.item_indices, ranking.scores, best(listed[0], set(), 10), listed[0])
     mixed = served.recommend([all_users(served)[0], unknown], 10)
     assert mixed.known.tolist() == [True, False]
     with pytest.raises(UnknownIdError, match="is not in this bundle") as caught:
@@ -196,7 +236,7 @@ def test_an_empty_batch_is_an_empty_answer(served: Recommender) -> None:
 def test_no_exclusions_at_index_level(served: Recommender) -> None:
     nothing = served.rank(np.array([1, 2]), exclude_item_indices=np.empty((2, 0), np.int64))
     padding = served.rank(np.array([1, 2]), exclude_item_indices=np.zeros((2, 3), np.int64))
-    assert (nothing[0] == padding[0]).all()
+    assert (nothing.indices == padding.indices).all()
 
 
 # Score
@@ -228,23 +268,27 @@ def test_scores_by_id(served: Recommender, truth: np.ndarray) -> None:
 
 def test_a_score_is_what_the_list_says(served: Recommender) -> None:
     """Two graphs, one model."""
-    user = all_users(served)[0]
+    user, model = all_users(served)[0], served.manifest.model
     ranking = served.recommend(user, 10)
-    np.testing.assert_allclose(served.score(user, ranking.item_ids).scores, ranking.scores, atol=TOLERANCE)
+    scores = served.score(user, ranking.item_ids).scores
+    if model.lists == model.scores:  # of a single part that ranks, too
+        np.testing.assert_allclose(scores, ranking.scores, atol=TOLERANCE)
+    if model.scores == "ratings":
+        np.testing.assert_allclose(on_scale(served, scores), ranking.ratings, atol=TOLERANCE)
 
 
 # Similar items
 
 
 def test_neighbours_are_those_of_brute_force(served: Recommender) -> None:
-    factors = served.bundle.table("item_factors").astype(np.float64)
-    unit = factors / np.linalg.norm(factors, axis=1, keepdims=True)
-    cosines = unit @ unit.T
+    unit = table(served, "item_directions")
+    cosines = (unit @ unit.T) * table(served, "item_support")[:, 0]
     k = served.largest_k("similar_items")
     everything = served.items.ids.ids(np.arange(1, len(served.items) + 1))
     ranking = served.similar_items(everything, k)
     for row in range(len(everything)):
         expected = best(cosines[row + 1], {row + 1}, k)
+        assert ranking.ratings is None
         same_list(ranking.item_indices[row], ranking.scores[row], expected, cosines[row + 1])
         assert row + 1 not in ranking.item_indices[row]
         assert ranking.count[row] == len(everything) - 1
@@ -265,18 +309,18 @@ def test_neighbours_of_one_and_of_nobody(served: Recommender) -> None:
 def ridge(served: Recommender, items: list[int], ratings: list[float]) -> np.ndarray:
     """Every score of the new user, by numpy's solver in float64; docs/bundle.md states the problem."""
     assert served.manifest.fold_in is not None
-    names = {t.name for t in served.manifest.tables}
-    q = served.bundle.table("item_factors").astype(np.float64)
-    user = served.bundle.table("user_factors")[0].astype(np.float64)
+    q = table(served, "item_factors")
+    user = table(served, "user_factors")[0]
     weights = np.full(q.shape[1], served.manifest.fold_in.regularization)
     if served.manifest.model.score_range is None:
         weights *= (q[1:] ** 2).sum(axis=1).mean()
     offsets = np.zeros(len(q))
-    if "item_biases" in names:
+    if "item_biases" in names(served):
+        offsets = table(served, "item_biases")[:, 0]
+    if "user_biases" in names(served):
         weights = np.append(weights, served.manifest.fold_in.regularization)
-        offsets = served.bundle.table("item_biases")[:, 0].astype(np.float64)
         q = np.column_stack([q, np.ones(len(q))])
-        user = np.append(user, served.bundle.table("user_biases")[0].astype(np.float64))
+        user = np.append(user, table(served, "user_biases")[0])
     target = np.array(ratings, np.float64)
     if served.manifest.model.score_range is not None:
         low, high = served.manifest.model.score_range
@@ -288,16 +332,37 @@ def ridge(served: Recommender, items: list[int], ratings: list[float]) -> np.nda
     return to_range(q @ user + offsets, served.manifest.model.score_range)
 
 
-def test_fold_in_solves_the_ridge_problem(served: Recommender) -> None:
-    if served.manifest.fold_in is None:
+def sum_of_input_rows(served: Recommender, items: list[int]) -> np.ndarray:
+    """Every score of the new user of a bundle whose only part is `ease`; docs/bundle.md states the prior."""
+    settings = served.manifest.list_fold_in
+    assert settings is not None
+    row = np.append(table(served, "input_factors")[items].sum(axis=0), 0.0)
+    share = settings.prior_ratings / (settings.prior_ratings + len(items))
+    return table(served, "ranking_item_factors") @ (row + share * table(served, "fold_in_prior")[0])
+
+
+GIVEN = [([3], [5.0]), ([1, 2, 3], [0.5, 5.0, 3.0]), (list(range(1, 31)), [4.0, 1.0] * 15)]
+
+
+def test_fold_in_solves_its_closed_form(served: Recommender) -> None:
+    if "fold_in" not in served.manifest.graphs:
         with pytest.raises(UnsupportedError, match="no fold_in graph"):
             served.fold_in([], [])
         return
-    k = served.largest_k("fold_in")
-    for items, ratings in (([3], [5.0]), ([1, 2, 3], [0.5, 5.0, 3.0]), (list(range(1, 31)), [4.0, 1.0] * 15)):
+    k, model = served.largest_k("fold_in"), served.manifest.model
+    for items, ratings in GIVEN:
         ids = [served.items[item].item_id for item in items]
         ranking = served.fold_in(ids, ratings, k)
-        scores = ridge(served, items, ratings)
+        predicted = ridge(served, items, ratings) if served.predicts_ratings else None
+        if predicted is None:
+            assert ranking.ratings is None
+        else:
+            n = ranking.count
+            at_ranks = on_scale(served, predicted[ranking.item_indices[:n]])
+            np.testing.assert_allclose(ranking.ratings[:n], at_ranks, atol=2e-4)
+        if len(model.parts) > 1:
+            continue  # the tests of `export` solve them side by side
+        scores = sum_of_input_rows(served, items) if predicted is None else predicted
         expected = best(scores, set(items), k)
         np.testing.assert_allclose(ranking.scores[: len(expected)], expected, atol=2e-4)
         np.testing.assert_allclose(scores[ranking.item_indices[: len(expected)]], expected, atol=2e-4)

@@ -1,0 +1,162 @@
+"""How a new user's row of a ranking part comes from a few ratings: one class for each closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from onnxscript import GraphBuilder
+
+from export.model import ridge
+from export.model.arrays import Float32, Float64, Int64, table
+from recsys.models.ials import MIN_WEIGHT, weights_of
+from serve.bundle.manifest import ListRidge
+
+
+class RowSolver(Protocol):
+    """A new user's row of one part, in float64 and as ONNX nodes."""
+
+    @property
+    def method(self) -> str:
+        """Its name in the manifest."""
+
+    def row64(self, item_indices: Int64, ratings: npt.NDArray[np.floating]) -> Float64:
+        """Items int64 [H], 0-padded, and ratings float [H] -> float64 [F]."""
+
+    def row(
+        self, graph: GraphBuilder, item_indices: ir.Value, ratings: ir.Value, n_items: int, steps: int
+    ) -> ir.Value:
+        """ONNX nodes: items int64 [B, H], 0-padded, and ratings float32 [B, H] -> float32 [B, F].
+
+        Args:
+            graph: where the nodes go.
+            item_indices: rated items.
+            ratings: their ratings; those of padding, even NaN, change nothing.
+            n_items: the preconditioner is made from the first so many items.
+            steps: of conjugate gradients, where there are any.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class InputRows:
+    """The sum of the input rows of the rated items, whatever their ratings: `ease`."""
+
+    input_factors: Float32
+    """[n_items + 1, F]; row 0 is 0"""
+
+    method = "sum of input rows"
+
+    def row64(self, item_indices: Int64, ratings: npt.NDArray[np.floating]) -> Float64:
+        """See RowSolver."""
+        rows: Float64 = self.input_factors[item_indices].astype(np.float64).sum(axis=0)
+        return rows
+
+    def row(
+        self, graph: GraphBuilder, item_indices: ir.Value, ratings: ir.Value, n_items: int, steps: int
+    ) -> ir.Value:
+        """See RowSolver."""
+        rows = graph.op.Gather(table(graph, "input_factors", self.input_factors), item_indices)  # [B, H, F]
+        total: ir.Value = graph.op.ReduceSum(rows, [1], keepdims=0)
+        return total
+
+
+@dataclass(frozen=True, eq=False)
+class ImplicitRidge:
+    """The user's half-step of implicit ALS on whitened items: `ials`, and other products that rank.
+
+    The row x minimises  sum_i w_i (1 - x . q_i)^2 + |x|^2  over the rated items, whose weights w rise with
+    their ratings (`recsys.models.ials`). Where the part's tables are not whitened, the row is x B + c.
+    """
+
+    item_factors: Float32
+    """[n_items + 1, F], whitened"""
+    confidence: Float32
+    """[2]: mean rating, and increase of a weight per unit of rating"""
+    back: tuple[Float32, Float32] | None = None
+    """B [F, F] and c [F]; None: the tables are whitened"""
+    scale: float = 1.0
+    """Of B: B / scale is L^-1 of `whitening`"""
+    name: str = "ials"
+    """Begins the names of the graph's tables"""
+
+    @property
+    def method(self) -> str:
+        """See RowSolver."""
+        return "ridge" if self.back is None else "ridge (approximation)"
+
+    @classmethod
+    def whitening(cls, item_factors: Float32, average: Float64, settings: ListRidge, name: str) -> Self:
+        """The half-step for a product whose tables are not whitened.
+
+        With C = a V'V + r I = L L' and q = L^-1 v, the x of q stands for the row x L^-1 of v.
+
+        Args:
+            item_factors: V, [n_items + 1, F].
+            average: the average user's row, [F].
+            settings: a, and r relative to the mean squared length of the items' rows.
+            name: see the field.
+        """
+        items = item_factors[1:].astype(np.float64)
+        gram = items.T @ items
+        length = np.trace(gram) / len(items)
+        gram = settings.unobserved_weight * gram + settings.regularization * length * np.eye(len(gram))
+        inverse = np.linalg.inv(np.linalg.cholesky(gram))  # L^-1
+        whitened = (item_factors.astype(np.float64) @ inverse.T).astype(np.float32)
+        confidence = np.array([0, 0], np.float32)  # the value of a rating does not matter
+        back = (settings.scale * inverse).astype(np.float32)
+        offset = (settings.average_share * average).astype(np.float32)
+        return cls(whitened, confidence, (back, offset), settings.scale, name)
+
+    def whitened(self, rows: Float64) -> Float64:
+        """Rows of items of the part's tables, [n, F], as rows of `item_factors`."""
+        if self.back is None:
+            return rows
+        whitened: Float64 = rows @ self.back[0].T.astype(np.float64) / self.scale
+        return whitened
+
+    def row64(self, item_indices: Int64, ratings: npt.NDArray[np.floating]) -> Float64:
+        """See RowSolver: `numpy.linalg.solve` of the normal equations."""
+        rated = item_indices > 0
+        factors = self.item_factors[item_indices[rated]].astype(np.float64)
+        weights = weights_of(np.asarray(ratings)[rated], self.confidence).astype(np.float64)
+        weighted = factors * weights[:, None]
+        system = factors.T @ weighted + np.eye(factors.shape[1])
+        row: Float64 = np.linalg.solve(system, weighted.sum(axis=0))
+        if self.back is None:
+            return row
+        back, offset = (part.astype(np.float64) for part in self.back)
+        return row @ back + offset
+
+    def row(
+        self, graph: GraphBuilder, item_indices: ir.Value, ratings: ir.Value, n_items: int, steps: int
+    ) -> ir.Value:
+        """See RowSolver. The roots of the weights multiply both sides of the least-squares problem."""
+        op = graph.op
+        mean, slope = (float(value) for value in self.confidence)
+        weights = op.Add(op.Mul(op.Sub(ratings, mean), slope), 1.0)
+        # Where, not Mul: a NaN times 0 is a NaN.
+        weights = op.Where(op.Greater(item_indices, 0), op.Max(weights, MIN_WEIGHT), 0.0)
+        roots = op.Unsqueeze(op.Sqrt(weights), [2])  # [B, H, 1], 0 where padded
+        factors = op.Gather(table(graph, f"ranking_{self.name}_factors", self.item_factors), item_indices)
+        items = self.item_factors[1 : 1 + n_items].astype(np.float64)
+        penalty = np.ones(items.shape[1])
+        found = ridge.solve(graph, op.Mul(factors, roots), roots, items, penalty, steps, name=self.name)
+        row: ir.Value = op.Squeeze(found, [1])
+        if self.back is not None:
+            back, offset = self.back
+            row = op.MatMul(row, table(graph, f"{self.name}_back", back))
+            row = op.Add(row, table(graph, f"{self.name}_offset", offset[None]))
+        return row
+
+
+def solver_of(state: Mapping[str, Float32]) -> RowSolver | None:
+    """The closed form of a ranking part with this state; None: it has none."""
+    if "input_factors" in state:
+        return InputRows(state["input_factors"])
+    if "confidence" in state:
+        return ImplicitRidge(state["item_factors"], state["confidence"])
+    return None

@@ -88,8 +88,9 @@ demo-browser: $(VENV)/.export demos/browser/node_modules ## Serve the page that 
 	$(BIN)/python -m demos.browser.build artifacts/default demos/browser/dist
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory demos/browser/dist $(PAGE_PORT)
 
-# Tests mostly wait for processes that they start. Each may want the memory of a browser, so four at most.
-TESTS_AT_ONCE := --numprocesses auto --maxprocesses 4 --dist worksteal
+# Tests mostly wait for processes that they start, so there is one more than CPUs. Each may want the memory of a
+# browser, so four at most.
+TESTS_AT_ONCE := --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist worksteal
 
 .PHONY: test
 test: $(VENV)/.dev ## Run the tests

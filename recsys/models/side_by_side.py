@@ -13,11 +13,14 @@ from recsys.models.modules import DotProduct
 
 
 def score_spread(model: DotProduct) -> float:
-    """Standard deviation of a user's scores over the items, as the root mean square over all users.
+    """Standard deviation of a user's scores over the items, as the root mean square over the users.
 
-    The range of the scores is left out of account. It is computed from the tables' second moments.
+    Users with a row of zeros, who have no ratings, do not count, and neither does the range of the scores. It
+    is computed from the tables' second moments.
     """
     users, items = (table[1:].detach().double() for table in (model.user_factors, model.item_factors))
+    if users.any():
+        users = users[users.any(dim=1)]
     items = items - items.mean(dim=0)
     second = users.T @ users / len(users)
     variance = float((items.T @ items / len(items) * second).sum())

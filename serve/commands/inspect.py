@@ -145,7 +145,7 @@ def format_parity(parity: Parity) -> str:
     ]
     headers = ["graph", "on", "n", "max error", "mean", "allowed", "lists", ""]
     lines = [
-        f"RMSE of the held-out ratings: torch {check.rmse_torch:.6f}, "
+        f"RMSE of the held-out ratings among these pairs: torch {check.rmse_torch:.6f}, "
         f"ONNX on {check.provider} {check.rmse_onnx:.6f}"
         for check in parity.checks
         if check.rmse_torch is not None and check.provider != "onnx.reference"

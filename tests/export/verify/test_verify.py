@@ -96,6 +96,7 @@ def test_the_command_reports_and_fails(tiny_run, copy) -> None:
     assert json.loads(bad.stdout)["passed"] is False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_the_exit_code_says_the_same_to_a_reader_that_has_left(tiny_run, copy, options: list[str]) -> None:
     bundle, run = copy("dot-bias"), tiny_run("dot-bias")

@@ -23,6 +23,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_peak_of_memory(tmp_path: Path, rng: np.random.Generator) -> None:
     cells = rng.permutation(100_000 * 400)[:ROWS]
     table = pa.table(

@@ -103,6 +103,7 @@ def test_two_processes_train_as_one_does(ratings: Path, two: tuple[Path, str], t
     assert sorted(entry.name for entry in path.iterdir()) == sorted(entry.name for entry in one.iterdir())
 
 
+@pytest.mark.slow
 def test_a_killed_process_stops_the_team_and_the_run_resumes(
     ratings: Path, two: tuple[Path, str], tmp_path: Path
 ) -> None:
@@ -132,6 +133,7 @@ def test_a_killed_process_stops_the_team_and_the_run_resumes(
         assert torch.equal(tensor, state[name]), name
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_what_is_written(ratings: Path, tmp_path: Path) -> None:
     """Batch norm's averages follow a rank's own rows, and each rank measures a share."""
     output = tmp_path / "run"

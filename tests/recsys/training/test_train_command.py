@@ -243,6 +243,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_killed_runs_are_whole_and_end_the_same(unbroken: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
     for n in (1, 15):

@@ -94,7 +94,8 @@ TESTS_AT_ONCE := --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --d
 
 .PHONY: test
 test: $(VENV)/.dev ## Run the tests
-	$(BIN)/pytest $(TESTS_AT_ONCE) $(PYTEST_ARGS)
+	@# One thread each: threads of several tests that wait for each other while spinning take many times as long.
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(TESTS_AT_ONCE) $(PYTEST_ARGS)
 
 .PHONY: test-gpu
 test-gpu: $(VENV)/.dev ## Run the tests that need an NVIDIA GPU

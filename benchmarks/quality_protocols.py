@@ -298,21 +298,7 @@ def new_items(seeds: tuple[int, ...]) -> dict[str, Any]:
             known = part_of(data, np.sort(np.concatenate([old, given])))
             with fitted(known, "ml-100k-ranking", seed) as again:
                 figures[f"retrained_rmse_{n}"] = again.rmse(users, items, ratings)["rmse"]
-                figures[f"retrained_ndcg_{n}"] = again.lists(users, items)["ndcg"]
-                figures[f"ndcg_{n}"] = again.lists(users, items, asking(recommender, index))["ndcg"]
     return by_metric([figures])
-
-
-def asking(recommender: Recommender, index: np.ndarray) -> Recommend:
-    """Lists of a bundle with other item indices: `index` int64 [n_items], of each item."""
-    back, there = np.zeros(len(index) + 1, np.int64), np.append(0, index)
-    back[index] = np.arange(1, 1 + len(index))
-
-    def rank(user_index: np.ndarray, exclude: np.ndarray, k: int) -> np.ndarray:
-        exclude = list(there[exclude])  # type: ignore[assignment]
-        return back[recommender.rank(user_index, k, exclude_seen=False, exclude_item_indices=exclude)[0]]  # type: ignore[arg-type]
-
-    return rank
 
 
 def by_metric(found: list[dict[str, float]]) -> dict[str, Any]:

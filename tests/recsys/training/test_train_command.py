@@ -187,6 +187,7 @@ def test_only_one_training_writes_a_run(ratings: Path, tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.slow
 def test_a_closed_stdout_does_not_end_the_training(ratings: Path, tmp_path: Path) -> None:
     reads, writes = os.pipe()
     os.close(reads)

@@ -123,6 +123,7 @@ def test_the_bytes_of_the_local_engine(cluster: Any, pairs: Path, tmp_path: Path
         assert contents(tmp_path / f"{name}-ray") == contents(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced(cluster: Any, pairs: Path, tmp_path: Path, do: DoJob) -> None:
     do(Score(), pairs, **SLOWLY)
 

@@ -88,6 +88,7 @@ def loaded(
     for load in loads:
         load.start()
     try:
+        wait_until(lambda: all(load.problem or any(load.n_answers.values()) for load in loads))
         yield loads
     finally:
         for load in loads:

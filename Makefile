@@ -121,7 +121,7 @@ bench: $(VENV)/.dev ## Run the benchmarks; each writes its table to benchmarks/r
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 .PHONY: quality
-quality: $(VENV)/.dev ## Measure lists and ratings of every preset again (half an hour), into docs/quality.md
+quality: $(VENV)/.dev ## Measure lists and ratings of every preset again, into docs/quality.md
 	$(BIN)/python benchmarks/quality.py
 
 .PHONY: clean

@@ -44,7 +44,7 @@ def _solver(bundle: Bundle, part: m.RankingPart) -> RowSolver | None:
     settings = bundle.manifest.list_fold_in
     if settings is None or part.predicts_ratings:  # no graph holds the tables
         return None
-    if part.kind == "ease":
+    if settings.methods.get(part.kind) == InputRows.method:
         return InputRows(bundle.table("input_factors"))
     if part.confidence is not None:
         return ImplicitRidge(bundle.table(f"{PREFIX}ials_factors"), np.array(part.confidence, np.float32))

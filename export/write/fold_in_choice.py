@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -16,7 +17,9 @@ from export.graphs.fold_in import FACTOR_TOLERANCE, fold_in_graph, row_error
 from export.model.arrays import Float32, RidgeArrays
 from export.model.inputs import FoldInHistory, Ratings
 from export.model.mlp import MlpArrays
-from serve.bundle.manifest import FoldIn
+from serve.bundle.manifest import FoldIn, ListFoldIn
+
+Settings = TypeVar("Settings", FoldIn, ListFoldIn)
 
 REGULARIZATIONS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 STEPS = (8, 12, 16, 24, 32, 48, 64)
@@ -111,13 +114,26 @@ def with_enough_steps(arrays: RidgeArrays, histories: Sequence[FoldInHistory], s
     Raises:
         GraphError: no number of steps does.
     """
+    return fewest_steps(settings, lambda some: max_row_error(arrays, histories, some))
+
+
+def fewest_steps(settings: Settings, error_of: Callable[[Settings], float]) -> Settings:
+    """The settings with the fewest steps, at least as many as they have, whose error is small enough.
+
+    Args:
+        settings: what to begin with.
+        error_of: the largest error of a new user's row in float32, relative to the size of such rows.
+
+    Raises:
+        GraphError: no number of steps suffices.
+    """
     for steps in (settings.steps, *(more for more in STEPS if more > settings.steps)):
         settings = msgspec.structs.replace(settings, steps=steps)
-        if (error := max_row_error(arrays, histories, settings)) <= FACTOR_TOLERANCE:
+        if (error := error_of(settings)) <= FACTOR_TOLERANCE:
             return settings
     raise GraphError(
         f"{STEPS[-1]} conjugate-gradient steps in float32 are off by {error:.1g} of a user's factors, more "
-        f"than {FACTOR_TOLERANCE}, at regularization {settings.regularization:g}"
+        f"than {FACTOR_TOLERANCE}"
     )
 
 

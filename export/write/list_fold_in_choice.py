@@ -9,12 +9,11 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
-from export.errors import GraphError
-from export.graphs.fold_in import FACTOR_TOLERANCE, list_fold_in_graph, new_rows, row_error
+from export.graphs.fold_in import list_fold_in_graph, new_rows, row_error
 from export.model.arrays import Float64
 from export.model.inputs import ExportInputs, FoldInHistory
 from export.model.side_by_side import PartColumns
-from export.write.fold_in_choice import GIVEN, STEPS, shortened
+from export.write.fold_in_choice import GIVEN, STEPS, fewest_steps, shortened
 from export.write.lists_of_held_out import best_items, mean_ndcg, some_users
 from serve.bundle.manifest import ListFoldIn, ListRidge
 
@@ -70,23 +69,19 @@ def with_enough_list_steps(inputs: ExportInputs, settings: ListFoldIn) -> ListFo
     Raises:
         GraphError: no number of steps does.
     """
-    for steps in (settings.steps, *(more for more in STEPS if more > settings.steps)):
-        settings = msgspec.structs.replace(settings, steps=steps)
-        inputs = inputs.with_list_fold_in(settings)
-        session = ort.InferenceSession(
-            ir.to_proto(list_fold_in_graph(inputs)).SerializeToString(), providers=["CPUExecutionProvider"]
-        )
-        errors = []
-        for (items, ratings), _ in inputs.sample.histories:
-            (found,) = session.run(["user_factors"], {"item_indices": items[None], "ratings": ratings[None]})
-            assert inputs.ranking is not None
-            errors.append(row_error(inputs.ranking, found[0], new_rows(inputs, items, ratings).lists))
-        if (error := float(np.max(errors))) <= FACTOR_TOLERANCE:
-            return settings
-    raise GraphError(
-        f"{STEPS[-1]} conjugate-gradient steps in float32 are off by {error:.1g} of a new user's factors, "
-        f"more than {FACTOR_TOLERANCE}"
-    )
+    return fewest_steps(settings, lambda some: _max_row_error(inputs.with_list_fold_in(some)))
+
+
+def _max_row_error(inputs: ExportInputs) -> float:
+    """Largest relative difference between the graph on onnxruntime's CPU and float64."""
+    assert inputs.ranking is not None
+    model = ir.to_proto(list_fold_in_graph(inputs)).SerializeToString()
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    errors = []
+    for (items, ratings), _ in inputs.sample.histories:
+        (found,) = session.run(["user_factors"], {"item_indices": items[None], "ratings": ratings[None]})
+        errors.append(row_error(inputs.ranking, found[0], new_rows(inputs, items, ratings).lists))
+    return float(np.max(errors))  # unlike max(), NaN if one is
 
 
 def _best_prior(

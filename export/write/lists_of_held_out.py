@@ -33,7 +33,7 @@ def best_items(scores: Float64, known: Int64) -> Int64:
 
 
 def mean_ndcg(lists: Sequence[Int64], histories: Sequence[FoldInHistory]) -> float:
-    """NDCG of a list for each user."""
+    """Mean nDCG@10 of one list for each user."""
     lengths = [len(held_out.item_indices) for _, held_out in histories]
     users = np.repeat(np.arange(len(histories)), lengths)
     held_out = RatedItems.of(

@@ -42,7 +42,8 @@ N_PAIRS = 20_000
 N_USERS = 64
 
 NO_MAP = (
-    "an mlp has no closed form for new users, and an approximation predicts no better than the average user"
+    "an mlp has no closed form for new users, and on held-out ratings no approximation predicts better than "
+    "the average user"
 )
 
 
@@ -82,12 +83,19 @@ class LoadedRun:
         seen = SeenRatings.of(data.user_index, data.item_index, data.ratings)
         histories = self._histories()
         scores = self.run.info.part.objective
+        # Where nothing is held out, ratings of the training choose settings, but measure nothing.
+        measured = bool(self.held_out.any())
         left_out = {}
         of_ratings, of_lists = (None, None) if fold_in == "choose" else fold_in
         ranking, ridges = self.ranking, of_lists.ridges if of_lists else {}
         if ranking is not None:
             if fold_in == "choose":
                 ridges = choose_list_ridges(ranking, histories)
+                if not measured:
+                    ridges = {
+                        kind: msgspec.structs.replace(ridge, held_out_ndcg=None, average_ndcg=None)
+                        for kind, ridge in ridges.items()
+                    }
             ranking = with_list_ridges(ranking, ridges)
         arrays = self.arrays
         if isinstance(arrays, MlpArrays):
@@ -96,17 +104,19 @@ class LoadedRun:
             if of_ratings is not None:
                 arrays = arrays.with_linear_map(*train, of_ratings)
             elif fold_in == "choose" and scores == "ratings":
-                arrays, of_ratings = choose_linear_map(arrays, train, histories) or (arrays, None)
+                judges = histories if measured else []
+                arrays, of_ratings = choose_linear_map(arrays, train, judges) or (arrays, None)
                 if of_ratings is None:
                     left_out["fold_in"] = NO_MAP
         elif fold_in == "choose" and scores == "ratings":
             try:
                 of_ratings = choose_fold_in(ridge_arrays(arrays), histories, ratings_range)
+                if not measured:
+                    of_ratings = msgspec.structs.replace(of_ratings, held_out_rmse=None, n_held_out_users=0)
             except GraphError as error:
                 left_out["fold_in"] = str(error)
         rng = np.random.default_rng(1)
-        measured = self.held_out.any()  # where nothing is held out, ratings of the training are no measure
-        rows = rng.permutation(np.flatnonzero(self.held_out | ~measured))[:N_PAIRS]
+        rows = rng.permutation(np.flatnonzero(self.held_out if measured else ~self.held_out))[:N_PAIRS]
         sample = Sample.of(
             seen,
             users=1 + rng.permutation(data.n_users)[:N_USERS],
@@ -137,7 +147,10 @@ class LoadedRun:
         )
         if fold_in == "choose" and ranking is not None and ranking.can_fold_in:
             try:
-                inputs = inputs.with_list_fold_in(choose_list_fold_in(inputs, histories, ridges))
+                chosen = choose_list_fold_in(inputs, histories, ridges)
+                if not measured:
+                    chosen = msgspec.structs.replace(chosen, held_out_ndcg={}, n_held_out_users=0)
+                inputs = inputs.with_list_fold_in(chosen)
             except GraphError as error:
                 left_out["fold_in"] = str(error)
         elif fold_in == "choose" and ranking is not None:
@@ -192,11 +205,7 @@ def load_run_inputs(path: Path, rating_weight: float | None = None) -> LoadedRun
 
 
 def _side_by_side(run: Run, module: nn.Module, n_item_ratings: npt.NDArray[np.int64]) -> SideBySide | None:
-    """The ranking parts of a run as arrays; None: an MLP.
-
-    Raises:
-        GraphError: a table holds NaN or infinity.
-    """
+    """The ranking parts of a run as arrays; None: an MLP."""
     if not isinstance(module, DotProduct):
         return None
     dot = module_arrays(module, None)

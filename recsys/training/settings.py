@@ -75,13 +75,17 @@ def new_settings(models: Models, asked: Mapping[str, Any]) -> RunSettings:
 
     Raises:
         ConfigError: a value out of range, a setting that no part or this split has, two parts that predict
-            ratings, an MLP that ranks beside another part, or a rating weight without both kinds of part.
+            ratings, an MLP that ranks beside another part, a kind that ranks twice, or a rating weight
+            without both kinds of part.
     """
     layers = _Layers(_config_file(models), asked)
     parts = [_new_part(*part) for part in layers.parts()]
     if len(parts) > 1 and any(part.kind == "mlp" and part.objective == "ranking" for part in parts):
         raise ConfigError("an mlp is no product of tables, so as a part that ranks it stands alone")
     predicting = [part.kind for part in parts if part.objective == "ratings"]
+    ranking = [part.kind for part in parts if part.objective == "ranking"]
+    if twice := [kind for kind in ranking if ranking.count(kind) > 1]:
+        raise ConfigError(f"{twice[0]} ranks in two parts: a kind ranks once, with one weight")
     if len(predicting) > 1:
         raise ConfigError(f"{' and '.join(predicting)} both predict ratings: a run has one such part at most")
     split = layers.split()
@@ -102,8 +106,8 @@ def check_rating_weight(weight: float, parts: Sequence[PartInfo]) -> None:
     """Check the weight of the predicted ratings in the lists.
 
     Raises:
-        ConfigError: it is negative or not finite, or there is no part that predicts ratings beside one that
-            ranks.
+        ConfigError: it is negative or not finite, there is no part that predicts ratings beside one that
+            ranks, or that part is an MLP.
     """
     if not 0 <= weight < math.inf:
         raise ConfigError(f"rating weight is {weight}: it must be a number from 0 on")
@@ -112,6 +116,11 @@ def check_rating_weight(weight: float, parts: Sequence[PartInfo]) -> None:
         raise ConfigError(
             f"a rating weight is for a part that predicts ratings beside parts that rank, and here is only "
             f"{names}: leave --rating-weight out"
+        )
+    if weight and any(part.kind == "mlp" for part in parts):
+        raise ConfigError(
+            "an mlp is no product of tables, so its ratings can't order lists beside other parts: leave "
+            "--rating-weight out"
         )
 
 

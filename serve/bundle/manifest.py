@@ -188,9 +188,9 @@ class ListRidge(msgspec.Struct, frozen=True, kw_only=True):
     """The row is multiplied by it."""
     average_share: float
     """So many times the average user's row are added."""
-    held_out_ndcg: float
-    """nDCG@10 of held-out users by this part alone."""
-    average_ndcg: float
+    held_out_ndcg: float | None
+    """nDCG@10 of held-out users by this part alone; None where nothing was held out."""
+    average_ndcg: float | None
     """The same of the average user."""
 
 
@@ -209,8 +209,8 @@ class ListFoldIn(msgspec.Struct, frozen=True, kw_only=True):
     popularity: float
     """Weight of the popularity beside the average user's row."""
     held_out_ndcg: dict[str, float]
-    """nDCG@10 of held-out users by the number of ratings that they gave ("all": what they have), and of the
-    most popular items ("popularity")."""
+    """nDCG@10 of held-out users, who have chosen the settings, by the number of ratings that they gave
+    ("all": what they have), and of the most popular items ("popularity"). Empty: nothing was held out."""
     n_held_out_users: int
     ridges: dict[str, ListRidge] = {}
     """Kind of each part with an approximation -> its settings."""

@@ -54,6 +54,26 @@ def test_a_rating_weight_needs_both_kinds_of_part(tmp_path: Path) -> None:
     assert not (tmp_path / "bundle").exists()
 
 
+def test_where_nothing_is_held_out_no_figure_says_so(tmp_path: Path) -> None:
+    """Ratings of the training may choose the settings of fold-in; they measure nothing."""
+    asked = {"valid_fraction": 0.0, "factors": 4, "iterations": 30, "epochs": 2, "objective": "ranking"}
+    settings = new_settings(["bayes", "ease", "dot"], asked)
+    train(tiny_runs.interactions(), settings, tmp_path / "run", machine=CPU)
+    manifest = export_run(tmp_path / "run", tmp_path / "bundle")
+    assert manifest.fold_in is not None
+    assert (manifest.fold_in.held_out_rmse, manifest.fold_in.n_held_out_users) == (None, 0)
+    assert manifest.list_fold_in is not None
+    assert (manifest.list_fold_in.held_out_ndcg, manifest.list_fold_in.n_held_out_users) == ({}, 0)
+    assert all(ridge.held_out_ndcg is None for ridge in manifest.list_fold_in.ridges.values())
+    assert manifest.similar_items.held_out_cosine is None
+    assert manifest.held_out is None
+    assert verify(tmp_path / "bundle", tmp_path / "run").passed
+    train(
+        tiny_runs.interactions(), new_settings("mlp", {"valid_fraction": 0.0}), tmp_path / "mlp", machine=CPU
+    )
+    assert "fold_in" in export_run(tmp_path / "mlp", tmp_path / "network").left_out
+
+
 @pytest.mark.parametrize("rating", [1.0, 3.0])
 def test_likes_are_exported_and_verified(tmp_path: Path, rating: float) -> None:
     data = tiny_runs.interactions()

@@ -93,6 +93,8 @@ def test_training_from_a_file_prints_a_table_and_leaves_a_run(ratings: Path, tmp
         (["--rating-weight", "-1"], "rating weight is -1.0: it must be a number from 0 on"),
         (["--split", "valid-data"], "'valid-data' without a held-out file"),
         (["--model", "dot", "--model", "mlp"], "dot and mlp both predict ratings"),
+        (["--model", "ials", "--model", "ials:0.5"], "ials ranks in two parts"),
+        (["--model", "mlp", "--model", "ease", "--rating-weight", "0.5"], "can't order lists beside"),
     ],
 )
 def test_wrong_settings_are_refused(ratings: Path, tmp_path: Path, options: list[str], message: str) -> None:

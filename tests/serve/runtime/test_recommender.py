@@ -29,11 +29,7 @@ def truth(served: Recommender) -> np.ndarray:
 @pytest.fixture
 def listed(served: Recommender, truth: np.ndarray) -> np.ndarray:
     """Every score that orders the lists, likewise."""
-    if "ranking_user_factors" not in names(served):
-        return truth
-    users, items = (table(served, f"ranking_{name}") for name in ("user_factors", "item_factors"))
-    biases = table(served, "ranking_item_biases").T if "ranking_item_biases" in names(served) else 0.0
-    return users @ items.T + biases
+    return brute_force(served, "ranking_") if "ranking_user_factors" in names(served) else truth
 
 
 def names(served: Recommender) -> set[str]:
@@ -48,17 +44,14 @@ def on_scale(served: Recommender, ratings: np.ndarray) -> np.ndarray:
     return np.clip(ratings, *served.manifest.data.ratings_range)
 
 
-def brute_force(served: Recommender) -> np.ndarray:
-    users, items = table(served, "user_factors"), table(served, "item_factors")
-    if served.manifest.model.kind == "mlp":
-        logits = mlp(served, users, items)
-    else:
-        logits = users @ items.T
-    if "item_biases" in names(served):
-        logits = logits + table(served, "item_biases").T
-    if "user_biases" in names(served):
-        logits = logits + table(served, "user_biases")
-    return to_range(logits, served.manifest.model.score_range)
+def brute_force(served: Recommender, prefix: str = "") -> np.ndarray:
+    users, items = (table(served, f"{prefix}{name}") for name in ("user_factors", "item_factors"))
+    logits = mlp(served, users, items) if served.manifest.model.kind == "mlp" else users @ items.T
+    if f"{prefix}item_biases" in names(served):
+        logits = logits + table(served, f"{prefix}item_biases").T
+    if f"{prefix}user_biases" in names(served):
+        logits = logits + table(served, f"{prefix}user_biases")
+    return logits if prefix else to_range(logits, served.manifest.model.score_range)
 
 
 def mlp(served: Recommender, users: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -286,9 +279,9 @@ def test_neighbours_are_those_of_brute_force(served: Recommender) -> None:
     k = served.largest_k("similar_items")
     everything = served.items.ids.ids(np.arange(1, len(served.items) + 1))
     ranking = served.similar_items(everything, k)
+    assert ranking.ratings is None
     for row in range(len(everything)):
         expected = best(cosines[row + 1], {row + 1}, k)
-        assert ranking.ratings is None
         same_list(ranking.item_indices[row], ranking.scores[row], expected, cosines[row + 1])
         assert row + 1 not in ranking.item_indices[row]
         assert ranking.count[row] == len(everything) - 1

@@ -83,7 +83,7 @@ def write_report(model: Model, n_seen: int, rounds: int, times: dict[str, list[f
 
 `python benchmarks/bench_warm_call.py`
 
-Bundle: {model.kind}, {model.n_users:,} users, {model.n_items:,} items, {model.n_factors} factors.
+Bundle: {model.title}, {model.n_users:,} users, {model.n_items:,} items.
 The user has rated {n_seen} items, which are left out. {rounds} rounds of {CALLS} calls each.
 {describe_machine("numpy", "onnxruntime-gpu", "onnxruntime")}
 

@@ -225,6 +225,20 @@ def folding_in(model: Fitted, given: Interactions) -> Recommend:
     return fold_in
 
 
+def listing(recommender: Recommender, index: np.ndarray) -> Recommend:
+    """Lists of a bundle that numbers its items otherwise: `index` [n_items] has its number of each item."""
+    back = np.zeros(1 + index.max(), np.int64)
+    back[index] = np.arange(1, 1 + len(index))
+    there = np.append(0, index)
+
+    def recommend(user_index: np.ndarray, exclude: np.ndarray, k: int) -> np.ndarray:
+        top = recommender.rank(user_index, k, exclude_seen=False, exclude_item_indices=list(there[exclude]))
+        found: np.ndarray = back[top.indices]
+        return found
+
+    return recommend
+
+
 def new_user_ratings(seeds: tuple[int, ...]) -> dict[str, Any]:
     """Ratings of held-out users who gave 1, 5 and 20, against the average user and retraining."""
     data, seed = movielens_100k(), seeds[0]
@@ -298,6 +312,9 @@ def new_items(seeds: tuple[int, ...]) -> dict[str, Any]:
             known = part_of(data, np.sort(np.concatenate([old, given])))
             with fitted(known, "ml-100k-ranking", seed) as again:
                 figures[f"retrained_rmse_{n}"] = again.rmse(users, items, ratings)["rmse"]
+                retrained = again.lists(users, items)["ndcg"]
+                added = again.lists(users, items, listing(recommender, index))["ndcg"]
+            figures[f"ndcg_{n}"], figures[f"ndcg_of_retraining_{n}"] = added, added / retrained
     return by_metric([figures])
 
 

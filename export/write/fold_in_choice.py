@@ -21,7 +21,7 @@ from serve.bundle.manifest import FoldIn, ListFoldIn
 
 Settings = TypeVar("Settings", FoldIn, ListFoldIn)
 
-REGULARIZATIONS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+REGULARIZATIONS = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
 STEPS = (8, 12, 16, 24, 32, 48, 64)
 N_USERS = 200
 # Numbers of ratings that a new user gives.

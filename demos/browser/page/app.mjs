@@ -16,9 +16,10 @@ function element(tag, attributes = {}, ...children) {
   return made
 }
 
-/** The ratings that one to five stars stand for, on the scale of the data. */
+/** The ratings that one to five stars stand for, on the scale of the data: one star where all are equal. */
 function starValues() {
   const [low, high] = model.about.ratings_range
+  if (low === high) return [high]
   return Array.from({ length: STARS }, (_, place) =>
     low < 0 ? low + ((high - low) * place) / (STARS - 1) : Math.max(low, (high * (place + 1)) / STARS),
   )
@@ -42,7 +43,7 @@ function forget(index) {
 function stars(index) {
   const { title } = model.item(index)
   const group = element('fieldset', { className: 'stars' }, element('legend', { className: 'hidden' }, `Rate ${title}`))
-  starValues().forEach((value, place) => {
+  starValues().forEach((value, place, values) => {
     const input = element('input', {
       type: 'radio',
       name: `stars-${index}`,
@@ -50,7 +51,7 @@ function stars(index) {
       checked: ratings.get(index) === value,
       onchange: () => rate(index, value),
     })
-    const text = element('span', { className: 'hidden' }, `${place + 1} of ${STARS} stars`)
+    const text = element('span', { className: 'hidden' }, values.length > 1 ? `${place + 1} of ${STARS} stars` : 'Liked')
     group.append(input, element('label', { htmlFor: input.id }, text))
   })
   return group
@@ -90,8 +91,10 @@ function choice(index) {
     onclick: () => {
       at('query').value = ''
       search()
-      if (!ratings.has(index)) rate(index, starValues()[STARS - 2])
-      at(`stars-${index}-${STARS - 1}`).focus()
+      const values = starValues()
+      const place = Math.max(0, values.length - 2) // four of five stars
+      if (!ratings.has(index)) rate(index, values[place])
+      at(`stars-${index}-${place + 1}`).focus()
     },
   })
   return element('li', {}, button)

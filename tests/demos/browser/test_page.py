@@ -105,6 +105,19 @@ def test_a_list_without_ratings_shows_no_stars(open_page, page_of) -> None:
     assert bars == pytest.approx((1 - below).tolist(), abs=1e-5)
 
 
+def test_where_all_ratings_are_equal_there_is_one_star(open_page, serve_page, tmp_path) -> None:
+    bundle = Path(shutil.copytree(BUNDLES["ranking"], tmp_path / "bundle"))
+    edit_manifest(bundle, lambda manifest: manifest["data"].update(ratings_range=[1.0, 1.0]))
+    tab = open_page(serve_page(bundle))
+    served = Recommender.load(bundle, "cpu")
+    title = served.items.label(3)
+    rate(tab, title, 1)
+    expect(tab.get_by_role("group", name=f"Rate {title}").get_by_role("radio")).to_have_count(1)
+    wanted = served.fold_in([served.items[3].item_id], [1.0], N_SHOWN)
+    titles = [served.items.label(index) for index in wanted.item_indices]
+    expect(tab.locator("#list .title")).to_have_text(titles)
+
+
 def test_a_model_without_fold_in_says_so_and_leaves_out_what_was_rated(open_page, page_of) -> None:
     served = Recommender.load(BUNDLES["mlp"], "cpu")
     tab = open_page(page_of("mlp"))

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from export.add_items.appended_tables import write_more_items, write_more_seen
+from export.add_items.appended_tables import all_features, write_more_items, write_more_seen
 from export.add_items.bundle_ranking import bundle_ranking, old_ratings, product_of, without_popularity
-from export.add_items.item_rows import Choice, Rated, choose_regularization, with_items
+from export.add_items.item_rows import Choice, ItemPrior, Rated, choose_regularization, with_items
 from export.add_items.new_ratings import NewRatings, select
 from export.add_items.ranking_rows import Placed, with_ranked_items
 from export.errors import GraphError, ParityError
 from export.graphs.fold_in import ridge_arrays
+from export.model.arrays import Float32
 from export.model.dot import DotArrays
 from export.model.inputs import ExportInputs, IdTables, Sample, SeenRatings
 from export.model.side_by_side import SideBySide
@@ -99,7 +100,9 @@ def add_items(
         new = select(data, users, items, manifest.data.ratings_range)
         progress("solving for the new items")
         rated, placed = new.of_items(), None
-        arrays, choice = _with_items(bundle, rated, regularization) if predicts else (None, None)
+        arrays, choice = None, None
+        if predicts:
+            arrays, choice = _with_items(bundle, rated, all_features(bundle, new.items), regularization)
         if manifest.model.ranking is not None:
             placed = with_ranked_items(bundle_ranking(bundle), rated, old_ratings(bundle), arrays)
         if arrays is None:
@@ -130,14 +133,15 @@ def add_items(
 
 
 def _with_items(
-    bundle: Bundle, rated: Sequence[Rated], regularization: float | None
+    bundle: Bundle, rated: Sequence[Rated], features: Float32, regularization: float | None
 ) -> tuple[DotArrays, Choice]:
     """The part that predicts ratings, with the new items."""
     model = bundle.manifest.model
     state = {name: bundle.table(name) for name in TABLES[model.kind]}
     arrays = DotArrays.of_state(state, model.score_range)
-    choice = Choice(regularization, None) if regularization else choose_regularization(arrays, rated)
-    return with_items(arrays, rated, choice.regularization), choice
+    prior = ItemPrior.of(arrays, len(rated), features)
+    choice = Choice(regularization, None) if regularization else choose_regularization(prior, rated)
+    return with_items(prior, rated, choice.regularization), choice
 
 
 def _module(manifest: m.Manifest, arrays: DotArrays) -> nn.Module:

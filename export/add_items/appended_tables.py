@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from export.add_items.new_ratings import NewRatings
 from export.model.inputs import SeenRatings
+from recsys.data.features import binary_features
 from serve.bundle.bundle import Bundle
 from serve.bundle.ids import EXTRA_TYPES, items_table, write_items
 from serve.bundle.parquet import numbers
@@ -36,6 +37,15 @@ def write_more_items(folder: Path, bundle: Bundle, items: pd.DataFrame) -> None:
         genres=known["genres"],
         years=known["year"],
     )
+
+
+def all_features(bundle: Bundle, items: pd.DataFrame) -> np.ndarray:
+    """Binary features of a bundle's items, then of new `items`: float32 [n_items + n_new, A]."""
+    table = items_table(bundle.file("items.parquet"))
+    known = [name for name in ("genres", "year") if name in table.columns and name in items]
+    old = pd.DataFrame({name: column.to_pandas() for name, column in table.read(known).items()})
+    both = pd.concat([old.reindex(range(table.n_rows)), items[known]], ignore_index=True)
+    return binary_features(both)
 
 
 def write_more_seen(folder: Path, bundle: Bundle, new: NewRatings) -> SeenRatings:

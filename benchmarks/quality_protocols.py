@@ -241,7 +241,11 @@ def listing(recommender: Recommender, index: np.ndarray) -> Recommend:
 
 def new_user_ratings(seeds: tuple[int, ...]) -> dict[str, Any]:
     """Ratings of held-out users who gave 1, 5 and 20, against the average user and retraining."""
-    data, seed = movielens_100k(), seeds[0]
+    data = movielens_100k()
+    return by_metric([_new_user_ratings(data, seed) for seed in seeds[:3]])
+
+
+def _new_user_ratings(data: Interactions, seed: int) -> dict[str, float]:
     sides = split(data, SplitRecipe(kind="by-user", seed=seed))
     rng = np.random.default_rng(seed)
     order, number = numbered(rng.permutation(sides.valid), data.user_index)
@@ -277,7 +281,7 @@ def new_user_ratings(seeds: tuple[int, ...]) -> dict[str, Any]:
         known = np.sort(np.concatenate([sides.train, order[number < n]]))
         with fitted(part_of(data, known), "ml-100k-ratings", seed) as model:
             figures[f"retrained_{n}"] = model.rmse(*pairs(data, rest))["rmse"]
-    return by_metric([figures])
+    return figures
 
 
 def new_items(seeds: tuple[int, ...]) -> dict[str, Any]:

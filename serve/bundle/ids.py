@@ -13,6 +13,7 @@ import pyarrow as pa
 from serve.bundle.id_lookup import IdLookup, make_id_lookup
 from serve.bundle.parquet import ParquetTable, arrow, numbers, write_columns
 from serve.errors import BundleError, RequestError
+from serve.reading.ids import parse_integer
 from serve.reading.rows import joined
 
 ID_TYPES = (pa.int64(), pa.string())
@@ -124,10 +125,10 @@ class IdIndex:
         """
         if self.is_string:
             return text
-        try:
-            return int(self._checked_number(int(text)))
-        except ValueError:
-            raise RequestError(f"{self.name} must be {self.type_name}, got {text!r}") from None
+        number = parse_integer(text)
+        if number is None:
+            raise RequestError(f"{self.name} must be {self.type_name}, got {text!r:.80}")
+        return number
 
     def lookup_one(self, value: Any) -> int:
         """The index of one id, 0 if it is not in the table. Raises RequestError: an id of the wrong type."""

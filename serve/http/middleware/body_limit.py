@@ -33,20 +33,24 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        lengths, chunked, upgrade = [], False, False
+        lengths, codings, upgrade = [], [], False
         for name, value in scope["headers"]:
             if name == b"content-length":
                 lengths.append(value)
             elif name == b"transfer-encoding":
-                chunked = True
+                codings.append(value.lower())
             elif name == b"upgrade":
                 upgrade = True
-        if not lengths and not chunked:  # no body, by HTTP/1.1's framing
+        if not lengths and not codings:  # no body, by HTTP/1.1's framing
             await self.app(scope, receive, send)
             return
         if len(lengths) > 1 or not all(value.isdigit() and len(value) <= MAX_DIGITS for value in lengths):
             message = "The Content-Length must be one whole number."
             await refuse(scope, receive, send, 400, "bad_request", message)
+            return
+        if codings not in ([], [b"chunked"]):
+            message = "The only Transfer-Encoding that this server decodes is chunked."
+            await refuse(scope, receive, send, 400, "bad_request", message, {"connection": "close"})
             return
         length = int(lengths[0]) if lengths else None
         body = None

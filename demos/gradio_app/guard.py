@@ -28,7 +28,8 @@ HEADERS = [
 ]
 # What the page and `gradio_client` request. Gradio's routes that read, write or fetch files are left out.
 ROUTES = re.compile(
-    r"(GET|HEAD) /((config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?|(assets|static|svelte)/.+)?"
+    r"(GET|HEAD) /((config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?)?"
+    r"|(GET|HEAD) /(assets|static|svelte)/.{1,200}"
     r"|GET /gradio_api/(info|openapi\.json|startup-events|theme\.css|app_id)/?"
     r"|GET /gradio_api/(queue/data|queue/status|heartbeat/[^/]+|call/(v2/)?[^/]+/[^/]+)"
     r"|POST /gradio_api/(queue/join|cancel|reset/?|(run|api|call|call/v2)/[^/]+/?)"
@@ -72,7 +73,7 @@ def without_files(app: ASGIApp) -> ASGIApp:
         first = [await receive()]
         try:
             names_file = _names_file(json.loads(first[0].get("body", b"") or b"null"))  # as Gradio parses it
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError):  # a lone surrogate's too
             await refuse(scope, receive, send, 400, "bad_json", "The body is not JSON, or nested too deeply.")
             return
         if names_file:
@@ -88,14 +89,16 @@ def without_files(app: ASGIApp) -> ASGIApp:
 
 
 def _names_file(value: Any) -> bool:
-    """Whether JSON holds, at any depth, what Gradio takes for a file."""
+    """Whether JSON holds, at any depth, what Gradio takes for a file. ValueError: text is not Unicode."""
     left = [value]
     while left:
         value = left.pop()
         if isinstance(value, dict):
             if isinstance(value.get("path"), str) and "meta" in value:
                 return True
-            left.extend(value.values())
+            left.extend([*value, *value.values()])
         elif isinstance(value, list):
             left.extend(value)
+        elif isinstance(value, str):
+            value.encode()
     return False

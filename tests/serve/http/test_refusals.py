@@ -139,19 +139,11 @@ def test_other_content_types(client: httpx.Client, kind: str | None) -> None:
 PACKED = gzip.compress(BODY)
 
 
-@pytest.mark.parametrize("coding", ["gzip", "GZIP", "x-gzip", "deflate", "br", "zstd", "identity, gzip", "x"])
-@pytest.mark.parametrize("body", [BODY, PACKED], ids=["plain", "packed"])
-def test_content_encodings(client: httpx.Client, coding: str, body: bytes) -> None:
-    headers = {**JSON, "content-encoding": coding}
-    response = client.post("/v1/recommend", content=body, headers=headers)
-    assert f"Content-Encoding {coding!r}" in refused(response, 415, "unsupported_media_type")
-
-
-def test_a_body_without_any_encoding_or_with_another_one(client: httpx.Client) -> None:
+def test_compressed_bodies_and_other_encodings(client: httpx.Client) -> None:
     """What no header says, the first bytes may."""
-    for coding in ("identity", ""):
-        headers = {**JSON, "content-encoding": coding}
-        assert client.post("/v1/recommend", content=BODY, headers=headers).status_code == 200
+    headers = {**JSON, "content-encoding": "gzip"}
+    response = client.post("/v1/recommend", content=PACKED, headers=headers)
+    assert "Content-Encoding 'gzip'" in refused(response, 415, "unsupported_media_type")
     response = client.post("/v1/recommend", content=PACKED, headers=JSON)
     assert "gzip" in refused(response, 415, "unsupported_media_type")
     for encoding in ("utf-8-sig", "utf-16"):

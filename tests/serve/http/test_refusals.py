@@ -268,6 +268,22 @@ def ask(path: str, content: Any, bundle: str = "dot-bias", **options: Any) -> ht
     return asyncio.run(post())
 
 
+@pytest.mark.parametrize(("bundle", "wrong"), [("dot-bias", "10"), ("dot-bias-string-ids", 10)])
+def test_an_id_of_the_other_type_is_no_id(bundle: str, wrong: Any) -> None:
+    """It is neither converted nor unknown."""
+    user_id, item_id = (10, 1001) if bundle == "dot-bias" else ("user-1", "item-1")
+    for route, body in (
+        ("recommend", {"user_id": wrong}),
+        ("recommend", {"user_id": user_id, "exclude_item_ids": [item_id, wrong]}),
+        ("score", {"user_id": wrong, "item_ids": [item_id]}),
+        ("score", {"user_id": user_id, "item_ids": [item_id, wrong]}),
+        ("similar-items", {"item_id": wrong}),
+        ("fold-in", {"ratings": [{"item_id": wrong, "rating": 5}]}),
+    ):
+        message = refused(ask(f"/v1/{route}", json.dumps(body), bundle), 422, "invalid_request")
+        assert repr(wrong) in message
+
+
 def test_a_model_that_can_not_fold_in() -> None:
     refused(ask("/v1/fold-in", b'{"ratings": []}', "mlp"), 422, "unsupported")
 

@@ -72,9 +72,11 @@ def without_files(app: ASGIApp) -> ASGIApp:
             return
         first = [await receive()]
         try:
-            names_file = _names_file(json.loads(first[0].get("body", b"") or b"null"))  # as Gradio parses it
+            body = first[0].get("body", b"") or b"null"
+            names_file = _names_file(json.loads(body, object_pairs_hook=_named_once))  # as Gradio parses it
         except (ValueError, RecursionError):  # a lone surrogate's too
-            await refuse(scope, receive, send, 400, "bad_json", "The body is not JSON, or nested too deeply.")
+            message = "The body is not JSON, nested too deeply, or has a name twice in an object."
+            await refuse(scope, receive, send, 400, "bad_json", message)
             return
         if names_file:
             await refuse(scope, receive, send, 422, "no_files", "This page takes no files.")
@@ -86,6 +88,13 @@ def without_files(app: ASGIApp) -> ASGIApp:
         await app(scope, replay, send)
 
     return answer
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError
+    return found
 
 
 def _names_file(value: Any) -> bool:

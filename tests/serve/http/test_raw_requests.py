@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import select
 import socket
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from http.client import HTTPResponse
+from urllib.parse import quote_from_bytes
 
 import httpx
+import numpy as np
 import pytest
 from patience import PATIENCE
 
 from .conftest import Service
+from .test_load_and_stop import request
 from .test_refusals import BODY, message_of
 
 GET = b"GET /v1/model HTTP/1.1\r\nHost: localhost\r\n"
@@ -147,3 +153,50 @@ def test_a_head_that_never_ends(connection: socket.socket, start: bytes) -> None
         pass
     assert sent < 1 << 26
     message_of(answer(connection), 431, "headers_too_large")
+
+
+def mutated(rng: np.random.Generator, request_: bytes) -> bytes:
+    """With some bytes changed, inserted, left out or repeated."""
+    data = bytearray(request_)
+    for _ in range(rng.integers(1, 4)):
+        at, n = int(rng.integers(len(data) + 1)), int(rng.integers(1, 9))
+        pieces = [rng.bytes(n), b"\r\n", b"\0", b"%", b'"', b"[" * 300, b"9" * 300, bytes(data[at : at + 40])]
+        data[at : at + int(rng.integers(2)) * n] = pieces[rng.integers(len(pieces))]
+    return bytes(data)
+
+
+BODIES = {
+    "recommend": b'{"user_id": 10, "top_k": 5, "exclude_item_ids": [1001]}',
+    "score": b'{"user_id": 10, "item_ids": [1001, 1002], "unknown": "average"}',
+    "similar-items": b'{"item_id": 1001}',
+    "fold-in": b'{"ratings": [{"item_id": 1001, "rating": 4.5}], "top_k": 5}',
+}
+
+
+@pytest.mark.nightly
+def test_mutated_requests(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each gets an answer, or the server waits for more; nothing fails."""
+    rng, statuses = np.random.default_rng(0), Counter[str]()
+    search = b"query=movie%204&limit=5"
+    for number in range(20_000):
+        route = rng.choice(list(BODIES))
+        kind = number % 4
+        if kind < 2:
+            body = mutated(rng, BODIES[route]) if kind else BODIES[route]
+            request_ = request(body, route)
+        else:
+            query = quote_from_bytes(mutated(rng, search), "%&=") if kind == 2 else search.decode()
+            request_ = f"GET /v1/items?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        sent = mutated(rng, request_) if kind in (0, 3) else request_
+        with socket.create_connection(service.address, timeout=PATIENCE) as connection:
+            connection.sendall(sent)
+            select.select([connection], [], [], 0.05)
+            with suppress(OSError):  # what is unread as the server closes is lost
+                connection.shutdown(socket.SHUT_WR)
+            status = "reset"
+            with suppress(ConnectionError):
+                status = connection.recv(12).decode()
+        assert status[:10] in ("HTTP/1.1 1", "HTTP/1.1 2", "HTTP/1.1 4", "reset", ""), sent
+        statuses[status] += 1
+    with capsys.disabled():
+        print("", dict(statuses), sep="\n")  # noqa: T201

@@ -1,19 +1,22 @@
 // A user's best items from a bundle, with OpenVINO: recommend BUNDLE USER_INDEX
+#include <charconv>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <exception>
 #include <openvino/openvino.hpp>
 #include <string>
 
 int main(int argc, char **argv) {
-  if (argc != 3) return std::fputs("Usage: recommend BUNDLE USER_INDEX\n", stderr), 2;
+  std::int64_t user = -1, none = 0;  // 0 excludes nothing
+  const std::string index = argc == 3 ? argv[2] : "";
+  const auto read = std::from_chars(index.data(), index.data() + index.size(), user);
+  if (user < 0 || read.ec != std::errc() || *read.ptr)
+    return std::fputs("Usage: recommend BUNDLE USER_INDEX\n", stderr), 2;
   try {
     ov::Core core;
     // Without the hint, processors with bfloat16 may compute in it, and lists change.
     auto model = core.compile_model(std::string(argv[1]) + "/recommend.onnx", "CPU",
                                     ov::hint::inference_precision(ov::element::f32));
-    std::int64_t user = std::atoll(argv[2]), none = 0;  // 0 excludes nothing
     auto request = model.create_infer_request();
     request.set_tensor("user_index", ov::Tensor(ov::element::i64, {1}, &user));
     request.set_tensor("exclude_item_indices", ov::Tensor(ov::element::i64, {1, 1}, &none));

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import gradio as gr
 import msgspec
@@ -16,6 +16,7 @@ from serve.bundle.items import Item
 from serve.errors import RequestError, ServeError
 from serve.runtime.profiles import Answer
 
+T = TypeVar("T")
 Text = str | int
 """An id or a query; an integer stands for its text."""
 
@@ -29,6 +30,12 @@ def add_api(showcase: Showcase) -> None:
         if not index:
             raise RequestError(f"no item has the id {item_id!r}")
         return index
+
+    def by_index(values: Mapping[str, T]) -> dict[int, T]:
+        found = {item_index(key): value for key, value in values.items()}
+        if len(found) < len(values):
+            raise RequestError(f"an item is named more than once in {', '.join(values):.80}")
+        return found
 
     @_offer
     def find_users(query: Text = "") -> list[str]:
@@ -56,13 +63,12 @@ def add_api(showcase: Showcase) -> None:
     @_offer
     def fold_in(ratings: dict[str, float], top_k: int = 10) -> dict[str, Any]:
         """Recommendations for a new user from ratings: item id -> rating."""
-        return _listing(showcase.fold_in({item_index(key): value for key, value in ratings.items()}, top_k))
+        return _listing(showcase.fold_in(by_index(ratings), top_k))
 
     @_offer
     def answer_questions(answers: dict[str, Answer], top_k: int = 10) -> dict[str, Any]:
         """Recommendations for a new user: item id of a question -> a rating, "like", "dislike" or null."""
-        given: dict[int, Answer] = {item_index(key): value for key, value in answers.items()}
-        profile, listing = showcase.answer(given, top_k)
+        profile, listing = showcase.answer(by_index(answers), top_k)
         return {"profile": profile, **_listing(listing)}
 
     @_offer

@@ -89,6 +89,7 @@ def served(app: ASGIApp, listener: socket.socket) -> Iterator[str]:
         log_level="warning",
         access_log=False,
         ws="none",
+        http="h11",  # httptools, which may be installed, stores headers without a limit
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)

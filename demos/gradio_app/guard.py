@@ -28,7 +28,8 @@ HEADERS = [
 ]
 # What the page and `gradio_client` request. Gradio's routes that read, write or fetch files are left out.
 ROUTES = re.compile(
-    r"(GET|HEAD) /((config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?|(assets|static|svelte)/.+)?"
+    r"(GET|HEAD) /((config|theme\.css|favicon\.ico|manifest\.json|robots\.txt)/?)?"
+    r"|(GET|HEAD) /(assets|static|svelte)/.{1,200}"
     r"|GET /gradio_api/(info|openapi\.json|startup-events|theme\.css|app_id)/?"
     r"|GET /gradio_api/(queue/data|queue/status|heartbeat/[^/]+|call/(v2/)?[^/]+/[^/]+)"
     r"|POST /gradio_api/(queue/join|cancel|reset/?|(run|api|call|call/v2)/[^/]+/?)"
@@ -71,9 +72,11 @@ def without_files(app: ASGIApp) -> ASGIApp:
             return
         first = [await receive()]
         try:
-            names_file = _names_file(json.loads(first[0].get("body", b"") or b"null"))  # as Gradio parses it
-        except (ValueError, RecursionError):
-            await refuse(scope, receive, send, 400, "bad_json", "The body is not JSON, or nested too deeply.")
+            body = first[0].get("body", b"") or b"null"
+            names_file = _names_file(json.loads(body, object_pairs_hook=_named_once))  # as Gradio parses it
+        except (ValueError, RecursionError):  # a lone surrogate's too
+            message = "The body is not JSON, nested too deeply, or has a name twice in an object."
+            await refuse(scope, receive, send, 400, "bad_json", message)
             return
         if names_file:
             await refuse(scope, receive, send, 422, "no_files", "This page takes no files.")
@@ -87,15 +90,24 @@ def without_files(app: ASGIApp) -> ASGIApp:
     return answer
 
 
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError
+    return found
+
+
 def _names_file(value: Any) -> bool:
-    """Whether JSON holds, at any depth, what Gradio takes for a file."""
+    """Whether JSON holds, at any depth, what Gradio takes for a file. ValueError: text is not Unicode."""
     left = [value]
     while left:
         value = left.pop()
         if isinstance(value, dict):
             if isinstance(value.get("path"), str) and "meta" in value:
                 return True
-            left.extend(value.values())
+            left.extend([*value, *value.values()])
         elif isinstance(value, list):
             left.extend(value)
+        elif isinstance(value, str):
+            value.encode()
     return False

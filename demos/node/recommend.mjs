@@ -7,7 +7,7 @@ const ort = await import('onnxruntime-node')
 process.on('uncaughtException', ({ message }) => (console.error(`Error: ${message}`), process.exit(1)))
 
 const [bundle, userId, k = '10'] = process.argv.slice(2)
-if (!userId || !(Number(k) > 0)) {
+if (!userId || !/^[1-9][0-9]*$/.test(k)) {
   console.error('Usage: node recommend.mjs BUNDLE USER_ID [K]')
   process.exit(2)
 }

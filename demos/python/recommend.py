@@ -15,8 +15,8 @@ try:
     n_users = json.loads((bundle / "manifest.json").read_bytes())["model"]["n_users"]
 except (IndexError, ValueError, OSError) as error:
     sys.exit(f"Usage: recommend.py BUNDLE USER_INDEX ({error})")
-if not 0 <= user_index <= n_users:
-    sys.exit(f"The user index must lie in 0 to {n_users}, got {user_index}.")
+if str(user_index) != sys.argv[2] or not 0 <= user_index <= n_users:  # int() also reads 1_0
+    sys.exit(f"The user index must lie in 0 to {n_users}, got {sys.argv[2]}.")
 session = ort.InferenceSession(bundle / "recommend.onnx", providers=["CPUExecutionProvider"])
 feeds = {"user_index": np.array([user_index]), "exclude_item_indices": np.zeros((1, 1), np.int64)}
 indices, scores = session.run(["top_item_indices", "top_scores"], feeds)

@@ -18,6 +18,8 @@ session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
 dtypes = {i.name: object if i.type == "tensor(string)" else np.int64 for i in session.get_inputs()}
 try:
     user_ids = np.array([user_id]).astype(dtypes["user_id"])
+    if str(user_ids[0]) != user_id:  # "1_0" is read as 10
+        raise ValueError
 except (ValueError, OverflowError):
     sys.exit(f"The user id must be an integer (int64), got {user_id!r}.")
 feeds = {"user_id": user_ids, "exclude_item_ids": np.zeros((1, 0), dtypes["exclude_item_ids"])}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 from serve.bundle.id_lookup import IdLookup, make_id_lookup
 from serve.bundle.parquet import ParquetTable, arrow, numbers, write_columns
 from serve.errors import BundleError, RequestError
+from serve.reading.ids import parse_integer
 from serve.reading.rows import joined
 
 ID_TYPES = (pa.int64(), pa.string())
@@ -124,10 +126,10 @@ class IdIndex:
         """
         if self.is_string:
             return text
-        try:
-            return int(self._checked_number(int(text)))
-        except ValueError:
-            raise RequestError(f"{self.name} must be {self.type_name}, got {text!r}") from None
+        number = parse_integer(text)
+        if number is None:
+            raise RequestError(f"{self.name} must be {self.type_name}, got {text!r:.80}")
+        return number
 
     def lookup_one(self, value: Any) -> int:
         """The index of one id, 0 if it is not in the table. Raises RequestError: an id of the wrong type."""
@@ -141,11 +143,9 @@ class IdIndex:
     def lookup_text(self, text: str) -> int:
         """The index of the id that text gives, as it is or without outer spaces; 0 where it gives none."""
         for typed in (text, text.strip()):
-            try:
+            with suppress(RequestError):
                 if index := self.lookup_one(self.parse(typed)):
                     return index
-            except RequestError:
-                return 0
         return 0
 
     def lookup(self, ids: Any) -> np.ndarray:

@@ -61,8 +61,9 @@ HANDLERS: dict[Any, Any] = dict.fromkeys(
 
 def _detail(entry: Mapping[str, Any]) -> dict[str, str]:
     where = ".".join(str(part) for part in entry["loc"]) or "body"
+    said = entry["msg"].removeprefix("Value error, ")  # pydantic's prefix of a validator's own message
     given = "" if entry["type"] == "missing" else f" (got {entry['input']!r:.80})"
-    return {"where": _as_utf8(f"{where:.200}"), "message": _as_utf8(entry["msg"] + given)}
+    return {"where": _as_utf8(f"{where:.200}"), "message": _as_utf8(said + given)}
 
 
 def _as_utf8(text: str) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -18,6 +15,7 @@ from serve.http import schemas
 from serve.http.batching import NOTHING, UserList, UserQuery
 from serve.http.middleware.admission import RETRY_AFTER_SECONDS
 from serve.http.model import LoadedModel
+from serve.http.parsing import from_body, from_query
 from serve.http.problems import Problem
 from serve.http.schemas import ErrorResponse
 from serve.runtime.rankings import Ranking
@@ -37,12 +35,12 @@ BODY_ERRORS: dict[int | str, dict[str, Any]] = ERRORS | {
     404: {"model": ErrorResponse, "description": "An id is not in the bundle, and `unknown` is error."},
     408: {"model": ErrorResponse, "description": "The body took too long to arrive."},
     413: {"model": ErrorResponse, "description": "The body is too large."},
-    415: {"model": ErrorResponse, "description": "The body is not application/json."},
+    415: {"model": ErrorResponse, "description": "The body is not application/json, or compressed."},
 }
 
 
 class JsonRoute(APIRoute):
-    """A route that validates its `body` from the bytes and calls its endpoint with it and the model.
+    """A route that calls its endpoint with the model, and with its `body` or `asked` (a query) if it has one.
 
     FastAPI's own parsing, through json.loads and its dependencies, takes as long as the answer itself; here
     FastAPI only documents the endpoint.
@@ -50,23 +48,19 @@ class JsonRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Any, **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        expected = inspect.signature(endpoint, eval_str=True).parameters.get("body")
-        if expected is None:
-            return
-        validate = expected.annotation.model_validate_json
+        schema_of = get_type_hints(endpoint)
+        body_schema, query_schema = schema_of.get("body"), schema_of.get("asked")
 
         async def respond(scope: Scope, receive: Receive, send: Send) -> None:
             request = Request(scope, receive, send)
-            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind != "application/json":
-                given = f"is {kind!r}" if kind else "is missing"
-                message = f"The content type must be application/json, and {given}."
-                raise Problem(415, "unsupported_media_type", message)
-            try:
-                body = validate(await request.body())
-            except ValidationError as error:
-                raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
-            response: Response = await endpoint(current_model(request), body)
+            parsed: dict[str, Any] = {}
+            if query_schema is not None:
+                parsed["asked"] = from_query(scope["query_string"], query_schema)
+            elif scope["query_string"]:
+                from_query(scope["query_string"], schemas.NoQuery)
+            if body_schema is not None:
+                parsed["body"] = from_body(scope["headers"], await request.body(), body_schema)
+            response: Response = await endpoint(current_model(request), **parsed)
             await response(scope, receive, send)
 
         self.app = respond

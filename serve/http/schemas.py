@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, StrictInt, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictBool,
+    StrictInt,
+    WithJsonSchema,
+)
+
+from serve.reading.ids import parse_integer
 
 MAX_ITEMS = 1000
-MAX_TOP_K = 1000
 MAX_ID_LENGTH = 256
-MAX_QUERY_LENGTH = 200
 
 
 def _check_id(value: Any) -> int | str:
@@ -19,6 +28,13 @@ def _check_id(value: Any) -> int | str:
         value.encode()  # raises UnicodeEncodeError, a ValueError, for a lone surrogate
         return value
     raise ValueError(f"an id must be an integer (int64) or a string of at most {MAX_ID_LENGTH} characters")
+
+
+def _decimal(text: str) -> int:
+    number = parse_integer(text)
+    if number is None:
+        raise ValueError("it must be a whole number in plain digits")
+    return number
 
 
 ID_SCHEMA = {
@@ -34,7 +50,10 @@ Rating = Annotated[
     float, Field(strict=True, allow_inf_nan=False, description="On the scale of the data: see `/v1/model`.")
 ]
 TopK = Annotated[
-    StrictInt, Field(ge=1, le=MAX_TOP_K, description="Length of the list; the bundle has a limit too.")
+    StrictInt,
+    Field(
+        ge=1, description="Length of the list; at most what the bundle ranks, `largest_top_k` of `/v1/model`."
+    ),
 ]
 Unknown = Annotated[
     Literal["average", "error"],
@@ -52,8 +71,14 @@ def _example(**values: Any) -> ConfigDict:
 class ItemsQuery(BaseModel):
     """The query of `GET /v1/items`."""
 
-    query: str = Field(max_length=MAX_QUERY_LENGTH, description="Words of a title, or an id.")
-    limit: int = Field(20, ge=1, le=100)
+    query: str = Field(max_length=MAX_ID_LENGTH, description="Words of a title, or an id.")
+    limit: Annotated[int, BeforeValidator(_decimal)] = Field(20, ge=1, le=100)
+    model_config = ConfigDict(extra="forbid")
+
+
+class NoQuery(BaseModel):
+    """The query of every other route."""
+
     model_config = ConfigDict(extra="forbid")
 
 

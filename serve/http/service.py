@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from serve.http.metrics import FOLDER_VARIABLE
+from serve.http.protocol import Protocol
 from serve.http.run_folder import ServiceFolder
 from serve.http.settings import ServiceSettings
 from serve.http.worker import SETTINGS_VARIABLE
@@ -57,6 +58,7 @@ def run_service(settings: ServiceSettings, listener: socket.socket, n_workers: i
             factory=True,
             workers=n_workers,
             lifespan="on",
+            http=Protocol,
             ws="none",
             log_config=None,
             access_log=False,

@@ -23,6 +23,7 @@ class BodyLimit:
     more has arrived; 400 for a malformed `Content-Length`, and for a body that the server has dropped because
     of an `Upgrade` header; 408 for a body that takes more than `seconds` to arrive (None: no limit). After a
     413 the connection stays open, so that the server reads the rest and the client comes to read the answer.
+    Bodies in a `Transfer-Encoding` beside `chunked` (400) or in a `Content-Encoding` (415) are not decoded.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int, seconds: float | None = None) -> None:
@@ -33,20 +34,24 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        lengths, chunked, upgrade = [], False, False
+        lengths: list[bytes] = []
+        transfers: list[bytes] = []
+        codings: list[bytes] = []
+        upgrade = False
         for name, value in scope["headers"]:
             if name == b"content-length":
                 lengths.append(value)
             elif name == b"transfer-encoding":
-                chunked = True
+                transfers.append(value.lower())
+            elif name == b"content-encoding":
+                codings.append(value)
             elif name == b"upgrade":
                 upgrade = True
-        if not lengths and not chunked:  # no body, by HTTP/1.1's framing
+        if not lengths and not transfers:  # no body, by HTTP/1.1's framing
             await self.app(scope, receive, send)
             return
-        if len(lengths) > 1 or not all(value.isdigit() and len(value) <= MAX_DIGITS for value in lengths):
-            message = "The Content-Length must be one whole number."
-            await refuse(scope, receive, send, 400, "bad_request", message)
+        if wrong := _wrong_framing(lengths, transfers, codings):
+            await refuse(scope, receive, send, *wrong)
             return
         length = int(lengths[0]) if lengths else None
         body = None
@@ -85,6 +90,22 @@ class BodyLimit:
                 return bytes(held)
             message = await receive()
         raise ConnectionError
+
+
+def _wrong_framing(
+    lengths: list[bytes], transfers: list[bytes], codings: list[bytes]
+) -> tuple[int, str, str, dict[str, str]] | None:
+    """What to refuse headers with; None: the body is plain, in one piece or in chunks."""
+    if len(lengths) > 1 or not all(value.isdigit() and len(value) <= MAX_DIGITS for value in lengths):
+        return 400, "bad_request", "The Content-Length must be one whole number.", {}
+    if transfers not in ([], [b"chunked"]):
+        message = "The only Transfer-Encoding that this server decodes is chunked."
+        return 400, "bad_request", message, {"connection": "close"}
+    coding = b", ".join(codings).decode("latin-1")
+    if codings and not {one.strip().lower() for one in coding.split(",")} <= {"", "identity"}:
+        message = f"Content-Encoding {coding!r:.80} is not supported: send the body uncompressed."
+        return 415, "unsupported_media_type", message, {"accept-encoding": "identity"}
+    return None
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -46,6 +46,8 @@ def test_recommends_by_index(program: Path, name: str) -> None:
 
 def test_wrong_usage_and_no_bundle(program: Path, tmp_path: Path) -> None:
     assert run(program).returncode == 2
+    for wrong in ("", "three", "3x", "3.0", "+3", " 3", "-1", "1_0", "9" * 30):
+        assert run(program, BUNDLES["dot"], wrong).returncode == 2, wrong
     missing = run(program, tmp_path, 3)
     assert missing.returncode == 1
     assert missing.stderr.startswith("Error: ")

@@ -91,6 +91,8 @@ def test_an_integer_stands_for_its_text(client) -> None:
         ("recommend", ["250", 5, True, "<b>"], "no item has the genre"),
         ("fold_in", [{"1013": 99}], "ratings must lie in"),
         ("fold_in", [{"nothing": 3}], "item_id must be"),
+        ("fold_in", [{"10_13": 3}], "item_id must be"),
+        ("fold_in", [{"1013": 3, "01013": 5}], "named more than once in 1013, 01013"),
         ("fold_in", [{"99999": 3}], "no item has the id"),
         ("answer_questions", [{"1001": "like"}], "no question is about"),
         ("similar_items", ["77"], "no item has the id"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import socket
+from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,6 +41,11 @@ def ask(url: str, method: str, path: str, body: bytes | None = None, **headers: 
         return Answer(response.status, code, cors, found)
     finally:
         connection.close()
+
+
+def create_connection(url: str) -> socket.socket:
+    parsed = urlsplit(url)
+    return socket.create_connection((parsed.hostname, parsed.port), timeout=PATIENCE)
 
 
 def functions(url: str) -> list[tuple[int, str, int]]:
@@ -92,7 +100,18 @@ def test_a_file_is_refused_in_every_encoding_and_content_type(pages, secrets, en
         assert (answer.status, answer.code) == (422, "no_files")
 
 
-@pytest.mark.parametrize("body", [b"[" * 100_000, b"\xff\xfe\xff", b"{'a': 1}"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b"\xff\xfe\xff",
+        b"{'a': 1}",
+        b'{"data": ["\\ud800"]}',
+        b'{"\\ud800": 1}',
+        b"9" * 5000,
+        b'{"data": ["25"], "data": ["26"]}',
+    ],
+)
 def test_a_body_that_is_not_json_is_refused(pages, body) -> None:
     answer = ask(pages["dot-bias"].url, "POST", "/gradio_api/queue/join", body)
     assert (answer.status, answer.code) == (400, "bad_json")
@@ -173,3 +192,34 @@ def test_bodies_are_bounded(pages) -> None:
     answer = ask(url, "POST", path, b" " * (2**20 + 1))
     assert (answer.status, answer.code) == (413, "body_too_large")
     assert ask(url, "POST", path, b"", Content_Length="9" * 5000).status == 400
+    answer = ask(url, "POST", path, gzip.compress(b'{"data": ["25"]}'), Content_Encoding="gzip")
+    assert (answer.status, answer.code) == (415, "unsupported_media_type")
+
+
+POSTED = (
+    "run/find_users api/find_users call/find_users call/v2/find_users queue/join cancel reset upload stream/a"
+)
+
+
+@pytest.mark.parametrize("path", ["/", "/config", *(f"/gradio_api/{route}" for route in POSTED.split())])
+def test_no_route_takes_a_large_body(pages, path) -> None:
+    """Declared, in chunks, and as an upload."""
+    for headers in ({"Content_Length": "50000000"}, {"Content_Type": "multipart/form-data; boundary=x"}):
+        answer = ask(pages["dot-bias"].url, "POST", path, bytes(2**20 + 1), **headers)
+        assert (answer.status, answer.code) == (413, "body_too_large")
+    with create_connection(pages["dot-bias"].url) as connection:
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head.encode() + 17 * (b"10000\r\n" + bytes(65536) + b"\r\n"))
+        assert connection.recv(12) == b"HTTP/1.1 413"
+
+
+def test_heads_are_bounded(pages) -> None:
+    url = pages["dot-bias"].url
+    assert ask(url, "GET", "/config", X="a" * 10_000).status == 200
+    assert ask(url, "GET", "/assets/" + "a" * 5000).status == 404
+    sent = 0
+    with create_connection(url) as connection, suppress(OSError):  # it closes the connection
+        connection.sendall(b"GET /config HTTP/1.1\r\nHost: localhost\r\nX: ")
+        while sent < 1 << 26:
+            sent += connection.send(b"a" * 10_000)
+    assert sent < 1 << 26

@@ -125,6 +125,8 @@ def test_errors_are_one_line(script, tmp_path) -> None:
     usage = node(script)
     assert usage.returncode == 2
     assert usage.stderr.startswith("Usage: ")
+    if script == "recommend.mjs":
+        assert node(script, BUNDLES["dot"], "40", "1e1").returncode == 2
     missing = node(script, tmp_path / "nothing", "1")
     assert missing.returncode == 1
     assert re.fullmatch(r"Error: .*nothing.*\n", missing.stderr)

@@ -82,6 +82,8 @@ def test_recommends_by_id(bare_python, name) -> None:
     [
         ("recommend.py", "31", "The user index must lie in 0 to 30, got 31."),
         ("recommend.py", "-1", "The user index must lie in 0 to 30, got -1."),
+        ("recommend.py", "1_0", "The user index must lie in 0 to 30, got 1_0."),
+        ("recommend_by_id.py", "1_0", "The user id must be an integer (int64), got '1_0'."),
         ("recommend.py", "ten", "Usage: recommend.py BUNDLE USER_INDEX"),
         ("recommend.py", None, "Usage: recommend.py BUNDLE USER_INDEX"),
         ("recommend_by_id.py", str(2**80), f"The user id must be an integer (int64), got '{2**80}'."),

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import pytest
 import schemathesis
+from hypothesis import HealthCheck
 from patience import PATIENCE
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -36,10 +38,21 @@ APP = create_app(ServiceSettings(bundle=Path()), CurrentModel())
 schema = schemathesis.openapi.from_dict(APP.openapi())
 
 
+def check(case: Any, service: Service) -> None:
+    case.call_and_validate(checks=CHECKS, base_url=service.url, timeout=PATIENCE)
+
+
 @schema.parametrize()
 @hypothesis.settings(max_examples=30, deadline=None, derandomize=True, database=None)
 def test_every_answer_conforms_to_the_document(case: Any, service: Service) -> None:
-    case.call_and_validate(checks=CHECKS, base_url=service.url, timeout=PATIENCE)
+    check(case, service)
+
+
+@pytest.mark.nightly
+@schema.parametrize()
+@hypothesis.settings(max_examples=2000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+def test_answers_to_thousands_of_requests_conform(case: Any, service: Service) -> None:
+    check(case, service)
 
 
 def test_every_route_has_a_description_examples_and_documented_errors(service: Service) -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fixture_bundles import FIXTURES
+from patience import PATIENCE
 
 from serve.http.model import CurrentModel
 from serve.http.settings import ServiceSettings
@@ -31,6 +35,12 @@ def client(service: Service) -> Iterator[httpx.Client]:
 
 
 def refused(response: httpx.Response, status: int, code: str) -> str:
+    """The message of an error that the app answers with."""
+    assert "x-model-version" in response.headers
+    return message_of(response, status, code)
+
+
+def message_of(response: httpx.Response, status: int, code: str) -> str:
     """The message of an error of the one shape."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
@@ -39,7 +49,6 @@ def refused(response: httpx.Response, status: int, code: str) -> str:
     assert set(error) == {"id", "code", "message", "details"}
     assert re.fullmatch("[0-9a-f]{16}", error["id"])
     assert error["code"] == code
-    assert "x-model-version" in response.headers
     assert not re.search(r"Traceback|\.py|/tests/|site-packages", response.text)
     message: str = error["message"]
     return message
@@ -127,6 +136,26 @@ def test_other_content_types(client: httpx.Client, kind: str | None) -> None:
     assert client.post("/v1/recommend", content=BODY, headers=with_charset).status_code == 200
 
 
+PACKED = gzip.compress(BODY)
+
+
+def test_compressed_bodies_and_other_encodings(client: httpx.Client) -> None:
+    """What no header says, the first bytes may."""
+    headers = {**JSON, "content-encoding": "gzip"}
+    response = client.post("/v1/recommend", content=PACKED, headers=headers)
+    assert "Content-Encoding 'gzip'" in refused(response, 415, "unsupported_media_type")
+    response = client.post("/v1/recommend", content=PACKED, headers=JSON)
+    assert "gzip" in refused(response, 415, "unsupported_media_type")
+    for encoding in ("utf-8-sig", "utf-16"):
+        response = client.post("/v1/recommend", content=BODY.decode().encode(encoding), headers=JSON)
+        assert "byte order mark" in refused(response, 400, "bad_json")
+
+
+def test_two_content_types(client: httpx.Client) -> None:
+    headers = [("content-type", "application/json"), ("content-type", "text/plain")]
+    refused(client.post("/v1/recommend", content=BODY, headers=headers), 415, "unsupported_media_type")
+
+
 @pytest.mark.parametrize("n_bytes", [LIMIT, LIMIT + 1, 4_000_000, 30_000_000])
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 def test_large_bodies(service: Service, n_bytes: int, chunked: bool) -> None:
@@ -155,11 +184,70 @@ def test_routes_and_methods_that_do_not_exist(client: httpx.Client) -> None:
         assert response.headers["allow"]
 
 
-@pytest.mark.parametrize(
-    "query", ["", "limit=5", "query=a&limit=0", "query=a&limit=101", "query=a&limt=5", f"query={'a' * 201}"]
-)
+NO_NUMBERS = ["", "1_0", "5.0", "5e0", "%2B5", "+5", "%205", "5%20", "0x5", "%EF%BC%95", "NaN", "true"]
+QUERIES = [
+    *("", "limit=5", "query=a&limt=5", f"query={'a' * 257}", "query=a&query=a", "query=a&limit=5&limit=5"),
+    *(f"query=a&limit={limit}" for limit in [*NO_NUMBERS, "0", "101"]),
+]
+
+
+@pytest.mark.parametrize("query", QUERIES)
 def test_invalid_searches(client: httpx.Client, query: str) -> None:
     refused(client.get(f"/v1/items?{query}"), 422, "invalid_request")
+
+
+@pytest.mark.parametrize("value", ["%", "%f", "%zz", "%ff", "%ED%A0%80", "a%C3"])
+def test_a_query_that_is_not_percent_encoded(service: Service, value: str) -> None:
+    """Sent as it is: httpx would encode it again."""
+    connection = HTTPConnection(*service.address, timeout=PATIENCE)
+    connection.request("GET", f"/v1/items?query={value}")
+    response = connection.getresponse()
+    with closing(connection):
+        assert response.status == 422
+        assert b"not percent-encoded UTF-8" in response.read()
+
+
+@pytest.mark.parametrize("text", ["1_001", "+1001", "01001_", "1001.0", "0x3E9", "１００１", "1e3"])
+def test_only_plain_digits_find_an_integer_id(client: httpx.Client, text: str) -> None:
+    found = client.get("/v1/items", params={"query": text}).json()["items"]
+    assert 1001 not in [item["item_id"] for item in found]
+
+
+@pytest.mark.parametrize("route", ["recommend", "score", "similar-items", "fold-in", "model"])
+def test_other_routes_take_no_query(client: httpx.Client, route: str) -> None:
+    """Options belong into the body: they are not ignored where they are not."""
+    method = "GET" if route == "model" else "POST"
+    response = client.request(method, f"/v1/{route}?top_k=3", content=BODY, headers=JSON)
+    assert "top_k" in refused(response, 422, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"user_id": 10, "user_id": 20}',
+        b'{"user_id": 10, "user_id": 10}',
+        b'{"user_id": 10, "user\\u005fid": 20}',
+        b'{"top_k": 5, "user_id": 10, "top_k": 5}',
+        b'{"ratings": [{"item_id": 1001, "rating": 5, "rating": 1}]}',
+        b'{"ratings": [], "ratings": [{"item_id": 1001, "rating": 5}]}',
+    ],
+)
+def test_a_field_that_is_there_twice(client: httpx.Client, body: bytes) -> None:
+    route = "fold-in" if b"ratings" in body else "recommend"
+    response = client.post(f"/v1/{route}", content=body, headers=JSON)
+    assert "more than once" in refused(response, 422, "invalid_request")
+
+
+def test_one_limit_of_top_k(client: httpx.Client) -> None:
+    """The K of the bundle, 50 here, and no other."""
+    bodies = {"recommend": {"user_id": 10}, "similar-items": {"item_id": 1001}, "fold-in": {"ratings": []}}
+    for route, body in bodies.items():
+        assert client.post(f"/v1/{route}", json={**body, "top_k": 50}).status_code == 200
+        message = refused(client.post(f"/v1/{route}", json={**body, "top_k": 51}), 422, "invalid_request")
+        assert "1 to 50, what this bundle ranks" in message
+    for name, schema in client.get("/openapi.json").json()["components"]["schemas"].items():
+        top_k = schema.get("properties", {}).get("top_k", {})
+        assert set(top_k) <= {"type", "minimum", "default", "title", "description"}, name
 
 
 def test_a_request_that_is_refused_before_its_route_counts_for_that_route(client: httpx.Client) -> None:
@@ -178,6 +266,22 @@ def ask(path: str, content: Any, bundle: str = "dot-bias", **options: Any) -> ht
             return await client.post(path, content=content, headers=JSON)
 
     return asyncio.run(post())
+
+
+@pytest.mark.parametrize(("bundle", "wrong"), [("dot-bias", "10"), ("dot-bias-string-ids", 10)])
+def test_an_id_of_the_other_type_is_no_id(bundle: str, wrong: Any) -> None:
+    """It is neither converted nor unknown."""
+    user_id, item_id = (10, 1001) if bundle == "dot-bias" else ("user-1", "item-1")
+    for route, body in (
+        ("recommend", {"user_id": wrong}),
+        ("recommend", {"user_id": user_id, "exclude_item_ids": [item_id, wrong]}),
+        ("score", {"user_id": wrong, "item_ids": [item_id]}),
+        ("score", {"user_id": user_id, "item_ids": [item_id, wrong]}),
+        ("similar-items", {"item_id": wrong}),
+        ("fold-in", {"ratings": [{"item_id": wrong, "rating": 5}]}),
+    ):
+        message = refused(ask(f"/v1/{route}", json.dumps(body), bundle), 422, "invalid_request")
+        assert repr(wrong) in message
 
 
 def test_a_model_that_can_not_fold_in() -> None:

@@ -49,6 +49,26 @@ def test_a_malformed_length_is_refused(length) -> None:
     assert answer(APP, [("content-length", "1"), ("content-length", length)], ()) == (400, "bad_request")
 
 
+@pytest.mark.parametrize("coding", ["", "gzip", "gzip, chunked", "chunked, chunked", "identity"])
+def test_another_transfer_encoding_is_refused(coding) -> None:
+    """Its body would be taken as it is."""
+    assert answer(APP, [("transfer-encoding", coding)], ()) == (400, "bad_request")
+    assert answer(APP, [("transfer-encoding", "Chunked")], parts(b"0")) == (200, b"0")
+    assert answer(APP, [("transfer-encoding", "chunked")] * 2, ()) == (400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    "coding", ["gzip", "GZIP", "x-gzip", "deflate", "br", "zstd", "identity, gzip", "\xff"]
+)
+def test_a_compressed_body_is_refused(coding) -> None:
+    length = ("content-length", "1")
+    assert answer(APP, [length, ("content-encoding", coding)], ()) == (415, "unsupported_media_type")
+    both = [("content-encoding", "identity"), ("content-encoding", coding)]
+    assert answer(APP, [length, *both], ()) == (415, "unsupported_media_type")
+    for plain in ("identity", "", "Identity, identity"):
+        assert answer(APP, [length, ("content-encoding", plain)], parts(b"0")) == (200, b"0")
+
+
 def test_a_body_that_never_ends_is_refused_in_time() -> None:
     app = BodyLimit(echo, 10, seconds=0.01)
     assert answer(app, [("content-length", "2")], parts(b"0", b"1")[:1]) == (408, "body_timeout")

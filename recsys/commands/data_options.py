@@ -46,7 +46,12 @@ _OPTIONS = (
     click.option(
         "--delimiter",
         metavar="CHARACTER",
-        help="Separates the cells of a CSV or TSV file. [default: a comma; in .tsv a tab]",
+        help="What separates the cells of text. [default: a comma; in .tsv a tab]",
+    ),
+    click.option(
+        "--heading",
+        metavar="NAMES",
+        help="Columns of text whose first line is data, in order: user_id,item_id,rating.",
     ),
     click.option(
         "--item-key",

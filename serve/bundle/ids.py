@@ -13,6 +13,7 @@ import pyarrow as pa
 from serve.bundle.id_lookup import IdLookup, make_id_lookup
 from serve.bundle.parquet import ParquetTable, arrow, numbers, write_columns
 from serve.errors import BundleError, RequestError
+from serve.reading.cells import parse_integer
 from serve.reading.rows import joined
 
 ID_TYPES = (pa.int64(), pa.string())
@@ -112,6 +113,11 @@ class IdIndex:
         return len(self._ids)
 
     @property
+    def type(self) -> pa.DataType:
+        """Type of the ids: pa.int64() or pa.string()."""
+        return self._ids.type
+
+    @property
     def type_name(self) -> str:
         """What an id must be, in words."""
         return "a string" if self.is_string else "an integer (int64)"
@@ -124,10 +130,9 @@ class IdIndex:
         """
         if self.is_string:
             return text
-        try:
-            return int(self._checked_number(int(text)))
-        except ValueError:
-            raise RequestError(f"{self.name} must be {self.type_name}, got {text!r}") from None
+        if (number := parse_integer(text.strip(" \t"))) is None:
+            raise RequestError(f"{self.name} must be {self.type_name}, got {text!r}")
+        return number
 
     def lookup_one(self, value: Any) -> int:
         """The index of one id, 0 if it is not in the table. Raises RequestError: an id of the wrong type."""

@@ -34,7 +34,12 @@ OPTIONS = (
     click.option(
         "--delimiter",
         metavar="CHARACTER",
-        help="What separates the cells of a CSV or TSV file. [default: a comma; in .tsv a tab]",
+        help="What separates the cells of text. [default: a comma; in .tsv a tab]",
+    ),
+    click.option(
+        "--heading",
+        metavar="NAMES",
+        help="Columns of text whose first line is data, in order: user_id,item_id,rating.",
     ),
     click.option("--output", type=click.Path(), help="The folder to make; it appears once it is whole."),
     choice_option("--format", "parquet", "csv", "jsonl", help="File format of the parts."),

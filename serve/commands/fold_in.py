@@ -21,7 +21,9 @@ from serve.commands.options import (
 def _parse_rates(
     context: click.Context, option: click.Parameter, values: tuple[str, ...]
 ) -> list[tuple[str, float]]:
-    return item_values(values, float, "TITLE_OR_ID=RATING, such as 'Toy Story (1995)=5'")
+    from serve.reading.cells import parse_number
+
+    return item_values(values, parse_number, "TITLE_OR_ID=RATING, such as 'Toy Story (1995)=5'")
 
 
 @click.command()

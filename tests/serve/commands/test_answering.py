@@ -123,7 +123,19 @@ def test_fold_in(recsys: Run) -> None:
         (("fold-in", BUNDLE, "--rate", "Movie 3, The (1953)"), 2, "is not TITLE_OR_ID=RATING"),
         (("fold-in", BUNDLE, "--rate", "=5"), 2, "is not TITLE_OR_ID=RATING"),
         (("fold-in", BUNDLE, "--rate", "1003=good"), 2, "is not TITLE_OR_ID=RATING"),
-        (("fold-in", BUNDLE, "--rate", "1003=nan"), 2, "ratings must lie in 0.5 to 5"),
+        (("fold-in", BUNDLE, "--rate", "1003=nan"), 2, "is not TITLE_OR_ID=RATING"),
+        *(
+            (("fold-in", BUNDLE, "--rate", f"1003={text}"), 2, "is not TITLE_OR_ID=RATING")
+            for text in ("0x4", "1_0", "４")
+        ),
+        *(
+            (("recommend", BUNDLE, "--user-id", text), 2, "must be an integer")
+            for text in ("+10", "1_0", "１０")
+        ),
+        *(
+            (("similar", BUNDLE, "--item-id", text), 2, "must be an integer")
+            for text in ("+1003", "1_003", "1003.0")
+        ),
         (("fold-in", BUNDLE, "--rate", "1003=6"), 2, "ratings must lie in 0.5 to 5"),
         (("fold-in", BUNDLE, "--rate", "a=b=5"), 2, "no item has the title or id 'a=b'"),
         (("fold-in", BUNDLE, "--rate", "1003=5", "--rate", "1003=4"), 2, "rated more than once"),

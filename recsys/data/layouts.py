@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
@@ -49,9 +50,7 @@ _USER_FILES = {
         Layout("::", ("user_id", "gender", "age", "occupation", "zip"), quotes="none"),
     ),
 }
-_ITEM_LAYOUTS = _LAYOUTS | {
-    "ratings.dat": Layout("::", ("item_id", "title", "genres"), quotes="none", encoding="latin-1")
-}
+_ITEM_LAYOUTS = _LAYOUTS | {"ratings.dat": Layout("::", ("item_id", "title", "genres"), quotes="none")}
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +105,10 @@ def read(
         return DataFiles(table, None, users, [ratings, *of_users])
     if is_100k:
         return DataFiles(table, _u_item(items[0], genres[0]), users, files)
-    source = TextSource(items[0], _ITEM_LAYOUTS[layout])
+    item_layout = _ITEM_LAYOUTS[layout]
+    if layout == "ratings.dat":
+        item_layout = replace(item_layout, encoding=_encoding(items[0]))
+    source = TextSource(items[0], item_layout)
     known = catalogue(source, columns.item if is_atomic else None, (id_types or {}).get("item"))
     return DataFiles(table, known, users, files)
 
@@ -129,12 +131,21 @@ def _users(root: Traversable, layout: str) -> tuple[pd.DataFrame | None, list[Tr
     return frame, found
 
 
+def _encoding(items: Traversable) -> str:
+    """MovieLens 100K and 1M are in Latin-1, 10M and converted copies in UTF-8."""
+    try:
+        items.read_bytes().decode()
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "utf-8"
+
+
 def _u_item(items: Traversable, genres: Traversable) -> pd.DataFrame:
     """Movie id | title | release date | video release date | IMDb URL | 0 or 1 for each genre."""
     lines = genres.read_bytes().decode("latin-1").split("\n")
     names = [line.partition("|")[0] for line in lines if line.strip()]
     header = ("item_id", "title", "released", "video", "url", *(f"genre {name}" for name in names))
-    source = TextSource(items, Layout("|", header, quotes="none", encoding="latin-1"))
+    source = TextSource(items, Layout("|", header, quotes="none", encoding=_encoding(items)))
     ids, table = keyed_table(source, "item_id")
     flags = zip(*(table[place].to_pylist() for place in range(5, len(header))), strict=True)
     flagged = ["|".join(name for name, flag in zip(names, row, strict=True) if flag == "1") for row in flags]

@@ -72,8 +72,6 @@ def load(
         raise ConfigError(f"duplicates={duplicates!r}: one of {', '.join(DUPLICATES)}.")
     if item_key not in ITEM_KEYS:
         raise ConfigError(f"item_key={item_key!r}: one of {', '.join(ITEM_KEYS)}.")
-    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
-        raise ConfigError(f"delimiter={delimiter!r}: one character, neither a quote nor an end of line.")
     columns = columns or Columns()
     known = KNOWN.get(source)
     if known is None and from_file is not None:

@@ -39,7 +39,7 @@ class Refusals:
         if any("time" in row.reason for row in self._first):
             advice += ", or leave the times out with --timestamp-column ''"
         if any(row.reason == "not UTF-8" for row in self._first):
-            advice += ". Text must be UTF-8: iconv converts it"
+            advice += ". Text must be UTF-8: iconv -f LATIN1 -t UTF-8 OLD > NEW, if it is Latin-1"
         raise DataError(listed(self._name, self._n, "rows can't be read", self._first, advice))
 
 

@@ -34,7 +34,7 @@ OPTIONS = (
     click.option(
         "--delimiter",
         metavar="CHARACTER",
-        help="What separates the cells of text. [default: a comma; in .tsv a tab]",
+        help="What separates the cells of text, such as tab. [default: a comma; in .tsv a tab]",
     ),
     click.option(
         "--heading",

@@ -33,7 +33,7 @@ def open_source(
 
     Args:
         path: The file.
-        delimiter: Separates the cells of text; None: as the ending says.
+        delimiter: Separates the cells of text, "tab" is a tab; None: as the ending says.
         heading: The names of the columns of text without a heading, separated by commas; None: the first
             line names them.
         partition: Columns that the names of its folders give, see `partitions`.
@@ -59,7 +59,12 @@ def _open_text(
             f"cells: --delimiter"
         )
     layout = TEXT.get(ending, CSV)
-    if delimiter:
+    if delimiter is not None:
+        delimiter = "\t" if delimiter in ("\\t", "tab") else delimiter
+        if len(delimiter) != 1 or delimiter in '"\r\n':
+            raise InputError(
+                f"delimiter={delimiter!r}: one character (tab for a tab), no quote and no end of line."
+            )
         # A table between tabs has no quoting, whatever its name: titles begin with quotes.
         layout = TSV if delimiter == TSV.delimiter else replace(layout, delimiter=delimiter)
     if heading:

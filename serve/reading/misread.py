@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from serve.errors import InputError
 
+TAB = "\t"
 MATRIX = 50
 """More columns than this are one for each item."""
 _BLOCK = re.compile(r"[0-9]+:\s*")
@@ -31,7 +32,7 @@ def check_delimiter(first: str, delimiter: str, name: str) -> None:
     if others := [mark for mark in ";\t,|" if mark in first]:
         raise InputError(
             f"{name}: its first line {first[:80]!r} has no {delimiter!r} between cells, but {others[0]!r}. "
-            f"If that separates the cells: --delimiter {others[0]!r}"
+            f"If that separates the cells: --delimiter {'tab' if others[0] == TAB else repr(others[0])}"
         )
 
 

@@ -67,6 +67,15 @@ def test_titles_and_genres(layout: str, titles: tuple[str, str], genre: str, mak
     assert items["genres"].tolist() == [genre, "Comedy", "Crime|Comedy"]
 
 
+@pytest.mark.parametrize("layout", ["u.data", "ratings.dat"])
+def test_titles_in_utf_8_are_read_as_such(layout: str, make_folder: Make) -> None:
+    """As in MovieLens 10M, whose layout is that of 1M, and in converted copies."""
+    items = {"u.data": "u.item", "ratings.dat": "movies.dat"}[layout]
+    text = LAYOUTS[layout][items].decode("latin-1")
+    found = load(str(make_folder(LAYOUTS[layout] | {items: text.encode()}))).items
+    assert found["title"].iloc[0] == "Misérables, Les (1995)"
+
+
 def test_the_embedded_set() -> None:
     interactions = load("ml-latest-small")
     assert (len(interactions), interactions.n_users, interactions.n_items) == (100_836, 610, 9_742)
@@ -214,7 +223,7 @@ def test_another_delimiter(write: Write, make_zip: Make) -> None:
     assert triples(load(path, delimiter=";")) == [(1, 2, 3.5)]
     with pytest.raises(DataError, match="--delimiter ';'"):
         load(path)
-    with pytest.raises(ConfigError, match="delimiter=';;': one character"):
+    with pytest.raises(DataError, match="delimiter=';;': one character"):
         load(path, delimiter=";;")
     with pytest.raises(ConfigError, match=r"the layout of .* has its own"):
         load(str(make_zip(RATINGS_CSV)), delimiter=";")

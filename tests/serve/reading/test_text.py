@@ -172,7 +172,7 @@ def test_blanks_quotes_and_marks(content: bytes, rows: list[tuple[str, ...]], pa
         (b"", "is empty"),
         (b"\n \n", "is empty"),
         (b"p;q\n1;2\n", r"has no ',' between cells, but ';'.*--delimiter ';'"),
-        (b"p\tq\n1\t2\n", r"has no ',' between cells, but '\\t'"),
+        (b"p\tq\n1\t2\n", r"has no ',' between cells, but '\\t'.*--delimiter tab"),
         ("p,q\n1,2\n".encode("utf-16"), "is UTF-16, not UTF-8.*iconv"),
         ("p,q\n1,2\n".encode("utf-16-le"), "is UTF-16, not UTF-8.*iconv"),
         (b"p\xff,q\n1,2\n", r"heading is not UTF-8: p\\xff"),

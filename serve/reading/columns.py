@@ -20,7 +20,7 @@ user_id, User-ID and userId are the same name."""
 PUBLIC = {
     "user": ("customerid", "reviewerid", "visitorid"),
     "item": ("parentasin", "asin", "businessid", "bookid", "isbn", "articleid", "productid"),
-    "rating": ("stars", "overall", "bookrating"),
+    "rating": ("stars", "overall", "bookrating", "yourrating"),
     "timestamp": ("unixreviewtime",),
 }
 """Names in public data sets (docs/data.md), likewise, where no column has a usual one."""

@@ -106,6 +106,19 @@ def test_fold_in(recsys: Run) -> None:
     assert "Movie" in recsys("fold-in", BUNDLE, *rates)[1]
 
 
+def test_fold_in_of_a_file_says_what_it_leaves_out(recsys: Run, tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text("item_id,rating\n1003,5\n7,4\n")
+    code, out, err = recsys("fold-in", BUNDLE, "--ratings", str(path), "--rate", "1004=0.5", "--json")
+    by_hand = recsys("fold-in", BUNDLE, "--rate", "1003=5", "--rate", "1004=0.5", "--json")[1]
+    assert code == 0
+    assert json.loads(out)["items"] == json.loads(by_hand)["items"]
+    assert "1 ratings are left out" in err
+    assert "line 3: item_id '7': not in the bundle" in err
+    path.write_text("item_id,rating\n7,4\n")
+    assert recsys("fold-in", BUNDLE, "--ratings", str(path))[0] == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

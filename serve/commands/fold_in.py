@@ -43,8 +43,8 @@ def _parse_rates(
     "--ratings",
     "file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file of ratings, such as an export of Letterboxd: columns rating and item_id, or rating and title "
-    "and perhaps year.",
+    help="A file of ratings, such as an export of Letterboxd: columns rating and item_id, or "
+    "rating, title and perhaps year.",
 )
 @top_k_option
 @device_option

@@ -16,7 +16,7 @@ TITLES = ("title", "name")
 SHOWN = 5
 
 
-class Rated(NamedTuple):
+class RatedFile(NamedTuple):
     """What a file says of items that the bundle has."""
 
     item_indices: list[int]
@@ -25,7 +25,7 @@ class Rated(NamedTuple):
     """Rows of items that the bundle does not have, or has several of."""
 
 
-def read_rated(path: Path, items: Catalogue) -> Rated:
+def read_rated(path: Path, items: Catalogue) -> RatedFile:
     """Read a file with a row for each rated item: its id, or its title and perhaps the year; and the rating.
 
     Raises:
@@ -45,13 +45,13 @@ def read_rated(path: Path, items: Catalogue) -> Rated:
     return _resolved(source.read([*columns, found["rating"]]), columns, by_id, items)
 
 
-def _resolved(parts: Iterable[Rows], columns: Sequence[str], by_id: bool, items: Catalogue) -> Rated:
+def _resolved(parts: Iterable[Rows], columns: Sequence[str], by_id: bool, items: Catalogue) -> RatedFile:
     import pyarrow as pa
 
     from serve.reading.numbers import as_numbers
     from serve.reading.rows import joined
 
-    rated = Rated([], [], [])
+    rated = RatedFile([], [], [])
     refused: list[RefusedRow] = []
     for rows in parts:
         refused += rows.refused

@@ -48,6 +48,8 @@ def _open_text(
     path: Path, delimiter: str | None, heading: str | None
 ) -> TextSource | JsonLinesSource | NetflixSource:
     ending = Path(inner_name(path.name)).suffix.lower()
+    if heading and ending in JSON_LINES:
+        raise InputError(f"{path} names its columns: leave out --heading.")
     if ending in JSON_LINES:
         return JsonLinesSource(path)
     _check_packed(path)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from recsys.data import Columns, Interactions, load
@@ -156,6 +158,42 @@ def test_types_that_change_late_in_a_large_file(write: Write) -> None:
     assert set(found.users["user_id"]) == {str(n) for n in range(200_000)} | {"last"}
     assert found.timestamps is not None
     assert found.timestamps.tolist() == [*range(200_000), 7]
+
+
+def test_the_type_of_ids_comes_from_the_bundle_they_are_for(write: Write, tmp_path: Path) -> None:
+    """Text is read as it is written: no zero is lost, and no id becomes another."""
+    path = write("r.csv", "user_id,item_id,rating\n000003,0155061224,7\n4,155061224,8\n")
+    found = load(path, id_types={"user": pa.int64(), "item": pa.string()})
+    assert triples(found) == [(3, "0155061224", 7.0), (4, "155061224", 8.0)]
+    assert triples(load(path))[0] == ("000003", "0155061224", 7.0)
+    for wrong in ("+4", "0x4", "4_0", "4.0", "four", "４"):
+        path = write("w.csv", f"user_id,item_id,rating\n3,1,7\n{wrong},1,7\n")
+        with pytest.raises(DataError, match=rf"line 3: user_id '{re.escape(wrong)}': not an integer"):
+            load(path, id_types={"user": pa.int64()})
+    pd.DataFrame({"user_id": [3], "item_id": [155061224], "rating": [7.0]}).to_parquet(tmp_path / "r.parquet")
+    with pytest.raises(DataError, match="item_id is of type int64, and the bundle's ids are strings"):
+        load(str(tmp_path / "r.parquet"), id_types={"item": pa.string()})
+
+
+@pytest.mark.parametrize("others", ["2", "034545104X", "0108775015"])
+def test_ids_that_floats_were_written_as_are_refused(write: Write, others: str) -> None:
+    path = write("r.csv", f"user_id,item_id,rating\n{others},7,1\n1.0,7,2\n1.55061E+08,7,2\n")
+    with pytest.raises(
+        DataError, match=r"(?s)2 rows.*line 3: .*astype\('Int64'\).*line 4: .*all of their digits"
+    ):
+        load(path)
+
+
+def test_repeated_pairs_are_counted_in_a_line(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    path = write("r.csv", "user_id,item_id,rating\n1,2,3\n1,2,4\n5,2,4\n")
+    for options, counted in (
+        ({"duplicates": "last"}, "of each pair the latest counts"),
+        ({"duplicates": "mean"}, "of each pair the mean counts"),
+        ({"columns": Columns(rating="")}, "each pair counts once"),
+    ):
+        caplog.clear()
+        assert len(load(path, **options)) == 2  # type: ignore[arg-type]
+        assert f"3 rows have 2 pairs of user and item: {counted}" in caplog.text
 
 
 def test_items_merged_by_title(make_zip: Make) -> None:

@@ -110,7 +110,7 @@ def test_fold_in_of_a_file_says_what_it_leaves_out(recsys: Run, tmp_path: Path) 
     path = tmp_path / "ratings.csv"
     path.write_text("item_id,rating\n1003,5\n7,4\n")
     code, out, err = recsys("fold-in", BUNDLE, "--ratings", str(path), "--rate", "1004=0.5", "--json")
-    by_hand = recsys("fold-in", BUNDLE, "--rate", "1003=5", "--rate", "1004=0.5", "--json")[1]
+    by_hand = recsys("fold-in", BUNDLE, "--rate", "1004=0.5", "--rate", "1003=5", "--json")[1]
     assert code == 0
     assert json.loads(out)["items"] == json.loads(by_hand)["items"]
     assert "1 ratings are left out" in err

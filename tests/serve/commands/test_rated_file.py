@@ -8,7 +8,7 @@ import pytest
 from fixture_bundles import FIXTURES
 
 from serve.bundle.items import Catalogue
-from serve.commands.rated_file import Rated, read_rated
+from serve.commands.rated_file import RatedFile, read_rated
 from serve.errors import InputError
 
 
@@ -18,7 +18,7 @@ def items() -> Catalogue:
     return Catalogue(FIXTURES / "dot-bias" / "items.parquet", 50)
 
 
-def read(tmp_path: Path, content: str, items: Catalogue) -> Rated:
+def read(tmp_path: Path, content: str, items: Catalogue) -> RatedFile:
     path = tmp_path / "ratings.csv"
     path.write_text(content)
     return read_rated(path, items)

@@ -96,9 +96,9 @@ def test_the_same_scores(form: str, tmp_path: Path, do: DoJob) -> None:
     write, options = FORMS[form]
     summary = do(Score(), write(tmp_path), **options)
     found, expected = read(tmp_path / "out"), read(tmp_path / "expected")
-    assert [
-        *zip(*(map(int, found[name].to_pylist()) for name in ("user_id", "item_id")), strict=True)
-    ] == PAIRS
+    named = {name.lower()[:4]: found[name].to_pylist() for name in found.column_names}
+    ids = zip(named["user"], named.get("item") or named["movi"], strict=True)
+    assert [(int(user), int(item)) for user, item in ids] == PAIRS
     assert found["score"].to_pylist() == expected["score"].to_pylist()
     assert found["known"].to_pylist() == [True] * 3
     assert (summary.rows_in, summary.rows_out) == (3, 3)
@@ -123,7 +123,8 @@ def test_a_float_in_text_is_nobodys_id(bundle: str, tmp_path: Path, do: DoJob) -
         Recommend(top_k=1), tmp_path / "r.csv", bundle=str(FIXTURES / bundle), on_bad_row="quarantine"
     )
     assert (summary.rows_in, summary.quarantined) == (4, 3 if bundle == "dot-bias" else 2)
-    bad = [json.loads(line) for line in next((tmp_path / "out" / "_quarantine").iterdir()).open()]
+    written = next((tmp_path / "out" / "_quarantine").iterdir()).read_text()
+    bad = [json.loads(line) for line in written.splitlines()]
     assert [row["line"] for row in bad] == ([2, 3, 5] if bundle == "dot-bias" else [2, 5])
     assert "astype('Int64')" in bad[0]["reason"]
 

@@ -142,6 +142,10 @@ def test_fold_in_of_a_file_says_what_it_leaves_out(recsys: Run, tmp_path: Path) 
             for text in ("0x4", "1_0", "４")
         ),
         *(
+            (("recommend", BUNDLE, "--user-id", "10", "-k", text), 2, "is not a decimal integer")
+            for text in ("1_0", "+5", "0x5", "5.0", "５")
+        ),
+        *(
             (("recommend", BUNDLE, "--user-id", text), 2, "must be an integer")
             for text in ("+10", "1_0", "１０")
         ),

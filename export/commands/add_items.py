@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "--items",
     "items_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Titles of the new items: a CSV, TSV or Parquet file with item_id, title, and perhaps genres, year.",
+    help="Titles of the new items: a file (text or Parquet) with item_id, title, and perhaps genres, year.",
 )
 @click.option(
     "--regularization",

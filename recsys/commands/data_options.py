@@ -75,7 +75,7 @@ _FEATURE_OPTIONS = tuple(
         f"--{whose}-features",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         metavar="FILE",
-        help=f"CSV, TSV or Parquet file with a row for each {whose}: its id and features (numbers, "
+        help=f"A file (text or Parquet) with a row for each {whose}: its id and features (numbers, "
         f"categories, lists separated by '|').",
     )
     for whose in ("user", "item")

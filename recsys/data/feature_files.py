@@ -76,7 +76,7 @@ class FeatureTable:
 
 
 def read_features(path: Path, whose: Whose, id_column: str | None = None) -> FeatureTable:
-    """Read a CSV, TSV or Parquet file with a row for each user or item.
+    """Read a file (`serve.reading.files`) with a row for each user or item.
 
     A column is numbers where all of its cells are; else text: a category, or several separated by "|". Lists
     and truth values of Parquet become text. Empty cells are missing values.

@@ -45,7 +45,7 @@ def load(
     """Read ratings.
 
     Args:
-        source: A name of `catalog.KNOWN`; or a path: a CSV, TSV, Parquet or RecBole .inter file, a folder
+        source: A name of `catalog.KNOWN`; or a path: a file of the kinds in `serve.reading.files`, a folder
             or glob of such files, or a folder or zip in MovieLens' or RecBole's layout.
         from_file: The zip or unpacked folder of a data set known by name, instead of a download. A warning is
             logged if it is not the published one.
@@ -57,7 +57,7 @@ def load(
         delimiter: Separates the cells of text; None: a comma, in .tsv files a tab.
         heading: Names of the columns of text without a heading, separated by commas; None: the first line
             names them.
-        user_features: CSV, TSV or Parquet file with a row of features for each user; see
+        user_features: A file with a row of features for each user; see
             `feature_files.read_features`.
         item_features: Likewise for each item.
         id_types: Types of the "user" and "item" ids, pa.int64() or pa.string(), in the bundle that the

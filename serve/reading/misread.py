@@ -30,9 +30,11 @@ def check_delimiter(first: str, delimiter: str, name: str) -> None:
             f"folder or zip of ratings.dat. Else convert it: sed 's/::/,/g' OLD > NEW.csv"
         )
     if others := [mark for mark in ";\t,|" if mark in first]:
+        other = "tab" if others[0] == TAB else repr(others[0])
         raise InputError(
             f"{name}: its first line {first[:80]!r} has no {delimiter!r} between cells, but {others[0]!r}. "
-            f"If that separates the cells: --delimiter {'tab' if others[0] == TAB else repr(others[0])}"
+            f"If that separates the cells: --delimiter {other} (files of features or titles: write "
+            f"{delimiter!r})"
         )
 
 

@@ -36,10 +36,14 @@ def read_rated(path: Path, items: Catalogue) -> RatedFile:
 
     source = open_source(path)
     names = source.schema.names
-    found = find_columns(names, {"item": None, "rating": None}, source.name, optional=("item",))
+    found = find_columns(names, {"item": None, "rating": None}, source.name, optional=("item", "rating"))
     title, year = _first(names, TITLES), _first(names, ["year"])
-    if "item" not in found and not title:
-        raise InputError(f"{path} has no column of items (item_id or title). It has: {', '.join(names)}.")
+    for role, there in (
+        ("items (item_id or title)", title or "item" in found),
+        ("rating", "rating" in found),
+    ):
+        if not there:
+            raise InputError(f"{path} has no column of {role}. It has: {', '.join(names)}. Rename one.")
     by_id = "item" in found
     columns = [found["item"]] if by_id else [name for name in (title, year) if name]
     return _resolved(source.read([*columns, found["rating"]]), columns, by_id, items)

@@ -83,10 +83,10 @@ def is_parquet(path: Path) -> bool:
 def find_files(asked: str) -> list[tuple[str, Path]]:
     """The files that a path or a glob stands for, in order: names relative to `asked`, and paths.
 
-    A folder stands for all files in it and below whose names end in one of `ENDINGS`, also compressed. Names
-    that begin with "_" or "." are left out (Spark and Hive write such files) unless the glob spells them, and
-    so are empty text files beside others, which Spark writes for empty partitions. A file that is found
-    twice, by a link or by two matches, is read once.
+    A folder stands for all files in it and below whose names end in one of `ENDINGS`, also compressed, or
+    begin with "part-". Names that begin with "_" or "." are left out (Spark and Hive write such files) unless
+    the glob spells them, and so are empty text files beside others, which Spark writes for empty partitions.
+    A file that is found twice, by a link or by two matches, is read once.
 
     Raises:
         InputError: no file is there, one is compressed in a way that is not read, or a link is broken.
@@ -165,6 +165,8 @@ def _check_packed(path: Path) -> None:
 
 
 def _is_table(path: Path) -> bool:
-    """Whether a file of a folder is read, or refused: a table, perhaps compressed, by its name."""
+    """Whether a file of a folder is read, or refused as unreadable: a table or a part of one, by its name."""
+    if path.name.startswith("part-"):  # of Spark or Hadoop: never left out for its ending
+        return True
     name = inner_name(path.name if path.suffix.lower() not in PACKED else path.stem)
     return Path(name).suffix.lower() in ENDINGS

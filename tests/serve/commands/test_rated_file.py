@@ -49,7 +49,7 @@ def test_titles_and_ids(content: str, tmp_path: Path, items: Catalogue) -> None:
             r"(?s)2 rows can't be read:.*line 3: .*1 cells.*line 2: .*'good'",
         ),
         ("who,rating\n1003,4\n", "no column of items"),
-        ("item_id,stars_given\n1003,4\n", "no column for rating"),
+        ("item_id,stars_given\n1003,4\n", "no column of rating"),
     ],
 )
 def test_what_can_not_be_read(content: str, message: str, tmp_path: Path, items: Catalogue) -> None:

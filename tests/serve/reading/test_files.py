@@ -69,6 +69,18 @@ def test_compressed_files_and_broken_links_are_refused(tree: Path) -> None:
         find_files(str(tree / "pipe.csv"))
 
 
+def test_parts_are_never_left_out(tree: Path) -> None:
+    """But for empty ones, which Spark writes for empty partitions."""
+    (tree / "b" / "empty.csv").touch()
+    assert names(tree) == ["a.csv", "b/c.csv", "b/d/e.parquet", "b/l/f.csv"]
+    (tree / "b" / "part-00000").write_text("1,2")
+    (tree / "notes.txt").write_text("no part")
+    assert names(tree) == ["a.csv", "b/c.csv", "b/d/e.parquet", "b/l/f.csv", "b/part-00000"]
+    with pytest.raises(InputError, match=r"part-00000: its name must end in"):
+        open_source(tree / "b" / "part-00000")
+    assert names(tree / "b" / "empty.csv") == ["empty.csv"], "asked for by name"
+
+
 def test_the_ending_says_what_a_file_is(tmp_path: Path) -> None:
     for name, delimiter in (("a.csv", ","), ("a.TSV", "\t"), ("a.inter", "\t")):
         (tmp_path / name).write_text(f"user_id{delimiter}item_id\n1{delimiter}2\n")

@@ -190,6 +190,7 @@ class TextSource:
         found: list[list[str]] = []
         refused: list[RefusedRow] = []
         place, n_blank, unfinished = 0, 0, b""
+        n_within, first_within = 0, None
         while place < len(lines):
             record = self._record(lines, place, line, is_last)
             if record is None:
@@ -197,6 +198,9 @@ class TextSource:
                 break
             number, (cells, n_lines) = line + place, record
             place += n_lines
+            if n_lines > 1:
+                n_within += n_lines - 1
+                first_within = first_within or number
             if not cells:
                 n_blank += 1
             elif len(cells) != len(names):
@@ -211,7 +215,8 @@ class TextSource:
                 numbers.append(number)
                 found.append(cells)
         arrays = [pa.array([cells[place] for cells in found], pa.string()) for place in places]
-        return self._rows(places, arrays, np.array(numbers, np.int64), refused, n_blank), unfinished
+        rows = self._rows(places, arrays, np.array(numbers, np.int64), refused, n_blank)
+        return rows._replace(n_within=n_within, first_within=first_within), unfinished
 
     def _rows(
         self,

@@ -196,6 +196,16 @@ def test_repeated_pairs_are_counted_in_a_line(write: Write, caplog: pytest.LogCa
         assert f"3 rows have 2 pairs of user and item: {counted}" in caplog.text
 
 
+def test_lines_within_cells_are_counted_in_a_line(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    """Two quotes that are not closed look like a cell of several lines, and only a reader of it can tell."""
+    path = write(
+        "r.csv", 'user_id,item_id,rating,title\n1,1,5,One\n1,2,5,"Un\n2,2,4,Two\n3,3,3,Three"\n2,9,1,x\n'
+    )
+    assert len(load(path)) == 3
+    assert "2 lines belong to quoted cells of several lines, the first in" in caplog.text
+    assert "r.csv, line 3." in caplog.text
+
+
 def test_items_merged_by_title(make_zip: Make) -> None:
     members = {
         "ratings.csv": b"userId,movieId,rating,timestamp\n1,9,2,20\n1,4,5,10\n2,4,3,30\n2,5,1,30\n",

@@ -138,6 +138,10 @@ def check_source(content: bytes, ending: str, folder: Path, counts: Counter[str]
     counts["rows refused"] += (n_refused := sum(len(part.refused) for part in parts))
     n_blank = sum(part.n_blank for part in parts)
     assert n_read + n_refused + n_blank == n_records(content, ending)
+    n_lines = content.count(b"\n") + (not content.endswith(b"\n"))
+    n_within = sum(part.n_within for part in parts)
+    if ending == ".csv":
+        assert n_read + n_refused + n_blank + n_within == n_lines - 1, "all lines but the heading"
     numbers = [int(n) for part in parts for n in part.numbers]
     numbers += [row.line or 0 for part in parts for row in part.refused]
     assert len(set(numbers)) == len(numbers), "each row has its own line"

@@ -107,9 +107,9 @@ def read_ratings(
             parts.append(rows._replace(table=None, refused=[]))
     refusals.check()
     if within := [part for part in parts if part.n_within]:
-        n_lines, first = sum(part.n_within for part in within), within[0]
+        n, first = sum(part.n_within for part in within), within[0]
         log.warning(
-            f"{name}: {n_lines:,} lines belong to quoted cells of several lines, the first in {first.source}, "
+            f"{name}: {n:,} lines belong to quoted cells of several lines, the first in {first.source}, "
             f"line {first.first_within}. If there is no such cell, a quote is not closed."
         )
     n = sum(map(len, read.get("user", [])))

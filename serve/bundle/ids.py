@@ -130,8 +130,9 @@ class IdIndex:
         """
         if self.is_string:
             return text
-        if (number := parse_integer(text.strip(" \t"))) is None:
-            raise RequestError(f"{self.name} must be {self.type_name}, got {text!r}")
+        number = parse_integer(text)
+        if number is None:
+            raise RequestError(f"{self.name} must be {self.type_name}, got {text!r:.80}")
         return number
 
     def lookup_one(self, value: Any) -> int:

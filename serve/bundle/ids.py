@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -147,11 +148,9 @@ class IdIndex:
     def lookup_text(self, text: str) -> int:
         """The index of the id that text gives, as it is or without outer spaces; 0 where it gives none."""
         for typed in (text, text.strip()):
-            try:
+            with suppress(RequestError):
                 if index := self.lookup_one(self.parse(typed)):
                     return index
-            except RequestError:
-                return 0
         return 0
 
     def lookup(self, ids: Any) -> np.ndarray:

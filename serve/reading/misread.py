@@ -47,7 +47,8 @@ def what_is_odd(names: Sequence[str]) -> str | None:
     if len(names) > MATRIX:
         return (
             f"Its first line looks like data, {len(names)} cells: if it is a matrix with a row for each "
-            f"user, as Jester's, write a row for each rating: pandas.read_csv(OLD, header=None).stack()"
+            f"user, as Jester's, write a row for each rating: pandas.read_csv(OLD, header=None).stack(), and "
+            f"see docs/data.md"
         )
     example = ",".join(["user_id", "item_id", "rating", "timestamp"][: len(names)])
     return f"Its first line looks like data: name its columns, such as --heading {example}"

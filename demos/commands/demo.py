@@ -10,6 +10,7 @@ import click
 from serve.commands.listen import listen
 from serve.commands.options import allow_host_option, bundle_argument, device_option
 from serve.processes.signals import Signals
+from serve.reading.options import IntegerRange
 from serve.terminal import say
 
 
@@ -18,7 +19,7 @@ from serve.terminal import say
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=IntegerRange(0, 65535),
     default=7860,
     show_default=True,
     help="The port to listen on; 0 takes a free one.",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "--items",
     "items_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Titles of the new items: a CSV, TSV or Parquet file with item_id, title, and perhaps genres, year.",
+    help="Titles of the new items: a file (text or Parquet) with item_id, title, and perhaps genres, year.",
 )
 @click.option(
     "--regularization",
@@ -66,11 +66,16 @@ def add_items(
     from export.add_items.add_items import add_items as add
     from recsys.console import Console
     from recsys.data.items import read_items
+    from serve.bundle.ids import IdIndex
     from serve.bundle.manifest import read_manifest
 
+    manifest = read_manifest(bundle)
     if not flags_given(ctx, ["item_key"]):
-        options["item_key"] = read_manifest(bundle).data.item_key
-    data = load_from_options(ratings, **options)
+        options["item_key"] = manifest.data.item_key
+    types = {"user": IdIndex.read(bundle / "users.parquet", "user_id", manifest.model.n_users).type}
+    if options["item_key"] == "id":  # else the ids are titles
+        types["item"] = IdIndex.read(bundle / "items.parquet", "item_id", manifest.model.n_items).type
+    data = load_from_options(ratings, **options, id_types=types)
     if items_file is not None:
         data = _described(data, read_items(items_file, options["item_column"]), items_file)
     console = Console(stderr=as_json)
@@ -98,18 +103,22 @@ def _described(data: Interactions, details: pd.DataFrame, file: Path) -> Interac
     Raises:
         DataError: `details` has none of these items.
     """
+    from recsys.data.items import ids_like
     from recsys.errors import DataError
 
-    ids, described = data.items["item_id"], details["item_id"]
-    if ids.dtype != described.dtype:  # compared as text
-        ids, described = ids.astype("str"), described.astype("str")
+    ids = data.items["item_id"]
+    described = ids_like(details["item_id"], ids)
+    if (repeated := described[described.notna() & described.duplicated()]).any():
+        raise DataError(f"{file}: ids are repeated, such as {repeated.iloc[0]!r}. Keep one row for each.")
     if not ids.isin(described).any():
         theirs, rated = (frame["item_id"].tolist()[-1] for frame in (details, data.items))
         raise DataError(
             f"{file} describes no item of {data.name}: its item ids are like {theirs!r}, those of the "
             f"ratings like {rated!r}."
         )
-    matched = details.drop(columns="item_id").set_index(described).reindex(ids).reset_index(drop=True)
+    usable = described.notna()
+    details = details[usable].drop(columns="item_id").set_index(described[usable])
+    matched = details.reindex(ids).reset_index(drop=True)
     return replace(data, items=matched.combine_first(data.items))
 
 

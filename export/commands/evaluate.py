@@ -18,6 +18,7 @@ from recsys.commands.data_options import (
 from recsys.data.splits import GIVEN_SHARE
 from serve.bundle.summary import summary
 from serve.commands.options import device_option, json_option
+from serve.reading.options import IntegerRange
 
 if TYPE_CHECKING:
     from recsys.data.interactions import Interactions
@@ -26,9 +27,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run_or_bundle", type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "-k", "k", type=click.IntRange(min=1), default=10, show_default=True, help="Length of the lists."
-)
+@click.option("-k", "k", type=IntegerRange(min=1), default=10, show_default=True, help="Length of the lists.")
 @click.option(
     "--data", metavar="NAME_OR_PATH", help="Ratings that a bundle was trained on. [default: by its name]"
 )

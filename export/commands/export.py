@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from serve.commands.options import bundle_output_option, json_option, overwrite_option
+from serve.reading.options import IntegerRange
 
 
 @click.command()
@@ -15,7 +16,7 @@ from serve.commands.options import bundle_output_option, json_option, overwrite_
 @bundle_output_option
 @click.option(
     "--top-k",
-    type=click.IntRange(1),
+    type=IntegerRange(1),
     default=100,
     show_default=True,
     help="Longest list that the graphs can give.",

@@ -50,8 +50,9 @@ def download(name: str, from_file: Path | None) -> None:
 def describe(source: str, as_json: bool, **options: Any) -> None:
     """Describe NAME_OR_PATH: counts, first rows, titles, a corner of the crosstab, the ratings.
 
-    NAME_OR_PATH is a name as of `recsys data --help`; a CSV, TSV, Parquet or RecBole .inter file, a folder
-    or a quoted glob of such files; or a folder or zip in MovieLens' or RecBole's layout.
+    NAME_OR_PATH is a name as of `recsys data --help`; a CSV, TSV, JSON lines, Parquet or RecBole .inter
+    file, also compressed, a folder or a quoted glob of such files; or a folder or zip in MovieLens' or
+    RecBole's layout.
     """
     from recsys.commands.data_view import views_as_json, views_as_text
 

@@ -46,7 +46,12 @@ _OPTIONS = (
     click.option(
         "--delimiter",
         metavar="CHARACTER",
-        help="Separates the cells of a CSV or TSV file. [default: a comma; in .tsv a tab]",
+        help="What separates the cells of text, such as tab. [default: a comma; in .tsv a tab]",
+    ),
+    click.option(
+        "--heading",
+        metavar="NAMES",
+        help="Columns of text whose first line is data, in order: user_id,item_id,rating.",
     ),
     click.option(
         "--item-key",
@@ -70,7 +75,7 @@ _FEATURE_OPTIONS = tuple(
         f"--{whose}-features",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         metavar="FILE",
-        help=f"CSV, TSV or Parquet file with a row for each {whose}: its id and features (numbers, "
+        help=f"A file (text or Parquet) with a row for each {whose}: its id and features (numbers, "
         f"categories, lists separated by '|').",
     )
     for whose in ("user", "item")

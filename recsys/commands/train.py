@@ -28,6 +28,7 @@ from recsys.models.ials import IalsConfig
 from recsys.training.config_file import PRESETS, ConfigFile, parse_part, read_config, read_preset
 from recsys.training.run_info import Precision, TrainingConfig, is_run, read_info
 from recsys.training.settings import DEFAULT_PRESET, check_unchanged, new_settings
+from serve.reading.options import Integer
 from serve.terminal import warn
 
 if TYPE_CHECKING:
@@ -112,15 +113,17 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
 )
 @click.option("--output", metavar="RUN", type=click.Path(path_type=Path), required=True, help="Run folder.")
 @click.option(
-    "--epochs", type=int, help=f"Passes over the training ratings. [default: {TrainingConfig.epochs}]"
+    "--epochs", type=Integer(), help=f"Passes over the training ratings. [default: {TrainingConfig.epochs}]"
 )
 @click.option(
     "--iterations",
-    type=int,
+    type=Integer(),
     help=f"bayes: draws of the sampler; ials: solves of either side. [default: {BayesConfig.iterations}; "
     f"{IalsConfig.iterations}]",
 )
-@click.option("--batch-size", type=int, help=f"Ratings per step. [default: {TrainingConfig.batch_size}]")
+@click.option(
+    "--batch-size", type=Integer(), help=f"Ratings per step. [default: {TrainingConfig.batch_size}]"
+)
 @click.option(
     "--learning-rate",
     type=float,
@@ -133,7 +136,7 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
 )
 @click.option(
     "--factors",
-    type=int,
+    type=Integer(),
     help=f"Columns of both tables. [default: {DotConfig.n_factors}; mlp by the tables' sizes]",
 )
 @click.option(
@@ -172,10 +175,10 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
     metavar="PATH",
     help="Hold out the ratings of a file of their own, read as --data is; they are not trained on.",
 )
-@click.option("--fold", type=int, help="One of MovieLens 100K's canonical folds, 1 to 5.")
+@click.option("--fold", type=Integer(), help="One of MovieLens 100K's canonical folds, 1 to 5.")
 @click.option(
     "--seed",
-    type=int,
+    type=Integer(),
     help=f"Seed of the split, new weights, order and dropout. [default: {SplitRecipe.seed}]",
 )
 @click.option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from recsys.commands.data_options import load_from_options, training_data_options
+from serve.reading.options import Integer
 
 if TYPE_CHECKING:
     from recsys.training.tune import Tuned
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     metavar="TOML",
     help="Config file to write.",
 )
-@click.option("--seed", type=int, default=42, show_default=True, help="Seed of the split and the draws.")
+@click.option(
+    "--seed", type=Integer(), default=42, show_default=True, help="Seed of the split and the draws."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the file, if it is there.")
 def tune(data: str, minutes: float, output: Path, seed: int, overwrite: bool, **options: Any) -> None:
     """Search for the parts, strengths and weights that rank this data's held-out ratings best.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,6 +16,11 @@ from recsys.data.interactions import Interactions
 from recsys.data.items import series
 from recsys.data.ratings_table import RatingsTable
 from recsys.errors import DataError
+
+log = logging.getLogger(__name__)
+
+_COUNTED = {"error": "latest", "last": "latest", "mean": "mean"}
+"""Policy on duplicates -> the rating that counts; "error" leaves those of merged items."""
 
 
 def assemble(
@@ -65,6 +71,12 @@ def assemble(
         pairs = group_pairs(user_index, item_index, table.timestamps)
     ratings, timestamps = table.ratings, table.timestamps
     if pairs:
+        counted = (
+            "each pair counts once" if table.implicit else f"of each pair the {_COUNTED[duplicates]} counts"
+        )
+        log.warning(
+            f"{table.name}: {len(ratings):,} rows have {len(pairs.last):,} pairs of user and item: {counted}"
+        )
         ratings = pairs.mean_ratings(ratings) if duplicates == "mean" else ratings[pairs.last]
         user_index, item_index = user_index[pairs.last], item_index[pairs.last]
         timestamps = None if timestamps is None else timestamps[pairs.last]

@@ -11,11 +11,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.data.refusals import whole_table
+from recsys.data.refusals import keyed_table
 from recsys.errors import DataError
 from serve.reading.columns import find_columns
 from serve.reading.files import open_source
-from serve.reading.ids import as_ids, as_written, holds_ids, is_string
+from serve.reading.ids import as_ids, is_string
 from serve.reading.numbers import as_numbers
 from serve.reading.rows import joined
 
@@ -76,7 +76,7 @@ class FeatureTable:
 
 
 def read_features(path: Path, whose: Whose, id_column: str | None = None) -> FeatureTable:
-    """Read a CSV, TSV or Parquet file with a row for each user or item.
+    """Read a file (`serve.reading.files`) with a row for each user or item.
 
     A column is numbers where all of its cells are; else text: a category, or several separated by "|". Lists
     and truth values of Parquet become text. Empty cells are missing values.
@@ -95,16 +95,12 @@ def read_features(path: Path, whose: Whose, id_column: str | None = None) -> Fea
     role = whose.removesuffix("s")
     named = id_column if id_column in source.schema.names else None
     name = find_columns(source.schema.names, {role: named}, source.name)[role]
-    if not holds_ids(kind := source.schema.field(name).type):
-        raise DataError(f"{path}: {role} ids are of type {kind}; they must be integers or strings.")
-    table = whole_table(source)
-    ids = as_written(joined(table[name]), source.is_text)
-    wrong = ids.null_count or len(ids) - len(pc.unique(ids))
-    if wrong or not len(ids):
-        raise DataError(f"{path}: {role} ids are missing or repeated. Keep one row a {role}.")
-    columns = [other for other in table.column_names if other != name]
+    columns = [other for other in source.schema.names if other != name]
     if not columns or len(set(columns)) < len(columns):
         raise DataError(f"{path} has no column but {name}, or two of one name: features are further columns.")
+    ids, table = keyed_table(source, name)
+    if not len(ids):
+        raise DataError(f"{path} has no rows: it should have one for each {role}.")
     features = pd.DataFrame(
         {column: _feature(joined(table[column]), f"{path}: {column}") for column in columns}
     )

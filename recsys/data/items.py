@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from recsys.data.refusals import as_data_errors, whole_table
+from recsys.data.refusals import as_data_errors, keyed_table
 from recsys.errors import DataError
 from serve.reading.columns import find_columns
 from serve.reading.files import open_source
-from serve.reading.ids import as_written, holds_ids
-from serve.reading.rows import Source, joined
+from serve.reading.ids import as_ids
+from serve.reading.rows import Source
 from serve.reading.text import TextSource
 
 TITLES = ("title", "movie_title", "name", "item_name")
@@ -38,12 +38,15 @@ def read_items(path: Path, item_column: str | None = None) -> pd.DataFrame:
         return catalogue(source, item_column)
 
 
-def catalogue(source: Source, item_column: str | None = None) -> pd.DataFrame:
+def catalogue(
+    source: Source, item_column: str | None = None, id_type: pa.DataType | None = None
+) -> pd.DataFrame:
     """Read the catalogue of items from a table: ids and, if it has such columns, titles, genres and years.
 
     Args:
         source: The table. Its genres are separated by "|", or by spaces in RecBole's token_seq.
         item_column: Name of the column of ids; None: a usual name.
+        id_type: Type of the ids, pa.int64() or pa.string(); None: as they are written.
 
     Returns:
         As `frame`.
@@ -53,24 +56,19 @@ def catalogue(source: Source, item_column: str | None = None) -> pd.DataFrame:
         DataError: refused rows; ids that are missing, repeated, or neither integers nor strings.
     """
     item = find_columns(source.schema.names, {"item": item_column}, source.name)["item"]
-    if not holds_ids(kind := source.schema.field(item).type):
-        raise DataError(f"{source.name}: item ids are of type {kind}; they must be integers or strings.")
     known = {"title": _first(source, TITLES), "genres": _first(source, GENRES), "year": _first(source, YEARS)}
     columns = {"item_id": item} | {name: column for name, column in known.items() if column}
-    table = whole_table(source, list(columns.values())).rename_columns(list(columns))
+    ids, table = keyed_table(source, item, list(columns.values()), id_type)
     is_sequence = isinstance(source, TextSource) and source.types.get(known["genres"] or "") == "token_seq"
-    return frame(table, source.name, is_text=source.is_text, genres_between=" " if is_sequence else "|")
+    return frame(ids, table.rename_columns(list(columns)), genres_between=" " if is_sequence else "|")
 
 
-def frame(table: pa.Table, file: str, *, is_text: bool = True, genres_between: str = "|") -> pd.DataFrame:
-    """Make a catalogue from a table with `item_id`, and perhaps `title`, `genres` and `year`.
+def frame(ids: pa.Array, table: pa.Table, genres_between: str = "|") -> pd.DataFrame:
+    """Make a catalogue from ids [n] and a table [n] with perhaps `title`, `genres` and `year`.
 
     Returns:
         `item_id` (int64 or str), `title` (str), `genres` (str, separated by "|", "" for none), `year` (Int64;
         from a title such as "Toy Story (1995)" if the column has none).
-
-    Raises:
-        DataError: ids of `file` that are missing or repeated.
     """
 
     def strings(name: str) -> list[str | None]:
@@ -85,17 +83,11 @@ def frame(table: pa.Table, file: str, *, is_text: bool = True, genres_between: s
     ]
     items = pd.DataFrame(
         {
-            "item_id": series(as_written(joined(table["item_id"]), is_text)),
+            "item_id": series(ids),
             "title": pd.Series(strings("title"), dtype="str"),
             "genres": pd.Series(genres, dtype="str"),
         }
     )
-    bad = items["item_id"].isna() | items["item_id"].duplicated()
-    if bad.any():
-        first = ", ".join(map(repr, items["item_id"][bad].head(5).tolist()))
-        raise DataError(
-            f"{file}: {bad.sum():,} item ids are missing or repeated: {first}. Keep one row an item."
-        )
     years = pd.to_numeric(pd.Series(strings("year"), dtype="str"), errors="coerce").astype("Float64")
     in_title = items["title"].str.extract(_YEAR, expand=False).astype("Float64")
     return items.assign(year=years.fillna(in_title).round().astype("Int64"))
@@ -105,6 +97,16 @@ def series(ids: pa.Array) -> pd.Series:
     """Ids as int64 or str."""
     values = pd.Series(ids.to_numpy(zero_copy_only=False))
     return values.astype("str") if pa.types.is_string(ids.type) else values
+
+
+def ids_like(ids: pd.Series, others: pd.Series) -> pd.Series:
+    """Ids [n] as `series` gives them, of the type of others: str, or Int64 that is missing where text is no
+    integer.
+    """
+    if others.dtype == "str":
+        return ids.astype("str")
+    found = as_ids(pa.Array.from_pandas(ids), pa.int64())
+    return pd.Series(found.to_pylist(), ids.index, dtype="Int64")
 
 
 def _first(source: Source, names: Sequence[str]) -> str | None:

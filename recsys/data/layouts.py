@@ -8,6 +8,8 @@ with the items.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
@@ -17,10 +19,8 @@ import pyarrow as pa
 from recsys.data import archive
 from recsys.data.items import catalogue, frame, series
 from recsys.data.ratings_table import Columns, RatingsTable, read_ratings
-from recsys.data.refusals import whole_table
+from recsys.data.refusals import keyed_table
 from recsys.errors import DataError
-from serve.reading.ids import as_written
-from serve.reading.rows import joined
 from serve.reading.text import ATOMIC, CSV, Layout, TextSource
 
 RATINGS_FILES = {
@@ -50,9 +50,7 @@ _USER_FILES = {
         Layout("::", ("user_id", "gender", "age", "occupation", "zip"), quotes="none"),
     ),
 }
-_ITEM_LAYOUTS = _LAYOUTS | {
-    "ratings.dat": Layout("::", ("item_id", "title", "genres"), quotes="none", encoding="latin-1")
-}
+_ITEM_LAYOUTS = _LAYOUTS | {"ratings.dat": Layout("::", ("item_id", "title", "genres"), quotes="none")}
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +79,13 @@ class DataFiles(NamedTuple):
     files: list[Traversable]
 
 
-def read(root: Traversable, layout: str, ratings: Traversable, columns: Columns) -> DataFiles:
+def read(
+    root: Traversable,
+    layout: str,
+    ratings: Traversable,
+    columns: Columns,
+    id_types: Mapping[str, pa.DataType] | None = None,
+) -> DataFiles:
     """The ratings, and what is known of items and users.
 
     Files without a header have the columns user_id, item_id, rating and timestamp.
@@ -89,7 +93,7 @@ def read(root: Traversable, layout: str, ratings: Traversable, columns: Columns)
     Raises:
         InputError, DataError: as `read_ratings` and `catalogue`.
     """
-    table = read_ratings([TextSource(ratings, _LAYOUTS[layout])], columns, str(ratings))
+    table = read_ratings([TextSource(ratings, _LAYOUTS[layout])], columns, str(ratings), id_types)
     is_atomic, is_100k = layout == ".inter", layout == "u.data"
     names = (f"{ratings.name.removesuffix('.inter')}.item",) if is_atomic else _ITEM_FILES[layout]
     items, genres = archive.find(root, *names)[:1], archive.find(root, "u.genre")[:1] if is_100k else []
@@ -101,8 +105,11 @@ def read(root: Traversable, layout: str, ratings: Traversable, columns: Columns)
         return DataFiles(table, None, users, [ratings, *of_users])
     if is_100k:
         return DataFiles(table, _u_item(items[0], genres[0]), users, files)
-    source = TextSource(items[0], _ITEM_LAYOUTS[layout])
-    known = catalogue(source, columns.item if is_atomic else None)
+    item_layout = _ITEM_LAYOUTS[layout]
+    if layout == "ratings.dat":
+        item_layout = replace(item_layout, encoding=_encoding(items[0]))
+    source = TextSource(items[0], item_layout)
+    known = catalogue(source, columns.item if is_atomic else None, (id_types or {}).get("item"))
     return DataFiles(table, known, users, files)
 
 
@@ -115,14 +122,22 @@ def _users(root: Traversable, layout: str) -> tuple[pd.DataFrame | None, list[Tr
     if not found:
         return None, []
     columns = ["user_id", "age", "gender", "occupation"]
-    users = whole_table(TextSource(found[0], text), columns)
-    ids = series(as_written(joined(users["user_id"]), is_text=True))
-    if ids.isna().any() or ids.duplicated().any():
-        raise DataError(f"{found[0]}: user ids are missing or repeated. Keep one row a user.")
-    frame = pd.DataFrame({"user_id": ids, "age": pd.to_numeric(users["age"].to_pandas(), errors="coerce")})
+    ids, users = keyed_table(TextSource(found[0], text), "user_id", columns)
+    frame = pd.DataFrame(
+        {"user_id": series(ids), "age": pd.to_numeric(users["age"].to_pandas(), errors="coerce")}
+    )
     for column in columns[2:]:
         frame[column] = pd.Series(users[column].to_pylist(), dtype="str")
     return frame, found
+
+
+def _encoding(items: Traversable) -> str:
+    """MovieLens 100K and 1M are in Latin-1, 10M and converted copies in UTF-8."""
+    try:
+        items.read_bytes().decode()
+    except UnicodeDecodeError:
+        return "latin-1"
+    return "utf-8"
 
 
 def _u_item(items: Traversable, genres: Traversable) -> pd.DataFrame:
@@ -130,7 +145,8 @@ def _u_item(items: Traversable, genres: Traversable) -> pd.DataFrame:
     lines = genres.read_bytes().decode("latin-1").split("\n")
     names = [line.partition("|")[0] for line in lines if line.strip()]
     header = ("item_id", "title", "released", "video", "url", *(f"genre {name}" for name in names))
-    table = whole_table(TextSource(items, Layout("|", header, quotes="none", encoding="latin-1")))
+    source = TextSource(items, Layout("|", header, quotes="none", encoding=_encoding(items)))
+    ids, table = keyed_table(source, "item_id")
     flags = zip(*(table[place].to_pylist() for place in range(5, len(header))), strict=True)
     flagged = ["|".join(name for name, flag in zip(names, row, strict=True) if flag == "1") for row in flags]
-    return frame(pa.table({"item_id": table[0], "title": table[1], "genres": flagged}), str(items))
+    return frame(ids, pa.table({"title": table["title"], "genres": flagged}))

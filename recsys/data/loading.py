@@ -6,8 +6,11 @@ import difflib
 import glob
 import hashlib
 import logging
+from collections.abc import Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
+
+import pyarrow as pa
 
 from recsys.data import DUPLICATES, ITEM_KEYS, archive, layouts
 from recsys.data.assembly import assemble
@@ -19,7 +22,9 @@ from recsys.data.ratings_table import Columns, read_ratings
 from recsys.data.refusals import as_data_errors
 from recsys.errors import ConfigError, DataError
 from serve.files.checksum import sha256_of
+from serve.reading.compressed import inner_name
 from serve.reading.files import find_files, open_source
+from serve.reading.partitions import partitions
 
 log = logging.getLogger(__name__)
 
@@ -32,13 +37,15 @@ def load(
     item_key: str = "id",
     duplicates: str = "error",
     delimiter: str | None = None,
+    heading: str | None = None,
     user_features: Path | None = None,
     item_features: Path | None = None,
+    id_types: Mapping[str, pa.DataType] | None = None,
 ) -> Interactions:
     """Read ratings.
 
     Args:
-        source: A name of `catalog.KNOWN`; or a path: a CSV, TSV, Parquet or RecBole .inter file, a folder
+        source: A name of `catalog.KNOWN`; or a path: a file of the kinds in `serve.reading.files`, a folder
             or glob of such files, or a folder or zip in MovieLens' or RecBole's layout.
         from_file: The zip or unpacked folder of a data set known by name, instead of a download. A warning is
             logged if it is not the published one.
@@ -47,10 +54,14 @@ def load(
             the latest rating counts, or their mean with `duplicates="mean"`.
         duplicates: Policy for several ratings of one item by one user: "error", "last" (by time, then by
             position in the file) or "mean". Without ratings, they count once.
-        delimiter: Separates the cells of a CSV or TSV file; None: a comma or a tab.
-        user_features: CSV, TSV or Parquet file with a row of features for each user; see
+        delimiter: Separates the cells of text; None: a comma, in .tsv files a tab.
+        heading: Names of the columns of text without a heading, separated by commas; None: the first line
+            names them.
+        user_features: A file with a row of features for each user; see
             `feature_files.read_features`.
         item_features: Likewise for each item.
+        id_types: Types of the "user" and "item" ids, pa.int64() or pa.string(), in the bundle that the
+            ratings are for; a type that is not given is that of all ids in the data.
 
     Raises:
         DataError: no such file, damaged data, refused rows, or duplicates under the policy "error".
@@ -61,8 +72,6 @@ def load(
         raise ConfigError(f"duplicates={duplicates!r}: one of {', '.join(DUPLICATES)}.")
     if item_key not in ITEM_KEYS:
         raise ConfigError(f"item_key={item_key!r}: one of {', '.join(ITEM_KEYS)}.")
-    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
-        raise ConfigError(f"delimiter={delimiter!r}: one character, neither a quote nor an end of line.")
     columns = columns or Columns()
     known = KNOWN.get(source)
     if known is None and from_file is not None:
@@ -82,7 +91,7 @@ def load(
     with as_data_errors(), archive.opened(path) as root:
         if from_file and not root.is_dir():
             raise DataError(f"{path} is neither a zip nor a folder of {source}.")
-        table, catalogue, known_users, files = _read(root, path, columns, delimiter)
+        table, catalogue, known_users, files = _read(root, path, columns, delimiter, heading, id_types)
         features: dict[Whose, FeatureTable] = {}
         if user_features:
             features["users"] = read_features(user_features, "users", columns.user)
@@ -93,7 +102,7 @@ def load(
         if known:
             _check_is(known, published, path, sha256, files[0], len(table.ratings))
         described = known or published
-        name = described.name if described else path.resolve().name.removesuffix(path.suffix)
+        name = described.name if described else Path(inner_name(path.resolve().name)).stem
         licence = described.licence if described else "unknown"
         return assemble(
             table,
@@ -108,20 +117,32 @@ def load(
         )
 
 
-def _read(root: Traversable, path: Path, columns: Columns, delimiter: str | None) -> layouts.DataFiles:
+def _read(
+    root: Traversable,
+    path: Path,
+    columns: Columns,
+    delimiter: str | None,
+    heading: str | None,
+    id_types: Mapping[str, pa.DataType] | None,
+) -> layouts.DataFiles:
     if root.is_dir():
         if found := layouts.find_ratings(root):
-            if delimiter:
+            if delimiter or heading:
                 raise ConfigError(
-                    f"delimiter={delimiter!r}: the layout of {path} has its own. Name its file."
+                    f"delimiter={delimiter!r}, heading={heading!r}: the layout of {path} has its own. Name "
+                    f"its file."
                 )
-            return layouts.read(root, *found, columns)
+            return layouts.read(root, *found, columns, id_types)
         if root is not path:  # a zip
             names = ", ".join(name for names in layouts.RATINGS_FILES.values() for name in names)
             raise DataError(f"{path} has no file of ratings ({names}). Unpack it, and name the file itself.")
-    paths = [file for _, file in find_files(str(path))]
-    sources = (open_source(file, delimiter) for file in paths)
-    return layouts.DataFiles(read_ratings(sources, columns, str(path)), None, None, list(paths))
+    asked = find_files(str(path))
+    paths = [file for _, file in asked]
+    sources = (
+        open_source(file, delimiter, heading, partition)
+        for file, partition in zip(paths, partitions([name for name, _ in asked]), strict=True)
+    )
+    return layouts.DataFiles(read_ratings(sources, columns, str(path), id_types), None, None, list(paths))
 
 
 def _sha256(path: Path, files: list[Traversable]) -> str:

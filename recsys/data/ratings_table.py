@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ import pyarrow as pa
 from recsys.data.refusals import SHOWN, Refusals, listed
 from recsys.errors import DataError
 from serve.reading.columns import USUAL, find_columns
-from serve.reading.ids import as_written, holds_ids, why_not
+from serve.reading.ids import as_written, check_type, one_type, why_not
 from serve.reading.numbers import as_numbers
 from serve.reading.rows import RefusedRow, Rows, Source, joined
 from serve.reading.times import as_seconds, begins_with_date
@@ -66,8 +66,13 @@ class RatingsTable:
         raise DataError(listed(self.name, len(positions), f"ratings {what}", first, advice))
 
 
-def read_ratings(sources: Iterable[Source], columns: Columns, name: str) -> RatingsTable:
+def read_ratings(
+    sources: Iterable[Source], columns: Columns, name: str, id_types: Mapping[str, pa.DataType] | None = None
+) -> RatingsTable:
     """Read ratings from one or more files, whose ids get one type; `name` is the data's in errors.
+
+    `id_types` are the types of "user" and "item" ids in a bundle that the ratings are for; without one, the
+    type is that of all ids in all files.
 
     A warning is logged where no column has a usual name of ratings.
 
@@ -77,6 +82,7 @@ def read_ratings(sources: Iterable[Source], columns: Columns, name: str) -> Rati
             or too many cells, missing ids, ratings that are not finite numbers, wrong times.
     """
     refusals, parts, read = Refusals(name), [], dict[str, list[pa.Array]]()
+    id_types = id_types or {}
     roles = {role: column for role, column in dataclasses.asdict(columns).items() if column != ""}
     dates: bool | None = None
     for source in sources:
@@ -86,23 +92,26 @@ def read_ratings(sources: Iterable[Source], columns: Columns, name: str) -> Rati
             raise DataError(f"{name}: not all files have {role}s: others, as {source.name}, {without}.")
         read = read or {role: [] for role in found}
         for role in ("user", "item"):
-            if not holds_ids(kind := source.schema.field(found[role]).type):
-                raise DataError(
-                    f"{source.name}: {role} ids are of type {kind}; they must be integers or strings. "
-                    f"Convert them (floats, in pandas: astype('Int64'))."
-                )
+            check_type(source, found[role], id_types.get(role), "the bundle's")
         for rows in source.read(list(found.values())):
             given = {role: joined(rows.table.column(column)) for role, column in found.items()}
             if dates is None and "timestamp" in given:
                 dates = begins_with_date(given["timestamp"])
             values = {
-                role: _values(role, column, source.is_text, bool(dates)) for role, column in given.items()
+                role: _values(role, column, source.is_text, bool(dates), id_types.get(role))
+                for role, column in given.items()
             }
             refusals.add([*rows.refused, *_refused(rows, found, given, values)])
             for role, column in values.items():
                 read[role].append(column)
             parts.append(rows._replace(table=None, refused=[]))
     refusals.check()
+    if within := [part for part in parts if part.n_within]:
+        n, first = sum(part.n_within for part in within), within[0]
+        log.warning(
+            f"{name}: {n:,} lines belong to quoted cells of several lines, the first in {first.source}, "
+            f"line {first.first_within}. If there is no such cell, a quote is not closed."
+        )
     n = sum(map(len, read.get("user", [])))
     if not n:
         raise DataError(f"{name} has no ratings.")
@@ -114,21 +123,15 @@ def read_ratings(sources: Iterable[Source], columns: Columns, name: str) -> Rati
             f"a purchase or a play. If it has ratings, name their column with --rating-column."
         )
     ratings = np.ones(n, np.float32) if implicit else pa.chunked_array(read["rating"]).to_numpy()
-    users, items = _one_type(read["user"]), _one_type(read["item"])
+    users, items = one_type(read["user"]), one_type(read["item"])
     return RatingsTable(name, users, items, ratings, implicit, times, parts)
 
 
-def _one_type(ids: list[pa.Array]) -> pa.ChunkedArray:
-    """All int64, or all string if some are."""
-    kind = pa.string() if any(pa.types.is_string(chunk.type) for chunk in ids) else pa.int64()
-    return pa.chunked_array([chunk.cast(kind) for chunk in ids], kind)
-
-
-def _values(role: str, column: pa.Array, is_text: bool, dates: bool) -> pa.Array:
+def _values(role: str, column: pa.Array, is_text: bool, dates: bool, id_type: pa.DataType | None) -> pa.Array:
     """Ids, float32 ratings or int64 seconds; null for a wrong value."""
     if role == "rating":
         return as_numbers(column, pa.float32())
-    return as_seconds(column, dates) if role == "timestamp" else as_written(column, is_text)
+    return as_seconds(column, dates) if role == "timestamp" else as_written(column, is_text, id_type)
 
 
 def _refused(
@@ -142,7 +145,7 @@ def _refused(
         for place in np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False)).tolist():
             value = given[role][place].as_py()
             if role in ("user", "item"):
-                reason = why_not(value, pa.int64())
+                reason = why_not(value)
             elif value is None or value == "":
                 reason = "no rating" if role == "rating" else "no time"
             else:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recsys.errors import DataError
 from serve.errors import InputError
-from serve.reading.rows import RefusedRow, Source
+from serve.reading.ids import as_written, check_type, one_type, why_not
+from serve.reading.rows import RefusedRow, Source, joined
 
 SHOWN = 5
 """Refused rows that an error shows."""
@@ -36,24 +39,44 @@ class Refusals:
         if any("time" in row.reason for row in self._first):
             advice += ", or leave the times out with --timestamp-column ''"
         if any(row.reason == "not UTF-8" for row in self._first):
-            advice += ". Text must be UTF-8: iconv converts it"
+            advice += ". Text must be UTF-8: iconv -f LATIN1 -t UTF-8 OLD > NEW, if it is Latin-1"
         raise DataError(listed(self._name, self._n, "rows can't be read", self._first, advice))
 
 
-def whole_table(source: Source, columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows of a small file.
+def keyed_table(
+    source: Source, key: str, columns: Sequence[str] | None = None, id_type: pa.DataType | None = None
+) -> tuple[pa.Array, pa.Table]:
+    """All rows of a small file with a row for each id in the column `key`, which is one of `columns`.
+
+    Returns:
+        The ids, distinct: int64 or string [n], `id_type` if it is given; and the table [n].
 
     Raises:
-        InputError: it can't be read.
-        DataError: refused rows.
+        InputError: the file can't be read, or the column can't hold such ids.
+        DataError: refused rows, rows without an id, repeated ids.
     """
+    check_type(source, key, id_type, "the bundle's")
     refusals, empty = Refusals(source.name), source.schema.empty_table()
-    tables = [empty if columns is None else empty.select(columns)]
+    tables, ids = [empty if columns is None else empty.select(columns)], []
     for rows in source.read(columns):
-        refusals.add(rows.refused)
+        given = joined(rows.table[key])
+        ids.append(as_written(given, source.is_text, id_type))
+        refused = {
+            place: rows.refuse(place, key, why_not(value := given[place].as_py()), value)
+            for place in np.flatnonzero(ids[-1].is_null().to_numpy(zero_copy_only=False)).tolist()
+        }
+        refusals.add(rows.without(refused).refused)
         tables.append(rows.table)
     refusals.check()
-    return pa.concat_tables(tables)
+    found = joined(one_type(ids))
+    counts = pc.value_counts(found)
+    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    if len(repeated):
+        shown = ", ".join(map(repr, repeated[:SHOWN].to_pylist()))
+        raise DataError(
+            f"{source.name}: {len(repeated):,} ids in {key} are repeated: {shown}. Keep one row for each."
+        )
+    return found, pa.concat_tables(tables)
 
 
 def listed(name: str, n: int, what: str, first: Sequence[RefusedRow], advice: str) -> str:

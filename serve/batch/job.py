@@ -11,7 +11,7 @@ from serve.batch.part_writers import Format
 from serve.batch.recommend import Recommend
 from serve.batch.score import Score
 from serve.errors import InputError
-from serve.reading.files import TEXT
+from serve.reading.files import is_parquet
 from serve.runtime.session import Device
 
 OnBadRow = Literal["fail", "quarantine"]
@@ -34,6 +34,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Column of item ids, likewise; unused by `Recommend`."""
     delimiter: str | None = None
     """What separates the cells of text; None: a comma, in .tsv files a tab."""
+    heading: str | None = None
+    """Names of the columns of text without a heading, separated by commas; None: its first line has them."""
     format: Format = "parquet"
     device: Device = "auto"
     part_rows: int | None = None
@@ -86,11 +88,13 @@ class InputFile(msgspec.Struct, frozen=True):
     bytes: int
     modified_ns: int
     sha256: str
+    partition: dict[str, int | str | None]
+    """Columns that the names of its folders give."""
 
     @property
     def is_text(self) -> bool:
         """Whether this is a text file, which is staged as Parquet."""
-        return Path(self.path).suffix.lower() in TEXT
+        return not is_parquet(Path(self.path))
 
     def check_unchanged(self) -> None:
         """Compare the file with the planned size and time. Raises InputError: it is gone or has changed."""
@@ -148,6 +152,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             ],
             "columns": self.columns,
             "delimiter": job.delimiter,
+            "heading": job.heading,
             "task": msgspec.to_builtins(job.task),
             "all_users": job.input is None,
             "format": job.format,

@@ -18,6 +18,7 @@ from serve.errors import InputError
 from serve.files.checksum import sha256_of
 from serve.reading.columns import find_columns
 from serve.reading.files import find_files, open_source
+from serve.reading.partitions import Partition, partitions
 from serve.reading.rows import Source
 from serve.runtime.recommender import Recommender
 from serve.runtime.session import available_cpus
@@ -36,7 +37,8 @@ def make_plan(job: Job, recommender: Recommender) -> Plan:
     files = []
     if job.input is not None:
         with ThreadPoolExecutor(available_cpus()) as pool:
-            files = list(pool.map(_described, *zip(*find_files(job.input), strict=True)))
+            names, paths = zip(*find_files(job.input), strict=True)
+            files = list(pool.map(_described, names, paths, partitions(names)))
     first = _open(files[0], job) if files else UsersSource(recommender.users, job.rows_per_part)
     for file in files[1:]:  # one at a time: there may be more files than can be open at once
         if not (schema := _open(file, job).schema).equals(first.schema):
@@ -84,17 +86,17 @@ def _cuts(group_rows: Sequence[int], part_rows: int) -> Iterator[tuple[int, int,
     yield start, len(group_rows), n_rows
 
 
-def _described(name: str, path: Path) -> InputFile:
+def _described(name: str, path: Path, partition: Partition) -> InputFile:
     try:
         status = path.stat()  # before the file is read, so that a later write is noticed
         digest = sha256_of(path)
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}.") from None
-    return InputFile(name, str(path.absolute()), status.st_size, status.st_mtime_ns, digest)
+    return InputFile(name, str(path.absolute()), status.st_size, status.st_mtime_ns, digest, dict(partition))
 
 
 def _open(file: InputFile, job: Job) -> Source:
-    source = open_source(Path(file.path), job.delimiter)
+    source = open_source(Path(file.path), job.delimiter, job.heading, file.partition)
     names = source.schema.names
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(f"{file.path} has more than one column named {', '.join(map(repr, twice))}.")

@@ -50,9 +50,7 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
         return self._columns(recommender)
 
     def _columns(self, recommender: Recommender) -> pa.Schema:
-        user, item = (
-            pa.string() if ids.is_string else pa.int64() for ids in (recommender.users, recommender.items.ids)
-        )
+        user, item = (ids.type for ids in (recommender.users, recommender.items.ids))
         of_items: dict[str, pa.DataType] = {"item_id": item, "score": pa.float32()}
         if recommender.predicts_ratings:
             of_items["rating"] = pa.float32()

@@ -12,6 +12,7 @@ from serve.batch.job import Plan
 from serve.batch.staging import StagedSource, staged_path
 from serve.bundle.ids import IdIndex
 from serve.reading.parquet import ParquetSource
+from serve.reading.partitions import PartitionedSource
 from serve.reading.rows import Rows
 from serve.runtime.recommender import Recommender
 
@@ -24,7 +25,7 @@ class UsersSource:
 
     def __init__(self, users: IdIndex, part_rows: int) -> None:
         self._users = users
-        self.schema = pa.schema({"user_id": pa.string() if users.is_string else pa.int64()})
+        self.schema = pa.schema({"user_id": users.type})
         starts = range(0, len(users), part_rows)
         self.group_rows = [min(part_rows, len(users) - start) for start in starts]
 
@@ -41,11 +42,12 @@ class UsersSource:
 
 def open_planned(
     plan: Plan, place: int, folder: Path, recommender: Recommender
-) -> ParquetSource | StagedSource | UsersSource:
+) -> ParquetSource | PartitionedSource | StagedSource | UsersSource:
     """Open the plan's file at `place`; without files, every user. Raises InputError: it is damaged."""
     if not plan.files:
         return UsersSource(recommender.users, plan.job.rows_per_part)
     file = plan.files[place]
     if file.is_text:
         return StagedSource(file.path, staged_path(folder, place))
-    return ParquetSource(Path(file.path))
+    source = ParquetSource(Path(file.path))
+    return PartitionedSource(source, file.partition) if file.partition else source

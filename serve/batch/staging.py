@@ -44,7 +44,7 @@ def stage(plan: Plan, folder: Path) -> None:
         if not file.is_text or path.exists():
             continue
         path.parent.mkdir(exist_ok=True)
-        source = open_source(Path(file.path), plan.job.delimiter)
+        source = open_source(Path(file.path), plan.job.delimiter, plan.job.heading, file.partition)
         names = source.schema.names if plan.job.task.reads_all else list(plan.columns.values())
         line, refusal = _free_name("line", names), _free_name("refusal", names)
         schema = pa.schema({**dict.fromkeys(names, pa.string()), line: pa.int64(), refusal: pa.string()})

@@ -14,7 +14,7 @@ import pyarrow as pa
 from serve.bundle.id_lookup import IdLookup, make_id_lookup
 from serve.bundle.parquet import ParquetTable, arrow, numbers, write_columns
 from serve.errors import BundleError, RequestError
-from serve.reading.ids import parse_integer
+from serve.reading.cells import parse_integer
 from serve.reading.rows import joined
 
 ID_TYPES = (pa.int64(), pa.string())
@@ -112,6 +112,11 @@ class IdIndex:
     def __len__(self) -> int:
         """Number of ids; row 0, "unknown", is not one."""
         return len(self._ids)
+
+    @property
+    def type(self) -> pa.DataType:
+        """Type of the ids: pa.int64() or pa.string()."""
+        return self._ids.type
 
     @property
     def type_name(self) -> str:

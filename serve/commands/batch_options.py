@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from serve.commands.options import choice_option, device_option, json_option, print_json
+from serve.reading.options import IntegerRange
 from serve.terminal import warn
 
 if TYPE_CHECKING:
@@ -27,14 +28,19 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 EXIT_QUARANTINED = 3
 EXIT_INTERRUPTED = 130
-ROWS = click.IntRange(1, 1 << 31)
+ROWS = IntegerRange(1, 1 << 31)
 
 OPTIONS = (
     click.option("--user-column", metavar="NAME", help="Column of user ids. [default: user_id, userId, …]"),
     click.option(
         "--delimiter",
         metavar="CHARACTER",
-        help="What separates the cells of a CSV or TSV file. [default: a comma; in .tsv a tab]",
+        help="What separates the cells of text, such as tab. [default: a comma; in .tsv a tab]",
+    ),
+    click.option(
+        "--heading",
+        metavar="NAMES",
+        help="Columns of text whose first line is data, in order: user_id,item_id,rating.",
     ),
     click.option("--output", type=click.Path(), help="The folder to make; it appears once it is whole."),
     choice_option("--format", "parquet", "csv", "jsonl", help="File format of the parts."),
@@ -47,7 +53,7 @@ OPTIONS = (
         help="Rows that can't be read: stop at the first, or write them to _quarantine (exit code 3).",
     ),
     click.option(
-        "--max-bad-rows", type=click.IntRange(min=0), help="Stop when more rows than this are quarantined."
+        "--max-bad-rows", type=IntegerRange(min=0), help="Stop when more rows than this are quarantined."
     ),
     click.option("--part-rows", type=ROWS, help="Rows of the input for one part of the output."),
     click.option("--batch-rows", type=ROWS, help="Rows of one batch; about eight are in memory at once."),
@@ -59,7 +65,7 @@ OPTIONS = (
     ),
     click.option(
         "--workers",
-        type=click.IntRange(min=1),
+        type=IntegerRange(min=1),
         help="Worker processes. [default: for score, one and one more for every 16 MiB of input, "
         "up to the CPUs; for recommend, one, or one for each node of a cluster]",
     ),

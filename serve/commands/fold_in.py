@@ -16,12 +16,17 @@ from serve.commands.options import (
     print_recommended,
     top_k_option,
 )
+from serve.commands.rated_file import listed, read_rated
+from serve.errors import InputError
+from serve.terminal import warn
 
 
 def _parse_rates(
     context: click.Context, option: click.Parameter, values: tuple[str, ...]
 ) -> list[tuple[str, float]]:
-    return item_values(values, float, "TITLE_OR_ID=RATING, such as 'Toy Story (1995)=5'")
+    from serve.reading.cells import parse_number
+
+    return item_values(values, parse_number, "TITLE_OR_ID=RATING, such as 'Toy Story (1995)=5'")
 
 
 @click.command()
@@ -31,25 +36,48 @@ def _parse_rates(
     "rates",
     callback=_parse_rates,
     multiple=True,
-    required=True,
     metavar="TITLE_OR_ID=RATING",
     help="A rating of an item, by its title or id; repeat it.",
+)
+@click.option(
+    "--ratings",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file of ratings, such as an export of Letterboxd: columns rating and item_id, or "
+    "rating, title and perhaps year.",
 )
 @top_k_option
 @device_option
 @json_option
 def fold_in(
-    bundle: Path, rates: list[tuple[str, float]], top_k: int | None, device: str, as_json: bool
+    bundle: Path,
+    rates: list[tuple[str, float]],
+    file: Path | None,
+    top_k: int | None,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Recommend to a user who is not in BUNDLE, from a few ratings; nothing is trained.
 
     \b
       recsys fold-in artifacts/default --rate "Toy Story (1995)=5" --rate "Heat (1995)=2"
+      recsys fold-in artifacts/default --ratings letterboxd/ratings.csv
     """
+    if not rates and file is None:
+        raise click.UsageError("Missing option '--rate' or '--ratings': at least one rating.")
     recommender = load(bundle, device, "fold_in")
     items = recommender.items
-    rated = [item_fields(items.resolve(text), items) for text, _ in rates]
+    indices = [items.resolve(text) for text, _ in rates]
     ratings = [rating for _, rating in rates]
+    if file is not None:
+        of_file = read_rated(file, items)
+        if of_file.left_out:
+            warn(listed(of_file.left_out, "ratings are left out"))
+        indices += of_file.item_indices
+        ratings += of_file.ratings
+    if not indices:
+        raise InputError(f"{file} rates no item of {bundle}.")
+    rated = [item_fields(index, items) for index in indices]
     ranking = recommender.fold_in([entry["item_id"] for entry in rated], ratings, top_k)
     echoed = [{**entry, "rating": rating} for entry, rating in zip(rated, ratings, strict=True)]
     print_recommended(ranking, recommender, as_json, ratings=echoed)

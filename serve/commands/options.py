@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from serve.commands.table import format_table
+from serve.reading.options import IntegerRange
 
 if TYPE_CHECKING:
     from serve.bundle.items import Catalogue
@@ -30,7 +31,7 @@ bundle_argument = click.argument("bundle", type=click.Path(exists=True, path_typ
 top_k_option = click.option(
     "-k",
     "--top-k",
-    type=click.IntRange(min=1),
+    type=IntegerRange(min=1),
     help="How many items to list. [default: 10, or all that BUNDLE ranks]",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")

@@ -19,6 +19,7 @@ from serve.commands.options import (
     print_recommended,
     top_k_option,
 )
+from serve.reading.options import IntegerRange
 from serve.terminal import printable
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _parse_answers(
     metavar="TITLE_OR_ID=ANSWER",
     help="An answer to one of the questions: like, dislike, not seen, or a rating; repeat it.",
 )
-@click.option("--profile", type=click.IntRange(min=1), help="Recommend to this profile, without questions.")
+@click.option("--profile", type=IntegerRange(min=1), help="Recommend to this profile, without questions.")
 @top_k_option
 @device_option
 @json_option

@@ -13,6 +13,7 @@ import click
 from serve.commands.listen import listen
 from serve.commands.options import allow_host_option, bundle_argument, choice_option, device_option
 from serve.processes.listener import url
+from serve.reading.options import IntegerRange
 from serve.terminal import say, warn
 
 TOKEN_VARIABLE = "RECSYS_TOKEN"
@@ -40,14 +41,14 @@ def _read_token(token_file: Path | None) -> str | None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=IntegerRange(0, 65535),
     default=8000,
     show_default=True,
     help="The port to listen on; 0 takes a free one.",
 )
 @click.option(
     "--workers",
-    type=click.IntRange(1, 256),
+    type=IntegerRange(1, 256),
     default=1,
     show_default=True,
     help="Processes (or replicas, with --engine ray) that answer.",
@@ -58,7 +59,7 @@ def _read_token(token_file: Path | None) -> str | None:
 @click.option("--address", help="With --engine ray: the cluster to join, else one is started here.")
 @click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=IntegerRange(min=1),
     help="CPU threads of one answer. [default: the CPUs divided by the workers]",
 )
 @click.option(
@@ -68,13 +69,13 @@ def _read_token(token_file: Path | None) -> str | None:
 )
 @click.option(
     "--max-concurrency",
-    type=click.IntRange(min=1),
+    type=IntegerRange(min=1),
     help="Requests that wait or run in a worker; more are answered 503. [default: 64]",
 )
-@click.option("--max-body-bytes", type=click.IntRange(min=1), help="Largest request body. [default: 1 MiB]")
+@click.option("--max-body-bytes", type=IntegerRange(min=1), help="Largest request body. [default: 1 MiB]")
 @click.option(
     "--grace-seconds",
-    type=click.IntRange(min=0),
+    type=IntegerRange(min=0),
     help="After SIGTERM, how long running requests may take. [default: 10]",
 )
 @click.option(

@@ -15,7 +15,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from serve.reading.ids import parse_integer
+from serve.reading.cells import parse_integer
 
 MAX_ITEMS = 1000
 MAX_ID_LENGTH = 256

@@ -1,1 +1,1 @@
-"""Rows of CSV, TSV and Parquet files, read by one set of rules; `files.open_source` opens a file."""
+"""Rows of text and Parquet files, read by one set of rules; `files.open_source` opens a file."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from serve.errors import InputError
+from serve.reading.misread import what_is_odd
 
 USUAL = {
     "user": ("userid", "user"),
@@ -16,7 +17,17 @@ USUAL = {
 """The usual names of each role, in order of preference. Case and separators between words are ignored:
 user_id, User-ID and userId are the same name."""
 
+PUBLIC = {
+    "user": ("customerid", "reviewerid", "visitorid"),
+    "item": ("parentasin", "asin", "businessid", "bookid", "isbn", "articleid", "productid"),
+    "rating": ("stars", "overall", "bookrating", "yourrating"),
+    "timestamp": ("unixreviewtime",),
+}
+"""Names in public data sets (docs/data.md), likewise, where no column has a usual one."""
+
 OPTIONS = {role: f"--{role}-column" for role in USUAL}
+SHOWN = 20
+"""Names of columns that an error lists."""
 
 
 def find_columns(
@@ -48,18 +59,19 @@ def find_columns(
             missing.append(f"{role} ({named or ' or '.join(spelled)})")
     if missing:
         options = ", ".join(OPTIONS[role] for role in roles)
-        is_data = any(re.fullmatch(r"[+-]?[0-9.]+", name) for name in names)
-        raise InputError(
-            f"{source}: no column for {', '.join(missing)}. It has: {', '.join(filter(str.strip, names))}. "
-            + ("Its first line looks like data: add a heading." if is_data else f"Name them with {options}.")
+        advice = (
+            what_is_odd(names)
+            or f"Name them with {options}, or all columns of a file without a heading with --heading."
         )
+        shown = ", ".join(filter(str.strip, names[:SHOWN])) + (", …" if len(names) > SHOWN else "")
+        raise InputError(f"{source}: no column for {', '.join(missing)}. It has: {shown}. {advice}")
     if len(set(found.values())) < len(found):
         raise InputError(f"{source}: one column for two roles: {found}. Name a column for each.")
     return found
 
 
 def _usual(names: Sequence[str], role: str) -> list[str]:
-    for wanted in USUAL[role]:
+    for wanted in USUAL[role] + PUBLIC[role]:
         if matches := [name for name in names if re.sub(r"[\s_.-]", "", name).lower() == wanted]:
             return matches
     return []

@@ -9,36 +9,87 @@ from pathlib import Path
 from typing import NoReturn
 
 from serve.errors import InputError
+from serve.reading.compressed import inner_name
+from serve.reading.json_lines import JsonLinesSource
+from serve.reading.netflix import NetflixSource, is_netflix
 from serve.reading.parquet import ParquetSource
+from serve.reading.partitions import Partition, PartitionedSource
+from serve.reading.rows import Source
 from serve.reading.text import ATOMIC, CSV, TSV, TextSource
 
 PARQUET = (".parquet", ".pq")
 TEXT = {".csv": CSV, ".tsv": TSV, ".inter": ATOMIC}
-ENDINGS = (*PARQUET, *TEXT)
-COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip")
+JSON_LINES = (".jsonl", ".json", ".ndjson")
+ENDINGS = (*PARQUET, *TEXT, *JSON_LINES)
+PACKED = (".xz", ".zip", ".7z", ".rar")
+"""Endings of compressed files that are not read."""
 HIDDEN = ("_", ".")
 
 
-def open_source(path: Path, delimiter: str | None = None) -> TextSource | ParquetSource:
-    """Open one file. `delimiter` separates the cells of text; None: as the ending of the file's name says.
+def open_source(
+    path: Path, delimiter: str | None = None, heading: str | None = None, partition: Partition | None = None
+) -> Source:
+    """Open one file by the ending of its name, that of its compression left out.
 
-    Raises InputError: it is damaged, or its name ends in none of `ENDINGS`.
+    Args:
+        path: The file.
+        delimiter: Separates the cells of text, "tab" is a tab; None: as the ending says.
+        heading: The names of the columns of text without a heading, separated by commas; None: the first
+            line names them.
+        partition: Columns that the names of its folders give, see `partitions`.
+
+    Raises InputError: it is damaged; or its name ends in none of `ENDINGS`, and no delimiter is given.
     """
-    _check_ending(path)
-    if (ending := path.suffix.lower()) in PARQUET:
-        return ParquetSource(path)
-    return TextSource(path, replace(TEXT[ending], delimiter=delimiter) if delimiter else TEXT[ending])
+    source = ParquetSource(path) if is_parquet(path) else _open_text(path, delimiter, heading)
+    return PartitionedSource(source, partition) if partition else source
+
+
+def _open_text(
+    path: Path, delimiter: str | None, heading: str | None
+) -> TextSource | JsonLinesSource | NetflixSource:
+    ending = Path(inner_name(path.name)).suffix.lower()
+    if heading and ending in JSON_LINES:
+        raise InputError(f"{path} names its columns: leave out --heading.")
+    if ending in JSON_LINES:
+        return JsonLinesSource(path)
+    _check_packed(path)
+    if delimiter is None and ending not in TEXT:
+        if is_netflix(path):
+            return NetflixSource(path)
+        raise InputError(
+            f"{path}: its name must end in {', '.join(ENDINGS)}. If it is text, name what separates its "
+            f"cells: --delimiter"
+        )
+    layout = TEXT.get(ending, CSV)
+    if delimiter is not None:
+        delimiter = "\t" if delimiter in ("\\t", "tab") else delimiter
+        if len(delimiter) != 1 or delimiter in '"\r\n':
+            raise InputError(
+                f"delimiter={delimiter!r}: one character (tab for a tab), no quote and no end of line."
+            )
+        # A table between tabs has no quoting, whatever its name: titles begin with quotes.
+        layout = TSV if delimiter == TSV.delimiter else replace(layout, delimiter=delimiter)
+    if heading:
+        names = tuple(name.strip() for name in heading.split(","))
+        layout = replace(layout, header=names, typed=False)
+    return TextSource(path, layout)
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file is Parquet, by the ending of its name; all others are text."""
+    return path.suffix.lower() in PARQUET
 
 
 def find_files(asked: str) -> list[tuple[str, Path]]:
     """The files that a path or a glob stands for, in order: names relative to `asked`, and paths.
 
-    A folder stands for all files in it and below whose names end in one of `ENDINGS`. Names that begin with
-    "_" or "." are left out (Spark and Hive write such files) unless the glob spells them. A file that is
-    found twice, by a link or by two matches, is read once.
+    A folder stands for all files in it and below whose names end in one of `ENDINGS`, also compressed, or
+    begin with "part-". Names that begin with "_" or "." are left out (Spark and Hive write such files) unless
+    the glob spells them, and so are empty text files beside others, which Spark writes for empty partitions.
+    A file that is found twice, by a link or by two matches, is read once.
 
     Raises:
-        InputError: no file is there, a file has another ending or is compressed, or a link is broken.
+        InputError: no file is there, one is compressed in a way that is not read, or a link is broken.
     """
     if not asked.strip():
         raise InputError("the input's path is empty. Give a file, a folder or a glob.")
@@ -57,11 +108,12 @@ def find_files(asked: str) -> list[tuple[str, Path]]:
             f"{asked}: no such file, and no {', '.join(ENDINGS)} there. Give a file, a folder or a glob."
         )
     for file in paths:
-        _check_ending(file)
+        _check_packed(file)
     first: dict[Path, Path] = {}
     for file in sorted(paths, key=lambda file: (file.resolve() != file.absolute(), file)):
         first.setdefault(file.resolve(), file)
-    return sorted((file.relative_to(root).as_posix(), file) for file in first.values())
+    found = sorted((file.relative_to(root).as_posix(), file) for file in first.values())
+    return [(name, file) for name, file in found if is_parquet(file) or file.stat().st_size] or found
 
 
 def _matches(root: Path, pattern: Path) -> list[Path]:
@@ -95,7 +147,7 @@ def _files_of(path: Path) -> list[Path]:
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
         for file in (root / name for name in names if not name.startswith(HIDDEN)):
-            if _is_compressed(file) or (file.suffix.lower() in ENDINGS and _is_file(file)):
+            if _is_table(file) and _is_file(file):
                 files.append(file)
     return files
 
@@ -106,12 +158,15 @@ def _is_file(path: Path) -> bool:
     return path.is_file()
 
 
-def _check_ending(path: Path) -> None:
-    if _is_compressed(path):
-        raise InputError(f"{path} is compressed. Unpack it, or move it elsewhere.")
-    if path.suffix.lower() not in ENDINGS:
-        raise InputError(f"{path}: its name must end in {', '.join(ENDINGS)}.")
+def _check_packed(path: Path) -> None:
+    inner = Path(inner_name(path.name)).suffix.lower()
+    if path.suffix.lower() in PACKED or (inner in PARQUET and not is_parquet(path)):
+        raise InputError(f"{path} is compressed in a way that is not read. Unpack it, or move it elsewhere.")
 
 
-def _is_compressed(path: Path) -> bool:
-    return path.suffix.lower() in COMPRESSED and Path(path.stem).suffix.lower() in ENDINGS
+def _is_table(path: Path) -> bool:
+    """Whether a file of a folder is read, or refused as unreadable: a table or a part of one, by its name."""
+    if path.name.startswith("part-"):  # of Spark or Hadoop: never left out for its ending
+        return True
+    name = inner_name(path.name if path.suffix.lower() not in PACKED else path.stem)
+    return Path(name).suffix.lower() in ENDINGS

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from serve.reading.cells import NUMBER
 from serve.reading.rows import plain_text, where
-
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
 def as_numbers(column: pa.Array, to: pa.DataType) -> pa.Array:
@@ -19,7 +18,7 @@ def as_numbers(column: pa.Array, to: pa.DataType) -> pa.Array:
     try:
         numbers = column.cast(to, safe=False)
     except pa.ArrowInvalid:
-        numbers = where(pc.match_substring_regex(column, _NUMBER), column).cast(to)
+        numbers = where(pc.match_substring_regex(column, NUMBER), column).cast(to)
     except pa.ArrowNotImplementedError:
         return pa.nulls(len(column), to)
     return where(pc.is_finite(numbers), numbers)

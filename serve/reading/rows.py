@@ -56,6 +56,10 @@ class Rows(NamedTuple):
     """Rows in between that are not in the table, ascending."""
     n_blank: int = 0
     """Blank lines that were skipped."""
+    n_within: int = 0
+    """Lines after the first of records that take several, as quoted cells may."""
+    first_within: int | None = None
+    """Line on which the first such record begins."""
 
     def refuse(
         self, place: int, column: str | None, reason: str, value: int | float | str | None

@@ -12,28 +12,26 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
-from typing import IO, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from serve.errors import InputError
+from serve.reading.cells import BLANKS
+from serve.reading.compressed import opened
+from serve.reading.lines import BLOCK_BYTES, BOM, MAX_RECORD_BYTES, NOT_UTF8, check_utf8, shown
+from serve.reading.misread import check_delimiter
 from serve.reading.rows import RefusedRow, Rows, refused_row
 
-BLOCK_BYTES = 4 << 20
-MAX_RECORD_BYTES = 64 << 20
 MAX_HEADING_BYTES = 1 << 20
 BLOCKS_AHEAD = 2
 """Blocks that Arrow parses in threads while the caller works on earlier ones."""
-BOM = b"\xef\xbb\xbf"
 SEPARATOR = b"\x1f"
 """Replaces a delimiter of two characters, which neither parser supports."""
-_NOT_UTF8 = re.compile("[\udc80-\udcff]")
-"""A byte that was decoded by surrogateescape."""
 _REASONS = {
     "end of data": "a quote that opens a cell is never closed",
     "expected after": "a cell goes on after the quote that closes it",
@@ -78,7 +76,7 @@ class TextSource:
         """RecBole's type of each column, in a typed layout."""
         self._file, self._layout = file, layout
         self._delimiter = layout.delimiter if len(layout.delimiter) == 1 else SEPARATOR.decode()
-        self._blanks = " \t".replace(self._delimiter, "")
+        self._blanks = BLANKS.replace(self._delimiter, "")
         delimiter = re.escape(self._delimiter)
         within = rf'[^"\r\n{delimiter if layout.quotes == "cells" else ""}]*'
         self._quoted_cell = re.compile(rf'(?:\A|[{delimiter}\n])"{within}"(?=[{delimiter}\r\n]|\Z)'.encode())
@@ -102,7 +100,7 @@ class TextSource:
         places = list(range(len(names))) if columns is None else [names.index(name) for name in columns]
         line = 1 + self._n_heading_lines
         ahead: deque[Future[Rows]] = deque()
-        with self._open() as stream, ThreadPoolExecutor(BLOCKS_AHEAD) as pool:
+        with opened(self._file) as stream, ThreadPoolExecutor(BLOCKS_AHEAD) as pool:
             for _ in range(self._n_heading_lines):
                 stream.readline()
             rest = b"" if self._n_heading_lines else self._as_utf8(stream.read(len(BOM)).removeprefix(BOM))
@@ -186,12 +184,13 @@ class TextSource:
         lines = text.split("\n")
         if not lines[-1]:
             lines.pop()
-        is_utf8 = not _NOT_UTF8.search(text)
+        is_utf8 = not NOT_UTF8.search(text)
         names, heading = self.schema.names, "the layout" if self._layout.header else "the heading"
         numbers: list[int] = []
         found: list[list[str]] = []
         refused: list[RefusedRow] = []
         place, n_blank, unfinished = 0, 0, b""
+        n_within, first_within = 0, None
         while place < len(lines):
             record = self._record(lines, place, line, is_last)
             if record is None:
@@ -199,21 +198,25 @@ class TextSource:
                 break
             number, (cells, n_lines) = line + place, record
             place += n_lines
+            if n_lines > 1:
+                n_within += n_lines - 1
+                first_within = first_within or number
             if not cells:
                 n_blank += 1
             elif len(cells) != len(names):
                 whole = "\n".join(lines[place - n_lines : place]).removesuffix("\r")
-                whole = _shown(whole.replace(SEPARATOR.decode(), self._layout.delimiter))
+                whole = shown(whole.replace(SEPARATOR.decode(), self._layout.delimiter))
                 reason = f"{len(cells)} cells where {heading} has {len(names)}"
                 refused.append(refused_row(self.name, "line", number, None, reason, whole))
-            elif not is_utf8 and (wrong := [n for n in places if _NOT_UTF8.search(cells[n])]):
-                value, column = _shown(cells[wrong[0]]), names[wrong[0]]
+            elif not is_utf8 and (wrong := [n for n in places if NOT_UTF8.search(cells[n])]):
+                value, column = shown(cells[wrong[0]]), names[wrong[0]]
                 refused.append(refused_row(self.name, "line", number, column, "not UTF-8", value))
             else:
                 numbers.append(number)
                 found.append(cells)
         arrays = [pa.array([cells[place] for cells in found], pa.string()) for place in places]
-        return self._rows(places, arrays, np.array(numbers, np.int64), refused, n_blank), unfinished
+        rows = self._rows(places, arrays, np.array(numbers, np.int64), refused, n_blank)
+        return rows._replace(n_within=n_within, first_within=first_within), unfinished
 
     def _rows(
         self,
@@ -259,13 +262,11 @@ class TextSource:
         ), n_lines
 
     def _read_heading(self) -> list[str]:
-        with self._open() as stream:
+        with opened(self._file) as stream:
             data = stream.read(MAX_HEADING_BYTES)
-        if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:2]:
-            raise InputError(
-                f"{self.name} is UTF-16, not UTF-8. Convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW."
-            )
+        check_utf8(data, self.name)
         lines = data.removeprefix(BOM).decode(errors="surrogateescape").split("\n")
+        check_delimiter(next((line for line in lines if line.strip()), ""), self._layout.delimiter, self.name)
         names: list[str] = []
         while self._n_heading_lines < len(lines) and not names:
             record = self._record(lines, self._n_heading_lines, 1, is_last=True)
@@ -274,23 +275,9 @@ class TextSource:
             self._n_heading_lines += record[1]
         if not names:
             raise InputError(f"{self.name} is empty; its first line should name the columns.")
-        if _NOT_UTF8.search("".join(names)):
-            raise InputError(f"{self.name}: its heading is not UTF-8: {_shown(','.join(names))}")
-        others = [mark for mark in ";\t,|" if mark != self._delimiter and mark in names[0]]
-        if len(names) == 1 and others:
-            raise InputError(
-                f"{self.name}: its heading {names[0]!r} has no {self._delimiter!r} between names, but "
-                f"{others[0]!r}. If that separates the cells: --delimiter {others[0]!r}"
-            )
+        if NOT_UTF8.search("".join(names)):
+            raise InputError(f"{self.name}: its heading is not UTF-8: {shown(','.join(names))}")
         return names
-
-    @contextmanager
-    def _open(self) -> Iterator[IO[bytes]]:
-        try:
-            with self._file.open("rb") as stream:
-                yield stream
-        except OSError as error:
-            raise InputError(f"{self.name} can't be read: {error.strerror or error}.") from None
 
 
 def _n_lines(data: bytes) -> int:
@@ -302,7 +289,3 @@ def _unquoted(cell: str) -> str:
     if len(cell) < 2 or cell[0] != '"' or cell[-1] != '"' or '"' in cell[1:-1].replace('""', ""):
         return cell
     return cell[1:-1].replace('""', '"')
-
-
-def _shown(text: str) -> str:
-    return text.encode(errors="surrogateescape").decode(errors="backslashreplace")

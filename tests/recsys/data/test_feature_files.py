@@ -76,8 +76,8 @@ def test_titles_are_added_where_there_are_none_and_never_replaced(make_zip: Make
     [
         ("user_id\nann\n", "has no column but user_id"),
         ("who,age\nann,3\n", r"no column for user \(user_id or user\)"),
-        ("user_id,age\nann,3\nann,4\n", "user ids are missing or repeated"),
-        ("user_id,age\n,3\n", "user ids are missing or repeated"),
+        ("user_id,age\nann,3\nann,4\n", "1 ids in user_id are repeated: 'ann'"),
+        ("user_id,age\n,3\n", "line 2: user_id '': no id"),
         (
             "user_id,age\n7,3\n",
             "has no row for any of the 3 users: its ids are like 7, those of the users like",

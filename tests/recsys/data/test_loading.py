@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from recsys.data import Columns, Interactions, load
@@ -65,6 +67,15 @@ def test_titles_and_genres(layout: str, titles: tuple[str, str], genre: str, mak
     items = load(str(make_zip(LAYOUTS[layout]))).items
     assert (items["title"][0], items["title"][2]) == titles
     assert items["genres"].tolist() == [genre, "Comedy", "Crime|Comedy"]
+
+
+@pytest.mark.parametrize("layout", ["u.data", "ratings.dat"])
+def test_titles_in_utf_8_are_read_as_such(layout: str, make_folder: Make) -> None:
+    """As in MovieLens 10M, whose layout is that of 1M, and in converted copies."""
+    items = {"u.data": "u.item", "ratings.dat": "movies.dat"}[layout]
+    text = LAYOUTS[layout][items].decode("latin-1")
+    found = load(str(make_folder(LAYOUTS[layout] | {items: text.encode()}))).items
+    assert found["title"].iloc[0] == "Misérables, Les (1995)"
 
 
 def test_the_embedded_set() -> None:
@@ -149,6 +160,52 @@ def test_types_that_change_late_in_a_large_file(write: Write) -> None:
     assert found.timestamps.tolist() == [*range(200_000), 7]
 
 
+def test_the_type_of_ids_comes_from_the_bundle_they_are_for(write: Write, tmp_path: Path) -> None:
+    """Text is read as it is written: no zero is lost, and no id becomes another."""
+    path = write("r.csv", "user_id,item_id,rating\n000003,0155061224,7\n4,155061224,8\n")
+    found = load(path, id_types={"user": pa.int64(), "item": pa.string()})
+    assert triples(found) == [(3, "0155061224", 7.0), (4, "155061224", 8.0)]
+    assert triples(load(path))[0] == ("000003", "0155061224", 7.0)
+    for wrong in ("+4", "0x4", "4_0", "4.0", "four", "４"):
+        path = write("w.csv", f"user_id,item_id,rating\n3,1,7\n{wrong},1,7\n")
+        with pytest.raises(DataError, match=rf"line 3: user_id '{re.escape(wrong)}': not an integer"):
+            load(path, id_types={"user": pa.int64()})
+    pd.DataFrame({"user_id": [3], "item_id": [155061224], "rating": [7.0]}).to_parquet(tmp_path / "r.parquet")
+    with pytest.raises(DataError, match="item_id is of type int64, and the bundle's ids are strings"):
+        load(str(tmp_path / "r.parquet"), id_types={"item": pa.string()})
+
+
+@pytest.mark.parametrize("others", ["2", "034545104X", "0108775015"])
+def test_ids_that_floats_were_written_as_are_refused(write: Write, others: str) -> None:
+    path = write("r.csv", f"user_id,item_id,rating\n{others},7,1\n1.0,7,2\n1.55061E+08,7,2\n")
+    with pytest.raises(
+        DataError, match=r"(?s)2 rows.*line 3: .*astype\('Int64'\).*line 4: .*all of their digits"
+    ):
+        load(path)
+
+
+def test_repeated_pairs_are_counted_in_a_line(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    path = write("r.csv", "user_id,item_id,rating\n1,2,3\n1,2,4\n5,2,4\n")
+    for options, counted in (
+        ({"duplicates": "last"}, "of each pair the latest counts"),
+        ({"duplicates": "mean"}, "of each pair the mean counts"),
+        ({"columns": Columns(rating="")}, "each pair counts once"),
+    ):
+        caplog.clear()
+        assert len(load(path, **options)) == 2  # type: ignore[arg-type]
+        assert f"3 rows have 2 pairs of user and item: {counted}" in caplog.text
+
+
+def test_lines_within_cells_are_counted_in_a_line(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    """Two quotes that are not closed look like a cell of several lines, and only a reader of it can tell."""
+    path = write(
+        "r.csv", 'user_id,item_id,rating,title\n1,1,5,One\n1,2,5,"Un\n2,2,4,Two\n3,3,3,Three"\n2,9,1,x\n'
+    )
+    assert len(load(path)) == 3
+    assert "2 lines belong to quoted cells of several lines, the first in" in caplog.text
+    assert "r.csv, line 3." in caplog.text
+
+
 def test_items_merged_by_title(make_zip: Make) -> None:
     members = {
         "ratings.csv": b"userId,movieId,rating,timestamp\n1,9,2,20\n1,4,5,10\n2,4,3,30\n2,5,1,30\n",
@@ -214,7 +271,7 @@ def test_another_delimiter(write: Write, make_zip: Make) -> None:
     assert triples(load(path, delimiter=";")) == [(1, 2, 3.5)]
     with pytest.raises(DataError, match="--delimiter ';'"):
         load(path)
-    with pytest.raises(ConfigError, match="delimiter=';;': one character"):
+    with pytest.raises(DataError, match="delimiter=';;': one character"):
         load(path, delimiter=";;")
     with pytest.raises(ConfigError, match=r"the layout of .* has its own"):
         load(str(make_zip(RATINGS_CSV)), delimiter=";")

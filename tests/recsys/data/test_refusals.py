@@ -87,7 +87,7 @@ def test_rows_of_a_zip_are_quoted_too(make_zip: Make) -> None:
 @pytest.mark.parametrize(
     ("column", "values", "message"),
     [
-        ("user_id", [1, None], "ids are of type double.*astype"),
+        ("user_id", [1, None], "user_id is of type double.*astype"),
         ("item_id", ["a", None], "row 2: item_id None: no id"),
         ("rating", [1.0, None], "row 2: rating None: no rating"),
         ("rating", ["1", "good"], "row 2: rating 'good': not a finite number"),
@@ -110,7 +110,7 @@ def test_bad_parquet(tmp_path: Path, column: str, values: list[object], message:
         (RATINGS_CSV | {"movies.csv": b"id,name\n1,x\n"}, "no column for item .*It has: id, name"),
         (
             RATINGS_CSV | {"movies.csv": b"movieId,title,genres\n1,x,y\n1,z,y\n"},
-            "movies\\.csv: 1 item ids are missing or repeated: 1\\.",
+            "movies\\.csv: 1 ids in movieId are repeated: 1\\.",
         ),
         (U_DATA | {"u.item": b"1|x|y\n"}, "line 1: '1.x.y': 3 cells where the layout has 8"),
     ],

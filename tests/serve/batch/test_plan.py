@@ -121,11 +121,11 @@ def test_inputs_that_can_not_be_read(tmp_path: Path, do: DoJob) -> None:
         (tmp_path / "nothing.parquet", "no such file"),
         (tmp_path / "pairs.xlsx", "its name must end in"),
         (tmp_path / "mixed", "must be alike"),
-        (tmp_path / "float.parquet", "user_id is double"),
+        (tmp_path / "float.parquet", "user_id is of type double"),
     ):
         with pytest.raises(InputError, match=message):
             do(Score(), source)
-    with pytest.raises(InputError, match="the bundle's ids are a string"):
+    with pytest.raises(InputError, match="the bundle's ids are strings"):
         do(Score(), tmp_path / "pairs.parquet", bundle=str(FIXTURES / "dot-bias-string-ids"))
     with pytest.raises(InputError, match="CSV has no lists"):
         do(Recommend(), format="csv")

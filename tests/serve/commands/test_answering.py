@@ -106,6 +106,19 @@ def test_fold_in(recsys: Run) -> None:
     assert "Movie" in recsys("fold-in", BUNDLE, *rates)[1]
 
 
+def test_fold_in_of_a_file_says_what_it_leaves_out(recsys: Run, tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text("item_id,rating\n1003,5\n7,4\n")
+    code, out, err = recsys("fold-in", BUNDLE, "--ratings", str(path), "--rate", "1004=0.5", "--json")
+    by_hand = recsys("fold-in", BUNDLE, "--rate", "1004=0.5", "--rate", "1003=5", "--json")[1]
+    assert code == 0
+    assert json.loads(out)["items"] == json.loads(by_hand)["items"]
+    assert "1 ratings are left out" in err
+    assert "line 3: item_id '7': not in the bundle" in err
+    path.write_text("item_id,rating\n7,4\n")
+    assert recsys("fold-in", BUNDLE, "--ratings", str(path))[0] == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -123,7 +136,23 @@ def test_fold_in(recsys: Run) -> None:
         (("fold-in", BUNDLE, "--rate", "Movie 3, The (1953)"), 2, "is not TITLE_OR_ID=RATING"),
         (("fold-in", BUNDLE, "--rate", "=5"), 2, "is not TITLE_OR_ID=RATING"),
         (("fold-in", BUNDLE, "--rate", "1003=good"), 2, "is not TITLE_OR_ID=RATING"),
-        (("fold-in", BUNDLE, "--rate", "1003=nan"), 2, "ratings must lie in 0.5 to 5"),
+        (("fold-in", BUNDLE, "--rate", "1003=nan"), 2, "is not TITLE_OR_ID=RATING"),
+        *(
+            (("fold-in", BUNDLE, "--rate", f"1003={text}"), 2, "is not TITLE_OR_ID=RATING")
+            for text in ("0x4", "1_0", "４")
+        ),
+        *(
+            (("recommend", BUNDLE, "--user-id", "10", "-k", text), 2, "is not a decimal integer")
+            for text in ("1_0", "+5", "0x5", "5.0", "５")
+        ),
+        *(
+            (("recommend", BUNDLE, "--user-id", text), 2, "must be an integer")
+            for text in ("+10", "1_0", "１０")
+        ),
+        *(
+            (("similar", BUNDLE, "--item-id", text), 2, "must be an integer")
+            for text in ("+1003", "1_003", "1003.0")
+        ),
         (("fold-in", BUNDLE, "--rate", "1003=6"), 2, "ratings must lie in 0.5 to 5"),
         (("fold-in", BUNDLE, "--rate", "a=b=5"), 2, "no item has the title or id 'a=b'"),
         (("fold-in", BUNDLE, "--rate", "1003=5", "--rate", "1003=4"), 2, "rated more than once"),

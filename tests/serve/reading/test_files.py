@@ -55,11 +55,11 @@ def test_each_file_is_read_once_however_it_is_spelled(tree: Path, monkeypatch: p
 
 
 def test_compressed_files_and_broken_links_are_refused(tree: Path) -> None:
-    (tree / "b" / "more.csv.gz").touch()
+    (tree / "b" / "more.csv.xz").touch()
     for asked in (str(tree), f"{tree}/*"):
-        with pytest.raises(InputError, match=r"more\.csv\.gz is compressed"):
+        with pytest.raises(InputError, match=r"more\.csv\.xz is compressed"):
             find_files(asked)
-    (tree / "b" / "more.csv.gz").unlink()
+    (tree / "b" / "more.csv.xz").unlink()
     (tree / "gone.csv").symlink_to(tree / "nowhere")
     for asked in (str(tree), f"{tree}/gone*"):
         with pytest.raises(InputError, match=r"gone\.csv is a broken link"):
@@ -67,6 +67,18 @@ def test_compressed_files_and_broken_links_are_refused(tree: Path) -> None:
     os.mkfifo(tree / "pipe.csv")
     with pytest.raises(InputError, match=r"pipe\.csv is neither a file nor a folder"):
         find_files(str(tree / "pipe.csv"))
+
+
+def test_parts_are_never_left_out(tree: Path) -> None:
+    """But for empty ones, which Spark writes for empty partitions."""
+    (tree / "b" / "empty.csv").touch()
+    assert names(tree) == ["a.csv", "b/c.csv", "b/d/e.parquet", "b/l/f.csv"]
+    (tree / "b" / "part-00000").write_text("1,2")
+    (tree / "notes.txt").write_text("no part")
+    assert names(tree) == ["a.csv", "b/c.csv", "b/d/e.parquet", "b/l/f.csv", "b/part-00000"]
+    with pytest.raises(InputError, match=r"part-00000: its name must end in"):
+        open_source(tree / "b" / "part-00000")
+    assert names(tree / "b" / "empty.csv") == ["empty.csv"], "asked for by name"
 
 
 def test_the_ending_says_what_a_file_is(tmp_path: Path) -> None:
@@ -77,15 +89,20 @@ def test_the_ending_says_what_a_file_is(tmp_path: Path) -> None:
         assert source.schema.names == ["user_id", "item_id"]
     (tmp_path / "b.csv").write_text("user_id;item_id\n1;2\n")
     assert open_source(tmp_path / "b.csv", ";").schema.names == ["user_id", "item_id"]
+    (tmp_path / "b.dat").write_bytes((tmp_path / "b.csv").read_bytes())
+    assert open_source(tmp_path / "b.dat", ";").schema.names == ["user_id", "item_id"]
+    assert open_source(tmp_path / "b.dat", ";", "p, q").schema.names == ["p", "q"]
     (tmp_path / "a.parquet").write_text("no")
     with pytest.raises(InputError, match="can't be read as Parquet"):
         open_source(tmp_path / "a.parquet")
-    for name, message in (("a.xlsx", r"must end in \.parquet, \.pq, \.csv"), ("a.csv.gz", "compressed")):
+    (tmp_path / "a.xlsx").touch()
+    with pytest.raises(InputError, match=r"must end in \.parquet, \.pq, \.csv.*--delimiter"):
+        open_source(tmp_path / "a.xlsx")
+    for name in ("a.csv.zip", "a.json.xz", "a.parquet.gz"):
         (tmp_path / name).touch()
-        with pytest.raises(InputError, match=message):
-            open_source(tmp_path / name)
-        with pytest.raises(InputError, match=message):
-            find_files(str(tmp_path / name))
+        for read in (open_source, lambda path: find_files(str(path))):
+            with pytest.raises(InputError, match="is compressed in a way that is not read"):
+                read(tmp_path / name)
 
 
 def test_a_file_that_goes_while_it_is_read_is_an_input_that_can_not_be_read(tmp_path: Path) -> None:

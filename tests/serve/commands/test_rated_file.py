@@ -1,0 +1,57 @@
+"""A person's ratings from a file: every row is folded in, listed as left out, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fixture_bundles import FIXTURES
+
+from serve.bundle.items import Catalogue
+from serve.commands.rated_file import RatedFile, read_rated
+from serve.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def items() -> Catalogue:
+    """Items 1001 to 1050, titled "Movie 1, The (1951)" to "Movie 50, The (2000)"."""
+    return Catalogue(FIXTURES / "dot-bias" / "items.parquet", 50)
+
+
+def read(tmp_path: Path, content: str, items: Catalogue) -> RatedFile:
+    path = tmp_path / "ratings.csv"
+    path.write_text(content)
+    return read_rated(path, items)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'Date,Name,Year,Letterboxd URI,Rating\n2020-01-01,"Movie 3, The",1953,x,4.5\n'
+        ',"Movie 9, The",1959,x,1\n2020-01-01,Elsewhere,2020,x,5\n',
+        'Const,Your Rating,Date Rated,Title,IMDb Rating,Year\ntt1,4.5,2020-01-01,"Movie 3, The",8.1,1953\n'
+        'tt2,1,,"Movie 9, The (1959)",8,1959\ntt3,5,,Elsewhere,8,2020\n',
+        "item_id,rating\n1003,4.5\n1009,1\n10030,5\n",
+        "movieId,title,rating\n1003,anything,4.5\n1009,anything,1\n1_003,anything,5\n",
+    ],
+)
+def test_titles_and_ids(content: str, tmp_path: Path, items: Catalogue) -> None:
+    rated = read(tmp_path, content, items)
+    assert rated[:2] == ([3, 9], [4.5, 1.0])
+    assert [row.line for row in rated.left_out] == [4]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "item_id,rating\n1003,good\n1009\n",
+            r"(?s)2 rows can't be read:.*line 3: .*1 cells.*line 2: .*'good'",
+        ),
+        ("who,rating\n1003,4\n", "no column of items"),
+        ("item_id,stars_given\n1003,4\n", "no column of rating"),
+    ],
+)
+def test_what_can_not_be_read(content: str, message: str, tmp_path: Path, items: Catalogue) -> None:
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, content, items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +10,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from serve.bundle.parquet_pages import PageError, check_pages, check_schema
 from serve.errors import BundleError
 from serve.reading.rows import joined
 
 ROW_GROUP_ROWS = 65_536
-# A footer takes about 100 bytes for each column of a row group: 64 MiB is tens of billions of ratings.
-MAX_FOOTER_BYTES = 64 << 20
+MAX_ROW_GROUP_ROWS = 1 << 20
+# A footer takes about 100 bytes for each column of a row group: 16 MiB is billions of ratings.
+MAX_FOOTER_BYTES = 16 << 20
+MAX_TEXT_BYTES = 64 << 10
+"""Of one value."""
+TEXT_RATIO = 32
+"""Text of a column may take as many times the bytes of the file. A dictionary that holds a long text once may
+name it in each row, but ids differ from row to row, and take as much as that saves."""
 
 
 def write_columns(path: Path, columns: dict[str, pa.Array], row_group_rows: int = ROW_GROUP_ROWS) -> None:
@@ -37,6 +45,9 @@ def write_columns(path: Path, columns: dict[str, pa.Array], row_group_rows: int 
     )
 
 
+_CODED = pa.dictionary(pa.int32(), pa.string())
+
+
 class ParquetTable:
     """A Parquet file of the bundle, open. Not thread-safe: its reader has one position in the file.
 
@@ -44,22 +55,33 @@ class ParquetTable:
         path: The file.
         types: Column -> the types it may have; other columns are ignored.
         optional: Columns of `types` that may be missing.
+        nullable: Columns whose values may be missing.
 
     Raises:
         BundleError: it is not Parquet, its footer is too large, or a column is missing or of another type.
     """
 
     def __init__(
-        self, path: Path, types: Mapping[str, Sequence[pa.DataType]], optional: Sequence[str] = ()
+        self,
+        path: Path,
+        types: Mapping[str, Sequence[pa.DataType]],
+        optional: Sequence[str] = (),
+        nullable: Sequence[str] = (),
     ) -> None:
         import pyarrow.parquet as pq
 
         self.path = path
+        self._nullable = nullable
         with self._explained():
             _check_footer(path)
-            self._file = pq.ParquetFile(path, memory_map=True)
+            self._metadata = pq.read_metadata(path)
+            there = self._metadata.schema.names
+            text = [name for name, allowed in types.items() if pa.string() in allowed and name in there]
+            # Text as a dictionary and numbers, whose size is known before each value is copied to its row.
+            self._file = pq.ParquetFile(
+                path, memory_map=True, metadata=self._metadata, read_dictionary=text
+            )
             schema = self._file.schema_arrow
-        self._metadata = self._file.metadata
         self._leaves = {}  # column -> its position in the file, where the fields of nested columns count too
         for name, allowed in types.items():
             if name not in schema.names:
@@ -67,13 +89,20 @@ class ParquetTable:
                     raise BundleError(f"{path} has no column {name!r}. Export the bundle again.")
                 continue
             found = schema.field(schema.names.index(name)).type
+            found = pa.string() if found == _CODED else found
             if schema.names.count(name) > 1 or found not in allowed:
                 expected = " or ".join(str(kind) for kind in allowed)
                 raise BundleError(f"{path}: {name} is {found}, not {expected}. Export the bundle again.")
-            self._leaves[name] = self._file.schema.names.index(name)
+            self._leaves[name] = there.index(name)
         self.columns = list(self._leaves)
         self.n_rows: int = self._metadata.num_rows
         self.n_row_groups: int = self._metadata.num_row_groups
+        rows = [self._metadata.row_group(group).num_rows for group in range(self.n_row_groups)]
+        if sum(rows) != self.n_rows or not all(0 <= n <= MAX_ROW_GROUP_ROWS for n in rows):
+            raise BundleError(
+                f"{path} has {self.n_rows} rows in {self.n_row_groups} groups of {min(rows, default=0)} to "
+                f"{max(rows, default=0)}, which no export writes. Export the bundle again."
+            )
 
     def check_rows(self, n_rows: int) -> None:
         """Raise BundleError unless there are as many rows as the manifest says."""
@@ -83,16 +112,58 @@ class ParquetTable:
             )
 
     def read(self, names: Sequence[str], row_group: int | None = None) -> dict[str, pa.Array]:
-        """Columns, whole or of one row group. Raises BundleError: the pages are damaged."""
+        """Columns, whole or of one row group; text as strings.
+
+        Raises BundleError: the pages are damaged, a value is missing, or text is not UTF-8 or too long.
+        """
         n_rows = self.n_rows if row_group is None else self._metadata.row_group(row_group).num_rows
         groups = list(range(self.n_row_groups)) if row_group is None else [row_group]
         with self._explained():
+            self._check_pages(names, groups)
             table = self._file.read_row_groups(groups, columns=list(names), use_threads=False)
         if table.num_rows != n_rows:
             raise BundleError(
                 f"{self.path} holds {table.num_rows} rows, its footer says {n_rows}. Copy it again."
             )
-        return {name: joined(table.column(name)) for name in names}
+        columns = {}
+        for name in names:
+            column = table.column(name)
+            if column.null_count and name not in self._nullable:
+                raise BundleError(
+                    f"{self.path}: {column.null_count} of {name} are missing. Export the bundle again."
+                )
+            columns[name] = joined(self._text(name, column) if column.type == _CODED else column)
+        return columns
+
+    def _check_pages(self, names: Sequence[str], groups: Sequence[int]) -> None:
+        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            with memoryview(mapped) as data:
+                for group in groups:
+                    found = self._metadata.row_group(group)
+                    for name in names:
+                        check_pages(data, found.column(self._leaves[name]), found.num_rows)
+
+    def _text(self, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        """The strings of a column that was read as dictionaries, once it is known how much they take."""
+        n_bytes, most = 0, TEXT_RATIO * self.path.stat().st_size
+        for chunk in column.chunks:
+            chunk.validate(full=True)  # the numbers, and UTF-8
+            texts = chunk.dictionary
+            offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+            lengths = np.diff(offsets) if len(texts) else np.zeros(1, np.int32)
+            if lengths.max() > MAX_TEXT_BYTES:
+                raise BundleError(
+                    f"{self.path}: a {name} has {lengths.max()} bytes, more than {MAX_TEXT_BYTES}."
+                )
+            # Where a value is missing, any number may stand.
+            place = np.frombuffer(chunk.indices.buffers()[1], np.int32)[chunk.offset :][: len(chunk)]
+            n_bytes += int(lengths.take(place, mode="clip").sum(dtype=np.int64))
+        if n_bytes > most:
+            raise BundleError(
+                f"{self.path}: {name} would take {n_bytes} bytes, more than {most}, {TEXT_RATIO} times the "
+                f"file's. Export the bundle again."
+            )
+        return pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], pa.string())
 
     def ranges(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest integer in each row group: int64 [n_row_groups] both. Raises BundleError."""
@@ -110,7 +181,7 @@ class ParquetTable:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (pa.ArrowException, PageError, OSError, UnicodeDecodeError) as error:
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BundleError(
                 f"{self.path} can't be read: {message}. Copy or export the bundle again."
@@ -154,3 +225,6 @@ def _check_footer(path: Path) -> None:
         raise BundleError(f"{path} is not a whole Parquet file. Copy or export the bundle again.")
     if footer > MAX_FOOTER_BYTES:
         raise BundleError(f"{path} has a footer of {footer} bytes, more than {MAX_FOOTER_BYTES}.")
+    with path.open("rb") as file:
+        file.seek(size - 8 - footer)
+        check_schema(file.read(min(footer, 1 << 10)))

@@ -235,8 +235,6 @@ class Seen:
 
     def _decode(self, number: int) -> _Group:
         columns = self._file.read(["user_index", "item_index"], number)
-        if any(column.null_count for column in columns.values()):
-            raise self._damaged(f"row group {number} has nulls")
         user, item = (numbers(columns[name]) for name in ("user_index", "item_index"))
         if not len(user):
             raise self._damaged(f"row group {number} is empty")

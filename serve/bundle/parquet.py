@@ -45,9 +45,6 @@ def write_columns(path: Path, columns: dict[str, pa.Array], row_group_rows: int 
     )
 
 
-_CODED = pa.dictionary(pa.int32(), pa.string())
-
-
 class ParquetTable:
     """A Parquet file of the bundle, open. Not thread-safe: its reader has one position in the file.
 
@@ -72,16 +69,13 @@ class ParquetTable:
 
         self.path = path
         self._nullable = nullable
+        self._text: list[str] = []
         with self._explained():
             _check_footer(path)
             self._metadata = pq.read_metadata(path)
-            there = self._metadata.schema.names
-            text = [name for name, allowed in types.items() if pa.string() in allowed and name in there]
-            # Text as a dictionary and numbers, whose size is known before each value is copied to its row.
-            self._file = pq.ParquetFile(
-                path, memory_map=True, metadata=self._metadata, read_dictionary=text
-            )
+            self._file = pq.ParquetFile(path, memory_map=True, metadata=self._metadata)
             schema = self._file.schema_arrow
+        there = self._metadata.schema.names
         self._leaves = {}  # column -> its position in the file, where the fields of nested columns count too
         for name, allowed in types.items():
             if name not in schema.names:
@@ -89,11 +83,12 @@ class ParquetTable:
                     raise BundleError(f"{path} has no column {name!r}. Export the bundle again.")
                 continue
             found = schema.field(schema.names.index(name)).type
-            found = pa.string() if found == _CODED else found
             if schema.names.count(name) > 1 or found not in allowed:
                 expected = " or ".join(str(kind) for kind in allowed)
                 raise BundleError(f"{path}: {name} is {found}, not {expected}. Export the bundle again.")
             self._leaves[name] = there.index(name)
+            if found == pa.string():
+                self._text.append(name)
         self.columns = list(self._leaves)
         self.n_rows: int = self._metadata.num_rows
         self.n_row_groups: int = self._metadata.num_row_groups
@@ -120,50 +115,54 @@ class ParquetTable:
         groups = list(range(self.n_row_groups)) if row_group is None else [row_group]
         with self._explained():
             self._check_pages(names, groups)
+            if text := [name for name in names if name in self._text]:
+                self._check_text(text, groups)
             table = self._file.read_row_groups(groups, columns=list(names), use_threads=False)
         if table.num_rows != n_rows:
             raise BundleError(
                 f"{self.path} holds {table.num_rows} rows, its footer says {n_rows}. Copy it again."
             )
-        columns = {}
         for name in names:
-            column = table.column(name)
-            if column.null_count and name not in self._nullable:
-                raise BundleError(
-                    f"{self.path}: {column.null_count} of {name} are missing. Export the bundle again."
-                )
-            columns[name] = joined(self._text(name, column) if column.type == _CODED else column)
-        return columns
+            if (n := table.column(name).null_count) and name not in self._nullable:
+                raise BundleError(f"{self.path}: {n} of {name} are missing. Export the bundle again.")
+        return {name: joined(table.column(name)) for name in names}
 
     def _check_pages(self, names: Sequence[str], groups: Sequence[int]) -> None:
-        with self.path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            with memoryview(mapped) as data:
-                for group in groups:
-                    found = self._metadata.row_group(group)
-                    for name in names:
-                        check_pages(data, found.column(self._leaves[name]), found.num_rows)
+        with (
+            self.path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as data,
+        ):
+            for group in groups:
+                found = self._metadata.row_group(group)
+                for name in names:
+                    check_pages(data, found.column(self._leaves[name]), found.num_rows)
 
-    def _text(self, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
-        """The strings of a column that was read as dictionaries, once it is known how much they take."""
-        n_bytes, most = 0, TEXT_RATIO * self.path.stat().st_size
-        for chunk in column.chunks:
-            chunk.validate(full=True)  # the numbers, and UTF-8
-            texts = chunk.dictionary
-            offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
-            lengths = np.diff(offsets) if len(texts) else np.zeros(1, np.int32)
-            if lengths.max() > MAX_TEXT_BYTES:
+    def _check_text(self, names: list[str], groups: list[int]) -> None:
+        """Check how much text there is before each value is copied to its row, and that it is UTF-8."""
+        import pyarrow.parquet as pq
+
+        coded = pq.ParquetFile(
+            self.path, memory_map=True, metadata=self._metadata, read_dictionary=names
+        ).read_row_groups(groups, columns=names, use_threads=False)
+        most = TEXT_RATIO * self.path.stat().st_size
+        for name in names:
+            n_bytes, longest = 0, 0
+            for chunk in coded.column(name).chunks:
+                chunk.validate(full=True)
+                texts = chunk.dictionary
+                if not len(texts):
+                    continue
+                lengths = np.diff(np.frombuffer(texts.buffers()[1], np.int32, len(texts) + 1))
+                # Where a value is missing, any number may stand.
+                place = np.frombuffer(chunk.indices.buffers()[1], np.int32)[chunk.offset :][: len(chunk)]
+                n_bytes += int(lengths.take(place, mode="clip").sum(dtype=np.int64))
+                longest = max(longest, int(lengths.max()))
+            if longest > MAX_TEXT_BYTES or n_bytes > most:
                 raise BundleError(
-                    f"{self.path}: a {name} has {lengths.max()} bytes, more than {MAX_TEXT_BYTES}."
+                    f"{self.path}: {name} has {n_bytes} bytes and one value of {longest}, where {most} and "
+                    f"{MAX_TEXT_BYTES} are allowed. Export the bundle again."
                 )
-            # Where a value is missing, any number may stand.
-            place = np.frombuffer(chunk.indices.buffers()[1], np.int32)[chunk.offset :][: len(chunk)]
-            n_bytes += int(lengths.take(place, mode="clip").sum(dtype=np.int64))
-        if n_bytes > most:
-            raise BundleError(
-                f"{self.path}: {name} would take {n_bytes} bytes, more than {most}, {TEXT_RATIO} times the "
-                f"file's. Export the bundle again."
-            )
-        return pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], pa.string())
 
     def ranges(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest integer in each row group: int64 [n_row_groups] both. Raises BundleError."""

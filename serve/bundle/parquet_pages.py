@@ -1,7 +1,7 @@
-"""What a Parquet file says of itself before it is decoded: the fields of its schema, and the pages of a column.
+"""What a Parquet file says of itself before it is decoded: its fields, and the pages of a column.
 
-Metadata in the footer may claim anything, and pyarrow decodes by what the pages say. So the headers of the
-pages are read here (Thrift's compact protocol), and compared with the footer and with the bytes that there are.
+The metadata in the footer may claim anything, and pyarrow decodes by what the pages say. So the headers of
+the pages are read here (Thrift's compact protocol), and compared with the footer and the file's bytes.
 Allowed is what `write_columns` writes: data pages of version 1, plain or by a dictionary, Snappy or nothing.
 Encodings of differences are not: a few bytes of them are any number of values, or of characters.
 
@@ -11,7 +11,6 @@ Source: https://github.com/apache/parquet-format (parquet.thrift, Encodings.md)
 from __future__ import annotations
 
 from typing import Any
-
 
 MAX_COLUMNS = 64
 MAX_HEADER_BYTES = 64 << 10
@@ -68,9 +67,9 @@ def check_pages(data: memoryview, column: Any, n_rows: int) -> None:
         header = reader.struct()
         n, kind = _page(header, column, is_first=position == start)
         n_values += n if kind == DATA_PAGE else 0
-        size, full = header.get(3), header.get(2)
+        size, full = _count(header, 3), _count(header, 2)
         ratio = SNAPPY_RATIO if column.compression == "SNAPPY" else 1
-        if not _is_count(size) or not _is_count(full) or full > ratio * size + (1 << 10):
+        if full > ratio * size + (1 << 10):
             raise PageError(f"a page of {column.path_in_schema} has {size} bytes for {full}")
         if kind == DICTIONARY_PAGE and n * VALUE_BYTES[column.physical_type] > full:
             raise PageError(f"a dictionary of {column.path_in_schema} has {n} values in {full} bytes")
@@ -87,15 +86,18 @@ def _page(header: dict[int, Any], column: Any, *, is_first: bool) -> tuple[int, 
         raise PageError(f"{column.path_in_schema} has a page of the kind {kind}")
     if (kind == DICTIONARY_PAGE) != (is_first and column.has_dictionary_page):
         raise PageError(f"{column.path_in_schema} has a dictionary in the wrong place")
-    n, encoding = details.get(1), details.get(2)
+    n, encoding = _count(details, 1), details.get(2)
     allowed = {PLAIN, PLAIN_DICTIONARY, RLE_DICTIONARY} if column.has_dictionary_page else {PLAIN}
-    if encoding not in allowed or not _is_count(n):
+    if encoding not in allowed:
         raise PageError(f"a page of {column.path_in_schema} has {n} values in the encoding {encoding}")
     return n, kind
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and 0 <= value < 1 << 31
+def _count(header: dict[int, Any], number: int) -> int:
+    value = header.get(number)
+    if not isinstance(value, int) or not 0 <= value < 1 << 31:
+        raise PageError(f"a header has {value} where a count is meant")
+    return value
 
 
 class _Thrift:

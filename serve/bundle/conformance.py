@@ -76,7 +76,8 @@ class Values(msgspec.Struct, frozen=True):
             values = msgspec.json.decode(self.data, type=list[kind])  # type: ignore[valid-type]
         except msgspec.DecodeError as error:
             raise ValueError(str(error)) from None
-        array: np.ndarray = np.array(values, numpy_type).reshape(self.shape)
+        with np.errstate(over="ignore"):  # infinity is no right answer
+            array: np.ndarray = np.array(values, numpy_type).reshape(self.shape)
         return array
 
 

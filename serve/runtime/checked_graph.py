@@ -13,6 +13,8 @@ from serve.runtime.session import Device, check_signature, open_session, run_nam
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+    from serve.runtime.recommender import Recommender
+
 
 def open_checked(
     bundle: Bundle, name: str, device: Device, *, threads: int | None, share_tables: bool
@@ -31,3 +33,13 @@ def open_checked(
     check_signature(session, declared, path)
     run_graph = partial(run_named, session, rows_per_run=rows_per_run(bundle.manifest.model.n_items))
     return session, check_conformance(bundle, name, run_graph)
+
+
+def check_all(recommender: Recommender) -> None:
+    """As `Recommender.check`, with graphs that it does not call, and every row of what users have rated.
+
+    Raises BundleError: a graph does not answer as its cases say, or a file is damaged.
+    """
+    recommender.check()
+    recommender.check(*recommender.manifest.graphs)
+    recommender.seen.check()

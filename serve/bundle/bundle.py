@@ -16,8 +16,9 @@ from __future__ import annotations
 import hashlib
 import mmap
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,10 @@ def open_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{folder / MANIFEST_NAME}: {wrong}. {ADVICE}")
     try:
         _check_files(folder, manifest)
-        tensors = {graph.file: _tensors(folder, graph.file, manifest) for graph in manifest.graphs.values()}
+        fields = count(1)
+        tensors = {
+            graph.file: _tensors(folder, graph.file, manifest, fields) for graph in manifest.graphs.values()
+        }
         _check_finite(folder, tensors)
         if wrong := fault(manifest, tensors):
             raise BundleError(f"{folder / MANIFEST_NAME}: {wrong}. {ADVICE}")
@@ -143,9 +147,9 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
             )
 
 
-def _tensors(folder: Path, name: str, manifest: Manifest) -> list[WireTensor]:
+def _tensors(folder: Path, name: str, manifest: Manifest, fields: Iterator[int]) -> list[WireTensor]:
     """The tensors of a graph, each in its place."""
-    tensors = read_tensors(_mapped(folder / name), str(folder / name))
+    tensors = read_tensors(_mapped(folder / name), str(folder / name), fields)
     for tensor in tensors:
         if (external := tensor.external) is None:
             continue

@@ -38,6 +38,7 @@ ROWS_HELD = {
     "fold_in": ("items",),
 }
 MAX_GRAPHS = 100
+MAX_TABLES = 1000
 # Larger figures overflow in the arithmetic of those who show them.
 LARGEST = 1e18
 
@@ -62,6 +63,9 @@ def fault_of_counts(manifest: Manifest) -> str | None:
         return f"{n_users} users and {n_items} items are impossible"
     if len(manifest.graphs) > MAX_GRAPHS:
         return f"it lists {len(manifest.graphs)} graphs, more than {MAX_GRAPHS}"
+    n_named = sum(len(table.graphs) for table in manifest.tables)
+    if len(manifest.tables) > MAX_TABLES or n_named > MAX_TABLES * MAX_GRAPHS:
+        return f"it lists {len(manifest.tables)} tables in {n_named} graphs, more than {MAX_TABLES}"
     files = [graph.file for graph in manifest.graphs.values()]
     if twice := [file for file in files if files.count(file) > 1]:
         return f"two graphs are in {twice[0]}"

@@ -223,14 +223,18 @@ def _quarantine(outcome: Outcome) -> dict[str, str]:
 
 
 def _check_staged(folder: Path) -> None:
-    """Remove the staged inputs of an earlier run whose bytes have changed, so that they are staged again."""
+    """Remove staged inputs of an earlier run whose bytes have changed, so that they are staged again.
+
+    A run that was killed while it staged has recorded none; each file was renamed into place whole.
+    """
+    path = folder / STAGED
     try:
-        written = msgspec.json.decode((folder / STAGED).read_bytes(), type=dict[str, str])
-    except (OSError, msgspec.DecodeError):
+        written = msgspec.json.decode(path.read_bytes(), type=dict[str, str]) if path.exists() else None
+    except msgspec.DecodeError:
         written = {}
-    for path in (folder / INPUT).glob("*"):
-        if written.get(path.name) != sha256_of(path):
-            path.unlink()
+    for staged in (folder / INPUT).glob("*"):
+        if written is not None and written.get(staged.name) != sha256_of(staged):
+            staged.unlink()
 
 
 def _record_staged(folder: Path) -> None:

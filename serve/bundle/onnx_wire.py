@@ -122,7 +122,7 @@ def read_tensors(data: Buffer, source: str, fields: Iterator[int] | None = None)
     Args:
         data: The file's bytes; a memoryview of a mapped file is read only where it must be.
         source: The file's name, for the errors.
-        fields: Counts the fields that are read, up to `MAX_FIELDS`; files with the same counter share the limit.
+        fields: Counts the fields that are read, up to `MAX_FIELDS`; files may share a counter.
 
     Raises:
         BundleError: the bytes are not a whole, unambiguous ModelProto, or hold a field that no export writes.

@@ -39,6 +39,8 @@ ROWS_HELD = {
 }
 MAX_GRAPHS = 100
 MAX_TABLES = 1000
+MAX_BARS = 1000
+"""Of a histogram."""
 # Larger figures overflow in the arithmetic of those who show them.
 LARGEST = 1e18
 
@@ -86,6 +88,11 @@ def _fault_of_figures(manifest: Manifest) -> str | None:
     for name, span in (("score_span", model.score_span), ("list_span", model.list_span)):
         if not 0 <= span <= LARGEST:
             return f"the {name} is {span}"
+    if (held_out := manifest.held_out) is not None:
+        lists = held_out.ratings, held_out.n_observed, held_out.n_predicted
+        n_bars, n_bands = {len(bars) for bars in lists}, len(held_out.by_popularity)
+        if len(n_bars) != 1 or max(n_bars) > MAX_BARS or n_bands > MAX_BARS:
+            return f"the held-out ratings are in {sorted(n_bars)} bars and {n_bands} bands"
     if data.n_ratings < 0 or not 0 <= model.n_factors < 1 << 31:
         return f"{data.n_ratings} ratings and {model.n_factors} factors are impossible"
     return None

@@ -23,7 +23,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
-LOG_WARNINGS, LOG_ERRORS, LOG_FATAL = 2, 3, 4
+LOG_WARNINGS, LOG_FATAL = 2, 4
 INSTALL = (
     "It needs an NVIDIA GPU with its driver, and CUDA and cuDNN: "
     "pip install 'onnxruntime-gpu[cuda,cudnn]'. Use device='cpu' (--device cpu) to answer without it."
@@ -194,7 +194,7 @@ def _open(
     # Threads that wait in a busy loop take CPU time from those that read and write: a batch job took a sixth
     # longer. Without the loop, a single recommendation takes a few microseconds longer.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = LOG_ERRORS
+    options.log_severity_level = LOG_FATAL  # errors are raised
     if share_tables:
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:

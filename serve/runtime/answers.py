@@ -30,10 +30,12 @@ def fault_of_top(
     if indices.min(initial=0) < 0 or indices.max(initial=0) > n_items:
         return f"items beyond 1 to {n_items}"
     # One sort finds what comes twice: bit 0 tells excluded items, which follow the same item of the list.
-    both = np.concatenate([indices << 1, excluded << 1 | 1], axis=1)
+    # With 32 bits, numpy sorts in half of the time.
+    both = np.concatenate([indices.astype(np.uint32) << 1, excluded.astype(np.uint32) << 1 | 1], axis=1)
     both.sort(axis=1)
-    first, second = both[:, :-1], both[:, 1:]
-    if ((first ^ second <= 1) & (first & 1 == 0) & (first > 0)).any():
+    first = both[:, :-1]
+    twice = (first ^ both[:, 1:]) <= 1
+    if twice.any() and (twice & (first & 1 == 0) & (first > 0)).any():
         return "an item twice, or one that is excluded"
     # Written so that NaN fails, too.
     if not ((scores[:, 1:] <= scores[:, :-1]).all() and np.isfinite(scores[:, [0, -1]]).all()):

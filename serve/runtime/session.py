@@ -74,7 +74,12 @@ def check_signature(session: InferenceSession, declared: Graph, path: Path) -> N
 
     Raises BundleError: they differ.
     """
-    kinds = {"tensor(int64)": "int64", "tensor(float)": "float32", "tensor(string)": "string"}
+    kinds = {
+        "tensor(int64)": "int64",
+        "tensor(float)": "float32",
+        "tensor(string)": "string",
+        "tensor(bool)": "bool",
+    }
     for found, tensors in (
         (session.get_inputs(), declared.inputs),
         (session.get_outputs(), declared.outputs),

@@ -28,11 +28,13 @@ def report(bundle: Path, output: Path) -> None:
       recsys report artifacts/default -o card.html
     """
     from demos.report.page import report_page
-    from serve import open_bundle
+    from serve import Recommender
     from serve.files.atomic import check_outside_bundles, write_file
 
     check_outside_bundles(output)
-    page = report_page(open_bundle(bundle))
+    recommender = Recommender.load(bundle, "cpu")
+    recommender.check()
+    page = report_page(recommender.bundle)
     output.parent.mkdir(parents=True, exist_ok=True)
     write_file(output, page.encode())
     click.echo(f"Wrote {output} ({len(page.encode()):,} bytes).")

@@ -19,7 +19,7 @@ def items_by_genre(bundle: Bundle) -> dict[str, np.ndarray]:
     Names in brackets, such as MovieLens' "(no genres listed)", are not genres.
     """
     types = {"item_id": ID_TYPES, "genres": [pa.string()]}
-    table = ParquetTable(bundle.file("items.parquet"), types, optional=["genres"])
+    table = ParquetTable(bundle.file("items.parquet"), types, optional=["genres"], nullable=["genres"])
     if "genres" not in table.columns:
         return {}
     lists = pc.split_pattern(table.read(["genres"])["genres"], "|")

@@ -19,6 +19,8 @@ from serve.errors import BundleError
 
 # Larger than every error, rating or count; larger floats overflow in the arithmetic of the charts.
 LARGEST = 1e18
+# Points of a learning curve; of more epochs, some are left out.
+MAX_EPOCHS = 1000
 
 
 def report_page(bundle: Bundle) -> str:
@@ -43,6 +45,7 @@ def report_page(bundle: Bundle) -> str:
 def sections(manifest: Manifest, found: FactorMap | None = None) -> Markup:
     """The tiles and all sections of the report; the factor map only where `found` is given."""
     held_out, history = manifest.held_out, manifest.training.history
+    history = history[:: -1 - len(history) // MAX_EPOCHS][::-1]  # with the last one
     return render(
         "report/templates/sections.html.j2",
         manifest=manifest,

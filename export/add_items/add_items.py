@@ -32,13 +32,15 @@ from recsys.data.interactions import Interactions
 from recsys.errors import ConfigError
 from recsys.models import build, config_from_dict
 from serve.bundle import manifest as m
-from serve.bundle.bundle import Bundle, open_bundle
+from serve.bundle.bundle import Bundle
 from serve.bundle.ids import IdIndex
 from serve.bundle.items import Catalogue
 from serve.bundle.profiles import PROFILES_NAME
 from serve.errors import UnsupportedError
 from serve.files.atomic import new_folder, write_file
 from serve.files.names import MANIFEST_NAME, TABLES_NAME
+from serve.runtime.checked_graph import check_all
+from serve.runtime.recommender import Recommender
 from serve.runtime.session import open_session, run
 
 FACTORS = ("user_factors", "item_factors")
@@ -84,7 +86,9 @@ def add_items(
             f"regularization is {regularization}: it must be a number from {lowest:g} to {highest:g}"
         )
     progress("checking the bundle")
-    bundle = open_bundle(base)
+    recommender = Recommender.load(base, "cpu")
+    check_all(recommender)
+    bundle = recommender.bundle
     manifest = bundle.manifest
     predicts = manifest.model.scores == "ratings"
     if manifest.model.kind not in TABLES if predicts else manifest.model.ranking is None:

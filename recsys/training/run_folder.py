@@ -36,6 +36,7 @@ from recsys.training.run_info import (
     RunFile,
     RunInfo,
     describe_file,
+    encoded,
     is_run,
 )
 from serve.files.atomic import check_target, fsync, move_into_place, write_file
@@ -132,7 +133,7 @@ class RunFolder:
             fsync(self._folder / name)
             files[name] = describe_file(self._folder / name)
         info = msgspec.structs.replace(info.with_part(part, **names), files=files)
-        write_file(self._folder / RUN_NAME, msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
+        write_file(self._folder / RUN_NAME, encoded(info))
         if self._folder != self.path:
             move_into_place(self._folder, self.path, overwrite=True, marker=RUN_NAME)
             shutil.rmtree(self._folder, ignore_errors=True)  # the run that was replaced

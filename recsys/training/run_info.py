@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,15 @@ from recsys.data.splits import SplitRecipe
 from recsys.errors import CheckpointError, ConfigError
 from recsys.models.kind import Objective
 from serve.files.checksum import sha256_of
+from serve.files.plain_file import read_plain
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 RUN_NAME = "run.json"
+# It is read whole. An epoch takes some hundred bytes.
+MAX_RUN_BYTES = 64 << 20
+# The last field, and what stands there when the checksum is made.
+CHECKSUM = b'"checksum": "'
+UNSIGNED = b"0" * 64
 USERS, ITEMS, INTERACTIONS = "users.parquet", "items.parquet", "interactions.parquet"
 
 MatchBy = Literal["id", "title"]
@@ -149,6 +156,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     """None: from new weights."""
     rating_weight: float = 0.0
     """Weight of the ratings part's scores in the lists, beside parts that rank."""
+    checksum: str = UNSIGNED.decode()
+    """SHA-256 of the bytes of `run.json`, with 64 zeros in this place."""
 
     @property
     def main(self) -> int:
@@ -187,6 +196,19 @@ def describe_file(path: Path) -> RunFile:
     return RunFile(bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
+def signed(raw: bytes) -> bytes:
+    """The bytes of a `run.json`, which ends with any checksum, with the right one."""
+    head, name, tail = raw.rpartition(CHECKSUM)
+    unsigned = head + name + UNSIGNED + tail[len(UNSIGNED) :]
+    digest = hashlib.sha256(unsigned).hexdigest().encode()
+    return head + name + digest + tail[len(UNSIGNED) :]
+
+
+def encoded(info: RunInfo) -> bytes:
+    """The bytes of `run.json`."""
+    return signed(msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
+
+
 def damaged(path: Path, what: str) -> CheckpointError:
     """The error for a damaged file of a run, or a damaged run folder."""
     return CheckpointError(
@@ -201,7 +223,7 @@ def read_info(path: Path) -> RunInfo:
         CheckpointError: not a run folder, another format version, a missing or mistyped field.
     """
     try:
-        raw = (path / RUN_NAME).read_bytes()
+        raw = read_plain(path / RUN_NAME, MAX_RUN_BYTES)
     except OSError as error:
         raise CheckpointError(
             f"{path} is not a run: {RUN_NAME}: {error.strerror}. `recsys train` makes runs."
@@ -216,6 +238,8 @@ def read_info(path: Path) -> RunInfo:
         info = msgspec.convert(fields, RunInfo)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise damaged(path / RUN_NAME, f"is not valid: {error}") from None
+    if signed(raw) != raw:
+        raise damaged(path / RUN_NAME, "was changed after it was written: its checksum is another one")
     if sum(part.objective == "ratings" for part in info.parts) > 1:
         raise damaged(path / RUN_NAME, "has two parts that predict ratings")
     if not any(part.history for part in info.parts):

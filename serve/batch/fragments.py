@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, closing
@@ -18,6 +19,7 @@ from serve.batch.prefetch import prefetched
 from serve.batch.sources import open_planned
 from serve.errors import BadRowError, InputError, JobError
 from serve.files.atomic import new_file, write_file
+from serve.files.checksum import sha256_of
 from serve.reading.rows import RefusedRow, Rows
 from serve.runtime.batching import Each
 from serve.runtime.recommender import Recommender
@@ -33,6 +35,10 @@ class Outcome(msgspec.Struct, frozen=True):
     quarantined: int
     bytes: int
     """Size of the part."""
+    sha256: str
+    """Of the part."""
+    quarantine_sha256: str | None = None
+    """Of its bad rows' file; None: it has none."""
 
 
 Engine = Callable[[Plan, Sequence[Fragment], Path, Recommender, Callable[[int], None]], Generator[Outcome]]
@@ -129,8 +135,7 @@ class FragmentRunner:
                     check_bad_rows(plan, n_bad, refused)
                     if quarantine is None:
                         (folder / QUARANTINE).mkdir(exist_ok=True)
-                        name = f"part-{fragment.number:05d}.jsonl"
-                        quarantine = stack.enter_context(new_file(folder / QUARANTINE / name))
+                        quarantine = stack.enter_context(new_file(quarantine_path(folder, fragment.number)))
                     quarantine.write(msgspec.json.Encoder().encode_lines(refused))
                 write(table)
                 rows_out += len(table)
@@ -143,9 +148,17 @@ class FragmentRunner:
             # A worker may outlive the process that started it, and another job may have the folder by now.
             if (folder / LOCK).read_text() != plan.run_id:
                 raise JobError(f"another job has begun in {folder}. This one ends here.")
-        outcome = Outcome(fragment.number, rows_in, rows_out, n_bad, path.stat().st_size)
+        outcome = Outcome(
+            fragment.number,
+            rows_in,
+            rows_out,
+            n_bad,
+            path.stat().st_size,
+            sha256_of(path),
+            sha256_of(quarantine_path(folder, fragment.number)) if n_bad else None,
+        )
         (folder / DONE).mkdir(exist_ok=True)
-        write_file(folder / DONE / f"{fragment.number:05d}.json", msgspec.json.encode(outcome))
+        write_file(_record_path(folder, fragment.number), _record(outcome))
         return outcome
 
 
@@ -163,15 +176,41 @@ def check_bad_rows(plan: Plan, n: int, some: Sequence[RefusedRow]) -> None:
         raise BadRowError(f"more than {job.max_bad_rows} rows are bad.{first} Look at the input.")
 
 
+def quarantine_path(folder: Path, number: int) -> Path:
+    """Where the bad rows of a fragment are written."""
+    return folder / QUARANTINE / f"part-{number:05d}.jsonl"
+
+
 def finished(plan: Plan, folder: Path) -> dict[int, Outcome]:
-    """Outcomes of the finished fragments by number: those with a written outcome and a part of that size."""
+    """Outcomes of the finished fragments by number: those whose record and files are as they were written.
+
+    Reads every part: a byte that changed is found, and its fragment is done again.
+    """
     outcomes: dict[int, Outcome] = {}
     for fragment in plan.fragments:
         try:
-            written = (folder / DONE / f"{fragment.number:05d}.json").read_bytes()
-            outcome = msgspec.json.decode(written, type=Outcome)
-            if (folder / plan.part_name(fragment)).stat().st_size == outcome.bytes:
-                outcomes[fragment.number] = outcome
+            written = _record_path(folder, fragment.number).read_bytes()
+            outcome = msgspec.json.decode(written.partition(b"\n")[0], type=Outcome)
+            is_whole = (
+                written == _record(outcome)
+                and sha256_of(folder / plan.part_name(fragment)) == outcome.sha256
+                and (
+                    outcome.quarantine_sha256 is None
+                    or sha256_of(quarantine_path(folder, fragment.number)) == outcome.quarantine_sha256
+                )
+            )
         except (OSError, msgspec.DecodeError):
             continue
+        if is_whole:
+            outcomes[fragment.number] = outcome
     return outcomes
+
+
+def _record_path(folder: Path, number: int) -> Path:
+    return folder / DONE / f"{number:05d}.json"
+
+
+def _record(outcome: Outcome) -> bytes:
+    """An outcome in a line of JSON, and a line with its SHA-256."""
+    line = msgspec.json.encode(outcome)
+    return line + b"\n" + hashlib.sha256(line).hexdigest().encode() + b"\n"

@@ -3,8 +3,9 @@
 - `_plan.json`: the job's identity; only a job with the same one may resume it
 - `_lock`: locked by the processes that run the job; holds the run's id
 - `_input/00000.parquet`: a staged text input; removed at the end
+- `_staged.json`: SHA-256 of each staged input
 - `part-00000.parquet`: a finished part, renamed into place whole
-- `_done/00000.json`: the outcome of a fragment, written after its part
+- `_done/00000.json`: the outcome of a fragment with the SHA-256 of its part, written after it
 - `_quarantine/part-….jsonl`: bad rows, where they are quarantined
 - `_SUCCESS.json`: written last; then the folder takes the output's name
 """
@@ -25,6 +26,7 @@ from serve.errors import OutputError
 PLAN = "_plan.json"
 LOCK = "_lock"
 INPUT = "_input"
+STAGED = "_staged.json"
 DONE = "_done"
 QUARANTINE = "_quarantine"
 SUCCESS = "_SUCCESS.json"

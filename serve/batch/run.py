@@ -23,6 +23,7 @@ from serve.batch.job_folder import (
     LOCK,
     PLAN,
     QUARANTINE,
+    STAGED,
     SUCCESS,
     check_ours,
     claimed,
@@ -35,6 +36,7 @@ from serve.batch.plan import make_plan, with_fragments
 from serve.batch.staging import stage
 from serve.errors import JobError, OutputError, ServeError
 from serve.files.atomic import check_target, move_into_place, write_file
+from serve.files.checksum import sha256_of
 
 
 class JobSummary(msgspec.Struct, frozen=True):
@@ -46,7 +48,7 @@ class JobSummary(msgspec.Struct, frozen=True):
     rows_out: int
     quarantined: int
     parts: list[dict[str, Any]]
-    """Name, rows and bytes of each part."""
+    """Name, rows, bytes and SHA-256 of each part; the SHA-256 of its bad rows' file where there is one."""
 
 
 def run_job(
@@ -100,7 +102,9 @@ def run_job(
         if summary is None:
             _prepare(folder, plan, resume, overwrite)
             try:
+                _check_staged(folder)
                 stage(plan, folder)
+                _record_staged(folder)
                 plan = with_fragments(plan, folder, recommender)
                 outcomes = finished(plan, folder)
                 on_plan(plan, sum(outcome.rows_in for outcome in outcomes.values()))
@@ -111,12 +115,12 @@ def run_job(
                         outcomes[outcome.number] = outcome
                         _check_quarantined(plan, outcomes)
             except ServeError:
-                if not finished(plan, folder):
+                if not any((folder / DONE).glob("*.json")):
                     remove(folder)
                 raise
             finally:
                 sweep(folder)
-            summary = _finish(folder, plan)
+            summary = _finish(folder, plan, outcomes)
         _move(folder, plan, summary, overwrite)
         return summary
 
@@ -135,11 +139,19 @@ def _finished_job(folder: Path, plan: Plan, overwrite: bool) -> JobSummary | Non
     try:
         _check_same(summary.identity, plan, folder)
         for part in summary.parts:
-            path = folder / str(part["name"])
-            if not path.is_file() or path.stat().st_size != part["bytes"]:
-                raise OutputError(
-                    f"{path} has gone or changed since the job ended. Start again with --overwrite."
-                )
+            files = {folder / str(part["name"]): part["sha256"]}
+            if "quarantine_sha256" in part:
+                name = Path(str(part["name"])).with_suffix(".jsonl")
+                files[folder / QUARANTINE / name] = part["quarantine_sha256"]
+            for path, checksum in files.items():
+                if not path.is_file() or sha256_of(path) != checksum:
+                    raise OutputError(
+                        f"{path} has gone or changed since the job ended. Start again with --overwrite."
+                    )
+    except KeyError as error:
+        raise OutputError(
+            f"{folder / SUCCESS} is damaged: a part has no {error}. Start again with --overwrite."
+        ) from None
     except OutputError:
         if overwrite:
             return None
@@ -181,9 +193,8 @@ def _check_quarantined(plan: Plan, outcomes: dict[int, Outcome]) -> None:
     check_bad_rows(plan, sum(outcome.quarantined for outcome in outcomes.values()), [])
 
 
-def _finish(folder: Path, plan: Plan) -> JobSummary:
+def _finish(folder: Path, plan: Plan, outcomes: dict[int, Outcome]) -> JobSummary:
     """Write `_SUCCESS.json`. Raises JobError: a part is missing."""
-    outcomes = finished(plan, folder)
     if missing := [fragment.number for fragment in plan.fragments if fragment.number not in outcomes]:
         raise JobError(f"{len(missing)} parts are missing, the first is {missing[0]}. Go on with --resume.")
     summary = JobSummary(
@@ -196,12 +207,39 @@ def _finish(folder: Path, plan: Plan) -> JobSummary:
                 "name": plan.part_name(fragment),
                 "rows": outcomes[fragment.number].rows_out,
                 "bytes": outcomes[fragment.number].bytes,
+                "sha256": outcomes[fragment.number].sha256,
+                **_quarantine(outcomes[fragment.number]),
             }
             for fragment in plan.fragments
         ],
     )
     write_file(folder / SUCCESS, msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
     return summary
+
+
+def _quarantine(outcome: Outcome) -> dict[str, str]:
+    checksum = outcome.quarantine_sha256
+    return {} if checksum is None else {"quarantine_sha256": checksum}
+
+
+def _check_staged(folder: Path) -> None:
+    """Remove staged inputs of an earlier run whose bytes have changed, so that they are staged again.
+
+    A run that was killed while it staged has recorded none; each file was renamed into place whole.
+    """
+    path = folder / STAGED
+    try:
+        written = msgspec.json.decode(path.read_bytes(), type=dict[str, str]) if path.exists() else None
+    except msgspec.DecodeError:
+        written = {}
+    for staged in (folder / INPUT).glob("*"):
+        if written is not None and written.get(staged.name) != sha256_of(staged):
+            staged.unlink()
+
+
+def _record_staged(folder: Path) -> None:
+    checksums = {path.name: sha256_of(path) for path in sorted((folder / INPUT).glob("*"))}
+    write_file(folder / STAGED, msgspec.json.encode(checksums))
 
 
 def _move(folder: Path, plan: Plan, summary: JobSummary, overwrite: bool) -> None:

@@ -3,59 +3,41 @@
 `open_bundle` checks, in this order: the format version and the manifest's types; that exactly the listed
 files are there, as regular files under bare names, neither linked nor shared; their sizes and SHA-256; that
 every graph is a whole ONNX file whose external data lies inside a listed file; that every float is finite;
-that the manifest's graphs and tables are consistent. Whether graphs answer as they must is a question to a
-runtime: `Recommender.check`.
+that the manifest fits itself, the tables in the graphs, and the rows of the Parquet files. What is decoded
+later is bounded by that. Whether graphs answer as they must is a question to a runtime: `Recommender`.
 
-It does not defend against a manifest and files forged together (checksums prove that a bundle is whole, not
-who made it: sign or hash the folder yourself if it comes from strangers), a process that changes the files
-while they are served, and bugs in ONNX Runtime that a well-formed graph triggers.
+Checksums prove that a bundle is whole, not who made it: sign or hash the folder yourself if it comes from
+strangers. It does not defend against a process that changes the files while they are served, and against
+graphs whose operators take much memory, or trigger bugs of ONNX Runtime.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import mmap
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 
-from serve.bundle.manifest import Manifest, Tensor, parse_manifest, read_raw
+from serve.bundle.ids import ID_TYPES, items_table
+from serve.bundle.manifest import Manifest, parse_manifest, read_raw
+from serve.bundle.manifest_check import fault, fault_of_counts
 from serve.bundle.onnx_wire import FLOATS, Buffer, WireTensor, read_tensors
+from serve.bundle.parquet import ParquetTable
+from serve.bundle.seen import seen_table
 from serve.errors import BundleError
 from serve.files.checksum import sha256_of
-from serve.files.names import MANIFEST_NAME
+from serve.files.names import CONFORMANCE_NAME, MANIFEST_NAME
 
 ADVICE = "Copy the bundle again, or export it again."
 MAX_FILES = 1000
 MAX_JSON_BYTES = 64 << 20
 CHUNK_BYTES = 4 << 20
-REQUIRED_FILES = {"users.parquet", "items.parquet", "seen.parquet"}
-
-# Graph that a `Recommender` calls -> its inputs, and the outputs that are read, as (name, dtype, rank). A
-# graph may have further outputs, and a bundle further graphs.
-_USER = ("user_index", "int64", 1)
-_ITEM = ("item_index", "int64", 1)
-_TOP = {("top_item_indices", "int64", 2), ("top_scores", "float32", 2)}
-CALLED: dict[str, tuple[set[tuple[str, str, int]], set[tuple[str, str, int]]]] = {
-    "score": ({_USER, _ITEM}, {("score", "float32", 1)}),
-    "recommend": ({_USER, ("exclude_item_indices", "int64", 2)}, _TOP),
-    "similar_items": ({_ITEM}, _TOP),
-    "fold_in": ({("item_indices", "int64", 2), ("ratings", "float32", 2)}, _TOP),
-}
-# Of `recommend` and `fold_in`, where the scores that order a list are no ratings: `recommend` has it wherever
-# `score` predicts ratings, `fold_in` where these can be folded in.
-TOP_RATINGS = ("top_ratings", "float32", 2)
-REQUIRED_GRAPHS = ("score", "recommend")
-TABLE_ROWS = {
-    "user_factors": "users",
-    "user_biases": "users",
-    "item_factors": "items",
-    "item_biases": "items",
-}
+REQUIRED_FILES = {"users.parquet", "items.parquet", "seen.parquet", CONFORMANCE_NAME}
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,15 +91,20 @@ def open_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{path} is not a bundle: {reason}. `recsys export` makes one.") from None
     raw = read_raw(folder)
     manifest = parse_manifest(raw, folder)
+    if wrong := fault_of_counts(manifest):
+        raise BundleError(f"{folder / MANIFEST_NAME}: {wrong}. {ADVICE}")
     try:
         _check_files(folder, manifest)
+        fields = count(1)
         tensors = {
-            graph.file: _check_graph(folder, graph.file, manifest) for graph in manifest.graphs.values()
+            graph.file: _tensors(folder, graph.file, manifest, fields) for graph in manifest.graphs.values()
         }
+        _check_finite(folder, tensors)
+        if wrong := fault(manifest, tensors):
+            raise BundleError(f"{folder / MANIFEST_NAME}: {wrong}. {ADVICE}")
+        _check_tables(folder, manifest)
     except OSError as error:
         raise BundleError(f"{error.filename or folder} can't be read: {error.strerror}. {ADVICE}") from None
-    if wrong := _check_graphs(manifest) or _check_tables(manifest, tensors):
-        raise BundleError(f"{folder / MANIFEST_NAME}: {wrong}. {ADVICE}")
     return Bundle(folder, manifest, hashlib.sha256(raw).hexdigest(), tensors)
 
 
@@ -160,27 +147,56 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
             )
 
 
-def _check_graph(folder: Path, name: str, manifest: Manifest) -> list[WireTensor]:
-    """The tensors of a graph, each in its place and finite."""
-    data = _mapped(folder / name)
-    tensors = read_tensors(data, str(folder / name))
+def _tensors(folder: Path, name: str, manifest: Manifest, fields: Iterator[int]) -> list[WireTensor]:
+    """The tensors of a graph, each in its place."""
+    tensors = read_tensors(_mapped(folder / name), str(folder / name), fields)
     for tensor in tensors:
+        if (external := tensor.external) is None:
+            continue
         where = f"{folder / name}: tensor {tensor.name!r}"
-        if (external := tensor.external) is not None:
-            listed = manifest.files.get(external.location)
-            if not _is_bare(external.location) or listed is None:
-                raise BundleError(
-                    f"{where} lies in {external.location!r}, which is not a listed file. {ADVICE}"
-                )
-            length = tensor.n_bytes if external.length is None else external.length
-            if length != tensor.n_bytes or external.offset + length > listed.bytes:
-                raise BundleError(
-                    f"{where} needs {tensor.n_bytes} bytes and points to {length} at {external.offset} of "
-                    f"{external.location} ({listed.bytes} bytes). {ADVICE}"
-                )
-        if tensor.dtype in FLOATS and not _is_finite(folder, data, tensor):
-            raise BundleError(f"{where} has NaN or infinite values. Train and export again.")
+        listed = manifest.files.get(external.location)
+        if not _is_bare(external.location) or listed is None:
+            raise BundleError(f"{where} lies in {external.location!r}, which is not a listed file. {ADVICE}")
+        length = tensor.n_bytes if external.length is None else external.length
+        if length != tensor.n_bytes or external.offset + length > listed.bytes:
+            raise BundleError(
+                f"{where} needs {tensor.n_bytes} bytes and points to {length} at {external.offset} of "
+                f"{external.location} ({listed.bytes} bytes). {ADVICE}"
+            )
     return tensors
+
+
+def _check_finite(folder: Path, tensors: Mapping[str, Sequence[WireTensor]]) -> None:
+    """Check every float of the graphs once. Tables may be shared, but must not overlap."""
+    shared: dict[tuple[str, int, int, str], tuple[str, WireTensor]] = {}
+    for name, held in tensors.items():
+        data = _mapped(folder / name)
+        for tensor in held:
+            if tensor.external is not None and tensor.n_bytes:
+                place = tensor.external.location, tensor.external.offset, tensor.n_bytes, tensor.dtype
+                shared.setdefault(place, (name, tensor))
+            elif tensor.dtype in FLOATS and not _is_finite(folder, data, tensor):
+                raise _not_finite(folder / name, tensor)
+    last, end = "", 0
+    for (location, offset, n_bytes, dtype), (name, tensor) in sorted(shared.items()):
+        if location == last and offset < end:
+            raise BundleError(f"{folder / location}: tensor {tensor.name!r} overlaps another. {ADVICE}")
+        last, end = location, offset + n_bytes
+        if dtype in FLOATS and not _is_finite(folder, b"", tensor):
+            raise _not_finite(folder / name, tensor)
+
+
+def _not_finite(path: Path, tensor: WireTensor) -> BundleError:
+    return BundleError(f"{path}: tensor {tensor.name!r} has NaN or infinite values. Train and export again.")
+
+
+def _check_tables(folder: Path, manifest: Manifest) -> None:
+    """Compare the rows of the Parquet files with the manifest; their pages are checked when they are read."""
+    model = manifest.model
+    ParquetTable(folder / "users.parquet", {"user_id": ID_TYPES}).check_rows(model.n_users)
+    items_table(folder / "items.parquet").check_rows(model.n_items)
+    added = sum(sum(addition.n_item_ratings) for addition in manifest.additions)
+    seen_table(folder / "seen.parquet").check_rows(manifest.data.n_ratings + added)
 
 
 def _is_finite(folder: Path, data: Buffer, tensor: WireTensor) -> bool:
@@ -216,69 +232,3 @@ def _mapped(path: Path) -> memoryview:
 
 def _is_bare(name: str) -> bool:
     return name not in ("", ".", "..") and not any(c in name for c in "/\\\0") and len(name) <= 255
-
-
-def signature(tensors: Iterable[Tensor]) -> set[tuple[str, str, int]]:
-    """(name, dtype, rank) of each input or output."""
-    return {(tensor.name, tensor.dtype, len(tensor.shape)) for tensor in tensors}
-
-
-def _check_graphs(manifest: Manifest) -> str | None:
-    """What the manifest's graphs lack to be called, or None."""
-    n_users, n_items = manifest.model.n_users, manifest.model.n_items
-    if not (1 <= n_users < 1 << 31 and 1 <= n_items < 1 << 31):
-        return f"{n_users} users and {n_items} items are impossible"
-    if missing := [name for name in REQUIRED_GRAPHS if name not in manifest.graphs]:
-        return f"it lists no {missing[0]} graph"
-    for name, graph in manifest.graphs.items():
-        inputs, outputs = signature(graph.inputs), signature(graph.outputs)
-        called = CALLED.get(name, (inputs, set()))
-        if inputs != called[0]:
-            return f"the inputs of {name} are {inputs}, not {called[0]}"
-        if not called[1] <= outputs:
-            return f"the outputs of {name} are {outputs}, without {called[1] - outputs}"
-        if wrong := _fault_of_ratings(name, outputs, manifest):
-            return wrong
-        ranks = any(output.startswith("top_") for output, _, _ in outputs)
-        if not (1 <= (graph.top_k or 0) <= n_items if ranks else graph.top_k is None):
-            return f"{name} has the top_k {graph.top_k} of {n_items} items"
-        floats = {output for output, dtype, _ in outputs if dtype == "float32"}
-        if graph.tolerance.keys() != floats or not all(0 < t < math.inf for t in graph.tolerance.values()):
-            return f"the tolerance of {name} is {graph.tolerance}"
-        if not 1 <= graph.items[0] < graph.items[1] <= n_items + 1:
-            return f"the items of {name} are {graph.items} of {n_items}"
-    return None
-
-
-def _fault_of_ratings(name: str, outputs: set[tuple[str, str, int]], manifest: Manifest) -> str | None:
-    """What is wrong with the predicted ratings beside the scores of a list, or None."""
-    model = manifest.model
-    if name not in ("recommend", "fold_in"):
-        return None
-    if model.lists == "ratings" and model.scores == "ranking":
-        return "its lists are ordered by ratings, which nothing predicts"
-    found = {output for output in outputs if output[0] == TOP_RATINGS[0]}
-    if found - {TOP_RATINGS}:
-        return f"the outputs of {name} are {outputs}: not {TOP_RATINGS}"
-    is_rated = (model.lists, model.scores) == ("ranking", "ratings")
-    if found and not is_rated:
-        return f"{name} has top_ratings, though {model.lists} order its lists and scores are {model.scores}"
-    if is_rated and not found and name == "recommend":
-        return f"{name} has no top_ratings beside the scores that order its lists"
-    return None
-
-
-def _check_tables(manifest: Manifest, tensors: dict[str, list[WireTensor]]) -> str | None:
-    """How the manifest's tables differ from those in the graphs, or from the model's sizes; or None."""
-    n_rows = {"users": manifest.model.n_users + 1, "items": manifest.model.n_items + 1}
-    for table in manifest.tables:
-        side = TABLE_ROWS.get(table.name)
-        if side is not None and table.shape[:1] != [n_rows[side]]:
-            return f"{table.name} has the shape {table.shape}, and the model has {n_rows[side] - 1} {side}"
-        for name in table.graphs:
-            held = tensors[manifest.graphs[name].file] if name in manifest.graphs else []
-            found = [(t.dtype, list(t.shape), t.n_bytes) for t in held if t.name == table.name]
-            if (table.dtype, table.shape, table.bytes) not in found:
-                wanted = f"{table.dtype} {table.shape}"
-                return f"table {table.name} of {name} should be {wanted}; there is {found or 'none'}"
-    return None

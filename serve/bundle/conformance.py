@@ -5,25 +5,39 @@ A case is inputs of a graph and the outputs of the reference. docs/bundle.md sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
 import msgspec
 import numpy as np
 
-from serve.bundle.bundle import Bundle, signature
+from serve.bundle.bundle import Bundle
 from serve.bundle.manifest import Graph
+from serve.bundle.manifest_check import signature
 from serve.errors import BundleError
 from serve.files.names import CONFORMANCE_NAME
 
 FORMAT_VERSION = 1
 RELATIVE_TOLERANCE = 1e-6
-DTYPES: dict[str, type] = {"int64": np.int64, "float32": np.float32, "bool": np.bool_, "string": object}
+DTYPES: dict[str, tuple[type, type]] = {
+    "int64": (int, np.int64),
+    "float32": (float, np.float32),
+    "bool": (bool, np.bool_),
+    "string": (str, object),
+}
+"""dtype -> types in JSON and in numpy."""
+MAX_CASES = 32
+"""Of one graph."""
+MAX_ROWS = 64
+"""Of one case."""
+MAX_VALUES = 1 << 22
+"""Of one array."""
 LISTS = ("top_item_indices", "top_item_ids", "top_titles")
 
 Arrays = dict[str, np.ndarray]
-RunGraph = Callable[[str, Mapping[str, np.ndarray]], Arrays]
+RunGraph = Callable[[Mapping[str, np.ndarray]], Arrays]
 
 
 class Values(msgspec.Struct, frozen=True):
@@ -31,7 +45,8 @@ class Values(msgspec.Struct, frozen=True):
 
     dtype: str
     shape: list[int]
-    data: list[int | float | bool | str]
+    data: msgspec.Raw
+    """A flat list; decoded by `array`, once its length is known."""
 
     @classmethod
     def of(cls, array: np.ndarray) -> Self:
@@ -40,13 +55,29 @@ class Values(msgspec.Struct, frozen=True):
         # Seven digits are what float32 holds, and what hides the last bit of a machine's float64 sums.
         data = [float(f"{x:.7g}") for x in flat] if array.dtype.kind == "f" else flat
         dtype = {"f": "float32", "b": "bool", "O": "string"}.get(array.dtype.kind, "int64")
-        return cls(dtype, list(array.shape), data)
+        return cls(dtype, list(array.shape), msgspec.Raw(msgspec.json.encode(data)))
 
     def array(self) -> np.ndarray:
-        """As an array, strings as objects. Raises ValueError: data, shape and dtype don't fit each other."""
+        """As an array, strings as objects.
+
+        Raises ValueError: it has too many values, or data, shape and dtype don't fit each other.
+        """
         if self.dtype not in DTYPES:
             raise ValueError(f"the dtype {self.dtype!r} is none of {', '.join(DTYPES)}")
-        array: np.ndarray = np.array(self.data, DTYPES[self.dtype]).reshape(self.shape)
+        n = math.prod(self.shape)
+        if min(self.shape, default=0) < 0 or len(self.shape) > 2 or n > MAX_VALUES:
+            raise ValueError(f"no case has the shape {self.shape[:3]}")
+        # As many as the commas between them, and more where strings have some.
+        n_commas = bytes(self.data).count(b",")
+        if self.dtype != "string" and n_commas + 1 != max(n, 1):
+            raise ValueError(f"{n_commas + 1} values do not have the shape {self.shape}")
+        kind, numpy_type = DTYPES[self.dtype]
+        try:
+            values = msgspec.json.decode(self.data, type=list[kind])  # type: ignore[valid-type]
+        except msgspec.DecodeError as error:
+            raise ValueError(str(error)) from None
+        with np.errstate(over="ignore"):  # infinity is no right answer
+            array: np.ndarray = np.array(values, numpy_type).reshape(self.shape)
         return array
 
 
@@ -80,7 +111,7 @@ def read_conformance(path: Path) -> Conformance:
     """Read a `conformance.json`. Raises BundleError: other JSON, or an unknown format version."""
     try:
         document = msgspec.json.decode(path.read_bytes(), type=Conformance)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{path} holds no conformance cases: {error}. Export the bundle again.") from None
     if document.format_version != FORMAT_VERSION:
         raise BundleError(f"{path}: format version {document.format_version}, not {FORMAT_VERSION}.")
@@ -93,32 +124,31 @@ def write_conformance(path: Path, graphs: dict[str, list[Case]]) -> None:
     path.write_bytes(msgspec.json.encode(document, order="sorted") + b"\n")
 
 
-def check_conformance(bundle: Bundle, graphs: Iterable[str], run_graph: RunGraph) -> int:
-    """Run every case of some graphs, by `Recommender.run_graph` or the like; returns the number of cases.
+def check_conformance(bundle: Bundle, name: str, run_graph: RunGraph) -> int:
+    """Run every case of a graph; returns the number of cases.
 
-    Raises BundleError: a graph has no cases, or other answers than its cases.
+    Raises BundleError: the graph has no cases, or too many, or other answers than its cases.
     """
     path = bundle.file(CONFORMANCE_NAME)
-    document = read_conformance(path)
-    n_cases = 0
-    for name in graphs:
-        graph, cases = bundle.manifest.graphs[name], document.graphs.get(name, [])
-        if not cases:
-            raise BundleError(f"{path} has no conformance cases for {name}. Export the bundle again.")
-        for case in cases:
-            try:
-                inputs, outputs = case.arrays()
-            except (ValueError, OverflowError) as error:
-                raise BundleError(f"{path}: a case of {name} can't be read: {error}.") from None
-            if wrong := _fault(graph, case, inputs, bundle):
-                raise BundleError(f"{path}: in a case of {name}, {wrong}. Export the bundle again.")
-            if problem := difference(run_graph(name, inputs), outputs, graph.tolerance):
-                raise BundleError(
-                    f"{bundle.path}: {name} does not answer as its conformance cases say: {problem}. Don't "
-                    f"serve it here; run `recsys verify`, or export it again."
-                )
-        n_cases += len(cases)
-    return n_cases
+    graph, cases = bundle.manifest.graphs[name], read_conformance(path).graphs.get(name, [])
+    if not 1 <= len(cases) <= MAX_CASES:
+        raise BundleError(
+            f"{path} has {len(cases) or 'no'} conformance cases for {name}, not 1 to {MAX_CASES}. Export the "
+            f"bundle again."
+        )
+    for case in cases:
+        try:
+            inputs, outputs = case.arrays()
+        except (ValueError, OverflowError, RecursionError) as error:
+            raise BundleError(f"{path}: a case of {name} can't be read: {error}.") from None
+        if wrong := _fault(graph, case, inputs, bundle):
+            raise BundleError(f"{path}: in a case of {name}, {wrong}. Export the bundle again.")
+        if problem := difference(run_graph(inputs), outputs, graph.tolerance):
+            raise BundleError(
+                f"{bundle.path}: {name} does not answer as its conformance cases say: {problem}. Don't "
+                f"serve it here; run `recsys verify`, or export it again."
+            )
+    return len(cases)
 
 
 def difference(found: Arrays, expected: Arrays, tolerance: Mapping[str, float]) -> str | None:
@@ -183,8 +213,11 @@ def _fault(graph: Graph, case: Case, inputs: Arrays, bundle: Bundle) -> str | No
         found = {(name, array.dtype, len(array.shape)) for name, array in values.items()}
         if found != signature(tensors):
             return f"the {what} are not those of the manifest"
-    if len({len(array) for array in inputs.values()}) != 1:
+    n_rows = {len(array) for array in inputs.values()}
+    if len(n_rows) != 1:
         return "the inputs differ in their number of rows"
+    if not 1 <= max(n_rows) <= MAX_ROWS:
+        return f"the inputs have {max(n_rows)} rows, not 1 to {MAX_ROWS}"
     for name, array in inputs.items():
         highest = bundle.manifest.model.n_users if name == "user_index" else bundle.manifest.model.n_items
         if name.endswith(("_index", "_indices")) and ((array < 0) | (array > highest)).any():

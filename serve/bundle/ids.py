@@ -56,7 +56,7 @@ def write_items(
 def items_table(path: Path) -> ParquetTable:
     """`items.parquet`, open. Raises BundleError: a column is missing or of another type."""
     types = {"item_id": ID_TYPES} | {name: (kind,) for name, kind in EXTRA_TYPES.items()}
-    return ParquetTable(path, types, optional=list(EXTRA_TYPES))
+    return ParquetTable(path, types, optional=list(EXTRA_TYPES), nullable=list(EXTRA_TYPES))
 
 
 def _id_column(name: str, ids: np.ndarray | Sequence[Any]) -> pa.Array:

@@ -18,8 +18,8 @@ from serve.files.names import MANIFEST_NAME
 from serve.files.plain_file import read_plain
 
 FORMAT_VERSION = 1
-# A thousand times what a manifest has; it is read whole, before anything else has been checked.
-MAX_MANIFEST_BYTES = 16 << 20
+# Hundreds of times what a manifest has; it is read whole, before anything else has been checked.
+MAX_MANIFEST_BYTES = 8 << 20
 METRICS = {
     "RMSE": "rmse",
     "MAE": "mae",

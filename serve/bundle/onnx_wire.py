@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple
 
 from serve.errors import BundleError
@@ -115,17 +116,18 @@ class Field(NamedTuple):
     """One past the content."""
 
 
-def read_tensors(data: Buffer, source: str) -> list[WireTensor]:
+def read_tensors(data: Buffer, source: str, fields: Iterator[int] | None = None) -> list[WireTensor]:
     """Find every tensor of a serialized ModelProto: initializers, and tensors and floats in attributes.
 
     Args:
         data: The file's bytes; a memoryview of a mapped file is read only where it must be.
         source: The file's name, for the errors.
+        fields: Counts the fields that are read, up to `MAX_FIELDS`; files may share a counter.
 
     Raises:
         BundleError: the bytes are not a whole, unambiguous ModelProto, or hold a field that no export writes.
     """
-    reader = _WireReader(data)
+    reader = _WireReader(data, count(1) if fields is None else fields)
     try:
         tensors = list(reader.tensors("ModelProto", 0, len(data)))
         if not reader.saw_graph:
@@ -142,9 +144,9 @@ class _WireError(Exception):
 class _WireReader:
     """Reads the messages of one file."""
 
-    def __init__(self, data: Buffer) -> None:
+    def __init__(self, data: Buffer, fields: Iterator[int]) -> None:
         self.data = data
-        self.n_fields = 0
+        self.n_fields = fields
         self.saw_graph = False
 
     def tensors(self, message: str, start: int, stop: int) -> Iterator[WireTensor]:
@@ -225,9 +227,8 @@ class _WireReader:
         """The fields of the message at [start, stop), each of them one of `FIELDS`."""
         position, seen = start, set()
         while position < stop:
-            self.n_fields += 1
-            if self.n_fields > MAX_FIELDS:
-                raise _WireError(f"it has more than {MAX_FIELDS} fields")
+            if next(self.n_fields) > MAX_FIELDS:
+                raise _WireError(f"it has more than {MAX_FIELDS} fields, with the graphs before it")
             at = position
             tag, position = self._varint(position, stop)
             number, wire_type = tag >> 3, tag & 7

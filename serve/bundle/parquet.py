@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +10,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from serve.bundle.parquet_pages import PageError, check_pages, check_schema
 from serve.errors import BundleError
 from serve.reading.rows import joined
 
 ROW_GROUP_ROWS = 65_536
-# A footer takes about 100 bytes for each column of a row group: 64 MiB is tens of billions of ratings.
-MAX_FOOTER_BYTES = 64 << 20
+MAX_ROW_GROUP_ROWS = 1 << 20
+# A footer takes about 100 bytes for each column of a row group: 16 MiB is billions of ratings.
+MAX_FOOTER_BYTES = 16 << 20
+MAX_TEXT_BYTES = 64 << 10
+"""Of one value."""
+TEXT_RATIO = 32
+"""Text of a column may take as many times the bytes of the file. A dictionary that holds a long text once may
+name it in each row, but ids differ from row to row, and take as much as that saves."""
 
 
 def write_columns(path: Path, columns: dict[str, pa.Array], row_group_rows: int = ROW_GROUP_ROWS) -> None:
@@ -44,22 +52,30 @@ class ParquetTable:
         path: The file.
         types: Column -> the types it may have; other columns are ignored.
         optional: Columns of `types` that may be missing.
+        nullable: Columns whose values may be missing.
 
     Raises:
         BundleError: it is not Parquet, its footer is too large, or a column is missing or of another type.
     """
 
     def __init__(
-        self, path: Path, types: Mapping[str, Sequence[pa.DataType]], optional: Sequence[str] = ()
+        self,
+        path: Path,
+        types: Mapping[str, Sequence[pa.DataType]],
+        optional: Sequence[str] = (),
+        nullable: Sequence[str] = (),
     ) -> None:
         import pyarrow.parquet as pq
 
         self.path = path
+        self._nullable = nullable
+        self._text: list[str] = []
         with self._explained():
             _check_footer(path)
-            self._file = pq.ParquetFile(path, memory_map=True)
+            self._metadata = pq.read_metadata(path)
+            self._file = pq.ParquetFile(path, memory_map=True, metadata=self._metadata)
             schema = self._file.schema_arrow
-        self._metadata = self._file.metadata
+        there = self._metadata.schema.names
         self._leaves = {}  # column -> its position in the file, where the fields of nested columns count too
         for name, allowed in types.items():
             if name not in schema.names:
@@ -70,10 +86,18 @@ class ParquetTable:
             if schema.names.count(name) > 1 or found not in allowed:
                 expected = " or ".join(str(kind) for kind in allowed)
                 raise BundleError(f"{path}: {name} is {found}, not {expected}. Export the bundle again.")
-            self._leaves[name] = self._file.schema.names.index(name)
+            self._leaves[name] = there.index(name)
+            if found == pa.string():
+                self._text.append(name)
         self.columns = list(self._leaves)
         self.n_rows: int = self._metadata.num_rows
         self.n_row_groups: int = self._metadata.num_row_groups
+        rows = [self._metadata.row_group(group).num_rows for group in range(self.n_row_groups)]
+        if sum(rows) != self.n_rows or not all(0 <= n <= MAX_ROW_GROUP_ROWS for n in rows):
+            raise BundleError(
+                f"{path} has {self.n_rows} rows in {self.n_row_groups} groups of {min(rows, default=0)} to "
+                f"{max(rows, default=0)}, which no export writes. Export the bundle again."
+            )
 
     def check_rows(self, n_rows: int) -> None:
         """Raise BundleError unless there are as many rows as the manifest says."""
@@ -83,16 +107,62 @@ class ParquetTable:
             )
 
     def read(self, names: Sequence[str], row_group: int | None = None) -> dict[str, pa.Array]:
-        """Columns, whole or of one row group. Raises BundleError: the pages are damaged."""
+        """Columns, whole or of one row group; text as strings.
+
+        Raises BundleError: the pages are damaged, a value is missing, or text is not UTF-8 or too long.
+        """
         n_rows = self.n_rows if row_group is None else self._metadata.row_group(row_group).num_rows
         groups = list(range(self.n_row_groups)) if row_group is None else [row_group]
         with self._explained():
+            self._check_pages(names, groups)
+            if text := [name for name in names if name in self._text]:
+                self._check_text(text, groups)
             table = self._file.read_row_groups(groups, columns=list(names), use_threads=False)
         if table.num_rows != n_rows:
             raise BundleError(
                 f"{self.path} holds {table.num_rows} rows, its footer says {n_rows}. Copy it again."
             )
+        for name in names:
+            if (n := table.column(name).null_count) and name not in self._nullable:
+                raise BundleError(f"{self.path}: {n} of {name} are missing. Export the bundle again.")
         return {name: joined(table.column(name)) for name in names}
+
+    def _check_pages(self, names: Sequence[str], groups: Sequence[int]) -> None:
+        with (
+            self.path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as data,
+        ):
+            for group in groups:
+                found = self._metadata.row_group(group)
+                for name in names:
+                    check_pages(data, found.column(self._leaves[name]), found.num_rows)
+
+    def _check_text(self, names: list[str], groups: list[int]) -> None:
+        """Check how much text there is before each value is copied to its row, and that it is UTF-8."""
+        import pyarrow.parquet as pq
+
+        coded = pq.ParquetFile(
+            self.path, memory_map=True, metadata=self._metadata, read_dictionary=names
+        ).read_row_groups(groups, columns=names, use_threads=False)
+        most = TEXT_RATIO * self.path.stat().st_size
+        for name in names:
+            n_bytes, longest = 0, 0
+            for chunk in coded.column(name).chunks:
+                chunk.validate(full=True)
+                texts = chunk.dictionary
+                if not len(texts):
+                    continue
+                lengths = np.diff(np.frombuffer(texts.buffers()[1], np.int32, len(texts) + 1))
+                # Where a value is missing, any number may stand.
+                place = np.frombuffer(chunk.indices.buffers()[1], np.int32)[chunk.offset :][: len(chunk)]
+                n_bytes += int(lengths.take(place, mode="clip").sum(dtype=np.int64))
+                longest = max(longest, int(lengths.max()))
+            if longest > MAX_TEXT_BYTES or n_bytes > most:
+                raise BundleError(
+                    f"{self.path}: {name} has {n_bytes} bytes and one value of {longest}, where {most} and "
+                    f"{MAX_TEXT_BYTES} are allowed. Export the bundle again."
+                )
 
     def ranges(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest integer in each row group: int64 [n_row_groups] both. Raises BundleError."""
@@ -110,7 +180,7 @@ class ParquetTable:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (pa.ArrowException, PageError, OSError, UnicodeDecodeError) as error:
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BundleError(
                 f"{self.path} can't be read: {message}. Copy or export the bundle again."
@@ -154,3 +224,6 @@ def _check_footer(path: Path) -> None:
         raise BundleError(f"{path} is not a whole Parquet file. Copy or export the bundle again.")
     if footer > MAX_FOOTER_BYTES:
         raise BundleError(f"{path} has a footer of {footer} bytes, more than {MAX_FOOTER_BYTES}.")
+    with path.open("rb") as file:
+        file.seek(size - 8 - footer)
+        check_schema(file.read(min(footer, 1 << 10)))

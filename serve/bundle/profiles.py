@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from serve.bundle.bundle import Bundle
 from serve.errors import BundleError
 
 FORMAT_VERSION = 1
@@ -65,6 +66,13 @@ def read_profiles(path: Path, n_users: int, n_items: int) -> ProfilesFile:
     if wrong := _fault(content, n_users, n_items):
         raise BundleError(f"{path}: {wrong}. Export the bundle again.")
     return content
+
+
+def check_profiles(bundle: Bundle) -> None:
+    """Check the profiles of a bundle, if it has some. Raises BundleError: they are damaged."""
+    if PROFILES_NAME in bundle.manifest.files:
+        model = bundle.manifest.model
+        read_profiles(bundle.file(PROFILES_NAME), model.n_users, model.n_items)
 
 
 def _fault(content: ProfilesFile, n_users: int, n_items: int) -> str | None:

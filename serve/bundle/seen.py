@@ -155,6 +155,14 @@ class Seen:
         """Number of ratings."""
         return self._file.n_rows
 
+    def check(self) -> None:
+        """Decode every row group once. Raises BundleError: one is damaged, or has a rating not finite."""
+        for number in range(self._file.n_row_groups):
+            self._decode(number)
+            ratings = numbers(self._file.read(["rating"], number)["rating"])
+            if not np.isfinite(ratings).all():
+                raise self._damaged(f"row group {number} has a rating not finite")
+
     def of_user(self, user_index: int) -> np.ndarray:
         """The items that a user has rated: int32 [n], rising, read-only; empty for row 0."""
         parts = []
@@ -235,8 +243,6 @@ class Seen:
 
     def _decode(self, number: int) -> _Group:
         columns = self._file.read(["user_index", "item_index"], number)
-        if any(column.null_count for column in columns.values()):
-            raise self._damaged(f"row group {number} has nulls")
         user, item = (numbers(columns[name]) for name in ("user_index", "item_index"))
         if not len(user):
             raise self._damaged(f"row group {number} is empty")

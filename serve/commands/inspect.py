@@ -22,18 +22,22 @@ if TYPE_CHECKING:
 def inspect(bundle: Path, as_json: bool) -> None:
     """Show what is in BUNDLE: graphs, tables, files, metrics, parity, data, training.
 
-    The bundle is checked first: every checksum, every graph, every float.
+    The bundle is checked first: every checksum, every float, every row; and every graph answers its
+    conformance cases.
     """
-    from serve.bundle.bundle import open_bundle
+    from serve.runtime.checked_graph import check_all
+    from serve.runtime.recommender import Recommender
 
-    opened = open_bundle(bundle)
+    recommender = Recommender.load(bundle, "cpu")
+    check_all(recommender)
+    opened = recommender.bundle
     if as_json:
         import msgspec
 
         found = {"bundle": str(opened.path), "version": opened.version, "checked": True}
         print_json(found | msgspec.to_builtins(opened.manifest))
         return
-    click.echo(f"{opened.path}\nversion {opened.version}: every checksum, graph and float is in order\n")
+    click.echo(f"{opened.path}\nversion {opened.version}: every checksum, graph, float and row is in order\n")
     click.echo("\n\n".join(_sections(opened.manifest)))
 
 

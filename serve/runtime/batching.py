@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 
 from serve.bundle.seen import ItemLists, Seen
+from serve.runtime.answers import fault_of_top, wrong_answer
 from serve.runtime.session import run
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ class Top(NamedTuple):
 Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
 """Applies a function to the start of each run of a graph: `map`, or the `map` of an executor."""
 
+# Graph that ranks -> its input of items that its lists leave out.
+LEFT_OUT = {
+    "recommend": "exclude_item_indices",
+    "similar_items": "item_index",
+    "fold_in": "item_indices",
+}
 TOP_NAMES = ("top_item_indices", "top_scores", "top_ratings")
 
 # A run scores every item for each of its users at once. Throughput no longer grows beyond this many users or
@@ -61,6 +68,11 @@ ROWS_PER_RUN = 256
 SCORES_PER_RUN = 16 << 20
 # Excluded items, padded (64 MiB): users who have seen nearly everything share a run with few others.
 EXCLUDED_PER_RUN = 8 << 20
+
+
+def rows_per_run(n_items: int) -> int:
+    """Users or items in one run of a graph that scores every item for each."""
+    return max(1, min(ROWS_PER_RUN, SCORES_PER_RUN // (n_items + 1)))
 
 
 def pairs_per_run(threads: int) -> int:
@@ -73,35 +85,61 @@ def pairs_per_run(threads: int) -> int:
 
 
 def score_pairs(
-    session: InferenceSession, user_index: np.ndarray, item_index: np.ndarray, threads: int, each: Each
+    session: InferenceSession,
+    user_index: np.ndarray,
+    item_index: np.ndarray,
+    bounds: tuple[float, float],
+    threads: int,
+    each: Each,
 ) -> np.ndarray:
-    """The scores (float32 [n]) that `score.onnx` gives to pairs of indices (int64 [n] both, not checked)."""
+    """The scores (float32 [n]) that `score.onnx` gives to pairs of indices (int64 [n] both, not checked).
+
+    Raises BundleError: a score is not within `bounds`, or the graph fails.
+    """
     scores = np.empty(len(user_index), np.float32)
     step = pairs_per_run(threads)
 
     def score(start: int) -> None:
         part = slice(start, start + step)
-        (scores[part],) = run(session, {"user_index": user_index[part], "item_index": item_index[part]})
+        (found,) = run(session, {"user_index": user_index[part], "item_index": item_index[part]}, ["score"])
+        if found.shape != user_index[part].shape:
+            raise wrong_answer("score", f"{found.shape} scores of {user_index[part].shape} pairs")
+        # Written so that NaN fails, too.
+        if len(found) and not bounds[0] <= found.min() <= found.max() <= bounds[1]:
+            raise wrong_answer("score", f"scores from {found.min():g} to {found.max():g}")
+        scores[part] = found
 
     deque(each(score, range(0, len(user_index), step)), maxlen=0)  # raises the first error
     return scores
 
 
 def rank_rows(
-    session: InferenceSession, feeds: Mapping[str, np.ndarray], n_items: int, k: int, *, has_ratings: bool
+    session: InferenceSession,
+    graph: str,
+    feeds: Mapping[str, np.ndarray],
+    n_items: int,
+    k: int,
+    *,
+    has_ratings: bool,
 ) -> Top:
     """The results of a ranking graph (K is `k`) for feeds with any number of rows.
 
     `has_ratings`: whether the graph has the output `top_ratings`.
+
+    Raises BundleError: the graph fails, or a list is none.
     """
     names = TOP_NAMES if has_ratings else TOP_NAMES[:2]
 
     def ranked(part: Mapping[str, np.ndarray]) -> Top:
         indices, scores, *ratings = run(session, part, names)
-        return Top(indices, scores, ratings[0] if ratings else None)
+        top = Top(indices, scores, ratings[0] if ratings else None)
+        left_out = part[LEFT_OUT[graph]]
+        if wrong := fault_of_top(*top, left_out.reshape(len(left_out), -1), k, n_items):
+            raise wrong_answer(graph, wrong)
+        return top
 
     n_rows = len(next(iter(feeds.values())))
-    step = max(1, min(ROWS_PER_RUN, SCORES_PER_RUN // (n_items + 1)))
+    step = rows_per_run(n_items)
     if n_rows <= step and n_rows:
         return ranked(feeds)
     top = Top.empty(n_rows, k, has_ratings=has_ratings)

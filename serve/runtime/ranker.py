@@ -36,4 +36,6 @@ class GraphRanker(NamedTuple):
     def rank(self, user_index: np.ndarray, exclude: np.ndarray) -> Top:
         """See Ranker."""
         feeds = {"user_index": user_index, "exclude_item_indices": exclude}
-        return rank_rows(self.session, feeds, self.n_items, self.top_k, has_ratings=self.has_ratings)
+        return rank_rows(
+            self.session, "recommend", feeds, self.n_items, self.top_k, has_ratings=self.has_ratings
+        )

@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 import numpy as np
 
-from serve.bundle.bundle import CALLED, TOP_RATINGS, Bundle, open_bundle
-from serve.bundle.conformance import check_conformance
+from serve.bundle.bundle import Bundle, open_bundle
 from serve.bundle.ids import IdIndex
 from serve.bundle.items import Catalogue
 from serve.bundle.manifest import Manifest
+from serve.bundle.manifest_check import CALLED, TOP_RATINGS, score_bounds
+from serve.bundle.profiles import check_profiles
 from serve.bundle.seen import Seen
 from serve.errors import RequestError, UnknownIdError, UnsupportedError
 from serve.files.names import TABLES_NAME
 from serve.runtime import validation
 from serve.runtime.batching import Each, Top, rank_rows, rank_users, score_pairs
+from serve.runtime.checked_graph import open_checked
 from serve.runtime.ranker import GraphRanker, Ranker
 from serve.runtime.rankings import Ranking, Scores
 from serve.runtime.session import (
     Device,
     available_cpus,
-    check_signature,
     has_cuda_gpu,
-    open_session,
-    run,
+    run_named,
     session_device,
 )
 
@@ -53,7 +53,8 @@ class Recommender:
         self.bundle = bundle
         self._threads = threads
         # Tables inside the graphs' files are never mapped, so they can't be shared.
-        self._share_tables = share_tables and TABLES_NAME in bundle.manifest.files
+        share_tables = share_tables and TABLES_NAME in bundle.manifest.files
+        self._open = partial(open_checked, bundle, threads=threads, share_tables=share_tables)
         self._device: Device = "cpu" if device == "auto" and not has_cuda_gpu() else device
         self._lock = threading.RLock()
         self._parts: dict[str, Any] = {}
@@ -104,8 +105,8 @@ class Recommender:
     @property
     def users(self) -> IdIndex:
         """The user ids."""
-        file, n_users = self.bundle.file, self.manifest.model.n_users
-        return self._part("users", lambda: IdIndex.read(file("users.parquet"), "user_id", n_users))
+        path, n_users = self.bundle.file("users.parquet"), self.manifest.model.n_users
+        return self._part("users", lambda: IdIndex.read(path, "user_id", n_users))
 
     @property
     def items(self) -> Catalogue:
@@ -121,12 +122,12 @@ class Recommender:
 
     def largest_k(self, graph: str) -> int:
         """The K of a ranking graph: its longest list. Raises UnsupportedError: there is no such graph."""
-        if graph not in self.manifest.graphs:
+        graphs, kind = self.manifest.graphs, self.manifest.model.kind
+        if graph not in graphs:
             raise UnsupportedError(
-                f"this bundle has no {graph} graph (its model is {self.manifest.model.kind}; it has "
-                f"{', '.join(sorted(self.manifest.graphs))})"
+                f"this bundle has no {graph} graph (its model is {kind}; it has {', '.join(sorted(graphs))})"
             )
-        largest = self.manifest.graphs[graph].top_k
+        largest = graphs[graph].top_k
         assert largest is not None  # open_bundle checked
         return largest
 
@@ -272,7 +273,8 @@ class Recommender:
         if len(user_index) != len(item_index):
             raise RequestError(f"{len(user_index)} users, but {len(item_index)} items")
         threads = self._threads or available_cpus()
-        return score_pairs(self._session("score"), user_index, item_index, threads, each)
+        bounds = score_bounds(self.manifest)
+        return score_pairs(self._session("score"), user_index, item_index, bounds, threads, each)
 
     def similar_items(
         self, item_ids: Any, top_k: int | None = None, *, unknown: Unknown = "error"
@@ -332,20 +334,24 @@ class Recommender:
         return self._named(one, np.ones(len(indices), bool), top)
 
     def check(self, *graphs: str) -> int:
-        """Run the conformance cases of some graphs on this device; returns how many cases there are.
+        """Open graphs, which runs their conformance cases; returns how many there are.
 
-        A command that answers once checks the graph that it uses; a job, a service or a demo names none, and
-        checks all graphs that this class calls. Graphs that the bundle lacks are skipped.
+        Any graph is checked at its first use. A job, a service or a demo names none here: all that this class
+        calls, ids, items and profiles are then checked before it starts.
 
-        Raises BundleError: a graph does not answer as its cases say, or has none.
+        Raises BundleError: a graph has no cases, or does not answer as they say; or a file is damaged.
         """
-        asked = [name for name in graphs or CALLED if name in self.manifest.graphs]
-        return check_conformance(self.bundle, asked, self.run_graph)
+        n_cases = sum(self._checked(name)[1] for name in graphs or CALLED if name in self.manifest.graphs)
+        if not graphs:
+            for ids in (self.users, self.items.ids):
+                ids.lookup_one(ids.one_id(1))  # finds ids that repeat
+            self.seen.of_user(1)
+            check_profiles(self.bundle)
+        return n_cases
 
     def run_graph(self, graph: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Run a graph: input name -> array (types and ranks are not checked), to output name -> array."""
-        session = self._session(graph)
-        return dict(zip((one.name for one in session.get_outputs()), run(session, feeds), strict=True))
+        return run_named(self._session(graph), feeds)
 
     def _named(self, one: bool, known: np.ndarray, top: Top) -> Ranking:
         """As `name`; `one`: the request was for a single id."""
@@ -367,26 +373,21 @@ class Recommender:
     @property
     def _ranker(self) -> Ranker:
         k, n_items = self.largest_k("recommend"), self.manifest.model.n_items
-        return self._part(
-            "ranker",
-            lambda: GraphRanker(self._session("recommend"), n_items, k, self._has_ratings("recommend")),
-        )
+        has_ratings = self._has_ratings("recommend")
+        return self._part("ranker", lambda: GraphRanker(self._session("recommend"), n_items, k, has_ratings))
 
     def _run_ranking(self, graph: str, feeds: dict[str, np.ndarray], top_k: int) -> Top:
         """The results of a ranking graph for any number of rows, in bounded memory."""
-        n_items, k = self.manifest.model.n_items, self.largest_k(graph)
-        has_ratings = self._has_ratings(graph)
-        return rank_rows(self._session(graph), feeds, n_items, k, has_ratings=has_ratings).first(top_k)
+        session, n_items = self._session(graph), self.manifest.model.n_items
+        k, has_ratings = self.largest_k(graph), self._has_ratings(graph)
+        return rank_rows(session, graph, feeds, n_items, k, has_ratings=has_ratings).first(top_k)
 
     def _session(self, graph: str) -> InferenceSession:
-        return self._part(graph, lambda: self._open_session(graph))
+        return self._checked(graph)[0]
 
-    def _open_session(self, graph: str) -> InferenceSession:
-        declared = self.manifest.graphs[graph]
-        path = self.bundle.path / declared.file
-        session = open_session(path, self._device, threads=self._threads, share_tables=self._share_tables)
-        check_signature(session, declared, path)
-        return session
+    def _checked(self, graph: str) -> tuple[InferenceSession, int]:
+        """The session of a graph, and how many conformance cases it has passed."""
+        return self._part(graph, lambda: self._open(graph, self._device))
 
     def _part(self, name: str, make: Callable[[], T]) -> T:
         """Load a part of the bundle at its first use, once for all threads."""

@@ -7,12 +7,12 @@ import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from serve.bundle.bundle import signature
 from serve.bundle.manifest import Graph
 from serve.errors import BundleError, DeviceError, RequestError
 
@@ -23,7 +23,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
-LOG_WARNINGS, LOG_ERRORS, LOG_FATAL = 2, 3, 4
+LOG_WARNINGS, LOG_FATAL = 2, 4
 INSTALL = (
     "It needs an NVIDIA GPU with its driver, and CUDA and cuDNN: "
     "pip install 'onnxruntime-gpu[cuda,cudnn]'. Use device='cpu' (--device cpu) to answer without it."
@@ -70,15 +70,29 @@ def session_device(session: InferenceSession) -> Literal["cpu", "cuda"]:
 
 
 def check_signature(session: InferenceSession, declared: Graph, path: Path) -> None:
-    """Compare a graph's inputs and outputs with the manifest's. Raises BundleError: they differ."""
-    kinds = {"tensor(int64)": "int64", "tensor(float)": "float32", "tensor(string)": "string"}
-    for found, promised in (
-        (session.get_inputs(), signature(declared.inputs)),
-        (session.get_outputs(), signature(declared.outputs)),
+    """Compare a graph's inputs and outputs with the manifest's: names, types, ranks, and sizes such as K.
+
+    Raises BundleError: they differ.
+    """
+    kinds = {
+        "tensor(int64)": "int64",
+        "tensor(float)": "float32",
+        "tensor(string)": "string",
+        "tensor(bool)": "bool",
+    }
+    for found, tensors in (
+        (session.get_inputs(), declared.inputs),
+        (session.get_outputs(), declared.outputs),
     ):
-        named = {(one.name, kinds.get(one.type), len(one.shape)) for one in found}
+        named = {(one.name, kinds.get(one.type, one.type), _sizes(one.shape)) for one in found}
+        promised = {(tensor.name, tensor.dtype, _sizes(tensor.shape)) for tensor in tensors}
         if named != promised:
             raise BundleError(f"{path} has {named}, its manifest promises {promised}. Export again.")
+
+
+def _sizes(shape: Sequence[Any]) -> tuple[int | None, ...]:
+    """The sizes of the axes; None where the size is known only with the inputs."""
+    return tuple(size if isinstance(size, int) else None for size in shape)
 
 
 def run(
@@ -87,13 +101,39 @@ def run(
     """Outputs of a graph on the host: those of `names`; None: all, in the graph's order.
 
     Any number of threads may share a session.
+
+    Raises BundleError: the graph fails.
     """
     device = session_device(session)
-    if device == "cpu":
-        # Binding costs 15 microseconds, a sixth of a whole recommendation on a small bundle.
-        outputs: list[np.ndarray] = session.run(names, feeds)
-        return outputs
-    return run_bound(session, feeds, device, names)
+    try:
+        if device == "cpu":
+            # Binding costs 15 microseconds, a sixth of a whole recommendation on a small bundle.
+            outputs: list[np.ndarray] = session.run(names, feeds)
+            return outputs
+        return run_bound(session, feeds, device, names)
+    except _failures() as error:
+        raise BundleError(
+            f"ONNX Runtime can't run the graph {session.get_modelmeta().graph_name}: {error}. Export the "
+            f"bundle again."
+        ) from error
+
+
+def run_named(
+    session: InferenceSession, feeds: Mapping[str, np.ndarray], *, rows_per_run: int | None = None
+) -> dict[str, np.ndarray]:
+    """All outputs by name; with `rows_per_run`, in runs of so many rows of the inputs.
+
+    Raises BundleError: the graph fails.
+    """
+    names = [one.name for one in session.get_outputs()]
+    n_rows = max(map(len, feeds.values()))
+    step = rows_per_run or max(n_rows, 1)
+    parts = [
+        run(session, {name: array[start : start + step] for name, array in feeds.items()}, names)
+        for start in range(0, max(n_rows, 1), step)
+    ]
+    joined = parts[0] if len(parts) == 1 else [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    return dict(zip(names, joined, strict=True))
 
 
 def run_bound(
@@ -152,7 +192,6 @@ def _open(
     path: Path, providers: list[Any], threads: int | None, share_tables: bool = False
 ) -> InferenceSession:
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cpus()
@@ -160,14 +199,22 @@ def _open(
     # Threads that wait in a busy loop take CPU time from those that read and write: a batch job took a sixth
     # longer. Without the loop, a single recommendation takes a few microseconds longer.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = LOG_ERRORS
+    options.log_severity_level = LOG_FATAL  # errors are raised
     if share_tables:
         options.add_session_config_entry("session.disable_prepacking", "1")
-    names = "Fail InvalidArgument InvalidGraph InvalidProtobuf NoModel NoSuchFile NotImplemented"
-    refusals = (state.RuntimeException, *(getattr(state, name) for name in names.split()))
     try:
         return onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
-    except refusals as error:
+    except _failures() as error:
         raise BundleError(
             f"{path}: ONNX Runtime refuses the graph: {error}. Export the bundle again."
         ) from error
+
+
+@cache
+def _failures() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: a class of its own for each status, and RuntimeError or ValueError."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [one for one in vars(state).values() if isinstance(one, type) and issubclass(one, Exception)]
+    # ValueError: text that is not UTF-8, too.
+    return (*own, RuntimeError, ValueError)

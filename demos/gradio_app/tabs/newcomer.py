@@ -41,9 +41,9 @@ def newcomer_tab(showcase: Showcase) -> None:
 
 def rating_choices(low: float, high: float) -> list[float]:
     """The ratings to offer on a scale: whole numbers if it has 3 to 10 of them, else five steps."""
-    whole = [float(value) for value in range(int(np.ceil(low)), int(np.floor(high)) + 1)]
+    whole = range(int(np.ceil(low)), int(np.floor(high)) + 1)
     if 3 <= len(whole) <= 10:
-        return whole
+        return [float(value) for value in whole]
     return [float(value) for value in np.unique(np.linspace(low, high, 5).round(2).clip(low, high))]
 
 

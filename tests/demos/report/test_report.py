@@ -204,7 +204,12 @@ def test_added_items_are_listed(show, edited) -> None:
         "regularization": 2.0,
         "left_out_rmse": None,
     }
-    page = show(edited(lambda manifest: manifest.update(additions=[addition])))
+
+    def add(manifest) -> None:
+        manifest.update(additions=[addition])
+        manifest["data"]["n_ratings"] -= 60  # of the training
+
+    page = show(edited(add))
     section = page.inner_text("section:has(h2:text-is('Added items'))")
     assert "1036, 1037" in section
     assert "1047…" in section

@@ -26,7 +26,8 @@ from export.write.run_inputs import load_run_inputs
 from recsys.cli import cli
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
-from serve.bundle.bundle import CALLED, TOP_RATINGS, open_bundle
+from serve.bundle.bundle import open_bundle
+from serve.bundle.manifest_check import CALLED, TOP_RATINGS
 from serve.errors import OutputError, RequestError
 from serve.files.names import TABLES_NAME
 from serve.runtime.profiles import Profiles

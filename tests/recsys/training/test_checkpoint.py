@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from recsys.errors import CheckpointError
 from recsys.training.checkpoint import Run, load_run
-from recsys.training.run_info import describe_file
+from recsys.training.run_info import describe_file, signed
 
 WEIGHTS = "weights-1-0003.safetensors"
 OPTIMIZER = "optimizer-1-0003.safetensors"
@@ -36,7 +37,7 @@ def run(original: Path, tmp_path: Path) -> Path:
 def edit(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
     record = json.loads((run / "run.json").read_text())
     change(record)
-    (run / "run.json").write_text(json.dumps(record))
+    (run / "run.json").write_bytes(signed(json.dumps(record).encode()))
 
 
 def part(record: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def test_a_run_reads_and_can_move(run: Path, tmp_path: Path) -> None:
             load_run(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"format_version": 2}'])
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"format_version": 3}'])
 def test_a_broken_run_json(run: Path, content: bytes) -> None:
     (run / "run.json").write_bytes(content)
     with pytest.raises(CheckpointError, match="not valid"):
@@ -75,7 +76,7 @@ def test_a_broken_run_json(run: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: r.update(format_version=1), "format version 1; this release reads version 2. Train again"),
+        (lambda r: r.update(format_version=1), "format version 1; this release reads version 3. Train again"),
         (lambda r: r["files"].update({"../secret": r["files"]["users.parquet"]}), "outside of the folder"),
         (lambda r: r["files"].update({"/etc/passwd": r["files"]["users.parquet"]}), "outside of the folder"),
         (lambda r: r["files"].pop("items.parquet"), r"lists no items\.parquet"),
@@ -97,6 +98,16 @@ def test_a_wrong_run_json(run: Path, change: Callable[[dict[str, Any]], None], m
     edit(run, change)
     with pytest.raises(CheckpointError, match=message):
         read_everything(run)
+
+
+def test_a_flipped_byte_anywhere_in_run_json(run: Path, rng: np.random.Generator) -> None:
+    whole = (run / "run.json").read_bytes()
+    for place in rng.choice(len(whole), 200, replace=False):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << int(rng.integers(8))
+        (run / "run.json").write_bytes(flipped)
+        with pytest.raises(CheckpointError, match=r"not valid|format version|changed after"):
+            load_run(run)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -219,14 +219,14 @@ def test_a_nan_at_the_end_of_a_large_table(forge: Forge, copy: Path) -> None:
 
 def test_a_graph_that_onnxruntime_refuses(forge: Forge, edit_manifest: Edit, copy: Path) -> None:
     """Well-formed protobuf, no valid graph: the error is still ours."""
-    forge("recommend.onnx", model(tensor(raw=bytes(8))))
+    forge("recommend.onnx", model(*(tensor(shape=(n, 1), raw=bytes(4 * n)) for n in (31, 51))))
     edit_manifest(lambda manifest: manifest.update(tables=[]))
     with pytest.raises(BundleError, match=r"recommend\.onnx: ONNX Runtime refuses the graph"):
         Recommender.load(copy, "cpu").recommend(10)
 
 
 def test_a_graph_under_another_ones_name(forge: Forge, edit_manifest: Edit, copy: Path) -> None:
-    forge("recommend.onnx", (copy / "similar_items.onnx").read_bytes())
+    forge("recommend.onnx", (copy / "score.onnx").read_bytes())
     edit_manifest(lambda manifest: manifest.update(tables=[]))
     with pytest.raises(BundleError, match="its manifest promises"):
         Recommender.load(copy, "cpu").recommend(10)
@@ -303,15 +303,14 @@ def test_tables_of_ids_that_are_too_short(forge: Forge, copy: Path, tmp_path: Pa
     column = name.removesuffix("s.parquet") + "_id"
     write_columns(tmp_path / name, {column: pa.array([1, 2, 3])})
     forge(name, (tmp_path / name).read_bytes())
-    recommender = Recommender.load(copy, "cpu")
-    with pytest.raises(BundleError, match="has 3 rows, its manifest says"):
-        recommender.recommend(10)
+    refused(copy, "has 3 rows, its manifest says")
 
 
-def test_seen_items_out_of_range(forge: Forge, copy: Path, tmp_path: Path) -> None:
+def test_seen_items_out_of_range(forge: Forge, edit_manifest: Edit, copy: Path, tmp_path: Path) -> None:
     columns = {"user_index": pa.array([1], pa.int32()), "item_index": pa.array([51], pa.int32())}
     write_columns(tmp_path / "seen.parquet", {**columns, "rating": pa.array([1.0], pa.float32())})
     forge("seen.parquet", (tmp_path / "seen.parquet").read_bytes())
+    edit_manifest(lambda manifest: manifest["data"].update(n_ratings=1))
     recommender = Recommender.load(copy, "cpu")
     with pytest.raises(BundleError, match="items from 51 to 51, not 1 to 50"):
         recommender.recommend(10)

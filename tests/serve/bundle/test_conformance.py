@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from fixture_bundles import BUNDLES, FIXTURES
 
 from serve.bundle.conformance import difference
 from serve.commands.fold_in import fold_in
@@ -18,6 +19,7 @@ from serve.commands.recommend import recommend
 from serve.commands.score import score
 from serve.commands.similar import similar
 from serve.errors import BundleError
+from serve.runtime.checked_graph import check_all
 from serve.runtime.recommender import Recommender
 
 TOLERANCE = {"score": 1e-4, "top_scores": 1e-4, "user_factors": 1e-4}
@@ -28,6 +30,12 @@ def test_every_case_of_a_bundle_is_run(bundle_path: Path) -> None:
     document = msgspec.json.decode((bundle_path / "conformance.json").read_bytes())
     n_cases = sum(len(cases) for cases in document["graphs"].values())
     assert served.check() == n_cases > len(served.manifest.graphs)
+
+
+@pytest.mark.parametrize("folder", ["bundles", "raw_id_bundles"])
+@pytest.mark.parametrize("name", BUNDLES)
+def test_all_of_a_bundle_is_in_order(folder: str, name: str) -> None:
+    check_all(Recommender.load(FIXTURES.parent / folder / name, "cpu"))
 
 
 @pytest.fixture

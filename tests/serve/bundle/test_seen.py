@@ -135,7 +135,7 @@ def test_what_can_not_be_written(
         ([2, 1], [1, 1], [1, 1], "not sorted"),
         ([1, 1], [2, 1], [1, 1], "not sorted"),
         ([1, 1], [1, 1], [1, 1], "not sorted"),
-        ([1, 2], [1, None], [1, 1], "nulls"),
+        ([1, 2], [1, None], [1, 1], "are missing"),
         ([1, None], [1, 1], [1, 1], "range of user_index"),
         ([1, 1], [1, 2], [1, np.inf], "not finite"),
     ],

@@ -229,7 +229,12 @@ def test_inspect_tells_which_items_were_added_later(recsys: Run, copy: Path, edi
         {**of_base, **counts, "data": name, "item_ids": ids, "n_item_ratings": [3] * len(ids)}
         for name, ids in (("spring.csv", [1048, 1049]), ("summer.csv", [1050]))
     ]
-    edit_manifest(lambda manifest: manifest.update(additions=added))
+
+    def add(manifest: dict[str, Any]) -> None:
+        manifest.update(additions=added)
+        manifest["data"]["n_ratings"] -= 9  # of the training
+
+    edit_manifest(add)
     code, out, _ = recsys("inspect", str(copy))
     assert code == 0
     line = next(line for line in out.splitlines() if "added later" in line)

@@ -1,0 +1,194 @@
+"""Whether a manifest fits itself, what a `Recommender` calls, and the tensors in the graphs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from serve.bundle.manifest import Manifest, Tensor
+from serve.bundle.onnx_wire import WireTensor
+
+# Graph that a `Recommender` calls -> its inputs, and the outputs that are read, as (name, dtype, rank). A
+# graph may have further outputs, and a bundle further graphs.
+_USER = ("user_index", "int64", 1)
+_ITEM = ("item_index", "int64", 1)
+_TOP = {("top_item_indices", "int64", 2), ("top_scores", "float32", 2)}
+CALLED: dict[str, tuple[set[tuple[str, str, int]], set[tuple[str, str, int]]]] = {
+    "score": ({_USER, _ITEM}, {("score", "float32", 1)}),
+    "recommend": ({_USER, ("exclude_item_indices", "int64", 2)}, _TOP),
+    "similar_items": ({_ITEM}, _TOP),
+    "fold_in": ({("item_indices", "int64", 2), ("ratings", "float32", 2)}, _TOP),
+}
+# Of `recommend` and `fold_in`, where the scores that order a list are no ratings: `recommend` has it wherever
+# `score` predicts ratings, `fold_in` where these can be folded in.
+TOP_RATINGS = ("top_ratings", "float32", 2)
+REQUIRED_GRAPHS = ("score", "recommend")
+TABLE_ROWS = {
+    "user_factors": "users",
+    "user_biases": "users",
+    "item_factors": "items",
+    "item_biases": "items",
+}
+# Graph -> of what it holds a table with a row for each, so that the manifest's numbers of users and items, by
+# which all else is bounded, are no larger than what is on disk.
+ROWS_HELD = {
+    "score": ("users", "items"),
+    "recommend": ("users", "items"),
+    "similar_items": ("items",),
+    "fold_in": ("items",),
+}
+MAX_GRAPHS = 100
+MAX_TABLES = 1000
+MAX_BARS = 1000
+"""Of a histogram."""
+# Larger figures overflow in the arithmetic of those who show them.
+LARGEST = 1e18
+
+Tensors = Mapping[str, Sequence[WireTensor]]
+"""File of a graph -> its tensors."""
+
+
+def fault(manifest: Manifest, tensors: Tensors) -> str | None:
+    """What is wrong with a manifest whose types are right, or None."""
+    return (
+        _fault_of_figures(manifest)
+        or _check_graphs(manifest)
+        or _check_rows(manifest, tensors)
+        or _check_tables(manifest, tensors)
+    )
+
+
+def fault_of_counts(manifest: Manifest) -> str | None:
+    """What is wrong with its numbers of graphs, users and items, before any graph is read; or None."""
+    n_users, n_items = manifest.model.n_users, manifest.model.n_items
+    if not (1 <= n_users < 1 << 31 and 1 <= n_items < 1 << 31):
+        return f"{n_users} users and {n_items} items are impossible"
+    if len(manifest.graphs) > MAX_GRAPHS:
+        return f"it lists {len(manifest.graphs)} graphs, more than {MAX_GRAPHS}"
+    n_named = sum(len(table.graphs) for table in manifest.tables)
+    if len(manifest.tables) > MAX_TABLES or n_named > MAX_TABLES * MAX_GRAPHS:
+        return f"it lists {len(manifest.tables)} tables in {n_named} graphs, more than {MAX_TABLES}"
+    files = [graph.file for graph in manifest.graphs.values()]
+    if twice := [file for file in files if files.count(file) > 1]:
+        return f"two graphs are in {twice[0]}"
+    return None
+
+
+def _fault_of_figures(manifest: Manifest) -> str | None:
+    """Which scale of the data or the scores is none, or None. JSON has no NaN and no infinity."""
+    model, data = manifest.model, manifest.data
+    scales = {
+        "ratings_range": data.ratings_range,
+        "score_scale": model.score_scale,
+        "score_range": model.score_range,
+    }
+    for name, scale in scales.items():
+        if scale is not None and not -LARGEST <= scale[0] <= scale[1] <= LARGEST:
+            return f"the {name} is {scale}"
+    for name, span in (("score_span", model.score_span), ("list_span", model.list_span)):
+        if not 0 <= span <= LARGEST:
+            return f"the {name} is {span}"
+    if (held_out := manifest.held_out) is not None:
+        lists = held_out.ratings, held_out.n_observed, held_out.n_predicted
+        n_bars, n_bands = {len(bars) for bars in lists}, len(held_out.by_popularity)
+        if len(n_bars) != 1 or max(n_bars) > MAX_BARS or n_bands > MAX_BARS:
+            return f"the held-out ratings are in {sorted(n_bars)} bars and {n_bands} bands"
+    if data.n_ratings < 0 or not 0 <= model.n_factors < 1 << 31:
+        return f"{data.n_ratings} ratings and {model.n_factors} factors are impossible"
+    return None
+
+
+def signature(tensors: Iterable[Tensor]) -> set[tuple[str, str, int]]:
+    """(name, dtype, rank) of each input or output."""
+    return {(tensor.name, tensor.dtype, len(tensor.shape)) for tensor in tensors}
+
+
+def score_bounds(manifest: Manifest) -> tuple[float, float]:
+    """Between which `score.onnx` answers: where the model does, and by the graph's tolerance beyond."""
+    low, high = manifest.model.score_range or (-LARGEST, LARGEST)
+    beyond = manifest.graphs["score"].tolerance["score"] + 1e-6 * max(abs(low), abs(high))
+    return low - beyond, high + beyond
+
+
+def _check_graphs(manifest: Manifest) -> str | None:
+    """What the manifest's graphs lack to be called, or None."""
+    n_items = manifest.model.n_items
+    if missing := [name for name in REQUIRED_GRAPHS if name not in manifest.graphs]:
+        return f"it lists no {missing[0]} graph"
+    for name, graph in manifest.graphs.items():
+        inputs, outputs = signature(graph.inputs), signature(graph.outputs)
+        called = CALLED.get(name, (inputs, set()))
+        if inputs != called[0]:
+            return f"the inputs of {name} are {inputs}, not {called[0]}"
+        if not called[1] <= outputs:
+            return f"the outputs of {name} are {outputs}, without {called[1] - outputs}"
+        if wrong := _fault_of_ratings(name, outputs, manifest):
+            return wrong
+        ranks = any(output.startswith("top_") for output, _, _ in outputs)
+        if ranks and ("top_scores", "float32", 2) not in outputs:
+            return f"{name} has lists without top_scores"
+        if not (1 <= (graph.top_k or 0) <= n_items if ranks else graph.top_k is None):
+            return f"{name} has the top_k {graph.top_k} of {n_items} items"
+        for output in graph.outputs:
+            if output.name.startswith("top_") and output.shape[1:] != [graph.top_k]:
+                return f"{output.name} of {name} is {output.shape}, and its top_k is {graph.top_k}"
+        floats = {output for output, dtype, _ in outputs if dtype == "float32"}
+        if graph.tolerance.keys() != floats or not all(0 < t < math.inf for t in graph.tolerance.values()):
+            return f"the tolerance of {name} is {graph.tolerance}"
+        if not 1 <= graph.items[0] < graph.items[1] <= n_items + 1:
+            return f"the items of {name} are {graph.items} of {n_items}"
+    return None
+
+
+def _fault_of_ratings(name: str, outputs: set[tuple[str, str, int]], manifest: Manifest) -> str | None:
+    """What is wrong with the predicted ratings beside the scores of a list, or None."""
+    model = manifest.model
+    if name not in ("recommend", "fold_in"):
+        return None
+    if model.lists == "ratings" and model.scores == "ranking":
+        return "its lists are ordered by ratings, which nothing predicts"
+    found = {output for output in outputs if output[0] == TOP_RATINGS[0]}
+    if found - {TOP_RATINGS}:
+        return f"the outputs of {name} are {outputs}: not {TOP_RATINGS}"
+    is_rated = (model.lists, model.scores) == ("ranking", "ratings")
+    if found and not is_rated:
+        return f"{name} has top_ratings, though {model.lists} order its lists and scores are {model.scores}"
+    if is_rated and not found and name == "recommend":
+        return f"{name} has no top_ratings beside the scores that order its lists"
+    return None
+
+
+def _check_rows(manifest: Manifest, tensors: Tensors) -> str | None:
+    """Which graph that is called has no table with a row for each user or item, or None."""
+    n_rows = {"users": manifest.model.n_users + 1, "items": manifest.model.n_items + 1}
+    for name, sides in ROWS_HELD.items():
+        if name not in manifest.graphs:
+            continue
+        held = tensors[manifest.graphs[name].file]
+        # Of no columns, a table of any number of rows takes no bytes; two of int4 take one.
+        rows = {tensor.shape[0] for tensor in held if tensor.shape and 2 * tensor.n_bytes >= tensor.shape[0]}
+        for side in sides:
+            if n_rows[side] not in rows:
+                n = n_rows[side]
+                return f"{name} has no table of {n} rows, and the model has {n - 1} {side}"
+    return None
+
+
+def _check_tables(manifest: Manifest, tensors: Tensors) -> str | None:
+    """How the manifest's tables differ from those in the graphs, or from the model's sizes; or None."""
+    n_rows = {"users": manifest.model.n_users + 1, "items": manifest.model.n_items + 1}
+    held: dict[str, dict[str, list[tuple[str, list[int], int]]]] = {}
+    for name, graph in manifest.graphs.items():
+        of_graph = held[name] = {}
+        for t in tensors[graph.file]:
+            of_graph.setdefault(t.name, []).append((t.dtype, list(t.shape), t.n_bytes))
+    for table in manifest.tables:
+        side = TABLE_ROWS.get(table.name)
+        if side is not None and table.shape[:1] != [n_rows[side]]:
+            return f"{table.name} has the shape {table.shape}, and the model has {n_rows[side] - 1} {side}"
+        for name in set(table.graphs):
+            found = held.get(name, {}).get(table.name, [])
+            if (table.dtype, table.shape, table.bytes) not in found:
+                wanted = f"{table.dtype} {table.shape}"
+                return f"table {table.name} of {name} should be {wanted}; there is {found[:3] or 'none'}"
+    return None

@@ -18,9 +18,9 @@ Format = Literal["parquet", "csv", "jsonl"]
 Write = Callable[[pa.Table], None]
 """Appends the rows of a table."""
 
-# Text that a spreadsheet may run as a formula, unless it is a plain number: = + - @, also in the full and small
-# widths that spreadsheets take for them, after any spaces and invisible characters, which they may drop; and
-# text that begins with an invisible character.
+# Text that a spreadsheet may run as a formula, unless it is a plain number: = + - @, also in the full and
+# small widths that spreadsheets take for them, after any spaces and invisible characters, which they may
+# drop; and text that begins with an invisible character.
 FORMULA = (
     r"^([\p{Z}\p{C}]*[=+\-@\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}\x{FE66}\x{FE62}\x{FE63}\x{FE6B}]|[\p{Cc}\p{Cf}])"
 )

@@ -34,7 +34,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_a_spreadsheet_runs_no_formula(kind: pa.DataType, tmp_path: Path, do: DoJob) -> None:
     formulas = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", '=say "hi"', "\n=1"]
     formulas += [f"{wide}1+1" for wide in "＝＋－＠﹦﹢﹣﹫"]
-    # Vertical tab, null, no-break and zero-width spaces, byte order mark, right-to-left override, line separator
+    # Among them: no-break and zero-width spaces, byte order mark, right-to-left override, line separator.
     formulas += [f"{lead}=1" for lead in (*" \t\r\x0b\0\xa0\u200b\ufeff\u202e\u2028", "\u200e ")]
     formulas += ["\tplain", "\u200bplain"]
     harmless = ["-5", "+1.5e3", "plain", "a=b", "", " plain", "１", "⁼"]

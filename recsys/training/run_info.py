@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -97,6 +97,8 @@ class PartInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Weight of its scores when several parts rank a list together."""
     training: TrainingConfig | None
     """None: a kind that is fitted, not trained by gradient."""
+    rating_unit: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    """The weights are those of ratings divided by it; `config` is in ratings."""
     history: list[Iteration] = []
     """Empty: not trained yet."""
     weights: str = ""

@@ -16,6 +16,7 @@ from recsys.data.splits import split
 from recsys.data.valid_data import with_valid_data
 from recsys.errors import ConfigError
 from recsys.models import config_from_dict
+from recsys.models.rating_unit import rating_unit
 from recsys.models.y_range import resolve
 from recsys.training.checkpoint import Run, load_run
 from recsys.training.distributed import join_team
@@ -82,7 +83,9 @@ def train(
                 check_steps(len(sides.train), part.training, part.kind, config, team)
             elif team.size > 1:
                 raise ConfigError(f"{part.kind} is fitted by one process: start it without torchrun")
-            parts.append(msgspec.structs.replace(part, config=asdict(config)))
+            predicts = part.training and part.objective == "ratings"
+            unit = rating_unit(interactions.ratings[sides.train]) if predicts else 1.0
+            parts.append(msgspec.structs.replace(part, config=asdict(config), rating_unit=unit))
         folder = None
         if team.leads:
             folder = stack.enter_context(RunFolder.create(output, overwrite=overwrite))

@@ -14,6 +14,12 @@ class BundleError(ServeError, ValueError):
     """The bundle is incomplete, damaged, of an unknown format version, or not to be trusted."""
 
 
+class NotABundleError(BundleError):
+    """The path leads to something else: a run, a folder of data, a file."""
+
+    exit_code = 2
+
+
 class DeviceError(ServeError, RuntimeError):
     """The device that was asked for does not work on this machine."""
 

@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from recsys.data.splits import SplitRecipe
-from recsys.errors import CheckpointError, ConfigError
+from recsys.errors import CheckpointError, ConfigError, NotARunError
 from recsys.models.kind import Objective
 from serve.files.checksum import sha256_of
+from serve.files.names import MANIFEST_NAME
+from serve.files.names import RUN_NAME as RUN_NAME
 
 FORMAT_VERSION = 2
-RUN_NAME = "run.json"
 USERS, ITEMS, INTERACTIONS = "users.parquet", "items.parquet", "interactions.parquet"
 
 MatchBy = Literal["id", "title"]
@@ -200,14 +201,18 @@ def read_info(path: Path) -> RunInfo:
     """Read a folder's `run.json`.
 
     Raises:
-        CheckpointError: not a run folder, another format version, a missing or mistyped field.
+        NotARunError: not a run folder.
+        CheckpointError: another format version, a missing or mistyped field.
     """
     try:
         raw = (path / RUN_NAME).read_bytes()
     except OSError as error:
-        raise CheckpointError(
-            f"{path} is not a run: {RUN_NAME}: {error.strerror}. `recsys train` makes runs."
-        ) from None
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            what = "has no run.json" if path.is_dir() else "is not a folder"
+            if (path / MANIFEST_NAME).is_file():
+                what = "is a bundle"
+            raise NotARunError(f"{path} {what}: it is not a run. `recsys train` makes runs.") from None
+        raise CheckpointError(f"{path / RUN_NAME} can't be read: {error.strerror}") from None
     try:
         fields = msgspec.json.decode(raw, type=dict[str, Any])
         if (version := fields.get("format_version")) != FORMAT_VERSION:

@@ -25,7 +25,7 @@ import numpy as np
 
 from serve.bundle.manifest import Manifest, Tensor, parse_manifest, read_raw
 from serve.bundle.onnx_wire import FLOATS, Buffer, WireTensor, read_tensors
-from serve.errors import BundleError
+from serve.errors import BundleError, NotABundleError
 from serve.files.checksum import sha256_of
 from serve.files.names import MANIFEST_NAME
 
@@ -106,7 +106,7 @@ def open_bundle(path: str | Path) -> Bundle:
         folder = Path(path).resolve(strict=True)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise BundleError(f"{path} is not a bundle: {reason}. `recsys export` makes one.") from None
+        raise NotABundleError(f"{path} is not a bundle: {reason}. `recsys export` makes one.") from None
     raw = read_raw(folder)
     manifest = parse_manifest(raw, folder)
     try:

@@ -46,6 +46,10 @@ class OutputError(ServeError, OSError):
     exit_code = 2
 
 
+class FullDiskError(ServeError, OSError):
+    """The disk is full, or a quota or a limit of file sizes is reached."""
+
+
 class InputError(ServeError, ValueError):
     """An input that can't be read: no files, a column missing or of the wrong type, a damaged file."""
 

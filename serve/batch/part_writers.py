@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve.errors import InputError, JobError
+from serve.errors import FullDiskError, InputError, JobError
 from serve.files.atomic import new_file, write_behind
 
 Format = Literal["parquet", "csv", "jsonl"]
@@ -61,6 +61,8 @@ def new_part(path: Path, format: Format, schema: pa.Schema) -> Iterator[Write]:
                     behind = size
 
             yield write_on
+    except FullDiskError as error:
+        raise JobError(f"{error} What is finished is kept.") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise JobError(f"{path} can't be written: {reason}. What is finished is kept.") from error

@@ -12,6 +12,7 @@ import numpy as np
 
 from recsys.data.features import feature_names
 from recsys.data.interactions import Interactions
+from recsys.data.oddities import oddities
 from recsys.data.splits import split
 from recsys.data.valid_data import with_valid_data
 from recsys.errors import ConfigError
@@ -67,6 +68,9 @@ def train(
         OSError: the folder can't be written.
     """
     settings, implicit = _for_data(settings, interactions)
+    if not implicit:
+        for oddity in oddities(interactions):
+            log.warning(oddity)
     with join_team(machine.device) as team, ExitStack() as stack:
         if valid is None:
             sides = split(interactions, settings.split)

@@ -29,26 +29,26 @@ def room(n_bytes: int) -> Iterator[None]:
 
 def test_a_file(tmp_path: Path) -> None:
     write_file(tmp_path / "a", b"old")
-    with pytest.raises(FullDiskError, match=r"/a can't be written: .* It needs 9,000 bytes\. Free .* bytes"):
-        with room(1000):
-            write_file(tmp_path / "a", b"x" * 9000)
+    said = r"/a can't be written: .* It needs 9,000 bytes\. Free .* bytes"
+    with pytest.raises(FullDiskError, match=said), room(1000):
+        write_file(tmp_path / "a", b"x" * 9000)
     assert (tmp_path / "a").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(FullDiskError, match="/bundle can't be written"), room(1000):
-        with new_folder(tmp_path / "bundle") as folder:
-            (folder / "table").write_bytes(b"x" * 9000)
+    said = "/bundle can't be written"
+    with pytest.raises(FullDiskError, match=said), room(1000), new_folder(tmp_path / "bundle") as folder:
+        (folder / "table").write_bytes(b"x" * 9000)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("format", ["parquet", "csv", "jsonl"])
 def test_a_part_of_a_batch_job(format: str, tmp_path: Path) -> None:
     table = pa.table({"user_id": [f"{i**9}" for i in range(5000)]})
-    with pytest.raises(JobError, match=r"part can't be written: .* What is finished is kept"), room(1000):
-        with new_part(tmp_path / "part", format, table.schema) as write:  # type: ignore[arg-type]
-            write(table)
+    said, part = r"part can't be written: .* What is finished is kept", tmp_path / "part"
+    with pytest.raises(JobError, match=said), room(1000), new_part(part, format, table.schema) as write:  # type: ignore[arg-type]
+        write(table)
     assert not list(tmp_path.iterdir())
 
 
@@ -57,8 +57,8 @@ def test_other_languages_have_the_number_in_the_message_alone(tmp_path: Path) ->
         pass
 
     message = "Error while serializing: I/O error: No space left on device (os error 28)"
-    with pytest.raises(FullDiskError, match="No space left on device. It needs 5 bytes"):
-        with told_of_full_disk(tmp_path / "weights", 5):
-            raise SafetensorError(message)
+    said = r"No space left on device\. It needs 5 bytes"
+    with pytest.raises(FullDiskError, match=said), told_of_full_disk(tmp_path / "weights", 5):
+        raise SafetensorError(message)
     with pytest.raises(PermissionError), told_of_full_disk(tmp_path / "weights"):
         raise PermissionError(13, "Permission denied")

@@ -43,7 +43,7 @@ def _of_ratings(ratings: np.ndarray) -> Iterator[str]:
             low, high = values[others][[0, -1]]
             yield (
                 f"{counts[place]:,} of {len(ratings):,} ratings are {values[place]:g}, the others {low:g} to "
-                f"{high:g}. If it stands for 'not rated', drop these rows, or read all as likes with --implicit."
+                f"{high:g}. If it stands for 'not rated', drop these rows, or read all as likes: --implicit."
             )
             values, counts = values[others], counts[others]
     below = np.cumsum(counts) / counts.sum()

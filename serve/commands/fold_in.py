@@ -33,7 +33,7 @@ def _parse_rates(
     multiple=True,
     required=True,
     metavar="TITLE_OR_ID=RATING",
-    help="A rating of an item, by its title or id; repeat it.",
+    help="A rating of an item, by its title or id (where it could be either: id:1 or title:1); repeat it.",
 )
 @top_k_option
 @device_option

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictBool, StrictInt, WithJsonSchema
 
+from serve.reading.limits import MAX_ID_LENGTH
+
 MAX_ITEMS = 1000
 MAX_TOP_K = 1000
-MAX_ID_LENGTH = 256
 MAX_QUERY_LENGTH = 200
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
+from serve.files.full_disk import is_full
 from serve.terminal import has_no_reader, mute, printable, warn
 
 
@@ -154,7 +155,9 @@ def main(args: list[str] | None = None) -> None:
         message = str(error) or type(error).__name__
         exit_code = getattr(error, "exit_code", None)
         if exit_code is None and isinstance(error, OSError) and error.strerror and error.filename:
-            message = f"{error.filename}: {error.strerror}"  # most often a full or read-only disk
+            message = f"{error.filename}: {error.strerror}"  # most often a read-only disk
+        elif exit_code is None and is_full(error):
+            message = f"the output can't be written: {error}"  # such as standard output to a full disk
         elif exit_code is None:
             message = f"{type(error).__name__}: {message}\n(run the same command with --debug for details)"
         _fail(message, exit_code or 1)

@@ -24,6 +24,12 @@ class CheckpointError(RecsysError, ValueError):
     """A run folder is incomplete or damaged."""
 
 
+class NotARunError(CheckpointError):
+    """The path leads to something else: a bundle, a folder of data, a file."""
+
+    exit_code = 2
+
+
 class ConfigError(RecsysError, ValueError):
     """Wrong settings, or settings that contradict each other or the data."""
 

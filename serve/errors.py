@@ -14,6 +14,12 @@ class BundleError(ServeError, ValueError):
     """The bundle is incomplete, damaged, of an unknown format version, or not to be trusted."""
 
 
+class NotABundleError(BundleError):
+    """The path leads to something else: a run, a folder of data, a file."""
+
+    exit_code = 2
+
+
 class DeviceError(ServeError, RuntimeError):
     """The device that was asked for does not work on this machine."""
 
@@ -38,6 +44,10 @@ class OutputError(ServeError, OSError):
     """The output can't be written there: the path exists, is a link, or belongs to a running job."""
 
     exit_code = 2
+
+
+class FullDiskError(ServeError, OSError):
+    """The disk is full, or a quota or a limit of file sizes is reached."""
 
 
 class InputError(ServeError, ValueError):

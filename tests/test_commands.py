@@ -76,6 +76,7 @@ def test_wrong_usage_exits_with_2_and_names_the_nearest_command() -> None:
 
 
 def test_a_failure_is_one_line_and_a_traceback_only_with_debug(tmp_path) -> None:
+    (tmp_path / "manifest.json").write_text("damaged")
     arguments = ["inspect", str(tmp_path)]
     done = recsys(*arguments)
     assert done.returncode == 1

@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("run_or_bundle", type=click.Path(exists=True, path_type=Path))
-@click.option("-k", "k", type=IntegerRange(min=1), default=10, show_default=True, help="Length of the lists.")
+@click.option(
+    "-k",
+    "k",
+    type=IntegerRange(min=1),
+    help="Length of the lists. [default: 10, or all that can be ranked]",
+)
 @click.option(
     "--data", metavar="NAME_OR_PATH", help="Ratings that a bundle was trained on. [default: by its name]"
 )
@@ -49,7 +54,7 @@ def evaluate(
     ctx: click.Context,
     /,
     run_or_bundle: Path,
-    k: int,
+    k: int | None,
     data: str | None,
     valid_data: str | None,
     given_share: float,

@@ -98,6 +98,8 @@ def export(
         click.echo(encode_manifest(manifest).decode(), nl=False)
         return
     click.echo(f"{format_files(manifest.files)}\n\n{format_parity(manifest.parity)}\n")
+    if (rmse := manifest.metrics.get("rmse")) is not None:
+        click.echo(f"RMSE on all {manifest.metrics['n_held_out']:,} held-out ratings: {rmse:.6g}\n")
     for graph, why in manifest.left_out.items():
         click.echo(f"Without {graph}.onnx: {why}")
     click.echo(f"Bundle: {output}")

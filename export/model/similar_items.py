@@ -33,7 +33,12 @@ def similar_rows(arrays: Arrays) -> Float32:
         return items
     users = dot.user_factors[1:, : items.shape[1]].astype(np.float64)
     users -= users.mean(axis=0)
-    scaled = items.astype(np.float64) @ _power(users.T @ users, 0.5)  # Q S, rotated
+    # The columns of parts side by side may differ in size by many orders, which their products do not show.
+    # Powers of two change no digit.
+    sizes = np.sqrt(np.square(items, dtype=np.float64).mean(axis=0))
+    sizes = np.exp2(np.round(np.log2(np.where(sizes > 0, sizes, 1.0))))
+    users *= sizes
+    scaled = (items / sizes) @ _power(users.T @ users, 0.5)  # Q S, rotated
     rows: Float32 = (scaled @ _power(scaled.T @ scaled, -0.25)).astype(np.float32)
     return rows
 

@@ -21,7 +21,7 @@ from serve.runtime.recommender import Recommender
 def evaluate_bundle(
     recommender: Recommender,
     interactions: Interactions,
-    k: int = DEFAULT_K,
+    k: int | None = None,
     *,
     valid: Interactions | None = None,
     given_share: float = GIVEN_SHARE,
@@ -58,10 +58,11 @@ def measure(
     recommender: Recommender,
     interactions: Interactions,
     sides: Split,
-    k: int = DEFAULT_K,
+    k: int | None = None,
     given_share: float = GIVEN_SHARE,
 ) -> dict[str, Any]:
-    """Measure on the held-out ratings; the result is `recsys.evaluation.evaluate`'s.
+    """Measure on the held-out ratings; the result is `recsys.evaluation.evaluate`'s. `k` is by default 10, or
+    all that the bundle ranks.
 
     Of a split by user, the held-out users are folded in from a share of their ratings and measured by the
     rest (strong generalisation), if the bundle can fold in; `new_users` in the result then has their number
@@ -74,6 +75,7 @@ def measure(
     by_user = recommender.manifest.split.get("kind") == "by-user" and len(sides.valid) > 0
     folds_in = by_user and "fold_in" in recommender.manifest.graphs
     longest = recommender.largest_k("fold_in" if folds_in else "recommend")
+    k = min(DEFAULT_K, longest) if k is None else k
     if k > longest:
         raise ConfigError(f"k is {k}, and this bundle ranks {longest} items at most: take a smaller k")
     if folds_in:

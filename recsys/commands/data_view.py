@@ -13,6 +13,7 @@ from rich.text import Text
 from recsys.console import Console
 from recsys.data.describe import crosstab, rating_histogram, ratings_frame, summarize, with_titles
 from recsys.data.interactions import Interactions
+from recsys.data.oddities import oddities
 from serve.terminal import printable
 
 FIRST_ROWS = 5
@@ -21,7 +22,7 @@ BAR_WIDTH = 40
 
 
 def views_as_json(interactions: Interactions) -> str:
-    """JSON with summary, histogram, first_rows, with_titles, and crosstab (null: no rating)."""
+    """JSON with summary, oddities, histogram, first_rows, with_titles, and crosstab (null: no rating)."""
 
     def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))
@@ -30,6 +31,7 @@ def views_as_json(interactions: Interactions) -> str:
     corner = crosstab(interactions)
     views = {
         "summary": summarize(interactions),
+        "oddities": oddities(interactions),
         "histogram": rows(rating_histogram(interactions)),
         "first_rows": rows(ratings_frame(interactions, FIRST_ROWS)),
         "with_titles": rows(with_titles(interactions, FIRST_ROWS)),
@@ -59,6 +61,9 @@ def views_as_text(interactions: Interactions) -> str:
         for heading, view in views.items():
             console.print(Text(f"\n{printable(heading)}", style="bold"))
             console.print(view)
+            if heading == interactions.name:
+                for oddity in oddities(interactions):
+                    console.print(Text(f"Odd: {printable(oddity)}", style="yellow"), soft_wrap=True)
     return captured.get().removesuffix("\n")
 
 

@@ -16,6 +16,7 @@ from recsys.data.interactions import Interactions
 from recsys.data.items import series
 from recsys.data.ratings_table import RatingsTable
 from recsys.errors import DataError
+from serve.reading.limits import MAX_ID_LENGTH
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,9 @@ def assemble(
     or is None; `features` are further ones of "users" and of "items". For the rest see `load`.
 
     Raises:
-        DataError: repeated pairs under the policy "error"; items without a title, or without a catalogue,
-            under the key "title"; features of nothing that is here, or under a name that is taken.
+        DataError: an id that is too long to be asked for; repeated pairs under the policy "error"; items
+            without a title, or without a catalogue, under the key "title"; features of nothing that is here,
+            or under a name that is taken.
     """
     listed = None
     if catalogue is not None:
@@ -52,6 +54,8 @@ def assemble(
         listed = pa.Array.from_pandas(ids, type=pa.string() if ids.dtype == "str" else pa.int64())
     user_ids, user_index = encode(table.user_ids)
     item_ids, item_index = encode(table.item_ids, listed)
+    for column, ids in (("user", user_ids), ("item", item_ids)):
+        _check_lengths(f"{name}: {column} id", ids)
     users = _described(pd.DataFrame({"user_id": series(user_ids)}), known_users)
     items = _described(pd.DataFrame({"item_id": series(item_ids)}), catalogue)
     if "users" in features:
@@ -117,6 +121,16 @@ def encode(values: pa.ChunkedArray, more: pa.Array | None = None) -> tuple[pa.Ar
         np.take(rank, chunk.indices.to_numpy(), out=index[start : start + len(chunk)])
         start += len(chunk)
     return ids, index
+
+
+def _check_lengths(what: str, ids: pa.Array) -> None:
+    """Raise DataError for an id that no command or service would take."""
+    if pa.types.is_string(ids.type) and (longest := pc.max(pc.utf8_length(ids)).as_py() or 0) > MAX_ID_LENGTH:
+        first = ids.filter(pc.greater(pc.utf8_length(ids), MAX_ID_LENGTH))[0].as_py()
+        raise DataError(
+            f"{what}s have up to {longest:,} characters, and at most {MAX_ID_LENGTH:,} can be asked for: "
+            f"{first[:40]}…. Shorten them, by a number or a hash."
+        )
 
 
 def _described(table: pd.DataFrame, known: pd.DataFrame | None) -> pd.DataFrame:

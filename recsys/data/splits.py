@@ -75,6 +75,12 @@ class SplitRecipe:
             )
 
     @property
+    def in_words(self) -> str:
+        """As it is asked for: "--split random --valid-fraction 0.2"."""
+        share = f" --valid-fraction {self.valid_fraction:g}" if self.kind in WITH_FRACTION else ""
+        return f"--split {self.kind}{share}"
+
+    @property
     def holds_out(self) -> bool:
         """Whether anything is held out of the training."""
         return self.kind not in WITH_FRACTION or self.valid_fraction > 0
@@ -127,8 +133,10 @@ def split(interactions: Interactions, recipe: SplitRecipe) -> Split:
     valid, train = np.flatnonzero(held_out), np.flatnonzero(~held_out)
     if not len(valid) or not len(train):
         raise DataError(
-            f"{interactions.name}: {n} ratings by {interactions.n_users} users are too few for {recipe}: "
-            f"it leaves {len(train)} to train on and {len(valid)} to measure with."
+            f"{interactions.name}: {n} ratings by {interactions.n_users} users are too few for "
+            f"{recipe.in_words}: it leaves {len(train)} to train on and {len(valid)} to measure with. Hold "
+            f"out another share with --valid-fraction (0: nothing), choose another --split, or bring more "
+            f"ratings."
         )
     return Split(train, valid)
 

@@ -70,6 +70,13 @@ class DotProduct(nn.Module):
             biases = embedding(user_index, self.user_biases) + embedding(item_index, self.item_biases)
         return squash((users * items).sum(dim=1) + biases.squeeze(1), self.y_range)
 
+    @torch.no_grad()
+    def multiply(self, factor: float) -> None:
+        """Multiply the scores by a factor, in place; of a model without a range."""
+        for table in (self.item_factors, self.user_biases, self.item_biases):
+            if table is not None:
+                table.mul_(factor)
+
     def item_scorer(self) -> Callable[[Tensor], Tensor]:
         """Score all items for users: int64 [B] -> float32 [B, 1 + n_items], as `forward` does."""
         return lambda user_index: self._scores(user_index, self.item_factors, self.item_biases)
@@ -125,6 +132,12 @@ class Mlp(nn.Module):
         items = embedding(item_index, self.item_factors)  # [N, Fi]
         logits = self.layers(torch.cat([users, items], dim=1))  # [N, 1]
         return squash(logits.squeeze(1), self.y_range)
+
+    @torch.no_grad()
+    def multiply(self, factor: float) -> None:
+        """Multiply the scores by a factor, in place; of a model without a range."""
+        for parameter in self.layers[-1].parameters():
+            parameter.mul_(factor)
 
     def item_scorer(self) -> Callable[[Tensor], Tensor]:
         """Score all items for users: int64 [B] -> float32 [B, 1 + n_items], as `forward` does.

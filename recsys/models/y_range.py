@@ -32,12 +32,12 @@ def check_y_range(y_range: YRange) -> None:
 def resolve(config: Any, ratings_range: tuple[float, float]) -> Any:
     """Replace a config's y-range "auto" by the training ratings' range, extended by an eighth at both ends.
 
-    Ratings from 1 to 5 give 0.5 to 5.5; ratings that are all equal are extended by 0.5.
+    Ratings from 1 to 5 give 0.5 to 5.5; ratings that are all equal are extended by a sixth of their size.
     """
     if getattr(config, "y_range", None) != "auto":
         return config
     low, high = ratings_range
-    margin = (high - low) / 8 or 0.5
+    margin = (high - low) / 8 or abs(high) / 6 or 0.5
     return replace(config, y_range=(low - margin, high + margin))
 
 

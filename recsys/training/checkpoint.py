@@ -31,6 +31,7 @@ from recsys.data.interactions import Interactions
 from recsys.data.splits import Split
 from recsys.errors import CheckpointError, ConfigError
 from recsys.models import Kind, build, config_from_dict, kind_of
+from recsys.models.rating_unit import in_ratings, in_unit
 from recsys.models.side_by_side import side_by_side
 from recsys.models.y_range import check_resolved
 from recsys.training.optimizer import empty_state
@@ -76,11 +77,20 @@ class Part:
         """Build the trained model, on the CPU and in eval mode.
 
         Raises:
+            CheckpointError: as `trained_model`.
+        """
+        return in_ratings(self.trained_model(), self.config, self.info.rating_unit)
+
+    def trained_model(self) -> Any:
+        """Build the model as it is trained, of ratings divided by `rating_unit`; likewise.
+
+        Raises:
             CheckpointError: missing, extra or non-finite weights, wrong shapes or dtypes; or the part is not
                 trained yet.
         """
         with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
-            model = build(self.kind, self.config, self.data.n_users, self.data.n_items)
+            config = in_unit(self.config, self.info.rating_unit)
+            model = build(self.kind, config, self.data.n_users, self.data.n_items)
         if not self.info.history:
             raise CheckpointError(
                 f"{self.path}: part {self.info.kind} is not trained yet: continue with --resume"

@@ -11,8 +11,9 @@ from recsys.training.checkpoint import Run
 from recsys.training.device import DeviceName, choose_device
 
 
-def evaluate_run(run: Run, k: int = DEFAULT_K, device: DeviceName = "auto") -> dict[str, Any]:
-    """Evaluate a run on the held-out ratings; see `recsys.evaluation.evaluate`.
+def evaluate_run(run: Run, k: int | None = None, device: DeviceName = "auto") -> dict[str, Any]:
+    """Evaluate a run on the held-out ratings; see `recsys.evaluation.evaluate`. `k` is by default 10, or the
+    number of items if that is less.
 
     Raises:
         CheckpointError: the run is damaged.
@@ -24,4 +25,5 @@ def evaluate_run(run: Run, k: int = DEFAULT_K, device: DeviceName = "auto") -> d
     score = None
     if run.info.part.objective == "ratings":
         score = partial(score_pairs, run.model().to(chosen))
+    k = min(DEFAULT_K, interactions.n_items) if k is None else k
     return evaluate(interactions, run.split(), score, rank, k)

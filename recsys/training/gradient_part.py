@@ -14,6 +14,7 @@ from torch.nn.functional import mse_loss
 
 from recsys.errors import ConfigError, TrainingError
 from recsys.models import build
+from recsys.models.rating_unit import in_ratings, in_unit
 from recsys.models.tables import average_untrained_rows
 from recsys.training.batches import epoch_seed, n_batches, shuffled_batches
 from recsys.training.checkpoint import Part, Run
@@ -60,7 +61,10 @@ def train_part(session: Session, run: Run, number: int, start: WarmStart | None)
         if info.started_from:
             kept.restore(model)
         average_untrained_rows(model, session.trained_users, averaged_items)
-        measured = session.ranking_sample.measure(model) if ranks else session.measure(model)
+        if ranks:
+            measured = session.ranking_sample.measure(model)
+        else:
+            measured = session.measure(in_ratings(model, part.config, part.info.rating_unit))
         metrics = {loss_name: train_loss, **measured}
         _check_finite(train_loss, model, epoch, config, ranks=ranks)
         history.append(Iteration(number=epoch, metrics=metrics, seconds=time.perf_counter() - started))
@@ -74,17 +78,20 @@ def _state(
 ) -> tuple[nn.Module, torch.optim.AdamW]:
     """The model and its optimizer after the last whole epoch, or new ones."""
     if part.info.history:
-        model = part.model()
+        model = part.trained_model()
         state = part.optimizer_state(model)
         optimizer = make_optimizer(model.to(device), config)
         restore_optimizer(optimizer, model, state)
         return model, optimizer
     torch.manual_seed(epoch_seed(seed, 0))
     # Made on the CPU and then moved, so that a seed gives the same initial weights on every device.
-    model = build(part.kind, part.config, part.data.n_users, part.data.n_items)
+    unit = part.info.rating_unit
+    new: Any = build(part.kind, in_unit(part.config, unit), part.data.n_users, part.data.n_items)
     if start:
-        take_over(model, start)
-    model = model.to(device)
+        take_over(new, start)
+        if unit != 1 and part.config.y_range is None:
+            new.multiply(1 / unit)
+    model = new.to(device)
     return model, make_optimizer(model, config)
 
 
@@ -119,6 +126,8 @@ def _train_epoch(
         optimizer.zero_grad()
         n = len(batch.ratings)
         user_index, item_index, ratings = batch if team.size == 1 else team.share(batch)
+        if part.rating_unit != 1:
+            ratings = ratings / part.rating_unit
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             if candidates is not None:  # of the whole step, for every rank
                 items, log_expected = candidates.draw(batch.item_index)
@@ -143,7 +152,7 @@ def _train_epoch(
             unreported = 0
     session.reporter.on_progress(unreported)
     team.sum(total_loss)
-    return float(total_loss) / (team.size * len(data.ratings))
+    return float(total_loss) / (team.size * len(data.ratings)) * part.rating_unit**2
 
 
 def check_steps(n_ratings: int, training: TrainingConfig, kind: str, config: Any, team: Team) -> None:

@@ -40,6 +40,7 @@ from recsys.training.run_info import (
     is_run,
 )
 from serve.files.atomic import check_target, fsync, move_into_place, write_file
+from serve.files.full_disk import told_of_full_disk
 
 
 class RunFolder:
@@ -63,7 +64,8 @@ class RunFolder:
         """
         check_free(path, overwrite)
         staging = _staging(path)
-        staging.mkdir(parents=True, exist_ok=True)
+        with told_of_full_disk(path):
+            staging.mkdir(parents=True, exist_ok=True)
         folder = cls(path, staging=staging)
         try:
             if path.exists():  # to be replaced: it must not be resumed meanwhile
@@ -105,8 +107,9 @@ class RunFolder:
             INTERACTIONS: pa.table(columns),
         }
         for name, table in tables.items():
-            pq.write_table(table, self._folder / name, compression="zstd")
-            fsync(self._folder / name)
+            with told_of_full_disk(self.path / name):
+                pq.write_table(table, self._folder / name, compression="zstd")
+                fsync(self._folder / name)
         return {name: describe_file(self._folder / name) for name in tables}
 
     def commit(
@@ -118,7 +121,7 @@ class RunFolder:
         is None for a part that is fitted.
 
         Raises:
-            OSError: not writable, or the disk is full; the last commit stays.
+            FullDiskError, OSError: the disk is full; not writable. The last commit stays.
         """
         old = info.parts[part]
         files = {name: file for name, file in info.files.items() if name not in (old.weights, old.optimizer)}
@@ -128,9 +131,10 @@ class RunFolder:
                 continue
             name = names[what] = f"{what}-{part + 1}-{old.iterations_done:04d}.safetensors"
             contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-            save_file(contiguous, self._folder / name)
-            shutil.copymode(self._folder / USERS, self._folder / name)  # safetensors' files are private
-            fsync(self._folder / name)
+            with told_of_full_disk(self.path / name, sum(tensor.nbytes for tensor in contiguous.values())):
+                save_file(contiguous, self._folder / name)
+                shutil.copymode(self._folder / USERS, self._folder / name)  # safetensors' files are private
+                fsync(self._folder / name)
             files[name] = describe_file(self._folder / name)
         info = msgspec.structs.replace(info.with_part(part, **names), files=files)
         write_file(self._folder / RUN_NAME, encoded(info))

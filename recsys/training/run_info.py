@@ -6,18 +6,19 @@ import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from recsys.data.splits import SplitRecipe
-from recsys.errors import CheckpointError, ConfigError
+from recsys.errors import CheckpointError, ConfigError, NotARunError
 from recsys.models.kind import Objective
 from serve.files.checksum import sha256_of
+from serve.files.names import MANIFEST_NAME
+from serve.files.names import RUN_NAME as RUN_NAME
 from serve.files.plain_file import read_plain
 
 FORMAT_VERSION = 3
-RUN_NAME = "run.json"
 # It is read whole. An epoch takes some hundred bytes.
 MAX_RUN_BYTES = 64 << 20
 # The last field, and what stands there when the checksum is made.
@@ -104,6 +105,8 @@ class PartInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Weight of its scores when several parts rank a list together."""
     training: TrainingConfig | None
     """None: a kind that is fitted, not trained by gradient."""
+    rating_unit: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    """The weights are those of ratings divided by it; `config` is in ratings."""
     history: list[Iteration] = []
     """Empty: not trained yet."""
     weights: str = ""
@@ -220,14 +223,18 @@ def read_info(path: Path) -> RunInfo:
     """Read a folder's `run.json`.
 
     Raises:
-        CheckpointError: not a run folder, another format version, a missing or mistyped field.
+        NotARunError: not a run folder.
+        CheckpointError: another format version, a missing or mistyped field.
     """
     try:
         raw = read_plain(path / RUN_NAME, MAX_RUN_BYTES)
     except OSError as error:
-        raise CheckpointError(
-            f"{path} is not a run: {RUN_NAME}: {error.strerror}. `recsys train` makes runs."
-        ) from None
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            what = "has no run.json" if path.is_dir() else "is not a folder"
+            if (path / MANIFEST_NAME).is_file():
+                what = "is a bundle"
+            raise NotARunError(f"{path} {what}: it is not a run. `recsys train` makes runs.") from None
+        raise CheckpointError(f"{path / RUN_NAME} can't be read: {error.strerror}") from None
     try:
         fields = msgspec.json.decode(raw, type=dict[str, Any])
         if (version := fields.get("format_version")) != FORMAT_VERSION:

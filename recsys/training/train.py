@@ -12,10 +12,12 @@ import numpy as np
 
 from recsys.data.features import feature_names
 from recsys.data.interactions import Interactions
+from recsys.data.oddities import oddities
 from recsys.data.splits import split
 from recsys.data.valid_data import with_valid_data
 from recsys.errors import ConfigError
 from recsys.models import config_from_dict
+from recsys.models.rating_unit import rating_unit
 from recsys.models.y_range import resolve
 from recsys.training.checkpoint import Run, load_run
 from recsys.training.distributed import join_team
@@ -66,6 +68,9 @@ def train(
         OSError: the folder can't be written.
     """
     settings, implicit = _for_data(settings, interactions)
+    if not implicit:
+        for oddity in oddities(interactions):
+            log.warning(oddity)
     with join_team(machine.device) as team, ExitStack() as stack:
         if valid is None:
             sides = split(interactions, settings.split)
@@ -82,7 +87,9 @@ def train(
                 check_steps(len(sides.train), part.training, part.kind, config, team)
             elif team.size > 1:
                 raise ConfigError(f"{part.kind} is fitted by one process: start it without torchrun")
-            parts.append(msgspec.structs.replace(part, config=asdict(config)))
+            predicts = part.training and part.objective == "ratings"
+            unit = rating_unit(interactions.ratings[sides.train]) if predicts else 1.0
+            parts.append(msgspec.structs.replace(part, config=asdict(config), rating_unit=unit))
         folder = None
         if team.leads:
             folder = stack.enter_context(RunFolder.create(output, overwrite=overwrite))

@@ -11,15 +11,19 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serve.errors import InputError, JobError
+from serve.errors import FullDiskError, InputError, JobError
 from serve.files.atomic import new_file, write_behind
 
 Format = Literal["parquet", "csv", "jsonl"]
 Write = Callable[[pa.Table], None]
 """Appends the rows of a table."""
 
-# Text that a spreadsheet would run as a formula, unless it is a plain number.
-FORMULA = r"^[=+\-@\t\r\n]"
+# Text that a spreadsheet may run as a formula, unless it is a plain number: = + - @, also in the full and
+# small widths that spreadsheets take for them, after any spaces and invisible characters, which they may
+# drop; and text that begins with an invisible character.
+FORMULA = (
+    r"^([\p{Z}\p{C}]*[=+\-@\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}\x{FE66}\x{FE62}\x{FE63}\x{FE6B}]|[\p{Cc}\p{Cf}])"
+)
 NUMBER = r"^[+-]?[0-9]+([.,][0-9]+)?([eE][+-]?[0-9]+)?$"
 
 # What Arrow writes for a time outside its calendar.
@@ -57,6 +61,8 @@ def new_part(path: Path, format: Format, schema: pa.Schema) -> Iterator[Write]:
                     behind = size
 
             yield write_on
+    except FullDiskError as error:
+        raise JobError(f"{error} What is finished is kept.") from error
     except OSError as error:
         reason = error.strerror or str(error)
         raise JobError(f"{path} can't be written: {reason}. What is finished is kept.") from error

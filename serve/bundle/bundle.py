@@ -29,7 +29,7 @@ from serve.bundle.manifest_check import fault, fault_of_counts
 from serve.bundle.onnx_wire import FLOATS, Buffer, WireTensor, read_tensors
 from serve.bundle.parquet import ParquetTable
 from serve.bundle.seen import seen_table
-from serve.errors import BundleError
+from serve.errors import BundleError, NotABundleError
 from serve.files.checksum import sha256_of
 from serve.files.names import CONFORMANCE_NAME, MANIFEST_NAME
 
@@ -88,7 +88,7 @@ def open_bundle(path: str | Path) -> Bundle:
         folder = Path(path).resolve(strict=True)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise BundleError(f"{path} is not a bundle: {reason}. `recsys export` makes one.") from None
+        raise NotABundleError(f"{path} is not a bundle: {reason}. `recsys export` makes one.") from None
     raw = read_raw(folder)
     manifest = parse_manifest(raw, folder)
     if wrong := fault_of_counts(manifest):

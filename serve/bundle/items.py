@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from serve.bundle.ids import IdIndex, items_table
+from serve.bundle.titles import article_first, folded, shorter, starts
 from serve.errors import RequestError
 
 # Characters of a mistyped title that are compared: the time grows with them.
@@ -15,6 +17,8 @@ MAX_COMPARED = 200
 N_COMPARED = 64
 # The least similarity of a title that is suggested, on rapidfuzz's scale from 0 to 100.
 MIN_SIMILARITY = 62
+# Items of one name that an error shows.
+MAX_SHOWN = 10
 
 
 class Item(NamedTuple):
@@ -67,44 +71,91 @@ class Catalogue:
         return item.title if item.title is not None else str(item.item_id)
 
     def resolve(self, text: str) -> int:
-        """The index of the item with this title (exactly, or ignoring case) or this id.
+        """The index of the one item with this title or id; "id:" or "title:" before it says which of the two.
 
-        The text is looked up as it is first, then without outer spaces.
+        A title is compared exactly; then without case; then with its article in front; then without the year
+        and other names in parentheses. An id that is another item's title in any of these ways is refused.
 
         Raises:
-            RequestError: no item has this title or id (the message names the nearest titles), or several
-                items have this title (the message names their ids).
+            RequestError: no item has this title or id (the message names the nearest titles), or several have
+                (the message names them and their ids).
         """
-        exact, folded = self._by_title
-        for typed in (text, text.strip()):
-            found = exact.get(typed) or folded.get(typed.casefold(), [])
-            if len(found) > 1:
-                ids = ", ".join(str(self[index].item_id) for index in found)
-                raise RequestError(f"{len(found)} items are titled {typed!r}: name one by its id, {ids}")
-            if index := found[0] if found else self.ids.lookup_text(typed):
-                return index
+        for name, by_id, titled in self._readings(text):
+            found = list(dict.fromkeys([*by_id, *titled]))
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise self._ambiguous(name, by_id, titled)
         text = text.strip()
         near = ", ".join(repr(self.label(index)) for index in self.nearest(text))
         raise RequestError(
             f"no item has the title or id {text!r}." + (f" The nearest titles: {near}" if near else "")
         )
 
+    def _readings(self, text: str) -> Iterator[tuple[str, list[int], list[int]]]:
+        """The name in `text`, the items with this id, and those with this title: the prefix first, if any."""
+        prefix, _, name = text.partition(":")
+        match prefix.strip().casefold():
+            case "id":
+                yield name.strip(), self._with_id(name), []
+            case "title":
+                yield name.strip(), [], self._titled(name)
+        yield text.strip(), self._with_id(text), self._titled(text)
+
+    def _with_id(self, text: str) -> list[int]:
+        index = self.ids.lookup_text(text)
+        return [index] if index else []
+
+    def _titled(self, text: str) -> list[int]:
+        """Indices of the items that this title means, the most exact comparison that finds any."""
+        exact, by_folded = self._by_title
+        wanted = folded(text)
+        if found := exact.get(text) or by_folded.get(wanted):
+            return found
+        if not wanted:
+            return []
+        typed, beginnings = article_first(wanted), starts(wanted)
+        like = [
+            index
+            for index, title in enumerate(self._folded, 1)
+            if beginnings[0] in title and title.startswith(beginnings)
+        ]
+        if found := [index for index in like if article_first(self._folded[index - 1]) == typed]:
+            return found
+        return [index for index in like if typed in shorter(self._folded[index - 1], self[index].year)]
+
+    def _ambiguous(self, name: str, by_id: list[int], titled: list[int]) -> RequestError:
+        """The error for a name of several items."""
+        shown = ", ".join(f"{self.label(index)!r} (id {self[index].item_id})" for index in titled[:MAX_SHOWN])
+        shown += ", …" if len(titled) > MAX_SHOWN else ""
+        if not by_id:
+            return RequestError(
+                f"{len(titled)} items are titled {name!r}: {shown}. Name one as id:{self[titled[0]].item_id}"
+            )
+        return RequestError(
+            f"{name!r} is the id of {self.label(by_id[0])!r} and the title of {shown}: name one as "
+            f"id:{name} or title:{name}"
+        )
+
     def search(self, query: str, limit: int = 20) -> list[int]:
         """Indices of the items whose title contains every word of `query`, titles that begin with it first.
 
-        An item whose id is `query` comes before all. An empty query finds nothing.
+        The items that `query` names, as for `resolve`, come before all: an id, then a title. An empty query
+        finds nothing.
         """
-        words = query.casefold().split()
+        readings = list(self._readings(query))
+        name, by_id, titled = next((one for one in readings if one[1] or one[2]), readings[0])
+        if by_id and name != query.strip():  # as "id:…"
+            return by_id[:limit]
+        phrase = folded(name)
+        words = phrase.split()
         if not words:
             return []
         found = [index for index, title in enumerate(self._folded, 1) if all(word in title for word in words)]
-        phrase = " ".join(words)
         found.sort(
             key=lambda index: (not self._folded[index - 1].startswith(phrase), len(self._folded[index - 1]))
         )
-        if by_id := self.ids.lookup_text(query):
-            found = [by_id, *(index for index in found if index != by_id)]
-        return found[:limit]
+        return list(dict.fromkeys([*by_id, *titled, *found]))[:limit]
 
     def nearest(self, title: str, limit: int = 3) -> list[int]:
         """Indices of the items with the titles most similar to a mistyped one, the most similar first."""
@@ -125,15 +176,15 @@ class Catalogue:
 
     @cached_property
     def _folded(self) -> list[str]:
-        return [(title or "").casefold() for title in self.titles]
+        return [folded(title or "") for title in self.titles]
 
     @cached_property
     def _by_title(self) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
         """Index of each title, as it is and folded for comparison without case."""
         exact: dict[str, list[int]] = {}
-        folded: dict[str, list[int]] = {}
-        for index, title in enumerate(self.titles, 1):
+        by_folded: dict[str, list[int]] = {}
+        for index, (title, compared) in enumerate(zip(self.titles, self._folded, strict=True), 1):
             if title is not None:
                 exact.setdefault(title, []).append(index)
-                folded.setdefault(title.casefold(), []).append(index)
-        return exact, folded
+                by_folded.setdefault(compared, []).append(index)
+        return exact, by_folded

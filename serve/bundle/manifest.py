@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from serve.errors import BundleError
-from serve.files.names import MANIFEST_NAME
+from serve.errors import BundleError, NotABundleError
+from serve.files.names import MANIFEST_NAME, RUN_NAME
 from serve.files.plain_file import read_plain
 
 FORMAT_VERSION = 1
@@ -357,7 +357,9 @@ def read_raw(bundle: Path) -> bytes:
         raw = read_plain(path, MAX_MANIFEST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
         what = "has no manifest.json" if bundle.is_dir() else "is not a folder"
-        raise BundleError(f"{bundle} {what}: it is not a bundle. `recsys export` makes one.") from None
+        if (bundle / RUN_NAME).is_file():
+            what = "is a run"
+        raise NotABundleError(f"{bundle} {what}: it is not a bundle. `recsys export` makes one.") from None
     except OSError as error:
         raise BundleError(f"{path} can't be read: {error.strerror}") from None
     if len(raw) > MAX_MANIFEST_BYTES:

@@ -37,7 +37,7 @@ def _parse_rates(
     callback=_parse_rates,
     multiple=True,
     metavar="TITLE_OR_ID=RATING",
-    help="A rating of an item, by its title or id; repeat it.",
+    help="A rating of an item, by its title or id (where it could be either: id:1 or title:1); repeat it.",
 )
 @click.option(
     "--ratings",

@@ -149,8 +149,8 @@ def format_parity(parity: Parity) -> str:
     ]
     headers = ["graph", "on", "n", "max error", "mean", "allowed", "lists", ""]
     lines = [
-        f"RMSE of the held-out ratings among these pairs: torch {check.rmse_torch:.6f}, "
-        f"ONNX on {check.provider} {check.rmse_onnx:.6f}"
+        f"RMSE on a sample, the held-out ratings among these {check.n:,} pairs: "
+        f"torch {check.rmse_torch:.6f}, ONNX on {check.provider} {check.rmse_onnx:.6f}"
         for check in parity.checks
         if check.rmse_torch is not None and check.provider != "onnx.reference"
     ]

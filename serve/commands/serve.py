@@ -115,11 +115,14 @@ def serve(
     """
     if sys.platform == "win32":
         raise click.UsageError("`recsys serve` needs Linux or macOS; on Windows use WSL or a container.")
+    from serve.bundle.manifest import read_manifest
+    from serve.http.pointer import resolve
     from serve.http.settings import ServiceSettings
     from serve.runtime.session import available_cpus
 
     if not math.isfinite(limits["drain_seconds"] or 0):
         raise click.UsageError(f"--drain-seconds must be a finite number, got {limits['drain_seconds']}.")
+    read_manifest(resolve(bundle))  # a wrong path is refused here, before workers start
     token = _read_token(token_file)
     if address is not None and engine != "ray":
         raise click.UsageError("--address is for --engine ray.")

@@ -20,7 +20,7 @@ from serve.commands.options import (
 @click.command()
 @bundle_argument
 @click.option("--item-id", help="The item, by the id that the data has.")
-@click.option("--item", metavar="TITLE", help="The item, by its title.")
+@click.option("--item", metavar="TITLE", help="The item, by its title, with or without the year.")
 @top_k_option
 @device_option
 @json_option

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from serve.errors import OutputError
+from serve.files.full_disk import told_of_full_disk
 from serve.files.names import CONFORMANCE_NAME, MANIFEST_NAME
 
 AT_FDCWD = -100
@@ -26,26 +27,31 @@ def write_file(path: Path, data: bytes) -> None:
     """Write `data` to `path`, replacing what was there in one step. A link stays; its target is replaced.
 
     Raises:
-        OSError: the folder is missing or not writable, or the disk is full; `path` is then as it was.
+        FullDiskError, OSError: the disk is full; the folder is missing or not writable. `path` is then as it
+            was.
     """
-    with new_file(path) as file:
+    with new_file(path, len(data)) as file:
         file.write(data)
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
-    """Give an empty temporary file that becomes `path` when the block ends without an error."""
+def new_file(path: Path, need: int | None = None) -> Iterator[BinaryIO]:
+    """Give an empty temporary file that becomes `path` when the block ends without an error.
+
+    `need` is its size in bytes, where it is known. Raises FullDiskError, OSError: as `write_file`.
+    """
     path = path.resolve()
     temporary = _sibling(path, "tmp")
     try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with told_of_full_disk(path, need):
+            with temporary.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.strerror:
             error.filename = str(path)  # the caller's path, not the temporary one's
         raise
     fsync(path.parent)
@@ -61,17 +67,18 @@ def new_folder(path: Path, *, overwrite: bool = False, marker: str = MANIFEST_NA
 
     Raises:
         OutputError: `path` is there without `overwrite`; or it is a link, a file, a folder without `marker`.
-        OSError: not writable, or the disk is full; `path` is then as it was.
+        FullDiskError, OSError: the disk is full; not writable. `path` is then as it was.
     """
     path = path.absolute()  # not resolve(): a link must be seen as one
     check_target(path, overwrite, marker)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _sibling(path, "tmp")
-    temporary.mkdir()
     try:
-        yield temporary
-        # Checks the target again: the block may have taken hours.
-        move_into_place(temporary, path, overwrite=overwrite, marker=marker)
+        with told_of_full_disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir()
+            yield temporary
+            # Checks the target again: the block may have taken hours.
+            move_into_place(temporary, path, overwrite=overwrite, marker=marker)
     finally:
         # The old folder after a swap, the half-written one after an error.
         shutil.rmtree(temporary, ignore_errors=True)

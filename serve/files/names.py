@@ -3,3 +3,5 @@
 MANIFEST_NAME = "manifest.json"
 CONFORMANCE_NAME = "conformance.json"
 TABLES_NAME = "tables.bin"
+RUN_NAME = "run.json"
+"""Of a run, which errors tell from a bundle."""

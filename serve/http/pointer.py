@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from serve.errors import BundleError
+from serve.errors import BundleError, NotABundleError
 from serve.files.plain_file import read_plain
 
 MAX_POINTER_BYTES = 4096
@@ -16,7 +16,7 @@ def resolve(path: Path) -> Path:
     A text file has one line, the path of a folder, absolute or relative to the file's own folder.
 
     Raises:
-        BundleError: there is no such file, or the text file names no folder.
+        NotABundleError: there is no such file, or the text file names no folder.
     """
     what = f"{path} is not a bundle, nor does it name one"
     try:
@@ -25,17 +25,17 @@ def resolve(path: Path) -> Path:
             raw = read_plain(folder, MAX_POINTER_BYTES + 1)
             named = raw.decode().strip()
             if len(raw) > MAX_POINTER_BYTES or not named or "\n" in named or "\0" in named:
-                raise BundleError(
+                raise NotABundleError(
                     f"{path} must have one line, the path of a bundle, in at most {MAX_POINTER_BYTES} bytes."
                 )
             what = f"{path} names {named!r}"
             folder = (folder.parent / named).resolve(strict=True)
     except UnicodeDecodeError:
-        raise BundleError(f"{path} is neither a bundle nor a text file that names one.") from None
+        raise NotABundleError(f"{path} is neither a bundle nor a text file that names one.") from None
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        raise BundleError(f"{what}: {getattr(error, 'strerror', None) or error}.") from None
+        raise NotABundleError(f"{what}: {getattr(error, 'strerror', None) or error}.") from None
     if not folder.is_dir():
-        raise BundleError(f"{what}, which is not a folder.")
+        raise NotABundleError(f"{what}, which is not a folder.")
     return folder
 
 

@@ -16,9 +16,9 @@ from pydantic import (
 )
 
 from serve.reading.cells import parse_integer
+from serve.reading.limits import MAX_ID_LENGTH
 
 MAX_ITEMS = 1000
-MAX_ID_LENGTH = 256
 
 
 def _check_id(value: Any) -> int | str:

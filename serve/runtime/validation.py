@@ -35,8 +35,12 @@ def top_k(value: Any, largest: int, n_items: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise RequestError(f"top_k must be an integer, got {value!r}")
     if not 1 <= value <= largest:
-        advice = "Export with a larger --top-k for more." if largest < n_items else "It has no more items."
-        raise RequestError(f"top_k must lie in 1 to {largest}, what this bundle ranks, got {value}. {advice}")
+        advice = ""
+        if value > largest:
+            advice = (
+                " Export with a larger --top-k for more." if largest < n_items else " It has no more items."
+            )
+        raise RequestError(f"top_k must lie in 1 to {largest}, what this bundle ranks, got {value}.{advice}")
     return int(value)
 
 

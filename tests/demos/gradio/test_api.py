@@ -170,7 +170,7 @@ def test_a_page_that_cannot_start_says_why_in_one_line(tmp_path, wrong) -> None:
         bundle = tmp_path if wrong == "bundle" else FIXTURES / "dot"
         line = [*COMMAND, bundle, "--port", port]
         ended = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE)
-    code, said = (1, "is not a bundle") if wrong == "bundle" else (2, f"port {port}: Address already in use")
+    code, said = (2, "is not a bundle") if wrong == "bundle" else (2, f"port {port}: Address already in use")
     assert ended.returncode == code
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -62,7 +62,7 @@ def test_a_run_reads_and_can_move(run: Path, tmp_path: Path) -> None:
     read_everything(tmp_path / "elsewhere")
     assert not load_run(tmp_path / "elsewhere").model().training
     for path in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(CheckpointError, match=r"is not a run.*`recsys train` makes runs"):
+        with pytest.raises(CheckpointError, match=r"it is not a run.*`recsys train` makes runs"):
             load_run(path)
 
 

@@ -33,7 +33,11 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 )
 def test_a_spreadsheet_runs_no_formula(kind: pa.DataType, tmp_path: Path, do: DoJob) -> None:
     formulas = ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", '=say "hi"', "\n=1"]
-    harmless = ["-5", "+1.5e3", "plain", "a=b", ""]
+    formulas += [f"{wide}1+1" for wide in "＝＋－＠﹦﹢﹣﹫"]
+    # Among them: no-break and zero-width spaces, byte order mark, right-to-left override, line separator.
+    formulas += [f"{lead}=1" for lead in (*" \t\r\x0b\0\xa0\u200b\ufeff\u202e\u2028", "\u200e ")]
+    formulas += ["\tplain", "\u200bplain"]
+    harmless = ["-5", "+1.5e3", "plain", "a=b", "", " plain", "１", "⁼"]
     column = pa.array([*formulas, *harmless]).cast(kind)
     do(Score(), pairs_with("=heading", column, tmp_path / "pairs.parquet"), format="csv")
     found = [row["'=heading"] for row in rows_of(tmp_path / "out" / "part-00000.csv")]

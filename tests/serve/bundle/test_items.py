@@ -79,7 +79,7 @@ def test_a_mistyped_title_gets_the_nearest_named(items: Catalogue, typed: str, n
 
 
 def test_a_title_of_several_items_asks_for_the_id(items: Catalogue) -> None:
-    with pytest.raises(RequestError, match=r"2 items are titled 'Emperor .* 100, 200"):
+    with pytest.raises(RequestError, match=r"2 items .* \(id 100\), .* \(id 200\).* id:100"):
         items.resolve("Emperor (2012)")
 
 
@@ -106,11 +106,85 @@ def test_search_by_words(items: Catalogue, query: str, found: list[int]) -> None
 def test_spaces_around_a_title_or_an_id_are_tried_first(tmp_path: Path) -> None:
     write_items(tmp_path / "items.parquet", ["a", " a", "b", "c"], titles=["One", "Two", " One", "a"])
     items = Catalogue(tmp_path / "items.parquet", 4)
-    texts = ("One", " One", "One ", "Two", " Two ", " a", "a", "  b")
-    assert [items.resolve(text) for text in texts] == [1, 3, 1, 2, 2, 2, 4, 3]
-    assert items.search(" a")[0] == 2
+    texts = ("One", " One", "Two", " Two ", "id: a", "id:a", "title:a", "  b")
+    assert [items.resolve(text) for text in texts] == [1, 3, 2, 2, 2, 1, 4, 3]
+    assert items.search(" a")[:2] == [2, 4]
     with pytest.raises(RequestError, match="no item has the title or id 'd'"):
         items.resolve(" d ")
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("The Matrix (1999)", "Matrix, The (1999)"),
+        ("the matrix", "Matrix, The (1999)"),
+        ("MATRIX, THE", "Matrix, The (1999)"),
+        ("The  City of Lost Children", "City of Lost Children, The (Cité des enfants perdus, La) (1995)"),
+        (
+            "the city of lost children (1995)",
+            "City of Lost Children, The (Cité des enfants perdus, La) (1995)",
+        ),
+        ("L'Avventura", "Avventura, L' (1960)"),
+        ("Les Misérables", "Misérables, Les (1998)"),
+        ("Les Mise\u0301rables (1998)", "Misérables, Les (1998)"),
+        ("Alien, The", "The Alien"),
+        ("The Alien (1979)", "The Alien"),
+        ("Sabrina (1954)", "Sabrina (1954)"),
+        ("title:300", "300 (2006)"),
+        ("Title: the matrix", "Matrix, The (1999)"),
+        ("id:300", "Quiz Show (1994)"),
+        ("ID: 8", "title:8"),
+        ("title:title:8", "title:8"),
+        ("id:x", "id:x"),
+        ("die hard", "Die Hard (1988)"),
+    ],
+)
+def test_articles_and_years_may_be_typed_otherwise(famous: Catalogue, text: str, title: str) -> None:
+    assert famous.label(famous.resolve(text)) == title
+    assert famous.label(famous.search(text)[0]) == title
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "300",
+            r"'300' is the id of 'Quiz Show \(1994\)' and the title of '300 \(2006\)' \(id 5\): "
+            r"name one as id:300 or title:300",
+        ),
+        ("sabrina", r"2 items .*'Sabrina \(1954\)' \(id 6\), 'Sabrina \(1995\)' \(id 7\)"),
+        ("seven", r"'Seven \(1979\)' \(id 10\), 'Seven \(a.k.a. Se7en\) \(1995\)' \(id 11\)"),
+        ("The Matrix (2003)", "no item has"),
+        ("id:Heat", "no item has the title or id 'id:Heat'"),
+        ("title:5", "no item has the title or id"),
+    ],
+)
+def test_a_name_that_means_two_things_is_refused(famous: Catalogue, text: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        famous.resolve(text)
+
+
+@pytest.fixture
+def famous(tmp_path: Path) -> Catalogue:
+    titles = {
+        1: "Matrix, The (1999)",
+        2: "City of Lost Children, The (Cité des enfants perdus, La) (1995)",
+        3: "Avventura, L' (1960)",
+        4: "Misérables, Les (1998)",
+        5: "300 (2006)",
+        6: "Sabrina (1954)",
+        7: "Sabrina (1995)",
+        8: "title:8",
+        9: "The Alien",
+        10: "Seven (1979)",
+        11: "Seven (a.k.a. Se7en) (1995)",
+        12: "id:x",
+        13: "Die Hard (1988)",
+        300: "Quiz Show (1994)",
+    }
+    years = [1979 if title == "The Alien" else None for title in titles.values()]
+    write_items(tmp_path / "items.parquet", list(titles), titles=list(titles.values()), years=years)
+    return Catalogue(tmp_path / "items.parquet", len(titles))
 
 
 def test_without_titles_ids_do(tmp_path: Path) -> None:

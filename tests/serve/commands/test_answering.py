@@ -158,7 +158,7 @@ def test_fold_in_of_a_file_says_what_it_leaves_out(recsys: Run, tmp_path: Path) 
         (("fold-in", BUNDLE, "--rate", "1003=5", "--rate", "1003=4"), 2, "rated more than once"),
         (("fold-in", MLP, "--rate", "1003=5"), 1, "no fold_in graph"),
         (("inspect", "nowhere"), 2, "Path 'nowhere' does not exist"),
-        (("inspect", str(FIXTURES)), 1, "is not a bundle"),
+        (("inspect", str(FIXTURES)), 2, "is not a bundle"),
     ],
 )
 def test_wrong_usage_is_reported_in_a_line(

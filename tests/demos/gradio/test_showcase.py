@@ -93,13 +93,13 @@ def test_the_ratings_on_offer_lie_on_the_scale(low, high, choices) -> None:
     assert rating_choices(low, high) == choices
 
 
-def test_a_list_has_stars_for_ratings_and_bars_for_scores_that_only_order_it(showcase) -> None:
+def test_a_list_has_stars_or_bars_where_scores_only_order_it(showcase) -> None:
     model = showcase.recommender.manifest.model
     found = showcase.recommend(str(showcase.recommender.users.one_id(3)), 5)
     shown = card("picks", found, showcase, "For somebody")
     assert shown.count('class="stars"') == (5 if model.scores == "ratings" else 0)
     widths = [float(width) for width in re.findall(r'bar-track"[^>]*><span style="width:([\d.]+)%', shown)]
-    if model.lists == "ratings":
+    if model.scores == "ratings":
         assert widths == []
     else:
         scores = np.array([row.score for row in found.rows])

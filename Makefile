@@ -97,6 +97,10 @@ test: $(VENV)/.dev ## Run the tests
 	@# One thread each: threads of several tests that wait for each other while spinning take many times as long.
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(TESTS_AT_ONCE) $(PYTEST_ARGS)
 
+.PHONY: wheel
+wheel: $(VENV)/.dev ## Build the wheel into dist/
+	$(BIN)/python -m build --no-isolation --wheel --outdir dist .
+
 .PHONY: test-gpu
 test-gpu: $(VENV)/.dev ## Run the tests that need an NVIDIA GPU
 	$(BIN)/pytest -m gpu $(PYTEST_ARGS)

@@ -188,7 +188,7 @@ def test_the_command_reads_a_file_and_flags_override_it(
     path.write_text("seed = 'seven'\n")
     refused = run("--config", path, "--output", tmp_path / "other")
     assert refused.exit_code == 2
-    assert "'seven' is not a valid integer" in refused.output
+    assert "'seven' is not a decimal integer" in refused.output
 
 
 def check_resumed(info: RunInfo, file: ConfigFile) -> None:

@@ -21,7 +21,7 @@ from patience import wait_until
 
 from serve.batch.fragments import FragmentRunner, Outcome, load
 from serve.batch.job import Job, Plan
-from serve.batch.job_folder import PLAN
+from serve.batch.job_folder import PLAN, STAGED
 from serve.batch.local_engine import run_locally
 from serve.batch.recommend import Recommend
 from serve.batch.score import Score
@@ -209,7 +209,7 @@ def test_a_worker_that_outlives_its_job_leaves_another_job_alone(
         pytest.raises(JobError, match="another job has begun"),
     ):
         runner.run(first.fragments[0])
-    assert {path.name for path in folder.iterdir()} == {PLAN, "_lock"}
+    assert {path.name for path in folder.iterdir()} == {PLAN, STAGED, "_lock"}
     with closing(FragmentRunner(second, folder, recommender, 1)) as runner:
         runner.run(second.fragments[0])
     assert n_parts(folder) == 1

@@ -10,6 +10,7 @@ import click
 
 from recsys.commands.data_options import data_options, flags_given, load_from_options
 from serve.commands.options import bundle_argument, bundle_output_option, json_option, overwrite_option
+from serve.terminal import warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,6 +89,10 @@ def add_items(
             overwrite=overwrite,
             progress=lambda step: status.update(f"{step}…"),
         )
+    if items_file is not None:
+        added = data.items[data.items["item_id"].isin(made.additions[-1].item_ids)]
+        if n := int(added["title"].isna().sum()) if "title" in added else len(added):
+            warn(f"{items_file} has no title for {n:,} of the {len(added):,} items")
     if as_json:
         click.echo(msgspec.json.encode(made.additions[-1]))
         return

@@ -15,6 +15,7 @@ from recsys.data.feature_files import FeatureTable, Whose
 from recsys.data.interactions import Interactions
 from recsys.data.items import series
 from recsys.data.ratings_table import RatingsTable
+from recsys.data.refusals import SHOWN
 from recsys.errors import DataError
 from serve.reading.limits import MAX_ID_LENGTH
 
@@ -45,7 +46,8 @@ def assemble(
 
     Raises:
         DataError: an id that is too long to be asked for; repeated pairs under the policy "error"; items
-            without a title, or without a catalogue, under the key "title"; features of nothing that is here,
+            without a title, or without a catalogue, under the key "title"; a catalogue of none of the rated
+            items; features of nothing that is here,
             or under a name that is taken.
     """
     listed = None
@@ -56,6 +58,8 @@ def assemble(
     item_ids, item_index = encode(table.item_ids, listed)
     for column, ids in (("user", user_ids), ("item", item_ids)):
         _check_lengths(f"{name}: {column} id", ids)
+    if listed is not None:
+        _check_listed(name, item_ids, item_index, listed)
     users = _described(pd.DataFrame({"user_id": series(user_ids)}), known_users)
     items = _described(pd.DataFrame({"item_id": series(item_ids)}), catalogue)
     if "users" in features:
@@ -131,6 +135,25 @@ def _check_lengths(what: str, ids: pa.Array) -> None:
             f"{what}s have up to {longest:,} characters, and at most {MAX_ID_LENGTH:,} can be asked for: "
             f"{first[:40]}…. Shorten them, by a number or a hash."
         )
+
+
+def _check_listed(name: str, item_ids: pa.Array, item_index: np.ndarray, listed: pa.Array) -> None:
+    """Log a warning about rated items that the catalogue lacks. Raise DataError: it lacks all of them."""
+    rated = item_ids.take(pa.array(np.unique(item_index) - 1))
+    missing = rated.filter(pc.invert(pc.is_in(rated, value_set=listed.cast(rated.type))))
+    if not len(missing):
+        return
+    if len(missing) == len(rated) and len(listed):
+        raise DataError(
+            f"{name}: the file of items has none of the {len(rated):,} rated ones: its ids are like "
+            f"{listed[0].as_py()!r}, those of the ratings like {rated[0].as_py()!r}. Write both in one way, "
+            f"or take the file out."
+        )
+    shown = ", ".join(map(repr, missing[:SHOWN].to_pylist()))
+    log.warning(
+        f"{name}: {len(missing):,} of {len(rated):,} rated items are not in the file of items, and have no "
+        f"titles: {shown}"
+    )
 
 
 def _described(table: pd.DataFrame, known: pd.DataFrame | None) -> pd.DataFrame:

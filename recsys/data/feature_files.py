@@ -11,7 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.data.refusals import keyed_table
+from recsys.data.items import as_text
+from recsys.data.refusals import SHOWN, keyed_table
 from recsys.errors import DataError
 from serve.reading.columns import find_columns
 from serve.reading.files import open_source
@@ -22,6 +23,9 @@ from serve.reading.rows import joined
 Whose = Literal["users", "items"]
 
 log = logging.getLogger(__name__)
+
+# A column with at most this share of words was meant to have numbers.
+MAX_WORD_SHARE = 1 / 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +60,15 @@ class FeatureTable:
         usable = ids.is_valid().to_numpy(zero_copy_only=False)  # text that is no integer is nobody's id here
         index = pd.Index(ids.filter(pa.array(usable)).to_numpy(zero_copy_only=False))
         if index.has_duplicates:
-            raise DataError(f"{self.file}: ids are repeated, such as {index[index.duplicated()][0]!r}.")
+            raise DataError(
+                f"{self.file}: ids are repeated, such as {index[index.duplicated()].tolist()[0]!r}."
+            )
         rows = index.get_indexer(table[id_name])  # -1: no row
         found = int((rows >= 0).sum())
         if not found:
             raise DataError(
                 f"{self.file} has no row for any of the {len(table):,} {whose}: its ids are like "
-                f"{self.ids[0].as_py()!r}, those of the {whose} like {table[id_name].iloc[0]!r}."
+                f"{self.ids[0].as_py()!r}, those of the {whose} like {table[id_name].tolist()[0]!r}."
             )
         unknown = len(self.ids) - found
         if found < len(table) or unknown:
@@ -105,9 +111,8 @@ def read_features(path: Path, whose: Whose, id_column: str | None = None) -> Fea
         {column: _feature(joined(table[column]), f"{path}: {column}") for column in columns}
     )
     for column in features.columns.intersection(["title", "genres"]):  # as catalogues have them
-        cells = joined(table[column])
-        if not pa.types.is_nested(cells.type):
-            features[column] = pd.Series(cells.cast(pa.string()).to_pylist(), dtype="str")
+        cells = [cell or None for cell in as_text(joined(table[column]))]
+        features[column] = pd.Series(cells, dtype="str")
     if "year" in features:
         years = pd.to_numeric(features["year"], errors="coerce").astype("Float64")
         features["year"] = years.round().astype("Int64")
@@ -118,8 +123,7 @@ def _feature(column: pa.Array, name: str) -> pd.Series:
     """float64 or str."""
     kind = column.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        cells = [None if cell is None else "|".join(map(str, cell)) for cell in column.to_pylist()]
-        return pd.Series(cells, dtype="str")
+        return pd.Series(as_text(column), dtype="str")
     if pa.types.is_boolean(kind):
         return pd.Series(column.cast(pa.string()).to_pylist(), dtype="str")
     if pa.types.is_null(kind) or is_string(kind):
@@ -127,8 +131,20 @@ def _feature(column: pa.Array, name: str) -> pd.Series:
         text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
         numbers = as_numbers(text, pa.float64())
         if numbers.null_count > text.null_count:
-            return pd.Series(text.to_pylist(), dtype="str")
+            _warn_of_words(text, numbers, name)
+            return pd.Series(as_text(text), dtype="str")
         return pd.Series(numbers.to_numpy(zero_copy_only=False))
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return pd.Series(as_numbers(column, pa.float64()).to_numpy(zero_copy_only=False))
     raise DataError(f"{name} is of type {kind}: features are numbers, text, or lists of text.")
+
+
+def _warn_of_words(text: pa.Array, numbers: pa.Array, name: str) -> None:
+    """Log a warning where a few words, such as "n/a", make categories of a column of numbers."""
+    words = text.filter(pc.and_(text.is_valid(), numbers.is_null()))
+    if len(words) <= MAX_WORD_SHARE * (len(text) - text.null_count):
+        shown = ", ".join(map(repr, pc.unique(words)[:SHOWN].to_pylist()))
+        log.warning(
+            f"{name}: {len(words):,} cells are no numbers, such as {shown}, so that each number is a "
+            f"category of its own. Leave such cells empty, and write a point before decimals."
+        )

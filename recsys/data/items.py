@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,13 +68,12 @@ def frame(ids: pa.Array, table: pa.Table, genres_between: str = "|") -> pd.DataF
     """Make a catalogue from ids [n] and a table [n] with perhaps `title`, `genres` and `year`.
 
     Returns:
-        `item_id` (int64 or str), `title` (str), `genres` (str, separated by "|", "" for none), `year` (Int64;
-        from a title such as "Toy Story (1995)" if the column has none).
+        `item_id` (int64 or str), `title` (str, missing where it is empty), `genres` (str, separated by "|",
+        "" for none), `year` (Int64; from a title such as "Toy Story (1995)" if the column has none).
     """
 
     def strings(name: str) -> list[str | None]:
-        known = name in table.column_names
-        return table[name].cast(pa.string()).to_pylist() if known else [None] * len(table)
+        return as_text(table[name]) if name in table.column_names else [None] * len(table)
 
     genres = [
         None
@@ -84,13 +84,31 @@ def frame(ids: pa.Array, table: pa.Table, genres_between: str = "|") -> pd.DataF
     items = pd.DataFrame(
         {
             "item_id": series(ids),
-            "title": pd.Series(strings("title"), dtype="str"),
+            "title": pd.Series([title or None for title in strings("title")], dtype="str"),
             "genres": pd.Series(genres, dtype="str"),
         }
     )
     years = pd.to_numeric(pd.Series(strings("year"), dtype="str"), errors="coerce").astype("Float64")
     in_title = items["title"].str.extract(_YEAR, expand=False).astype("Float64")
     return items.assign(year=years.fillna(in_title).round().astype("Int64"))
+
+
+def as_text(column: pa.ChunkedArray | pa.Array) -> list[str | None]:
+    """The cells as text: a list, of Parquet or written as JSON, has its values separated by "|"."""
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        return [None if cell is None else "|".join(map(str, cell)) for cell in column.to_pylist()]
+    return [_list_as_text(cell) for cell in column.cast(pa.string()).to_pylist()]
+
+
+def _list_as_text(cell: str | None) -> str | None:
+    if cell is None or not cell.startswith("["):
+        return cell
+    try:
+        values = json.loads(cell, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return cell
+    is_flat = isinstance(values, list) and all(isinstance(value, str) for value in values)
+    return "|".join(values) if is_flat else cell
 
 
 def series(ids: pa.Array) -> pd.Series:

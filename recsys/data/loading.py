@@ -6,7 +6,8 @@ import difflib
 import glob
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from recsys.data.interactions import Interactions
 from recsys.data.ratings_table import Columns, read_ratings
 from recsys.data.refusals import as_data_errors
 from recsys.errors import ConfigError, DataError
+from serve.errors import InputError
 from serve.files.checksum import sha256_of
+from serve.reading.columns import find_columns
 from serve.reading.compressed import inner_name
 from serve.reading.files import find_files, open_source
 from serve.reading.partitions import partitions
@@ -132,7 +135,10 @@ def _read(
                     f"delimiter={delimiter!r}, heading={heading!r}: the layout of {path} has its own. Name "
                     f"its file."
                 )
-            return layouts.read(root, *found, columns, id_types)
+            data = layouts.read(root, *found, columns, id_types)
+            if root is path:
+                _warn_of_others(path, data.files, columns)
+            return data
         if root is not path:  # a zip
             names = ", ".join(name for names in layouts.RATINGS_FILES.values() for name in names)
             raise DataError(f"{path} has no file of ratings ({names}). Unpack it, and name the file itself.")
@@ -143,6 +149,22 @@ def _read(
         for file, partition in zip(paths, partitions([name for name, _ in asked]), strict=True)
     )
     return layouts.DataFiles(read_ratings(sources, columns, str(path), id_types), None, None, list(paths))
+
+
+def _warn_of_others(folder: Path, read: Sequence[Traversable], columns: Columns) -> None:
+    """Log a warning that names files of ratings beside those of a known layout: they are not read."""
+    roles = {"user": columns.user, "item": columns.item, "rating": columns.rating or None}
+    others = []
+    with suppress(InputError):
+        for name, file in find_files(str(folder)):
+            with suppress(InputError):
+                if file not in read and find_columns(open_source(file).schema.names, roles, name, ()):
+                    others.append(name)
+    if others:
+        log.warning(
+            f"{folder} is read by its layout, from {', '.join(file.name for file in read)}. Not read, though "
+            f"they have ratings, too: {', '.join(others)}. To read them, name them, or a glob of all."
+        )
 
 
 def _sha256(path: Path, files: list[Traversable]) -> str:

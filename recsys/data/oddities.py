@@ -9,11 +9,14 @@ import numpy as np
 import pandas as pd
 
 from recsys.data.interactions import Interactions
+from recsys.data.odd_ids import odd_ids
 
 # Values that often stand for "not rated".
 LOW_SENTINELS, HIGH_SENTINELS = (-1, 0, -9, -99, -999), (9, 99, 999, 9999)
 # A sentinel that is one step from the others is reported where it makes this share of the ratings.
 SENTINEL_SHARE = 0.3
+# Left out at both ends where the width is measured; in small data, one rating.
+EDGE_SHARE = 0.01
 # An outlier lies this many times the width of the middle 98 % outside of them, or of their size.
 OUTLIER_WIDTHS = 3
 # Counts of plays or purchases: more different values than a scale has, some many times the median.
@@ -27,6 +30,9 @@ YEAR_2100 = 4_102_444_800
 def oddities(interactions: Interactions) -> list[str]:
     """One sentence, or two, for each oddity; none for a data set that is as expected."""
     found = [] if interactions.implicit else [*_of_ratings(interactions.ratings)]
+    found += [*odd_ids("user", interactions.users["user_id"])]
+    if interactions.item_key == "id":
+        found += [*odd_ids("item", interactions.items["item_id"])]
     found += _dominant("user", interactions.users["user_id"], interactions.user_index)
     found += _dominant("item", interactions.items["item_id"], interactions.item_index)
     return [*found, *_of_times(interactions.timestamps)]
@@ -47,7 +53,8 @@ def _of_ratings(ratings: np.ndarray) -> Iterator[str]:
             )
             values, counts = values[others], counts[others]
     below = np.cumsum(counts) / counts.sum()
-    first, middle, last = (values[np.searchsorted(below, share)] for share in (0.01, 0.5, 0.99))
+    edge = min(max(EDGE_SHARE, 1.5 / counts.sum()), 0.5)
+    first, middle, last = (values[np.searchsorted(below, share)] for share in (edge, 0.5, 1 - edge))
     is_count = values[0] >= 0 and not (values % 1).any() and len(values) > COUNT_VALUES
     if is_count and last > COUNT_RATIO * max(middle, 1):
         yield (
@@ -98,8 +105,20 @@ def _of_times(times: np.ndarray | None) -> Iterator[str]:
             f"The times look like dates written as {first}, and are read as seconds since 1970. Write them "
             f"as {written}."
         )
+    elif 190_001_010 <= first <= last <= 210_012_312 and _are_dates(times // 10):
+        # Twelve digits are read as milliseconds.
+        yield (
+            "The times look like dates written as 202103011230, and are read as milliseconds since 1970. "
+            "Write them as 2021-03-01 12:30."
+        )
     elif 0 <= first <= last < YEAR:
         yield f"All times lie in 1970: {first} to {last} seconds since its begin. {without}"
+    elif 0 <= first < YEAR and last < YEAR_2100:
+        n = int((times < YEAR).sum())
+        yield (
+            f"{n:,} of {len(times):,} times lie in 1970, the first at {first} seconds since its begin: if "
+            f"they stand for 'unknown', drop these rows. Else: {without}"
+        )
     elif last >= YEAR_2100 or first < 0:
         wrong = last if last >= YEAR_2100 else first
         yield (

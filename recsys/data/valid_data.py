@@ -48,6 +48,14 @@ def with_valid_data(interactions: Interactions, valid: Interactions) -> tuple[In
             f"{len(held_out):,} to measure with: the first names users and items of the second, which has "
             f"other ratings, too."
         )
+    low, high = interactions.ratings.min(), interactions.ratings.max()
+    off = valid.ratings[known]
+    off = off[(off < low) | (off > high)]
+    if len(off):
+        log.warning(
+            f"{valid.name}: {len(off):,} ratings lie off the scale of {interactions.name}, {low:g} to "
+            f"{high:g}, such as {off[0]:g}: no model predicts them"
+        )
     timestamps = None
     if interactions.timestamps is not None and valid.timestamps is not None:
         timestamps = np.concatenate([interactions.timestamps[train], valid.timestamps[known]])

@@ -110,6 +110,8 @@ class Catalogue:
         """Indices of the items that this title means, the most exact comparison that finds any."""
         exact, by_folded = self._by_title
         wanted = folded(text)
+        if not text.strip():  # no item's name, even where a title is empty
+            return []
         if found := exact.get(text) or by_folded.get(wanted):
             return found
         if not wanted:

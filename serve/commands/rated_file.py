@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -33,6 +34,7 @@ def read_rated(path: Path, items: Catalogue) -> RatedFile:
     """
     from serve.reading.columns import find_columns
     from serve.reading.files import open_source
+    from serve.reading.ids import check_type
 
     source = open_source(path)
     names = source.schema.names
@@ -45,6 +47,8 @@ def read_rated(path: Path, items: Catalogue) -> RatedFile:
         if not there:
             raise InputError(f"{path} has no column of {role}. It has: {', '.join(names)}. Rename one.")
     by_id = "item" in found
+    if by_id:
+        check_type(source, found["item"], items.ids.type, "the bundle's")
     columns = [found["item"]] if by_id else [name for name in (title, year) if name]
     return _resolved(source.read([*columns, found["rating"]]), columns, by_id, items)
 
@@ -83,7 +87,12 @@ def _index(text: str, year: str, by_id: bool, items: Catalogue) -> int:
     if by_id:
         if index := items.ids.lookup_text(text):
             return index
-        raise RequestError("not in the bundle")
+        from serve.reading.cells import parse_integer
+        from serve.reading.ids import why_not
+
+        is_id = items.ids.is_string or parse_integer(text) is not None
+        raise RequestError("not in the bundle" if is_id else why_not(text))
+    year = re.sub(r"\.0+$", "", year)  # as pandas writes years where some are missing
     return items.resolve(f"{text} ({year})" if year and f"({year})" not in text else text)
 
 

@@ -70,6 +70,11 @@ def find_columns(
     return found
 
 
+def is_heading(cells: Sequence[str]) -> bool:
+    """Whether cells name a column of users and one of items, as those of a heading do, and no row of data."""
+    return bool(_usual(cells, "user") and _usual(cells, "item"))
+
+
 def _usual(names: Sequence[str], role: str) -> list[str]:
     for wanted in USUAL[role] + PUBLIC[role]:
         if matches := [name for name in names if re.sub(r"[\s_.-]", "", name).lower() == wanted]:

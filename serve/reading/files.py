@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from serve.errors import InputError
-from serve.reading.compressed import inner_name
+from serve.reading.columns import is_heading
+from serve.reading.compressed import inner_name, opened
 from serve.reading.json_lines import JsonLinesSource
 from serve.reading.netflix import NetflixSource, is_netflix
 from serve.reading.parquet import ParquetSource
 from serve.reading.partitions import Partition, PartitionedSource
 from serve.reading.rows import Source
-from serve.reading.text import ATOMIC, CSV, TSV, TextSource
+from serve.reading.text import ATOMIC, CSV, MAX_HEADING_BYTES, TSV, Layout, TextSource
 
 PARQUET = (".parquet", ".pq")
 TEXT = {".csv": CSV, ".tsv": TSV, ".inter": ATOMIC}
@@ -71,8 +72,21 @@ def _open_text(
         layout = TSV if delimiter == TSV.delimiter else replace(layout, delimiter=delimiter)
     if heading:
         names = tuple(name.strip() for name in heading.split(","))
+        _check_no_heading(path, layout, names)
         layout = replace(layout, header=names, typed=False)
     return TextSource(path, layout)
+
+
+def _check_no_heading(path: Path, layout: Layout, names: tuple[str, ...]) -> None:
+    """Raise InputError where the first line of a text file names its columns."""
+    with opened(path) as stream:
+        first = stream.readline(MAX_HEADING_BYTES).decode(errors="replace").removeprefix("\ufeff")
+    cells = tuple(cell.strip(' \t\r\n"') for cell in first.split(layout.delimiter))
+    if cells == names or is_heading(cells):
+        raise InputError(
+            f"{path}: its first line {first.strip()[:80]!r} names the columns: leave out --heading, or "
+            f"choose among them with --user-column and the like."
+        )
 
 
 def is_parquet(path: Path) -> bool:

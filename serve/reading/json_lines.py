@@ -1,7 +1,7 @@
 """JSON lines -> rows of strings: one object a line, as Amazon 2023, Goodreads and Yelp publish ratings.
 
 Values become the text that a CSV file would have: numbers as they are written, true and false, null as an
-empty cell, lists and objects as JSON.
+empty cell, lists and objects as they are written.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from importlib.resources.abc import Traversable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -72,7 +73,7 @@ class JsonLinesSource:
                 elif known is not None and (new := cells.keys() - known):
                     wrong = None, f"a key that the first lines do not have: {min(new)!r}", shown(line)
                 else:
-                    row = [_text(cells.get(name)) for name in names]
+                    row = [_text(cells.get(name), name, line) for name in names]
                     bad = next((place for place, text in enumerate(row) if NOT_UTF8.search(text)), None)
                     if bad is None:
                         numbers.append(number)
@@ -108,12 +109,21 @@ def _object(line: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, name: str, line: str) -> str:
+    """The text of the value that the object on a line has under a name."""
     if isinstance(value, str):
         return value.strip(BLANKS)
     if value is None:
         return ""
-    return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    data = line.encode(errors="surrogateescape")
+    try:
+        return bytes(msgspec.json.decode(data, type=dict[str, msgspec.Raw])[name]).decode(
+            errors="surrogateescape"
+        )
+    except (msgspec.DecodeError, UnicodeDecodeError):  # NaN, which JSON does not have; text that is not UTF-8
+        return json.dumps(value, ensure_ascii=False)
 
 
 def _what_it_is(data: bytes) -> str:

@@ -50,8 +50,24 @@ def _escaped(code: int) -> str:
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code < 0xDD00 else f"\\u{code:04x}"
 
 
+_KINDS = {
+    b"\x1f\x8b": "gzip: name it .gz behind its ending",
+    b"BZh": "bzip2: name it .bz2 behind its ending",
+    b"\x28\xb5\x2f\xfd": "Zstandard: name it .zst behind its ending",
+    b"PAR1": "Parquet: name it .parquet",
+    b"PK\x03\x04": "a zip, or a spreadsheet such as .xlsx: unpack it, or save it as CSV",
+}
+"""First bytes of a file that is no text -> what it is, and what to do."""
+
+
 def check_utf8(data: bytes, name: str) -> None:
-    """Check that a file that begins with `data` is not UTF-16 or UTF-32. Raises InputError: it is."""
+    """Check that a file that begins with `data` is text, and not UTF-16 or UTF-32.
+
+    Raises InputError: it is not.
+    """
+    for first, kind in _KINDS.items():
+        if data.startswith(first):
+            raise InputError(f"{name} is no text but {kind}.")
     wide = data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")) or b"\0\0\0" in data[:4]
     if wide or data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:2]:
         kind = "UTF-32" if wide else "UTF-16"

@@ -36,7 +36,7 @@ _REASONS = {
     "end of data": "a quote that opens a cell is never closed",
     "expected after": "a cell goes on after the quote that closes it",
     "field larger": f"a quoted cell has more than {csv.field_size_limit():,} characters",
-    "new-line character": "a carriage return stands alone",
+    "new-line": "a carriage return stands alone",
 }
 """Part of the message of a csv.Error -> the message here."""
 
@@ -65,7 +65,8 @@ ATOMIC = Layout(delimiter="\t", quotes="none", typed=True)
 class TextSource:
     """A text file, on disk or in a zip. Blanks (spaces, tabs) around cells and blank lines are left out.
 
-    Raises InputError: it can't be read, is empty or UTF-16, or its heading can't be read with this delimiter.
+    Raises InputError: it can't be read, is empty or no UTF-8 text, or its heading can't be read with this
+    delimiter.
     """
 
     is_text = True
@@ -81,7 +82,9 @@ class TextSource:
         within = rf'[^"\r\n{delimiter if layout.quotes == "cells" else ""}]*'
         self._quoted_cell = re.compile(rf'(?:\A|[{delimiter}\n])"{within}"(?=[{delimiter}\r\n]|\Z)'.encode())
         self._n_heading_lines = 0
+        self._heading = b""
         names = list(layout.header or self._read_heading())
+        self._heading_cells = names
         if layout.typed:
             self.types = {name.partition(":")[0]: name.partition(":")[2] for name in names}
             names = [name.partition(":")[0] for name in names]
@@ -90,7 +93,8 @@ class TextSource:
     def read(self, columns: Sequence[str] | None = None) -> Iterator[Rows]:
         """See `Source.read`. Every record becomes a row of a table or a refusal, or is counted as blank.
 
-        Rows with too few or too many cells are refused, and rows whose cells in `columns` are not UTF-8.
+        Refused are rows with too few or too many cells, rows that repeat the heading, and rows whose cells in
+        `columns` are not UTF-8 or, where quotes can't surround them, hold a carriage return.
 
         Raises:
             InputError: the file can't be read; a quote is never closed, or text follows the closing quote; a
@@ -140,6 +144,7 @@ class TextSource:
             not data
             or data.startswith(BOM)  # within a file it is text, which Arrow leaves out
             or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n"))
+            or (self._heading and (data.startswith(self._heading) or b"\n" + self._heading in data))
             or (len(self.schema) == 1 and any(blank.encode() in data for blank in self._blanks))
         ):
             return False
@@ -208,9 +213,15 @@ class TextSource:
                 whole = shown(whole.replace(SEPARATOR.decode(), self._layout.delimiter))
                 reason = f"{len(cells)} cells where {heading} has {len(names)}"
                 refused.append(refused_row(self.name, "line", number, None, reason, whole))
+            elif self._heading and cells == self._heading_cells:
+                whole = shown(self._layout.delimiter.join(cells))
+                refused.append(refused_row(self.name, "line", number, None, "the heading again", whole))
             elif not is_utf8 and (wrong := [n for n in places if NOT_UTF8.search(cells[n])]):
                 value, column = shown(cells[wrong[0]]), names[wrong[0]]
                 refused.append(refused_row(self.name, "line", number, column, "not UTF-8", value))
+            elif self._layout.quotes != "csv" and (wrong := [n for n in places if "\r" in cells[n]]):
+                value, column = cells[wrong[0]], names[wrong[0]]
+                refused.append(refused_row(self.name, "line", number, column, _REASONS["new-line"], value))
             else:
                 numbers.append(number)
                 found.append(cells)
@@ -233,7 +244,7 @@ class TextSource:
         self, lines: Sequence[str], place: int, first_line: int, is_last: bool
     ) -> tuple[list[str], int] | None:
         """Cells (none: a blank line) and number of lines of a record; None: it continues after the block."""
-        line, rules, n_lines = lines[place].removesuffix("\r"), self._layout.quotes, 1
+        line, rules, n_lines = lines[place].rstrip("\r"), self._layout.quotes, 1
         if not line.strip(self._blanks):
             return [], 1
         if rules == "csv" and ('"' in line or "\r" in line):
@@ -275,6 +286,12 @@ class TextSource:
             self._n_heading_lines += record[1]
         if not names:
             raise InputError(f"{self.name} is empty; its first line should name the columns.")
+        if "\r" in "".join(names):
+            raise InputError(
+                f"{self.name}: in its heading, {_REASONS['new-line']}. Lines must end in \\n or \\r\\n."
+            )
+        if len(heading := lines[self._n_heading_lines - 1].rstrip("\r")) > 1:
+            self._heading = heading.encode(errors="surrogateescape")
         if NOT_UTF8.search("".join(names)):
             raise InputError(f"{self.name}: its heading is not UTF-8: {shown(','.join(names))}")
         return names

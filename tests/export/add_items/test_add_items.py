@@ -263,6 +263,15 @@ def test_the_command(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert addition["item_ids"] == list(NEW)
 
 
+def test_new_items_without_a_title_are_counted(base: Path, tmp_path: Path, capsys) -> None:
+    rows = "".join(f"{user},{item},{rating:g}\n" for user, item, rating in ROWS)
+    (tmp_path / "new.csv").write_text(f"user_id,item_id,rating\n{rows}")
+    (tmp_path / "titles.csv").write_text("item_id,title\n9001,One\n9002,\n")
+    files = ["--ratings", str(tmp_path / "new.csv"), "--items", str(tmp_path / "titles.csv")]
+    assert run("add-items", str(base), *files, "--output", str(tmp_path / "out")) == 0
+    assert f"has no title for {len(NEW) - 1} of the {len(NEW)} items" in capsys.readouterr().err
+
+
 def test_titles_of_the_ratings_stay_where_items_says_nothing(base: Path, tmp_path: Path) -> None:
     folder, titles = tmp_path / "new", tmp_path / "titles.csv"
     folder.mkdir()

@@ -62,6 +62,8 @@ def test_odd_ratings(ratings: np.ndarray, said: str) -> None:
         (np.zeros(N, np.int64), "All times lie in 1970: 0 to 0 seconds"),
         (np.arange(N), "All times lie in 1970: 0 to 1999 seconds"),
         (dates(N), r"look like dates written as 2021\d{4}, .* Write them as 2021-"),
+        (dates(N) * 10 + 1, r"look like dates written as 202103011230"),  # without the last three digits
+        (with_few(TIMES, 0, 0), r"2 of 2,000 times lie in 1970, the first at 0 seconds"),
         (TIMES * 30, "Times reach the year 3"),
         (np.full(N, 1_500_000_000), "All times are equal, 2017-07-14 02:40:00"),
     ],
@@ -96,6 +98,12 @@ def test_one_user_or_item_that_dominates() -> None:
 )
 def test_usual_ratings_are_not_odd(ratings: np.ndarray) -> None:
     assert oddities(interactions(USERS, ITEMS, ratings, timestamps=TIMES)) == []
+
+
+def test_an_outlier_in_small_data_is_odd() -> None:
+    ratings = np.array([1, 2, 3, 4, 5, 5, 4, 3, 2, 50_000.0])
+    (found,) = oddities(interactions(np.arange(1, 11), np.arange(1, 11), ratings))
+    assert found.startswith("1 of 10 ratings lie far from the others, which are 1 to 5: 50000.")
 
 
 def test_movielens_is_not_odd() -> None:

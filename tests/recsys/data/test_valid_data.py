@@ -33,8 +33,10 @@ def test_known_pairs_are_held_out_and_unknown_ids_are_counted(caplog: pytest.Log
     assert [column.tolist() for column in trained] == [[1], [1], [1]]
     assert merged.timestamps is not None
     assert merged.timestamps.tolist() == [0, 0, 1]
-    (message,) = caplog.messages
-    assert "2 of 4 ratings are left out, 1 by users and 1 of items" in message
+    left_out, off_scale = caplog.messages
+    assert "2 of 4 ratings are left out, 1 by users and 1 of items" in left_out
+    assert "2 ratings lie off the scale" in off_scale  # 4 and 5
+    assert "1 to 3, such as 4" in off_scale
 
 
 def test_times_stay_if_both_have_them() -> None:

@@ -78,6 +78,14 @@ def test_a_mistyped_title_gets_the_nearest_named(items: Catalogue, typed: str, n
     assert items.label(items.nearest(typed)[0]).casefold() == nearest.casefold()
 
 
+def test_no_text_names_no_item(tmp_path: Path) -> None:
+    write_items(tmp_path / "items.parquet", [1, 2], titles=["", "Heat"], genres=None, years=None)
+    untitled = Catalogue(tmp_path / "items.parquet", 2)
+    for text in ("", " ", "title:"):
+        with pytest.raises(RequestError, match="no item has the title"):
+            untitled.resolve(text)
+
+
 def test_a_title_of_several_items_asks_for_the_id(items: Catalogue) -> None:
     with pytest.raises(RequestError, match=r"2 items .* \(id 100\), .* \(id 200\).* id:100"):
         items.resolve("Emperor (2012)")

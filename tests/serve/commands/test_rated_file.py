@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fixture_bundles import FIXTURES
 
@@ -55,3 +57,21 @@ def test_titles_and_ids(content: str, tmp_path: Path, items: Catalogue) -> None:
 def test_what_can_not_be_read(content: str, message: str, tmp_path: Path, items: Catalogue) -> None:
     with pytest.raises(InputError, match=message):
         read(tmp_path, content, items)
+
+
+def test_a_year_that_is_a_float_is_a_year_and_no_title_is_no_item(tmp_path: Path, items: Catalogue) -> None:
+    rated = read(tmp_path, 'title,year,rating\n"Movie 3, The",1953.0,4\n,,3\n', items)
+    assert rated[:2] == ([3], [4.0])
+    assert [row.line for row in rated.left_out] == [3]
+
+
+def test_an_id_that_is_a_float_is_named_so(tmp_path: Path, items: Catalogue) -> None:
+    (left_out,) = read(tmp_path, "item_id,rating\n1003.0,4\n", items).left_out
+    assert "not an integer but a float" in left_out.reason
+
+
+def test_integers_are_no_ids_where_ids_are_strings(tmp_path: Path) -> None:
+    strings = Catalogue(FIXTURES / "dot-bias-string-ids" / "items.parquet", 50)
+    pq.write_table(pa.table({"item_id": [1003], "rating": [4.0]}), tmp_path / "r.parquet")
+    with pytest.raises(InputError, match="ids are strings, whose leading zeros an integer has lost"):
+        read_rated(tmp_path / "r.parquet", strings)

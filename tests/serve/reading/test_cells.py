@@ -121,6 +121,7 @@ def test_numbers(kind: pa.DataType) -> None:
             with pytest.raises(ValueError, match="not a finite decimal number"):
                 parse_number(text)
     assert as_numbers(pa.array([[3.0]]), pa.float32()).null_count == 1
+    assert as_numbers(pa.array([True]), pa.float32()).null_count == 1
     assert as_numbers(pa.array([1, None]), pa.float32()).to_pylist() == [1.0, None]
 
 

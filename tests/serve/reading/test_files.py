@@ -91,7 +91,8 @@ def test_the_ending_says_what_a_file_is(tmp_path: Path) -> None:
     assert open_source(tmp_path / "b.csv", ";").schema.names == ["user_id", "item_id"]
     (tmp_path / "b.dat").write_bytes((tmp_path / "b.csv").read_bytes())
     assert open_source(tmp_path / "b.dat", ";").schema.names == ["user_id", "item_id"]
-    assert open_source(tmp_path / "b.dat", ";", "p, q").schema.names == ["p", "q"]
+    (tmp_path / "c.dat").write_bytes(b"1;2\n")
+    assert open_source(tmp_path / "c.dat", ";", "p, q").schema.names == ["p", "q"]
     (tmp_path / "a.parquet").write_text("no")
     with pytest.raises(InputError, match="can't be read as Parquet"):
         open_source(tmp_path / "a.parquet")
@@ -112,3 +113,21 @@ def test_a_file_that_goes_while_it_is_read_is_an_input_that_can_not_be_read(tmp_
     path.unlink()
     with pytest.raises(InputError, match=r"pairs\.csv can't be read: No such file"):
         list(source.read())
+
+
+@pytest.mark.parametrize("first", ["user_id,item_id", "userId, movieId ,x", '"p","q"'])
+def test_names_for_a_file_that_names_its_columns_are_refused(first: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"{first}\n1,2\n")
+    with pytest.raises(InputError, match="names the columns: leave out --heading"):
+        open_source(tmp_path / "a.csv", heading="p,q")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [(b"\x1f\x8b\x08", "gzip"), (b"PAR1\x15", "Parquet"), (b"PK\x03\x04", "spreadsheet"), (b"BZh9", "bzip2")],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_what_is_no_text_is_named(name: str, content: bytes, kind: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"is no text but .*{kind}"):
+        open_source(tmp_path / name)

@@ -35,7 +35,7 @@ def test_values_are_as_they_are_written(path: Path) -> None:
     assert rows == [
         ("007", "4.50", "12345678901234567890123"),
         ("x", "", "true"),
-        ("é\n", "", '["1", "é"]'),
+        ("é\n", "", '[1, "é"]'),
         ("NaN", "", ""),
     ]
     assert (numbers, refused, n_blank) == ([1, 3, 4, 5], [], 1)

@@ -226,3 +226,20 @@ def test_types_in_a_heading(path: Path) -> None:
 def test_latin_1(path: Path) -> None:
     layout = Layout("|", ("p", "q"), quotes="none", encoding="latin-1")
     assert Read(path, b"1|Mis\xe9rables\x85\n", layout).rows == [("1", "Misérables\x85")]
+
+
+@pytest.mark.parametrize("layout", [CSV, TSV, ATOMIC])
+def test_a_heading_within_the_rows_is_refused(layout: Layout, path: Path) -> None:
+    content = b"u,i\n1,2\nu,i\r\n3,4\nui,i\nu,i".replace(b",", layout.delimiter.encode())
+    read = Read(path, content, layout)
+    assert read.rows == [("1", "2"), ("3", "4"), ("ui", "i")]
+    assert [(row.line, row.reason) for row in read.refused] == [(n, "the heading again") for n in (3, 6)]
+
+
+def test_carriage_returns_end_lines_or_are_refused(path: Path) -> None:
+    content = b"a\tb\r\r\n1\t2\r\r\n3\t4\r5\n6\r7\t8\n"
+    read = Read(path, content, TSV, ["b"])
+    assert (read.rows, read.lines) == ([("2",), ("8",)], [2, 4])  # the other column isn't asked for
+    assert [row.what for row in read.refused] == [r"b '4\r5': a carriage return stands alone"]
+    with pytest.raises(InputError, match="in its heading, a carriage return stands alone"):
+        Read(path, b"a\tb\r1\t2\r", TSV)

@@ -48,7 +48,7 @@ def _of_mappings(items: Catalogue, users: Any) -> tuple[list[Any], list[Any]]:
     one = isinstance(users, Mapping)
     rows = [users] if one else [] if validation.is_one(users) else list(users)
     if not rows or not all(isinstance(row, Mapping) for row in rows):
-        raise RequestError(f"ratings are missing: give items and ratings, or {{item: rating}}; got {users!r:.80}")
+        raise RequestError(f"ratings are missing: give items and ratings, or {{item: rating}}: {users!r:.80}")
     ids = [
         [items.ids.one_id(items.resolve(key)) if isinstance(key, str) else key for key in row] for row in rows
     ]

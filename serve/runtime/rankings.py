@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 N_SHOWN = 5
 
 
-class RankedItem(NamedTuple):
+class ListedItem(NamedTuple):
     """One item of a list."""
 
     item_id: int | str
@@ -30,7 +30,7 @@ class RankedItem(NamedTuple):
 class Ranking:
     """The best items, best first: one list, or one row for each id of a batch ("[B, …]").
 
-    `len` is the number of items, or of lists in a batch. Iterating gives each `RankedItem`, or each list of a
+    `len` is the number of items, or of lists in a batch. Iterating gives each `ListedItem`, or each list of a
     batch as a `Ranking`. Padding past `count` is left out.
     """
 
@@ -111,12 +111,12 @@ class Ranking:
             ids, indices, scores = self.item_ids[row], self.item_indices[row], self.scores[row]
             yield Ranking(ids, indices, scores, ratings, known, count, self.catalogue)
 
-    def _items(self) -> Iterator[RankedItem]:
+    def _items(self) -> Iterator[ListedItem]:
         n = len(self)
         ratings = [None] * n if self.ratings is None else self.ratings[:n].tolist()
         titles = [self.catalogue[index].title for index in self.item_indices[:n].tolist()]
         ids, scores = self.item_ids[:n].tolist(), self.scores[:n].tolist()
-        yield from map(RankedItem, ids, titles, scores, ratings)
+        yield from map(ListedItem, ids, titles, scores, ratings)
 
 
 @dataclass(frozen=True, eq=False)

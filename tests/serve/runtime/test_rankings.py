@@ -90,8 +90,9 @@ def test_a_new_user_rates_titles_or_ids(rated: Recommender) -> None:
     ):
         assert list(rated.fold_in(given, top_k=5)) == expected, given
     many = rated.fold_in([{1001: 5, 1006: 2}, {}], top_k=5)
-    assert list(many)[0].item_ids.tolist() == [item.item_id for item in expected]
-    assert list(rated.fold_in({}, top_k=5)) == list(list(many)[1])
+    some, none = many
+    assert some.item_ids.tolist() == [item.item_id for item in expected]
+    assert list(rated.fold_in({}, top_k=5)) == list(none)
 
 
 @pytest.mark.parametrize(

@@ -19,3 +19,9 @@ class AdditionError(ExportError, ValueError):
     """No item can be added from these ratings: no new item, no known user, off the scale, other ids."""
 
     exit_code = 2
+
+
+class TableError(ExportError, ValueError):
+    """No bundle can be made of these tables: shapes that differ, values that are not finite, repeated ids."""
+
+    exit_code = 2

@@ -63,10 +63,10 @@ def export_run(
         progress("choosing the fold-in ridge")
         inputs = loaded.inputs(top_k, raw_ids=raw_ids)
         progress("writing ids and seen items")
-        _write_data(folder, loaded, inputs)
+        write_data(folder, loaded, inputs)
         made = write_graphs(folder, inputs, tables_file, progress)
         progress("measuring on held-out ratings")
-        manifest = _manifest(folder, loaded, inputs, made, evaluate_run(loaded.run))
+        manifest = make_manifest(folder, loaded, inputs, made, evaluate_run(loaded.run))
         write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
         if loaded.run.info.split.kind == "by-user" and "fold_in" in manifest.graphs:
             # torch has no fold-in: users held out whole are measured through the graph.
@@ -76,8 +76,8 @@ def export_run(
     return manifest
 
 
-def _write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs) -> None:
-    """Ids, seen items and profiles."""
+def write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs) -> None:
+    """Write ids, seen items and, where anything was rated, profiles to the new bundle's folder."""
     data = loaded.interactions
     write_users(folder / "users.parquet", data.users["user_id"].to_numpy())
     names = {"titles": "title", "genres": "genres", "years": "year"}
@@ -89,6 +89,8 @@ def _write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs) -> None:
     }
     write_items(folder / "items.parquet", data.items["item_id"].to_numpy(), **known)
     write_seen(folder / "seen.parquet", data.user_index, data.item_index, data.ratings, data.timestamps)
+    if not len(data):
+        return
     chosen = profiles.choose_profiles(
         loaded.arrays,
         loaded.module.get_parameter("user_factors").detach().cpu().numpy(),
@@ -131,9 +133,10 @@ def _ranking(ranking: SideBySide) -> m.RankingTables:
     return m.RankingTables(parts=parts, popularity=ranking.popularity)
 
 
-def _manifest(
+def make_manifest(
     folder: Path, loaded: LoadedRun, inputs: ExportInputs, made: Mapping[str, Any], metrics: dict[str, Any]
 ) -> m.Manifest:
+    """The manifest of the files in a folder, which `write_graphs` described as `made`; metrics by name."""
     info = loaded.run.info
     part, data = info.part, info.data
     settings = (asdict(part.training) if part.training else {}) | {"seed": info.seed}

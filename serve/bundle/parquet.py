@@ -28,21 +28,23 @@ name it in each row, but ids differ from row to row, and take as much as that sa
 def write_columns(path: Path, columns: dict[str, pa.Array], row_group_rows: int = ROW_GROUP_ROWS) -> None:
     """Write the columns in this order. The same columns give the same bytes with the same release of pyarrow.
 
-    Every reader supports Snappy and format 2.6, that of the browser page too.
+    Every reader supports Snappy and format 2.6, that of the browser page too. Without rows there is no row
+    group: an empty one would have no statistics.
     """
     import pyarrow.parquet as pq
 
     fields = [pa.field(name, column.type) for name, column in columns.items()]
     table = pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))
-    pq.write_table(
-        table,
+    with pq.ParquetWriter(
         path,
-        row_group_size=row_group_rows,
+        table.schema,
         version="2.6",
         compression="snappy",
         write_statistics=True,
         store_schema=False,
-    )
+    ) as writer:
+        if len(table):
+            writer.write_table(table, row_group_size=row_group_rows)
 
 
 class ParquetTable:

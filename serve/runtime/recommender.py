@@ -22,6 +22,7 @@ from serve.files.names import TABLES_NAME
 from serve.runtime import validation
 from serve.runtime.batching import Each, Top, rank_rows, rank_users, score_pairs
 from serve.runtime.checked_graph import open_checked
+from serve.runtime.given_ratings import given_ratings
 from serve.runtime.ranker import GraphRanker, Ranker
 from serve.runtime.rankings import Ranking, Scores
 from serve.runtime.session import (
@@ -206,7 +207,7 @@ class Recommender:
         count: Any = np.count_nonzero(top.indices, axis=-1)
         if top.indices.ndim == 1:
             count = int(count)
-        return Ranking(self.items.ids.ids(top.indices), *top, known, count)
+        return Ranking(self.items.ids.ids(top.indices), *top, known, count, self.items)
 
     def recommend(
         self,
@@ -297,41 +298,29 @@ class Recommender:
         top = self._run_ranking("similar_items", {"item_index": item_index}, top_k)
         return self._named(one, item_index > 0, top)
 
-    def fold_in(self, item_ids: Any, ratings: Any, top_k: int | None = None) -> Ranking:
+    def fold_in(self, item_ids: Any, ratings: Any = None, top_k: int | None = None) -> Ranking:
         """Recommendations for a new user, from a few ratings; rated items are excluded.
 
         Args:
             item_ids: The rated items of one user; of many, a list of lists. Without ratings, a user gets the
-                average user's list.
+                average user's list. Or `{title or id: rating}` in place of both, of many a list of them.
             ratings: As many ratings, in the same form, on the scale of the data.
             top_k: Length of the list; None: ten, or all that the bundle ranks.
 
         Raises:
-            RequestError: wrong types, lengths that differ, ratings off the scale, an item rated twice.
+            RequestError: wrong types, lengths that differ, ratings off the scale, an item rated twice, no or
+                several items of a title.
             UnknownIdError: an item is not in the bundle.
             UnsupportedError: the bundle has no such graph (an MLP has no closed form).
         """
         top_k = self.list_length(top_k, "fold_in")
-        one = validation.is_one(item_ids) or not len(item_ids) or validation.is_one(item_ids[0])
-        n = None if one else len(item_ids)
-        item_rows = validation.lists("item_ids", item_ids, n)
-        rating_rows = validation.lists("ratings", ratings, n)
-        low, high = self.manifest.data.ratings_range
-        indices, values = [], []
-        for ids, given in zip(item_rows, rating_rows, strict=True):
-            if len(ids) != len(given):
-                raise RequestError(f"{len(ids)} items, but {len(given)} ratings")
-            row = self.resolve(ids, "error", table="item")
-            if twice := row[np.bincount(row, minlength=1)[row] > 1].tolist():
-                raise RequestError(f"item {self.items.ids.one_id(twice[0])!r} is rated more than once")
-            indices.append(row)
-            values.append(validation.ratings(given, low, high))
+        one, items, values = given_ratings(self, item_ids, ratings)
         feeds = {
-            "item_indices": validation.padded(indices, np.int64),
+            "item_indices": validation.padded(items, np.int64),
             "ratings": validation.padded(values, np.float32),
         }
         top = self._rated(self._run_ranking("fold_in", feeds, top_k))
-        return self._named(one, np.ones(len(indices), bool), top)
+        return self._named(one, np.ones(len(items), bool), top)
 
     def check(self, *graphs: str) -> int:
         """Open graphs, which runs their conformance cases; returns how many there are.

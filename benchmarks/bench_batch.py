@@ -203,14 +203,14 @@ class Table:
         path.unlink()
         arrays.unlink()
         costs = [1e9 * statistics.median(each[name] for each in found) / PARTS_ROWS for name in found[0]]
-        cells = [recommender.manifest.model.kind, *(f"{cost:.1f}" for cost in costs)]
+        cells = [recommender.manifest.model.title, *(f"{cost:.1f}" for cost in costs)]
         self.parts.append(f"| {' | '.join(cells)} |")
         print(self.parts[-1], flush=True)
 
     def measure(self, bundle: Path, task: str, counts: list[int], folder: Path) -> None:
         """Jobs of one task and one bundle, the smallest first."""
         recommender, start = Recommender.load(bundle, "cpu"), 0.0
-        model = recommender.manifest.model.kind
+        model = recommender.manifest.model.title
         for n in counts:
             path, arrays, n_bare = write_input(recommender, task, n, folder)
             jobs, bare = [], []

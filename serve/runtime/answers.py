@@ -24,7 +24,9 @@ def fault_of_top(
     `n_items`, none of them twice in a row or excluded; scores are finite and fall. Where no item is left, the
     rest of a row has index 0 and a score of -1e30.
     """
-    shape = len(excluded), k
+    # For a single list, `np.count_nonzero` takes a tenth of the time of `any` and `all`.
+    count, n_rows = np.count_nonzero, len(excluded)
+    shape = n_rows, k
     if indices.shape != shape or scores.shape != shape or (ratings is not None and ratings.shape != shape):
         return f"lists of {indices.shape} and scores of {scores.shape} instead of {shape}"
     if indices.min(initial=0) < 0 or indices.max(initial=0) > n_items:
@@ -35,14 +37,15 @@ def fault_of_top(
     both.sort(axis=1)
     first = both[:, :-1]
     twice = (first ^ both[:, 1:]) <= 1
-    if twice.any() and (twice & (first & 1 == 0) & (first > 0)).any():
+    if count(twice) and (twice & (first & 1 == 0) & (first > 0)).any():
         return "an item twice, or one that is excluded"
     # Written so that NaN fails, too.
-    if not ((scores[:, 1:] <= scores[:, :-1]).all() and np.isfinite(scores[:, [0, -1]]).all()):
+    falls = count(scores[:, 1:] <= scores[:, :-1]) == n_rows * (k - 1)
+    if not (falls and count(np.isfinite(scores[:, [0, -1]])) == 2 * n_rows):
         return "scores that do not fall, or are not finite"
-    if not np.array_equal(scores > NO_SCORE, indices > 0):
+    if count((scores > NO_SCORE) == (indices > 0)) != indices.size:
         return "a score without an item, or an item without a score"
-    if ratings is not None and not np.isfinite(ratings).all():
+    if ratings is not None and count(np.isfinite(ratings)) != ratings.size:
         return "ratings that are not finite"
     return None
 

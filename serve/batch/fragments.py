@@ -33,6 +33,8 @@ class Outcome(msgspec.Struct, frozen=True):
     rows_in: int
     rows_out: int
     quarantined: int
+    unknown: int
+    """Rows of which an id is not in the bundle; quarantined ones don't count."""
     bytes: int
     """Size of the part."""
     sha256: str
@@ -105,7 +107,7 @@ class FragmentRunner:
             file.check_unchanged()
         source = open_planned(plan, fragment.file, folder, recommender)
         path = folder / plan.part_name(fragment)
-        rows_in = rows_out = n_bad = 0
+        rows_in = rows_out = n_bad = n_unknown = 0
 
         def batches() -> Generator[Rows]:
             yield from source.read(
@@ -115,7 +117,7 @@ class FragmentRunner:
                 batch_rows=plan.job.rows_per_batch,
             )
 
-        def results() -> Generator[tuple[pa.Table, list[RefusedRow]]]:
+        def results() -> Generator[tuple[pa.Table, list[RefusedRow], int]]:
             nonlocal rows_in
             with self._ahead(batches()) as ready:
                 for batch in ready:
@@ -129,7 +131,8 @@ class FragmentRunner:
             new_part(path, plan.job.format, task.schema(source, plan.columns, recommender)) as write,
             self._ahead(results()) as ready,
         ):
-            for table, refused in ready:
+            for table, refused, unknown in ready:
+                n_unknown += unknown
                 if refused:
                     n_bad += len(refused)
                     check_bad_rows(plan, n_bad, refused)
@@ -153,6 +156,7 @@ class FragmentRunner:
             rows_in,
             rows_out,
             n_bad,
+            n_unknown,
             path.stat().st_size,
             sha256_of(path),
             sha256_of(quarantine_path(folder, fragment.number)) if n_bad else None,

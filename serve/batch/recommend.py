@@ -63,8 +63,11 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
 
     def answer(
         self, rows: Rows, columns: Mapping[str, str], recommender: Recommender, each: Each
-    ) -> tuple[pa.Table, list[RefusedRow]]:
-        """The lists with the columns of `schema`, and the refused rows. `each` does the runs of the graph."""
+    ) -> tuple[pa.Table, list[RefusedRow], int]:
+        """The lists with the columns of `schema`, the refused rows, and how many users are unknown.
+
+        `each` does the runs of the graph.
+        """
         refused: dict[int, RefusedRow] = {}
         ids, user_index = read_ids(rows, columns["user"], recommender.users, self.unknown, refused)
         if refused:
@@ -86,7 +89,8 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
             none = arrow(~has_list)
             lists = [pa.ListArray.from_arrays(offsets, values, mask=none) for values in flat]
             arrays = [ids, arrow(known), *lists]
-        return pa.Table.from_arrays(arrays, schema=self._columns(recommender)), rows.refused
+        n_unknown = len(known) - int(np.count_nonzero(known))
+        return pa.Table.from_arrays(arrays, schema=self._columns(recommender)), rows.refused, n_unknown
 
 
 def _exploded(

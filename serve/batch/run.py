@@ -47,6 +47,8 @@ class JobSummary(msgspec.Struct, frozen=True):
     rows_in: int
     rows_out: int
     quarantined: int
+    unknown: int
+    """Rows of which an id is not in the bundle."""
     parts: list[dict[str, Any]]
     """Name, rows, bytes and SHA-256 of each part; the SHA-256 of its bad rows' file where there is one."""
 
@@ -202,6 +204,7 @@ def _finish(folder: Path, plan: Plan, outcomes: dict[int, Outcome]) -> JobSummar
         rows_in=sum(outcome.rows_in for outcome in outcomes.values()),
         rows_out=sum(outcome.rows_out for outcome in outcomes.values()),
         quarantined=sum(outcome.quarantined for outcome in outcomes.values()),
+        unknown=sum(outcome.unknown for outcome in outcomes.values()),
         parts=[
             {
                 "name": plan.part_name(fragment),

@@ -58,8 +58,11 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
 
     def answer(
         self, rows: Rows, columns: Mapping[str, str], recommender: Recommender, each: Each
-    ) -> tuple[pa.Table, list[RefusedRow]]:
-        """The rows with the columns of `schema`, and the refused rows. `each` does the runs of the graph."""
+    ) -> tuple[pa.Table, list[RefusedRow], int]:
+        """The rows with the columns of `schema`, the refused rows, and how many rows have an unknown id.
+
+        `each` does the runs of the graph.
+        """
         table, is_text = rows.table, rows.unit == "line"
         refused: dict[int, RefusedRow] = {}
         indices = []
@@ -77,7 +80,7 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
         table = rows.table
         for field, values in zip(self._added(), (arrow(scores, missing), arrow(known)), strict=True):
             table = table.append_column(field, values)
-        return table, rows.refused
+        return table, rows.refused, len(known) - int(np.count_nonzero(known))
 
     def _added(self) -> tuple[pa.Field, pa.Field]:
         score = pa.field("score", pa.float32(), nullable=self.unknown == "null")

@@ -164,7 +164,7 @@ def _engine(options: dict[str, Any]) -> Engine:
 
 def _print(job: Job, summary: JobSummary, seconds: float, rows: int, as_json: bool) -> None:
     if as_json:
-        counts = {name: getattr(summary, name) for name in ("rows_in", "rows_out", "quarantined")}
+        counts = {name: getattr(summary, name) for name in ("rows_in", "rows_out", "quarantined", "unknown")}
         print_json(
             {"output": job.output, **counts, "parts": len(summary.parts), "seconds": round(seconds, 3)}
         )
@@ -174,6 +174,12 @@ def _print(job: Job, summary: JobSummary, seconds: float, rows: int, as_json: bo
         f"{job.output}: {summary.rows_out:,} rows, {n_bytes:,} bytes, parts: {len(summary.parts)}; "
         f"{rows:,} rows read in {seconds:.1f} s ({rows / seconds:,.0f} rows/s)"
     )
+    if summary.unknown:
+        answer = "no answer" if job.task.unknown == "null" else "the average's answer"
+        click.echo(
+            f"{summary.unknown:,} of {summary.rows_in:,} rows have an id that is not in the bundle, and got "
+            f"{answer}: `known` is false there."
+        )
     if summary.quarantined:
         click.echo(f"{summary.quarantined:,} bad rows are in {job.output}/_quarantine, with the reasons.")
 

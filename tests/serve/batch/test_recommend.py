@@ -77,7 +77,7 @@ USERS = "user_id\n10\nx\n777\n20\n"
 
 def test_unknown_users(tmp_path: Path, do: DoJob) -> None:
     (tmp_path / "users.csv").write_text(USERS.replace("x\n", ""))
-    do(Recommend(top_k=3), tmp_path / "users.csv")
+    assert do(Recommend(top_k=3), tmp_path / "users.csv").unknown == 1
     rows = read(tmp_path / "out").to_pylist()
     assert [(row["user_id"], row["known"], len(row["item_ids"])) for row in rows] == [
         (10, True, 3),
@@ -90,11 +90,12 @@ def test_unknown_users(tmp_path: Path, do: DoJob) -> None:
     rows = read(tmp_path / "null").to_pylist()
     assert (rows[1]["item_ids"], rows[1]["scores"], rows[1]["known"]) == (None, None, False)
     assert rows[2]["item_ids"] is not None
-    do(
+    flat = do(
         Recommend(top_k=2, unknown="null", explode=True),
         tmp_path / "users.csv",
         output=str(tmp_path / "flat"),
     )
+    assert flat.unknown == 1, "a user, not a row of the list"
     rows = read(tmp_path / "flat").to_pylist()
     assert [(row["user_id"], row["rank"], row["item_id"] is None) for row in rows] == [
         (10, 1, False),

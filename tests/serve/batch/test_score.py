@@ -72,7 +72,8 @@ def test_a_csv_is_the_same_pairs(bundle_path: Path, tmp_path: Path, do: DoJob) -
 @pytest.mark.parametrize("unknown", ["average", "null"])
 def test_unknown_ids_get_what_was_asked_for(unknown: str, tmp_path: Path, do: DoJob) -> None:
     (tmp_path / "pairs.csv").write_text(LINES + "10,1001,\n999,1001,\n10,999,\n")
-    do(Score(unknown=unknown), tmp_path / "pairs.csv")  # type: ignore[arg-type]
+    summary = do(Score(unknown=unknown), tmp_path / "pairs.csv")  # type: ignore[arg-type]
+    assert (summary.rows_in, summary.unknown) == (3, 2)
     found = read(tmp_path / "out")
     assert found["known"].to_pylist() == [True, False, False]
     recommender = Recommender.load(FIXTURES / "dot-bias", "cpu")

@@ -67,6 +67,7 @@ def add_items(
     from export.add_items.add_items import add_items as add
     from recsys.console import Console
     from recsys.data.items import read_items
+    from recsys.data.odd_ids import odd_ids
     from serve.bundle.ids import IdIndex
     from serve.bundle.manifest import read_manifest
 
@@ -79,6 +80,8 @@ def add_items(
     data = load_from_options(ratings, **options, id_types=types)
     if items_file is not None:
         data = _described(data, read_items(items_file, options["item_column"]), items_file)
+    for odd in odd_ids("item", data.items["item_id"]):
+        warn(f"{data.name}: {odd}")
     console = Console(stderr=as_json)
     with console.status("") as status:
         made = add(

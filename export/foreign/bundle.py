@@ -164,18 +164,7 @@ def _loaded(
     )
     info = RunInfo(
         format_version=FORMAT_VERSION,
-        data=DataInfo(
-            name=data.name,
-            sha256=data.sha256,
-            licence=data.licence,
-            item_key=data.item_key,
-            n_users=data.n_users,
-            n_items=data.n_items,
-            n_ratings=len(data),
-            n_held_out=0,
-            ratings_range=scale,
-            implicit=scores == "ranking" and data.implicit,
-        ),
+        data=DataInfo.of(data, 0, scale, implicit=scores == "ranking" and data.implicit),
         split=SplitRecipe(kind="random", valid_fraction=0.0),
         seed=SplitRecipe.seed,
         device="cpu",

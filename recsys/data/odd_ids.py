@@ -45,4 +45,5 @@ def odd_ids(what: str, ids: pd.Series) -> Iterator[str]:
 
 def _shown(what: str, ids: pa.Array) -> str:
     more = ", …" if len(ids) > SHOWN else ""
-    return f"{len(ids):,} {what} ids are {', '.join(map(repr, ids[:SHOWN].to_pylist()))}{more}"
+    are = "id is" if len(ids) == 1 else "ids are"
+    return f"{len(ids):,} {what} {are} {', '.join(map(repr, ids[:SHOWN].to_pylist()))}{more}"

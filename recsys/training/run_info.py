@@ -6,7 +6,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import msgspec
 
@@ -17,6 +17,9 @@ from serve.files.checksum import sha256_of
 from serve.files.names import MANIFEST_NAME
 from serve.files.names import RUN_NAME as RUN_NAME
 from serve.files.plain_file import read_plain
+
+if TYPE_CHECKING:
+    from recsys.data.interactions import Interactions
 
 FORMAT_VERSION = 3
 # It is read whole. An epoch takes some hundred bytes.
@@ -56,6 +59,28 @@ class DataInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What the data knows of users, for kinds that use it: names of columns of `users.parquet`."""
     item_features: list[str] = []
     """Likewise of items."""
+
+    @classmethod
+    def of(
+        cls, data: Interactions, n_held_out: int, ratings_range: tuple[float, float], *, implicit: bool
+    ) -> Self:
+        """Describe the data of a run; arguments as the fields."""
+        from recsys.data.features import feature_names  # pandas is slow to load
+
+        return cls(
+            name=data.name,
+            sha256=data.sha256,
+            licence=data.licence,
+            item_key=data.item_key,
+            n_users=data.n_users,
+            n_items=data.n_items,
+            n_ratings=len(data),
+            n_held_out=n_held_out,
+            ratings_range=ratings_range,
+            implicit=implicit,
+            user_features=feature_names(data.users),
+            item_features=feature_names(data.items),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

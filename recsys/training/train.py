@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from recsys.data.features import feature_names
 from recsys.data.interactions import Interactions
 from recsys.data.oddities import oddities
 from recsys.data.splits import split
@@ -95,20 +94,7 @@ def train(
             folder = stack.enter_context(RunFolder.create(output, overwrite=overwrite))
         info = RunInfo(
             format_version=FORMAT_VERSION,
-            data=DataInfo(
-                name=interactions.name,
-                sha256=interactions.sha256,
-                licence=interactions.licence,
-                item_key=interactions.item_key,
-                n_users=interactions.n_users,
-                n_items=interactions.n_items,
-                n_ratings=len(interactions),
-                n_held_out=len(sides.valid),
-                ratings_range=_range(interactions.ratings),
-                implicit=implicit,
-                user_features=feature_names(interactions.users),
-                item_features=feature_names(interactions.items),
-            ),
+            data=DataInfo.of(interactions, len(sides.valid), _range(interactions.ratings), implicit=implicit),
             split=settings.split,
             seed=settings.split.seed,
             device=str(team.device),

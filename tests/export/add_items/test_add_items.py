@@ -272,6 +272,16 @@ def test_new_items_without_a_title_are_counted(base: Path, tmp_path: Path, capsy
     assert f"has no title for {len(NEW) - 1} of the {len(NEW)} items" in capsys.readouterr().err
 
 
+def test_ids_that_are_hardly_meant_are_said(tmp_path: Path, capsys) -> None:
+    bundle = tiny_runs.FIXTURES / "dot-bias-string-ids"
+    user = Recommender.load(bundle, "cpu").users.one_id(1)
+    (tmp_path / "new.csv").write_text(f"user_id,item_id,rating\n{user},NULL,4\n{user},x9,3\n")
+    (tmp_path / "out").mkdir()  # so that it ends before it solves
+    asked = ["add-items", str(bundle), "--ratings", str(tmp_path / "new.csv")]
+    assert run(*asked, "--output", str(tmp_path / "out")) != 0
+    assert "1 item id is 'NULL': if it stands for no id" in capsys.readouterr().err
+
+
 def test_titles_of_the_ratings_stay_where_items_says_nothing(base: Path, tmp_path: Path) -> None:
     folder, titles = tmp_path / "new", tmp_path / "titles.csv"
     folder.mkdir()

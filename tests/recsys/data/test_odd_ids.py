@@ -14,12 +14,12 @@ NUMBERS = [str(n) for n in range(1, 8)]
     ("ids", "said"),
     [
         (["ann", "NULL", "nan"], r"^2 user ids are 'NULL', 'nan': if it stands for no id"),
-        ([*NUMBERS, r"\N"], r"^1 user ids are '\\\\N'"),
-        (["ann", "bob", "ann\u00a0"], r"^1 user ids are written in several ways.*'ann' and 'ann\\xa0'"),
+        ([*NUMBERS, r"\N"], r"^1 user id is '\\\\N'"),
+        (["ann", "bob", "ann\u00a0"], r"^1 user id is written in several ways.*'ann' and 'ann\\xa0'"),
         (["caf\u00e9", "cafe\u0301"], "several ways"),
         (["a", "\ufeffa"], "several ways"),
         (["x", "7", "007"], r"'7' and '007'"),
-        ([*NUMBERS, "1e3"], r"^1 user ids are '1e3', where the other 7 are plain integers"),
+        ([*NUMBERS, "1e3"], r"^1 user id is '1e3', where the other 7 are plain integers"),
         ([*NUMBERS, "user_id", "+5"], r"^2 user ids are 'user_id', '\+5', where"),
     ],
 )

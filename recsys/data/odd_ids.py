@@ -31,7 +31,7 @@ def odd_ids(what: str, ids: pd.Series) -> Iterator[str]:
     if len(several):
         alike = texts.filter(pc.equal(plain, several[0]))
         yield (
-            f"{len(several):,} {what} ids are written in several ways, by leading zeros, blanks or forms of "
+            f"{_counted(what, len(several))} written in several ways, by leading zeros, blanks or forms of "
             f"a letter: {' and '.join(map(repr, alike[:SHOWN].to_pylist()))}. If they are one {what}, write "
             f"them in one way."
         )
@@ -45,5 +45,8 @@ def odd_ids(what: str, ids: pd.Series) -> Iterator[str]:
 
 def _shown(what: str, ids: pa.Array) -> str:
     more = ", …" if len(ids) > SHOWN else ""
-    are = "id is" if len(ids) == 1 else "ids are"
-    return f"{len(ids):,} {what} {are} {', '.join(map(repr, ids[:SHOWN].to_pylist()))}{more}"
+    return f"{_counted(what, len(ids))} {', '.join(map(repr, ids[:SHOWN].to_pylist()))}{more}"
+
+
+def _counted(what: str, n: int) -> str:
+    return f"{n:,} {what} {'id is' if n == 1 else 'ids are'}"

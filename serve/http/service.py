@@ -13,7 +13,6 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from serve.http.metrics import FOLDER_VARIABLE
-from serve.http.protocol import Protocol
 from serve.http.run_folder import ServiceFolder
 from serve.http.settings import ServiceSettings
 from serve.http.worker import SETTINGS_VARIABLE
@@ -26,6 +25,8 @@ LISTENERS = 8
 MIN_CONNECTIONS, CONNECTIONS_PER_REQUEST = 1024, 16
 # Longer than the usual minute of proxies, so that the proxy closes an idle connection and not the service.
 KEEP_ALIVE_SECONDS = 75
+# URL and headers of a request.
+MAX_HEAD_BYTES = 1 << 16
 # How long a worker may take to load a bundle before uvicorn replaces it.
 START_SECONDS = 120
 
@@ -58,7 +59,8 @@ def run_service(settings: ServiceSettings, listener: socket.socket, n_workers: i
             factory=True,
             workers=n_workers,
             lifespan="on",
-            http=Protocol,
+            http="h11",  # httptools answers more requests a second, but stores headers without a limit
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             ws="none",
             log_config=None,
             access_log=False,

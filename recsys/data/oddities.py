@@ -23,6 +23,8 @@ OUTLIER_WIDTHS = 3
 COUNT_VALUES, COUNT_RATIO = 20, 10
 # Share of the ratings of one user or item, and how many times the median; in data of this many at least.
 DOMINANT_SHARE, DOMINANT_RATIO, DOMINANT_AMONG = 0.2, 10, 10
+# Whole numbers up to this one are exact in float32.
+EXACT = 1 << 24
 YEAR = 365 * 86_400
 YEAR_2100 = 4_102_444_800
 
@@ -55,6 +57,11 @@ def _of_ratings(ratings: np.ndarray) -> Iterator[str]:
     below = np.cumsum(counts) / counts.sum()
     edge = min(max(EDGE_SHARE, 1.5 / counts.sum()), 0.5)
     first, middle, last = (values[np.searchsorted(below, share)] for share in (edge, 0.5, 1 - edge))
+    if np.abs(values).max() > EXACT:
+        yield (
+            f"Ratings beyond {EXACT:,} are rounded to seven digits, as float32 stores them; the largest is "
+            f"{np.abs(values).max():.0f}."
+        )
     is_count = values[0] >= 0 and not (values % 1).any() and len(values) > COUNT_VALUES
     if is_count and last > COUNT_RATIO * max(middle, 1):
         yield (

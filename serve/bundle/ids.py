@@ -129,6 +129,8 @@ class IdIndex:
         Raises:
             RequestError: it can't be read as an id of this table.
         """
+        if not text:
+            raise RequestError(f"{self.name} is empty")
         if self.is_string:
             return text
         number = parse_integer(text)

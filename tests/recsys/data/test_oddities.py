@@ -47,6 +47,7 @@ def dates(n: int) -> np.ndarray:
             np.where(RNG.random(N) < 0.3, 99, RNG.uniform(-10, 10, N).round(2)),
             r"are 99, the others -9.99 to 9.99",
         ),
+        (STARS * 1e7, r"beyond 16,777,216 are rounded to seven digits.* largest is 50000000\."),
         (np.ceil(np.exp(RNG.normal(1, 2, N))), r"look like counts.* --implicit"),
     ],
 )

@@ -295,3 +295,4 @@ def test_the_exit_code_is_the_same_with_a_closed_stdout(tmp_path: Path) -> None:
         assert process.stdout
         process.stdout.close()
         assert process.wait() == 3
+    assert subprocess.run([*arguments, "--overwrite"], capture_output=True).returncode == 2

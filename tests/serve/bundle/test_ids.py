@@ -99,9 +99,12 @@ def test_arrays_of_another_type_are_refused(wrong: Any) -> None:
 def test_typed_text_becomes_an_id() -> None:
     assert index(COMPACT).parse("42") == 42
     assert index(STRINGS).parse("42") == "42"
-    for wrong in ("forty-two", "4.2", "4_2", "+42", "0x2A", "４２", "42.0", "", "9223372036854775808"):
+    for wrong in ("forty-two", "4.2", "4_2", "+42", "0x2A", "４２", "42.0", "9223372036854775808"):
         with pytest.raises(RequestError, match="must be an integer"):
             index(COMPACT).parse(wrong)
+    for ids in (COMPACT, STRINGS):
+        with pytest.raises(RequestError, match="user_id is empty"):
+            index(ids).parse("")
 
 
 def test_typed_text_is_looked_up_as_it_is_and_then_without_spaces() -> None:

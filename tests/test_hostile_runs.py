@@ -34,7 +34,7 @@ def evaluate(run: Path, folder: Path) -> bool:
 
 
 def resume(run: Path, folder: Path) -> bool:
-    return command("train", "--output", run, "--resume", "--epochs", 1) is not None
+    return command("train", "--output", run, "--resume") is not None
 
 
 def start_from(run: Path, folder: Path) -> bool:

@@ -72,7 +72,7 @@ def show_training(console: Console) -> Iterator[Reporter]:
         values = "".join(f"{value:{3 + len(title)}.4f}" for title, value in metrics.items())
         row = f"{iteration.number:{len(counted)}d}{values}{iteration.seconds:10.2f}"
         if by_gradient:
-            row += f"{n_train / iteration.seconds:12,.0f}"
+            row += f"{n_train / max(iteration.seconds, 1e-9):12,.0f}"  # a run.json may say 0
         console.print(row, highlight=False)
 
     with progress:

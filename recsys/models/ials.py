@@ -123,13 +123,15 @@ def fit(
     items = torch.randn(n_items, n_factors, generator=generator).to(device) * INIT_STD / n_factors**0.5
     items[of_items.offsets.diff() == 0] = 0
     users = torch.zeros(n_users, n_factors, device=device)
-    total_weight = float(weights.sum(dtype=torch.float64))
+    # Users' rows are 0 at first: only the rated pairs and the items' rows count.
+    objective = float(weights.sum(dtype=torch.float64))
+    objective += config.regularization * float(items.square().sum(dtype=torch.float64))
     for number in range(config.iterations):
         on_progress(number, config.iterations)
-        users, _ = _half_step(of_users, users, items, config)
-        items, decrease = _half_step(of_items, items, users, config)
-        penalty = config.regularization * float(users.square().sum(dtype=torch.float64))
-        on_iteration({"objective": (total_weight + penalty - decrease) / len(ratings)})
+        users, of_first = _half_step(of_users, users, items, config)
+        items, of_second = _half_step(of_items, items, users, config)
+        objective -= of_first + of_second
+        on_iteration({"objective": objective / len(ratings)})
     lower = _root(items, config)
     items = _whitened(items, lower)
     users, _ = _conjugate_gradients(of_users, users @ lower, items, LAST_CG_STEPS)
@@ -143,7 +145,7 @@ def fit(
 def _half_step(
     weights: SparseMatrix, rows: Tensor, others: Tensor, config: IalsConfig
 ) -> tuple[Tensor, float]:
-    """Solve for the rows of one side: returns them, and by how much the objective is below that of rows 0."""
+    """Solve for the rows of one side: returns them, and by how much the objective falls."""
     import torch
 
     lower = _root(others, config)
@@ -181,26 +183,29 @@ def _conjugate_gradients(
         n_steps: at least 1.
 
     Returns:
-        x, [n, F]; and the sum of x . (right side + residual), by which the objective is below that of x = 0.
+        x, [n, F]; and by how much the objective falls from `start` to x.
     """
+    import torch
 
-    def times(x: Tensor) -> Tensor:
-        products = weights.values * weights.dot_products(x, table)
-        return weights.with_values(products).times(table).add_(x)
-
-    right = weights.times(table)
-    x, residual = start, right - times(start)
-    direction, norm = residual, residual.square().sum(1, keepdim=True)
-    for _ in range(n_steps):
-        image = times(direction)
+    # One product with the sparse matrix gives the whole residual: of w (1 - t . start), less start.
+    weighted = weights.values * (1 - weights.dot_products(start, table))
+    residual = weights.with_values(weighted).times(table).sub_(start)
+    x, direction = start.clone(), residual.clone()
+    norm = residual.square().sum(1, keepdim=True)
+    decrease = 0.0
+    for number in range(1, n_steps + 1):
+        weighted = weights.values * weights.dot_products(direction, table)
+        image = weights.with_values(weighted).times(table).add_(direction)
         # Rows that are solved have zeros above and below the line.
         step = norm / (direction * image).sum(1, keepdim=True).clamp_min(1e-30)
-        x = x + step * direction
-        residual = residual - step * image
-        new_norm = residual.square().sum(1, keepdim=True)
-        direction = residual + new_norm / norm.clamp_min(1e-30) * direction
-        norm = new_norm
-    return x, float((x * (right + residual)).sum(dtype=right.dtype))
+        x.addcmul_(step, direction)
+        decrease += float((step * norm).sum(dtype=torch.float64))
+        if number < n_steps:
+            residual.addcmul_(step, image, value=-1)
+            new_norm = residual.square().sum(1, keepdim=True)
+            direction.mul_(new_norm / norm.clamp_min(1e-30)).add_(residual)
+            norm = new_norm
+    return x, decrease
 
 
 KIND = Kind("ials", IalsConfig, build, ("ranking",), fit, fits_untrained_rows=True)

@@ -194,6 +194,7 @@ def _inputs(
         seen=seen,
         sample=sample,
         top_k=top_k,
+        fast="recommend_fast" in manifest.graphs,
         scores=manifest.model.scores,
         similar=similar,
         item_support=item_support,

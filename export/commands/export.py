@@ -35,6 +35,12 @@ from serve.reading.options import IntegerRange
     help="Add recommend_by_id.onnx: user ids in, item ids and titles out. ONNX Runtime only.",
 )
 @click.option(
+    "--fast",
+    is_flag=True,
+    help="Add recommend_fast.onnx: one user's list over a large catalogue by 4-bit tables, ranked again by "
+    "the exact ones. ONNX Runtime only.",
+)
+@click.option(
     "--rating-weight",
     type=float,
     metavar="W",
@@ -54,6 +60,7 @@ def export(
     top_k: int,
     tables_file: Any,
     raw_ids: bool,
+    fast: bool,
     rating_weight: float | None,
     triton: Path | None,
     overwrite: bool,
@@ -88,6 +95,7 @@ def export(
             top_k=top_k,
             tables_file=tables_file,
             raw_ids=raw_ids,
+            fast=fast,
             rating_weight=rating_weight,
             overwrite=overwrite,
             progress=lambda step: status.update(f"{step}…"),

@@ -55,6 +55,7 @@ def bundle_arrays(
     licence: str = "unknown",
     top_k: int = TOP_K,
     tables_file: TablesFile = "auto",
+    fast: bool = False,
     overwrite: bool = False,
     checks: Sequence[OwnCheck] = (),
 ) -> Bundle:
@@ -82,6 +83,7 @@ def bundle_arrays(
         licence: Of the data.
         top_k: Longest list that the graphs give.
         tables_file: See `export_run`.
+        fast: See `export_run`.
         overwrite: Replace a bundle that is there.
         checks: Further checks of the graphs, which are part of the parity report.
 
@@ -101,7 +103,7 @@ def bundle_arrays(
     data = tables.interactions(users, known, seen, name=name, licence=licence)
     loaded = _loaded(module, data, scores, _scale(data, scores, rating_scale))
     with new_folder(Path(output), overwrite=overwrite) as folder:
-        inputs = _inputs(loaded, top_k)
+        inputs = replace(_inputs(loaded, top_k), fast=fast)
         write_data(folder, loaded, inputs)
         made = write_graphs(folder, inputs, tables_file, lambda step: None)
         own = [check(folder, inputs) for check in checks]

@@ -1,6 +1,6 @@
 """The graphs of a bundle: one file each, and one line each here."""
 
-from export.graphs import fold_in, recommend, recommend_by_id, score, similar_items
+from export.graphs import fold_in, recommend, recommend_by_id, recommend_fast, score, similar_items
 from export.graphs.spec import GraphSpec
 
 GRAPHS: tuple[GraphSpec, ...] = (
@@ -9,4 +9,5 @@ GRAPHS: tuple[GraphSpec, ...] = (
     similar_items.SPEC,
     fold_in.SPEC,
     recommend_by_id.SPEC,
+    recommend_fast.SPEC,
 )

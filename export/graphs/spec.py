@@ -74,3 +74,7 @@ class GraphSpec:
     """Rows that a server may answer at once. A row of a ranking graph scores the whole catalogue."""
     cpu_only: bool = False
     """Whether an operator has a kernel on the CPU only."""
+    top_k: Callable[[ExportInputs], int] = lambda inputs: inputs.top_k
+    """K, where outputs have it."""
+    onnxruntime_only: bool = False
+    """Whether ONNX's reference evaluator lacks an operator."""

@@ -176,6 +176,8 @@ class ExportInputs:
     """float32 [n_items + 1], what `similar` makes of the items' training ratings"""
     ids: IdTables | None = None
     """Tables of `recommend_by_id.onnx`; None: no such graph"""
+    fast: bool = False
+    """Whether to make `recommend_fast.onnx`"""
     ranking_module: nn.Module | None = None
     """The torch module that orders the lists; None: that of the scores"""
     ranking: SideBySide | None = None

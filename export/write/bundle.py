@@ -39,6 +39,7 @@ def export_run(
     top_k: int = TOP_K,
     tables_file: TablesFile = "auto",
     raw_ids: bool = False,
+    fast: bool = False,
     rating_weight: float | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda step: None,
@@ -47,12 +48,13 @@ def export_run(
 
     `top_k` is K, baked into the ranking graphs; the number of items if that is less. `tables_file` says
     whether tables go to one shared `tables.bin`; "auto": when they are large. `raw_ids` adds
-    `recommend_by_id.onnx`. `rating_weight` takes the place of the run's. `progress` is called with the name
-    of each step.
+    `recommend_by_id.onnx`, `fast` `recommend_fast.onnx`. `rating_weight` takes the place of the run's.
+    `progress` is called with the name of each step.
 
     Raises:
         CheckpointError: the run is damaged.
-        ConfigError: a rating weight for a run without a part that predicts ratings beside one that ranks.
+        ConfigError: a rating weight for a run without a part that predicts ratings beside one that ranks; or
+            `fast` where an MLP orders the lists.
         GraphError: the model can't be written.
         ParityError: a graph does not agree with torch; there is no bundle then.
         OutputError: `output` is there without `overwrite`, or can't be replaced.
@@ -61,7 +63,7 @@ def export_run(
         progress("reading the run")
         loaded = load_run_inputs(run, rating_weight)
         progress("choosing the fold-in ridge")
-        inputs = loaded.inputs(top_k, raw_ids=raw_ids)
+        inputs = loaded.inputs(top_k, raw_ids=raw_ids, fast=fast)
         progress("writing ids and seen items")
         write_data(folder, loaded, inputs)
         made = write_graphs(folder, inputs, tables_file, progress)

@@ -90,7 +90,7 @@ def _describe(spec: GraphSpec, model: ir.Model, inputs: ExportInputs) -> m.Graph
         tolerance=spec.tolerance(inputs),
         precision="float32",
         items=(1, inputs.arrays.n_items + 1),
-        top_k=inputs.top_k if any("K" in tensor.shape for tensor in spec.outputs) else None,
+        top_k=spec.top_k(inputs) if any("K" in tensor.shape for tensor in spec.outputs) else None,
     )
 
 

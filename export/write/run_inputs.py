@@ -67,6 +67,7 @@ class LoadedRun:
         top_k: int,
         *,
         raw_ids: bool,
+        fast: bool = False,
         fold_in: tuple[FoldIn | None, ListFoldIn | None] | Literal["choose"] = "choose",
         similar: SimilarItems | None = None,
     ) -> ExportInputs:
@@ -75,6 +76,7 @@ class LoadedRun:
         Args:
             top_k: K of the ranking graphs; at most the number of items.
             raw_ids: whether to make `recommend_by_id.onnx`.
+            fast: whether to make `recommend_fast.onnx`.
             fold_in: settings of `fold_in.onnx`, of ratings and of lists; "choose": by the held-out ratings,
                 where the model allows.
             similar: how similar items are ranked; None: chosen likewise.
@@ -140,6 +142,7 @@ class LoadedRun:
             item_support=support(n_item_ratings, similar.shrinkage),
             score_scale=(self.arrays.y_range or ratings_range) if scores == "ratings" else None,
             ids=self._id_tables() if raw_ids else None,
+            fast=fast,
             ranking_module=self.ranking_module,
             ranking=ranking,
             fold_in=of_ratings,

@@ -56,9 +56,10 @@ Yields an outcome for each fragment; closing the generator stops the work. Raise
 def load(path: str, device: Device) -> Recommender:
     """Load the bundle with one thread for each run of a graph; `FragmentRunner` does several runs at once.
 
-    Threads that share a run wait for each other at every node: pairs take half as long again.
+    Threads that share a run wait for each other at every node: pairs take half as long again. Lists are
+    exact, however many users are left for the last run.
     """
-    return Recommender.load(path, device, threads=1)
+    return Recommender.load(path, device, threads=1, exact=True)
 
 
 class FragmentRunner:

@@ -16,11 +16,12 @@ _TOP = {("top_item_indices", "int64", 2), ("top_scores", "float32", 2)}
 CALLED: dict[str, tuple[set[tuple[str, str, int]], set[tuple[str, str, int]]]] = {
     "score": ({_USER, _ITEM}, {("score", "float32", 1)}),
     "recommend": ({_USER, ("exclude_item_indices", "int64", 2)}, _TOP),
+    "recommend_fast": ({_USER, ("exclude_item_indices", "int64", 2)}, _TOP),
     "similar_items": ({_ITEM}, _TOP),
     "fold_in": ({("item_indices", "int64", 2), ("ratings", "float32", 2)}, _TOP),
 }
-# Of `recommend` and `fold_in`, where the scores that order a list are no ratings: `recommend` has it wherever
-# `score` predicts ratings, `fold_in` where these can be folded in.
+# Of `recommend`, `recommend_fast` and `fold_in`, where the scores that order a list are no ratings: the
+# first two have it wherever `score` predicts ratings, `fold_in` where these can be folded in.
 TOP_RATINGS = ("top_ratings", "float32", 2)
 REQUIRED_GRAPHS = ("score", "recommend")
 TABLE_ROWS = {
@@ -34,6 +35,7 @@ TABLE_ROWS = {
 ROWS_HELD = {
     "score": ("users", "items"),
     "recommend": ("users", "items"),
+    "recommend_fast": ("users", "items"),
     "similar_items": ("items",),
     "fold_in": ("items",),
 }
@@ -143,7 +145,7 @@ def _check_graphs(manifest: Manifest) -> str | None:
 def _fault_of_ratings(name: str, outputs: set[tuple[str, str, int]], manifest: Manifest) -> str | None:
     """What is wrong with the predicted ratings beside the scores of a list, or None."""
     model = manifest.model
-    if name not in ("recommend", "fold_in"):
+    if name not in ("recommend", "recommend_fast", "fold_in"):
         return None
     if model.lists == "ratings" and model.scores == "ranking":
         return "its lists are ordered by ratings, which nothing predicts"
@@ -153,7 +155,7 @@ def _fault_of_ratings(name: str, outputs: set[tuple[str, str, int]], manifest: M
     is_rated = (model.lists, model.scores) == ("ranking", "ratings")
     if found and not is_rated:
         return f"{name} has top_ratings, though {model.lists} order its lists and scores are {model.scores}"
-    if is_rated and not found and name == "recommend":
+    if is_rated and not found and name != "fold_in":
         return f"{name} has no top_ratings beside the scores that order its lists"
     return None
 

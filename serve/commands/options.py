@@ -44,6 +44,9 @@ overwrite_option = click.option(
 bundle_output_option = click.option(
     "--output", type=click.Path(path_type=Path), required=True, help="The bundle to make: a new folder."
 )
+exact_option = click.option(
+    "--exact", is_flag=True, help="Don't use recommend_fast.onnx for one user's list."
+)
 allow_host_option = click.option(
     "--allow-host",
     "allow_hosts",
@@ -53,11 +56,11 @@ allow_host_option = click.option(
 )
 
 
-def load(bundle: Path, device: str, graph: str) -> Recommender:
+def load(bundle: Path, device: str, graph: str, *, exact: bool = False) -> Recommender:
     """Load a bundle for one answer, and check the graph that gives it."""
     from serve.runtime.recommender import Recommender
 
-    recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
+    recommender = Recommender.load(bundle, device, exact=exact)  # type: ignore[arg-type]
     recommender.check(graph)
     return recommender
 

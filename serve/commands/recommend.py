@@ -9,9 +9,9 @@ import click
 from click.core import ParameterSource
 
 from serve.commands.batch_options import batch_options, run_and_report
-from serve.commands.options import bundle_argument, load, print_recommended, top_k_option
+from serve.commands.options import bundle_argument, exact_option, load, print_recommended, top_k_option
 
-FOR_ONE = {"bundle", "user_id", "top_k", "include_seen", "unknown", "device", "as_json"}
+FOR_ONE = {"bundle", "user_id", "top_k", "include_seen", "exact", "unknown", "device", "as_json"}
 """Parameters that apply to one user; the others are for many."""
 
 
@@ -22,6 +22,7 @@ FOR_ONE = {"bundle", "user_id", "top_k", "include_seen", "unknown", "device", "a
 @click.option("--all-users", is_flag=True, help="Every user of the bundle.")
 @top_k_option
 @click.option("--include-seen", is_flag=True, help="List items that the user has rated, too.")
+@exact_option
 @click.option("--explode", is_flag=True, help="Many users: one row for each item, not for each user.")
 @batch_options(
     unknown="A user who is not in the bundle: the average user's list, none (many users only), or an error."
@@ -36,6 +37,7 @@ def recommend(
     all_users: bool,
     top_k: int | None,
     include_seen: bool,
+    exact: bool,
     explode: bool,
     unknown: Any,
     as_json: bool,
@@ -44,8 +46,8 @@ def recommend(
     """Recommend items of BUNDLE to a user, or to many.
 
     For one user the list is printed. For many, a folder is written: one row for each user with item_ids,
-    scores and predicted ratings (where BUNDLE predicts any), best first. Memory does not grow with the input;
-    a stopped job continues with --resume.
+    scores and predicted ratings (where BUNDLE predicts any), best first, ranked exactly. Memory does not
+    grow with the input; a stopped job continues with --resume.
 
     \b
     Examples:
@@ -66,9 +68,9 @@ def recommend(
             raise click.UsageError(f"--{name.replace('_', '-')} is for many users: --input or --all-users.")
     if unknown == "null":
         raise click.UsageError("--unknown null is for many users: --input or --all-users.")
-    recommender = load(bundle, options["device"], "recommend")
+    recommender = load(bundle, options["device"], "recommend", exact=exact)
     user = recommender.users.parse(user_id)
     ranking = recommender.recommend(user, top_k, exclude_seen=not include_seen, unknown=unknown)
     if not ranking.known and not as_json:
         click.echo(f"User {user} is not in this bundle: the average user's recommendations.\n")
-    print_recommended(ranking, recommender, as_json, user_id=user, known=ranking.known)
+    print_recommended(ranking, recommender, as_json, user_id=user, known=ranking.known, graph=ranking.graph)

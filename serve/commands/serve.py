@@ -11,7 +11,13 @@ from pathlib import Path
 import click
 
 from serve.commands.listen import listen
-from serve.commands.options import allow_host_option, bundle_argument, choice_option, device_option
+from serve.commands.options import (
+    allow_host_option,
+    bundle_argument,
+    choice_option,
+    device_option,
+    exact_option,
+)
 from serve.processes.listener import url
 from serve.reading.options import IntegerRange
 from serve.terminal import say, warn
@@ -67,6 +73,7 @@ def _read_token(token_file: Path | None) -> str | None:
     default=None,
     help="Workers share the pages of tables.bin, which is slower. [default: where there are several]",
 )
+@exact_option
 @click.option(
     "--max-concurrency",
     type=IntegerRange(min=1),
@@ -99,6 +106,7 @@ def serve(
     address: str | None,
     threads: int | None,
     share_tables: bool | None,
+    exact: bool,
     token_file: Path | None,
     allow_hosts: tuple[str, ...],
     device: str,
@@ -133,6 +141,7 @@ def serve(
         device=device,  # type: ignore[arg-type]
         threads=threads or max(1, available_cpus() // workers),
         share_tables=workers > 1 if share_tables is None else share_tables,
+        exact=exact,
         token=token,
         allowed_hosts=allow_hosts,
         **{name: value for name, value in limits.items() if value is not None},  # type: ignore[arg-type]

@@ -44,6 +44,8 @@ class UserList(NamedTuple):
     scores: list[float]
     ratings: list[float] | None
     """Predicted ratings; None: there are none."""
+    graph: str
+    """The graph that ranked them."""
 
 
 class Compute(Protocol):
@@ -111,6 +113,6 @@ def rank_together(recommender: Recommender, queries: Sequence[UserQuery]) -> lis
     columns = (recommender.items.ids.ids(top.indices).tolist(), top.indices.tolist(), top.scores.tolist())
     ratings = [None] * len(queries) if top.ratings is None else top.ratings.tolist()
     return [
-        UserList(i[:n], t[:n], s[:n], None if r is None else r[:n])
+        UserList(i[:n], t[:n], s[:n], None if r is None else r[:n], top.graph)
         for i, t, s, r, n in zip(*columns, ratings, lengths, strict=True)
     ]

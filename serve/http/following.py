@@ -90,7 +90,13 @@ class Follower:
     def _load(self, path: Path) -> LoadedModel:
         settings = self.settings
         folder = resolve(path)
-        model = load_model(folder, settings.device, settings.threads, share_tables=settings.share_tables)
+        model = load_model(
+            folder,
+            settings.device,
+            settings.threads,
+            share_tables=settings.share_tables,
+            exact=settings.exact,
+        )
         if self.run_folder is not None:
             self.run_folder.note_good(folder)
         return model

@@ -83,7 +83,12 @@ async def _at_once(work: Callable[[], T]) -> T:
 
 
 def load_model(
-    folder: Path, device: Device, threads: int | None = None, *, share_tables: bool = False
+    folder: Path,
+    device: Device,
+    threads: int | None = None,
+    *,
+    share_tables: bool = False,
+    exact: bool = False,
 ) -> LoadedModel:
     """Load the bundle in `folder`, run every conformance case, and warm it up for the first request.
 
@@ -91,7 +96,7 @@ def load_model(
         BundleError: the bundle is incomplete or damaged, or fails a conformance case.
         DeviceError: device="cuda", and there is no such device.
     """
-    recommender = Recommender.load(folder, device, threads=threads, share_tables=share_tables)
+    recommender = Recommender.load(folder, device, threads=threads, share_tables=share_tables, exact=exact)
     n_cases = recommender.check()
     recommender.recommend(recommender.users.one_id(1), 1)
     recommender.items.ids.lookup_one(recommender.items.ids.one_id(1))

@@ -64,7 +64,7 @@ def run_on_ray(
         ClusterError: there is no such cluster.
     """
     # Loaded here once, so that a bad bundle ends the command at once.
-    model = load_model(resolve(settings.bundle), settings.device, settings.threads)
+    model = load_model(resolve(settings.bundle), settings.device, settings.threads, exact=settings.exact)
     version, device = model.version, model.recommender.device
     del model
     logging.getLogger("ray.serve").setLevel(logging.WARNING)

@@ -103,6 +103,7 @@ async def recommend(model: Model, body: schemas.RecommendRequest) -> Response:
             "model_version": model.version,
             "user_id": body.user_id,
             "known": known,
+            "graph": top.graph,
             "items": _rated_items(model, top),
         }
     )
@@ -167,6 +168,7 @@ def _user_list(found: Ranking) -> UserList:
         found.item_indices[:n].tolist(),
         found.scores[:n].tolist(),
         None if found.ratings is None else found.ratings[:n].tolist(),
+        found.graph,
     )
 
 

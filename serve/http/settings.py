@@ -23,6 +23,8 @@ class ServiceSettings:
     """CPU threads of one answer; None: all the CPUs that the process may use."""
     share_tables: bool = False
     """Map the tables of `tables.bin`, so that several workers share their pages."""
+    exact: bool = False
+    """Never answer with `recommend_fast.onnx`."""
     token: str | None = field(default=None, repr=False)
     """Bearer token that every route but health requires; None: no route does."""
     allowed_hosts: tuple[str, ...] = ()

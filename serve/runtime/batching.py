@@ -27,28 +27,30 @@ class Top(NamedTuple):
     """float32 [B, K]; -1e30 where no item is left"""
     ratings: np.ndarray | None
     """float32 [B, K], predicted ratings, -1e30 where no item is left; None: nothing predicts them"""
+    graph: str
+    """The graph that ranked them"""
 
     @classmethod
-    def empty(cls, n_rows: int, k: int, *, has_ratings: bool) -> Self:
-        """Arrays to be filled, [n_rows, k]."""
+    def empty(cls, graph: str, n_rows: int, k: int, *, has_ratings: bool) -> Self:
+        """Arrays to be filled, [n_rows, k], of a graph."""
         indices, scores = np.empty((n_rows, k), np.int64), np.empty((n_rows, k), np.float32)
-        return cls(indices, scores, np.empty((n_rows, k), np.float32) if has_ratings else None)
+        return cls(indices, scores, np.empty((n_rows, k), np.float32) if has_ratings else None, graph)
 
     def fill(self, rows: slice | np.ndarray, other: Top) -> None:
         """Copy all of `other` to some rows."""
-        for mine, theirs in zip(self, other, strict=True):
+        for mine, theirs in zip(self[:3], other[:3], strict=True):
             if mine is not None:
                 mine[rows] = theirs
 
     def first(self, k: int) -> Top:
         """The first k columns."""
         ratings = None if self.ratings is None else self.ratings[:, :k]
-        return Top(self.indices[:, :k], self.scores[:, :k], ratings)
+        return Top(self.indices[:, :k], self.scores[:, :k], ratings, self.graph)
 
     def row(self, number: int) -> Top:
         """One row alone: [K] each."""
         ratings = None if self.ratings is None else self.ratings[number]
-        return Top(self.indices[number], self.scores[number], ratings)
+        return Top(self.indices[number], self.scores[number], ratings, self.graph)
 
 
 Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
@@ -57,6 +59,7 @@ Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
 # Graph that ranks -> its input of items that its lists leave out.
 LEFT_OUT = {
     "recommend": "exclude_item_indices",
+    "recommend_fast": "exclude_item_indices",
     "similar_items": "item_index",
     "fold_in": "item_indices",
 }
@@ -132,9 +135,9 @@ def rank_rows(
 
     def ranked(part: Mapping[str, np.ndarray]) -> Top:
         indices, scores, *ratings = run(session, part, names)
-        top = Top(indices, scores, ratings[0] if ratings else None)
+        top = Top(indices, scores, ratings[0] if ratings else None, graph)
         left_out = part[LEFT_OUT[graph]]
-        if wrong := fault_of_top(*top, left_out.reshape(len(left_out), -1), k, n_items):
+        if wrong := fault_of_top(*top[:3], left_out.reshape(len(left_out), -1), k, n_items):
             raise wrong_answer(graph, wrong)
         return top
 
@@ -142,7 +145,7 @@ def rank_rows(
     step = rows_per_run(n_items)
     if n_rows <= step and n_rows:
         return ranked(feeds)
-    top = Top.empty(n_rows, k, has_ratings=has_ratings)
+    top = Top.empty(graph, n_rows, k, has_ratings=has_ratings)
     for start in range(0, n_rows, step):
         part = slice(start, start + step)
         top.fill(part, ranked({name: array[part] for name, array in feeds.items()}))
@@ -180,7 +183,7 @@ def rank_users(
     # Users whose lists have similar lengths run together: all lists of a run are padded to the longest.
     lengths = lists.lengths[place]
     order = np.argsort(lengths, kind="stable")
-    top = Top.empty(len(user_index), top_k, has_ratings=ranker.has_ratings)
+    top = Top.empty(ranker.graph, len(user_index), top_k, has_ratings=ranker.has_ratings)
 
     def rank_some(start: int) -> None:
         rows = order[start : stops[start]]

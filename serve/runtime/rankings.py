@@ -42,6 +42,8 @@ class Ranking:
     """float32 [k] or [B, k]; what orders the list (`manifest.model.lists`), or cosines; -1e30 beyond."""
     ratings: np.ndarray | None
     """float32 [k] or [B, k]; predicted ratings on the data's scale, -1e30 beyond; None: none."""
+    graph: str
+    """The graph that answered: "recommend_fast" may miss an item near the end of a list, others are exact."""
     known: Any
     """bool, or bool [B]: whether the id is in the bundle; if not, this is the average's list."""
     count: Any
@@ -109,7 +111,7 @@ class Ranking:
         for row, (known, count) in enumerate(zip(self.known.tolist(), self.count.tolist(), strict=True)):
             ratings = None if self.ratings is None else self.ratings[row]
             ids, indices, scores = self.item_ids[row], self.item_indices[row], self.scores[row]
-            yield Ranking(ids, indices, scores, ratings, known, count, self.catalogue)
+            yield Ranking(ids, indices, scores, ratings, self.graph, known, count, self.catalogue)
 
     def _items(self) -> Iterator[ListedItem]:
         n = len(self)

@@ -23,7 +23,7 @@ from serve.runtime import validation
 from serve.runtime.batching import Each, Top, rank_rows, rank_users, score_pairs
 from serve.runtime.checked_graph import open_checked
 from serve.runtime.given_ratings import given_ratings
-from serve.runtime.ranker import GraphRanker, Ranker
+from serve.runtime.ranker import GraphRanker, Ranker, ranking_graph
 from serve.runtime.rankings import Ranking, Scores
 from serve.runtime.session import (
     Device,
@@ -50,8 +50,10 @@ class Recommender:
         *,
         threads: int | None = None,
         share_tables: bool = False,
+        exact: bool = False,
     ) -> None:
         self.bundle = bundle
+        self._exact = exact
         self._threads = threads
         # Tables inside the graphs' files are never mapped, so they can't be shared.
         share_tables = share_tables and TABLES_NAME in bundle.manifest.files
@@ -71,6 +73,7 @@ class Recommender:
         *,
         threads: int | None = None,
         share_tables: bool = False,
+        exact: bool = False,
     ) -> Recommender:
         """Check and load a bundle. Graphs and tables of ids are loaded at their first use.
 
@@ -79,13 +82,15 @@ class Recommender:
             device: "auto" takes CUDA where it works, else the CPU.
             threads: Threads of one call on the CPU; None: all CPUs that this process may use.
             share_tables: Processes on the CPU share the pages of `tables.bin`; large batches take longer.
+            exact: Never use `recommend_fast.onnx`. Without it, a bundle that has this graph answers with it
+                where one user is asked for on the CPU, the catalogue is large, and the list is short enough.
 
         Raises:
             BundleError: the bundle is incomplete, damaged or not to be trusted.
             DeviceError: device="cuda", and CUDA does not work.
             RequestError: `device` is none of the three.
         """
-        return cls(open_bundle(path), device, threads=threads, share_tables=share_tables)
+        return cls(open_bundle(path), device, threads=threads, share_tables=share_tables, exact=exact)
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:
@@ -200,7 +205,9 @@ class Recommender:
             exclude = validation.padded([check(row) for row in exclude_item_indices], np.int64)
         rated_by = user_index * np.asarray(exclude_seen, np.int64)  # row 0 has rated nothing
         seen = None if exclude_seen is False else self.seen
-        return self._rated(rank_users(self._ranker, user_index, top_k, seen, rated_by, exclude, each))
+        exact = self._exact or self._device != "cpu"
+        graph = "recommend" if exact else ranking_graph(self.manifest, len(user_index), top_k)
+        return self._rated(rank_users(self._ranker(graph), user_index, top_k, seen, rated_by, exclude, each))
 
     def name(self, top: Top, known: Any) -> Ranking:
         """`top`, the results of `rank` or a row of them, with ids; `known` and the result: see `Ranking`."""
@@ -330,7 +337,8 @@ class Recommender:
 
         Raises BundleError: a graph has no cases, or does not answer as they say; or a file is damaged.
         """
-        n_cases = sum(self._checked(name)[1] for name in graphs or CALLED if name in self.manifest.graphs)
+        names = graphs or [name for name in CALLED if not (self._exact and name == "recommend_fast")]
+        n_cases = sum(self._checked(name)[1] for name in names if name in self.manifest.graphs)
         if not graphs:
             for ids in (self.users, self.items.ids):
                 ids.lookup_one(ids.one_id(1))  # finds ids that repeat
@@ -359,11 +367,12 @@ class Recommender:
         """Whether a graph predicts ratings beside the scores of its lists."""
         return any(output.name == TOP_RATINGS[0] for output in self.manifest.graphs[graph].outputs)
 
-    @property
-    def _ranker(self) -> Ranker:
-        k, n_items = self.largest_k("recommend"), self.manifest.model.n_items
-        has_ratings = self._has_ratings("recommend")
-        return self._part("ranker", lambda: GraphRanker(self._session("recommend"), n_items, k, has_ratings))
+    def _ranker(self, graph: str) -> Ranker:
+        k, n_items, has_ratings = self.largest_k(graph), self.manifest.model.n_items, self._has_ratings(graph)
+        return self._part(
+            f"ranker of {graph}",
+            lambda: GraphRanker(graph, self._session(graph), n_items, k, has_ratings),
+        )
 
     def _run_ranking(self, graph: str, feeds: dict[str, np.ndarray], top_k: int) -> Top:
         """The results of a ranking graph for any number of rows, in bounded memory."""

@@ -35,6 +35,11 @@ from serve.reading.options import IntegerRange
     help="Add recommend_by_id.onnx: user ids in, item ids and titles out. ONNX Runtime only.",
 )
 @click.option(
+    "--filtered",
+    is_flag=True,
+    help="Add recommend_filtered.onnx and fold_in_filtered.onnx: lists by rules (genres, years, …).",
+)
+@click.option(
     "--rating-weight",
     type=float,
     metavar="W",
@@ -54,6 +59,7 @@ def export(
     top_k: int,
     tables_file: Any,
     raw_ids: bool,
+    filtered: bool,
     rating_weight: float | None,
     triton: Path | None,
     overwrite: bool,
@@ -88,6 +94,7 @@ def export(
             top_k=top_k,
             tables_file=tables_file,
             raw_ids=raw_ids,
+            filtered=filtered,
             rating_weight=rating_weight,
             overwrite=overwrite,
             progress=lambda step: status.update(f"{step}…"),

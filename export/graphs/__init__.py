@@ -1,6 +1,14 @@
 """The graphs of a bundle: one file each, and one line each here."""
 
-from export.graphs import fold_in, recommend, recommend_by_id, score, similar_items
+from export.graphs import (
+    fold_in,
+    fold_in_filtered,
+    recommend,
+    recommend_by_id,
+    recommend_filtered,
+    score,
+    similar_items,
+)
 from export.graphs.spec import GraphSpec
 
 GRAPHS: tuple[GraphSpec, ...] = (
@@ -9,4 +17,6 @@ GRAPHS: tuple[GraphSpec, ...] = (
     similar_items.SPEC,
     fold_in.SPEC,
     recommend_by_id.SPEC,
+    recommend_filtered.SPEC,
+    fold_in_filtered.SPEC,
 )

@@ -65,6 +65,7 @@ def verify(bundle: Path, run: Path) -> Parity:
     inputs = loaded.inputs(
         top_k,
         raw_ids=raw_ids,
+        filtered=manifest.item_rules is not None,
         fold_in=(manifest.fold_in, manifest.list_fold_in),
         similar=manifest.similar_items,
     )

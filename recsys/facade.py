@@ -34,8 +34,8 @@ class FittedRun:
     def export(self, folder: str | Path, **options: Any) -> Any:
         """Write the bundle, a new folder, and verify it against torch; returns it, a `serve.Bundle`.
 
-        `options` are those of `export.write.bundle.export_run`: `top_k`, `raw_ids`, `rating_weight`,
-        `tables_file`, `overwrite`.
+        `options` are those of `export.write.bundle.export_run`: `top_k`, `raw_ids`, `filtered`,
+        `rating_weight`, `tables_file`, `overwrite`.
 
         Raises:
             CheckpointError, ConfigError, GraphError, ParityError, OutputError: as `export_run`.

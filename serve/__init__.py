@@ -16,14 +16,16 @@ if TYPE_CHECKING:
     from serve.runtime.profiles import Profiles
     from serve.runtime.rankings import Ranking, Scores
     from serve.runtime.recommender import Recommender
+    from serve.runtime.rules import Rules
 
-__all__ = ["Bundle", "Profiles", "Ranking", "Recommender", "Scores", "open_bundle"]
+__all__ = ["Bundle", "Profiles", "Ranking", "Recommender", "Rules", "Scores", "open_bundle"]
 
 _MODULES = {
     "Bundle": "serve.bundle.bundle",
     "Profiles": "serve.runtime.profiles",
     "Ranking": "serve.runtime.rankings",
     "Recommender": "serve.runtime.recommender",
+    "Rules": "serve.runtime.rules",
     "Scores": "serve.runtime.rankings",
     "open_bundle": "serve.bundle.bundle",
 }

@@ -15,7 +15,7 @@ from fixture_bundles import FIXTURES
 PAGE = Path(__file__).parent.parent / "docs" / "runtimes.md"
 BEGIN, END = "<!-- conformance table: begin -->", "<!-- conformance table: end -->"
 
-# The small bundles with `recommend_by_id.onnx`: every kind of model, int64 and string ids.
+# The small bundles with every graph: all kinds of model, int64 and string ids.
 RAW_ID_BUNDLES = FIXTURES.with_name("raw_id_bundles")
 BUNDLES = {name: RAW_ID_BUNDLES / name for name in ("dot", "dot-bias", "mlp", "parts", "ranking")}
 BUNDLES["dot-bias, string ids"] = RAW_ID_BUNDLES / "dot-bias-string-ids"
@@ -29,7 +29,15 @@ RUNTIMES = [
     "OpenVINO",
     "tract",
 ]
-GRAPHS = ["score", "recommend", "similar_items", "fold_in", "recommend_by_id"]
+GRAPHS = [
+    "score",
+    "recommend",
+    "similar_items",
+    "fold_in",
+    "recommend_by_id",
+    "recommend_filtered",
+    "fold_in_filtered",
+]
 
 # Steps coarse enough that another machine's last bits don't change the table.
 STEPS = {1e-5: "1e-5", 1e-4: "1e-4", 1e-3: "1e-3"}

@@ -31,7 +31,7 @@ METRICS = ("train_loss", "valid_rmse", "valid_mae")
 GENRES = ("Action", "Comedy|Romance", "Drama", "Sci-Fi|Thriller", "(no genres listed)")
 
 FIXTURES = Path(__file__).parent / "fixtures" / "bundles"
-# The same with `recommend_by_id.onnx`: what the runtimes of tests/demos are tried with.
+# The same with every graph: what the runtimes of tests/demos are tried with.
 RAW_ID_FIXTURES = FIXTURES.with_name("raw_id_bundles")
 
 EASE = ("ease", EaseConfig(n_factors=7))
@@ -186,8 +186,9 @@ def main() -> None:
         for name in CONFIGS:
             run = make_run(Path(temporary) / name, name)
             for fixtures in (FIXTURES, RAW_ID_FIXTURES):
+                all_graphs = fixtures == RAW_ID_FIXTURES
                 shutil.rmtree(fixtures / name, ignore_errors=True)
-                export_run(run, fixtures / name, raw_ids=fixtures == RAW_ID_FIXTURES)
+                export_run(run, fixtures / name, raw_ids=all_graphs, filtered=all_graphs)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from export.graphs.fold_in import ridge_arrays
 from export.model.arrays import Float32
 from export.model.dot import DotArrays
 from export.model.inputs import ExportInputs, IdTables, Sample, SeenRatings
+from export.model.item_columns import ItemColumns
 from export.model.side_by_side import SideBySide
 from export.model.similar_items import support
 from export.write.fold_in_choice import made_up_histories, sample_histories, with_enough_steps
@@ -184,6 +185,10 @@ def _inputs(
         titles = [title or "" for title in items.titles] if items.has_titles else None
         user_ids, item_ids = (table.ids(np.arange(1, 1 + len(table))) for table in (users, items.ids))
         ids = IdTables(user_ids, item_ids, titles)
+    columns = None
+    if manifest.item_rules is not None:
+        n_ratings = np.append(bundle.table("item_n_ratings")[0], n_new).astype(np.int64)
+        columns = ItemColumns.of(n_ratings, items.genres, items.years)
     top_k = manifest.graphs["recommend"].top_k
     assert top_k is not None  # open_bundle has checked it
     product = None if ranking is None else product_of(without_popularity(ranking))
@@ -200,6 +205,7 @@ def _inputs(
         item_support=item_support,
         score_scale=manifest.model.score_scale,
         ids=ids,
+        columns=columns,
         ranking_module=product,
         ranking=ranking,
         fold_in=fold_in,

@@ -41,6 +41,11 @@ from serve.reading.options import IntegerRange
     "the exact ones. ONNX Runtime only.",
 )
 @click.option(
+    "--filtered",
+    is_flag=True,
+    help="Add recommend_filtered.onnx and fold_in_filtered.onnx: lists by rules (genres, years, …).",
+)
+@click.option(
     "--rating-weight",
     type=float,
     metavar="W",
@@ -61,6 +66,7 @@ def export(
     tables_file: Any,
     raw_ids: bool,
     fast: bool,
+    filtered: bool,
     rating_weight: float | None,
     triton: Path | None,
     overwrite: bool,
@@ -96,6 +102,7 @@ def export(
             tables_file=tables_file,
             raw_ids=raw_ids,
             fast=fast,
+            filtered=filtered,
             rating_weight=rating_weight,
             overwrite=overwrite,
             progress=lambda step: status.update(f"{step}…"),

@@ -26,12 +26,16 @@ DTYPES = {
 
 
 def begin(
-    name: str, inputs: Sequence[TensorSpec], dtypes: Mapping[str, str] = {}
+    name: str, inputs: Sequence[TensorSpec], dtypes: Mapping[str, str] = {}, sizes: Mapping[str, int] = {}
 ) -> tuple[GraphBuilder, list[ir.Value]]:
-    """A graph that has only its inputs, and these inputs. `dtypes`: the types of tensors of type "id"."""
+    """A graph that has only its inputs, and these inputs; `dtypes` and `sizes` as for `finish`."""
     graph = GraphBuilder(ir.Graph([], [], nodes=[], opset_imports={"": OPSET}, name=name))
     values = [
-        graph.input(tensor.name, DTYPES[dtypes.get(tensor.name, tensor.dtype)], list(tensor.shape))
+        graph.input(
+            tensor.name,
+            DTYPES[dtypes.get(tensor.name, tensor.dtype)],
+            [sizes.get(size, size) for size in tensor.shape],
+        )
         for tensor in inputs
     ]
     return graph, values

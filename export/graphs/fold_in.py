@@ -7,6 +7,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 import onnx_ir as ir
+from onnxscript import GraphBuilder
 
 from export.graphs.build import begin, finish, rank
 from export.graphs.recommend import RATED_TOP, rated, ratings_at
@@ -38,30 +39,63 @@ def fold_in_graph(arrays: RidgeArrays, top_k: int, settings: FoldIn) -> ir.Model
     `item_indices` are 0-padded, and the ratings of padding are ignored.
     """
     graph, (item_indices, ratings) = begin("fold_in", INPUTS)
-    parts = arrays.fold_in(graph, item_indices, ratings, settings)
-    logits, row_bias = arrays.row_logits(graph, parts)
-    top = rank(graph.op, logits, item_indices, top_k, row_bias, arrays.y_range)
+    top, parts = best_rated(graph, arrays, top_k, settings, NewUser(item_indices, ratings, item_indices))
     n_factors = arrays.row_parts()["user_factors"].stop
     return finish(graph, OUTPUTS, top | parts, {"K": top_k, "F": n_factors, "1": 1})
 
 
-def list_fold_in_graph(inputs: ExportInputs) -> ir.Model:
+class NewUser(NamedTuple):
+    """Nodes of new users, and what their lists leave out."""
+
+    item_indices: ir.Value
+    """int64 [B, H], 0-padded"""
+    ratings: ir.Value
+    """float32 [B, H]"""
+    exclude: ir.Value
+    """int64 [B, E], 0-padded"""
+    banned: ir.Value | None = None
+    """bool [1 or B, n_items + 1]"""
+
+
+Nodes = dict[str, ir.Value]
+
+
+def best_rated(
+    graph: GraphBuilder, arrays: RidgeArrays, top_k: int, settings: FoldIn, new: NewUser
+) -> tuple[Nodes, Nodes]:
+    """The K best as from `rank`, and the parts of the users' rows, where ratings order the lists."""
+    parts = arrays.fold_in(graph, new.item_indices, new.ratings, settings)
+    logits, row_bias = arrays.row_logits(graph, parts, new.banned)
+    return rank(graph.op, logits, new.exclude, top_k, row_bias, arrays.y_range), parts
+
+
+def best_listed(graph: GraphBuilder, inputs: ExportInputs, new: NewUser) -> tuple[Nodes, Nodes]:
     """The same where parts that rank order the lists; with the predicted ratings of the K best, if any."""
     ranking, settings = inputs.ranking, inputs.list_fold_in
     assert ranking is not None
     assert settings is not None
-    graph, (item_indices, ratings) = begin("fold_in", INPUTS)
     rating_rows = None
     if inputs.fold_in is not None:
-        rating_rows = ridge_arrays(inputs.arrays).fold_in(graph, item_indices, ratings, inputs.fold_in)
+        rating_rows = ridge_arrays(inputs.arrays).fold_in(
+            graph, new.item_indices, new.ratings, inputs.fold_in
+        )
     rating_row = None if rating_rows is None else rating_rows["user_factors"]
-    rows = ranking.list_row(graph, item_indices, ratings, settings, rating_row)
-    logits, row_bias = ranking.row_logits(graph, rows)
-    top = rank(graph.op, logits, item_indices, inputs.top_k, row_bias)
+    rows = ranking.list_row(graph, new.item_indices, new.ratings, settings, rating_row)
+    logits, row_bias = ranking.row_logits(graph, rows, new.banned)
+    top = rank(graph.op, logits, new.exclude, inputs.top_k, row_bias)
     if rating_rows is not None:
         top |= rated(graph, inputs.arrays, rating_rows, top)
         # Named copies: one value can't be an output and bear another name inside.
         rows |= {_rating_name(name): graph.op.Identity(row) for name, row in rating_rows.items()}
+    return top, rows
+
+
+def list_fold_in_graph(inputs: ExportInputs) -> ir.Model:
+    """`fold_in_graph` where parts that rank order the lists."""
+    ranking = inputs.ranking
+    assert ranking is not None
+    graph, (item_indices, ratings) = begin("fold_in", INPUTS)
+    top, rows = best_listed(graph, inputs, NewUser(item_indices, ratings, item_indices))
     sizes = {"K": inputs.top_k, "F": ranking.row_parts()["user_factors"].stop, "1": 1}
     sizes["R"] = inputs.arrays.item_factors.shape[1]
     return finish(graph, OUTPUTS, top | rows, sizes)
@@ -114,7 +148,7 @@ def _build(inputs: ExportInputs) -> ir.Model:
     return fold_in_graph(ridge_arrays(inputs.arrays), inputs.top_k, inputs.fold_in)
 
 
-def _examples(inputs: ExportInputs) -> tuple[Int64, Float32, list[NewRows]]:
+def examples(inputs: ExportInputs) -> tuple[Int64, Float32, list[NewRows]]:
     """Some users' histories, a single rating, and none, [B, H] both; and the rows that they give."""
     histories = [inputs.example_history(user) for user in inputs.example_users]
     histories += [Ratings(histories[0].item_indices[:n], histories[0].ratings[:n]) for n in (1, 0)]
@@ -126,7 +160,7 @@ def _examples(inputs: ExportInputs) -> tuple[Int64, Float32, list[NewRows]]:
 
 def _cases(inputs: ExportInputs) -> list[Case]:
     lists = folding(inputs.lists)
-    item_indices, ratings, found = _examples(inputs)
+    item_indices, ratings, found = examples(inputs)
     rows = np.stack([one.lists for one in found])
     indices, scores = reference.top_k(lists.row_scores64(rows), item_indices, inputs.top_k)
     outputs = {"top_item_indices": indices, "top_scores": scores}
@@ -141,7 +175,7 @@ def _cases(inputs: ExportInputs) -> list[Case]:
 
 
 def _tolerance(inputs: ExportInputs) -> dict[str, float]:
-    lists, found = folding(inputs.lists), _examples(inputs)[2]
+    lists, found = folding(inputs.lists), examples(inputs)[2]
     size = _largest(lists, [one.lists for one in found])
     of_rows = dict.fromkeys(lists.row_parts(), FACTOR_TOLERANCE * size)
     of_ratings = {}

@@ -41,9 +41,13 @@ def best_items(
     exclude: ir.Value,
     top_k: int,
     ratings: Arrays | None = None,
+    banned: ir.Value | None = None,
 ) -> dict[str, ir.Value]:
-    """The K best items of each user (int64 [B]) without the excluded ones (int64 [B, E]), as from `rank`."""
-    logits, row_bias = lists.row_logits(graph, lists.user_rows(graph, user_index))
+    """The K best items of each user (int64 [B]) without the excluded ones (int64 [B, E]), as from `rank`.
+
+    `banned`: bool [1 or B, n_items + 1], further items that are not listed.
+    """
+    logits, row_bias = lists.row_logits(graph, lists.user_rows(graph, user_index), banned)
     top = rank(graph.op, logits, exclude, top_k, row_bias, lists.y_range)
     return top if ratings is None else top | rated(graph, ratings, ratings.user_rows(graph, user_index), top)
 

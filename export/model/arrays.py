@@ -52,11 +52,13 @@ class Arrays(Protocol):
     def user_rows(self, graph: GraphBuilder, user_index: ir.Value) -> dict[str, ir.Value]:
         """ONNX nodes: users int64 [B] -> their rows, float32 [B, …], by the names of the tables."""
 
-    def row_logits(self, graph: GraphBuilder, rows: dict[str, ir.Value]) -> tuple[ir.Value, ir.Value | None]:
+    def row_logits(
+        self, graph: GraphBuilder, rows: dict[str, ir.Value], banned: ir.Value | None = None
+    ) -> tuple[ir.Value, ir.Value | None]:
         """ONNX nodes: rows -> logits float32 [B, n_items + 1], and a bias for each row.
 
         The bias, float32 [B, 1] or None, does not change the order of a row, so it is added to the K best
-        logits only.
+        logits only. Items that are `banned`, bool [1 or B, n_items + 1], have the logit -1e30.
         """
 
     def row_scores(self, graph: GraphBuilder, rows: dict[str, ir.Value], items: ir.Value) -> ir.Value:

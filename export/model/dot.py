@@ -13,7 +13,7 @@ from onnxscript import GraphBuilder
 
 from export.model import arrays, ridge
 from export.model.arrays import Float32, Float64, Int64, table
-from export.model.reference import to_range
+from export.model.reference import MASKED, to_range
 from serve.bundle.manifest import FoldIn
 
 AVERAGE = np.array([0])
@@ -98,12 +98,22 @@ class DotArrays:
             for name, array in tables.items()
         }
 
-    def row_logits(self, graph: GraphBuilder, rows: dict[str, ir.Value]) -> tuple[ir.Value, ir.Value | None]:
-        """See Arrays. One Gemm on the item table, as Gather reads it."""
+    def row_logits(
+        self, graph: GraphBuilder, rows: dict[str, ir.Value], banned: ir.Value | None = None
+    ) -> tuple[ir.Value, ir.Value | None]:
+        """See Arrays. One Gemm on the item table, as Gather reads it; its third operand bans items."""
         op = graph.op
         operands = [rows["user_factors"], self._table(graph, "item_factors", self.item_factors)]
+        biases = None
         if self.item_biases is not None:
-            operands.append(op.Reshape(self._table(graph, "item_biases", self.item_biases), [1, -1]))
+            biases = op.Reshape(self._table(graph, "item_biases", self.item_biases), [1, -1])
+        if banned is not None:
+            # tract takes the number of rows of a Gemm from its first operand alone.
+            rules = op.Concat(op.Shape(banned, start=0, end=1), [1], axis=0)
+            operands[0] = op.Expand(operands[0], rules)
+            operands.append(op.Where(banned, MASKED, 0.0 if biases is None else biases))
+        elif biases is not None:
+            operands.append(biases)
         return op.Gemm(*operands, transB=1), rows.get("user_biases")
 
     def row_scores(self, graph: GraphBuilder, rows: dict[str, ir.Value], items: ir.Value) -> ir.Value:

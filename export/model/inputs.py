@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from export.model.arrays import Arrays, Float32, Float64, Int64
+from export.model.item_columns import ItemColumns
 from export.model.side_by_side import SideBySide
 from serve.bundle.manifest import FoldIn, ListFoldIn, SimilarItems
 from serve.runtime.validation import padded
@@ -178,6 +179,8 @@ class ExportInputs:
     """Tables of `recommend_by_id.onnx`; None: no such graph"""
     fast: bool = False
     """Whether to make `recommend_fast.onnx`"""
+    columns: ItemColumns | None = None
+    """What rules can ask of the items; None: no graphs with rules"""
     ranking_module: nn.Module | None = None
     """The torch module that orders the lists; None: that of the scores"""
     ranking: SideBySide | None = None

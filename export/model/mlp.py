@@ -14,7 +14,7 @@ from onnxscript import GraphBuilder
 from export.model import arrays, ridge
 from export.model.arrays import Float32, Float64, Int64, table
 from export.model.linear_map import LinearMap, fit_linear_map, inputs64
-from export.model.reference import to_range
+from export.model.reference import MASKED, to_range
 from export.model.ridge import logit64
 from serve.bundle.manifest import FoldIn
 
@@ -172,7 +172,9 @@ class MlpArrays:
         """See Arrays."""
         return {"user_factors": graph.op.Gather(table(graph, "user_hidden", self.user_hidden), user_index)}
 
-    def row_logits(self, graph: GraphBuilder, rows: dict[str, ir.Value]) -> tuple[ir.Value, None]:
+    def row_logits(
+        self, graph: GraphBuilder, rows: dict[str, ir.Value], banned: ir.Value | None = None
+    ) -> tuple[ir.Value, None]:
         """See Arrays. The catalogue is scored in chunks."""
         op = graph.op
         user = op.Unsqueeze(rows["user_factors"], [1])  # [B, 1, H]
@@ -184,7 +186,8 @@ class MlpArrays:
         for start in range(0, n_rows, size):
             chunk = op.Slice(items, [start], [min(start + size, n_rows)], [0]) if size < n_rows else items
             chunks.append(_chunk_logits(op, user, chunk, layers))
-        return (chunks[0] if len(chunks) == 1 else op.Concat(*chunks, axis=1)), None
+        logits = chunks[0] if len(chunks) == 1 else op.Concat(*chunks, axis=1)
+        return (logits if banned is None else op.Where(banned, MASKED, logits)), None
 
     def row_scores(self, graph: GraphBuilder, rows: dict[str, ir.Value], items: ir.Value) -> ir.Value:
         """See Arrays."""

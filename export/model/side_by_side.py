@@ -115,9 +115,11 @@ class SideBySide:
         """See Arrays."""
         return self.dot.user_rows(graph, user_index)
 
-    def row_logits(self, graph: GraphBuilder, rows: dict[str, ir.Value]) -> tuple[ir.Value, ir.Value | None]:
+    def row_logits(
+        self, graph: GraphBuilder, rows: dict[str, ir.Value], banned: ir.Value | None = None
+    ) -> tuple[ir.Value, ir.Value | None]:
         """See Arrays."""
-        return self.dot.row_logits(graph, rows)
+        return self.dot.row_logits(graph, rows, banned)
 
     def row_scores(self, graph: GraphBuilder, rows: dict[str, ir.Value], items: ir.Value) -> ir.Value:
         """See Arrays."""

@@ -66,6 +66,7 @@ def verify(bundle: Path, run: Path) -> Parity:
         top_k,
         raw_ids=raw_ids,
         fast="recommend_fast" in manifest.graphs,
+        filtered=manifest.item_rules is not None,
         fold_in=(manifest.fold_in, manifest.list_fold_in),
         similar=manifest.similar_items,
     )

@@ -40,6 +40,7 @@ def export_run(
     tables_file: TablesFile = "auto",
     raw_ids: bool = False,
     fast: bool = False,
+    filtered: bool = False,
     rating_weight: float | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda step: None,
@@ -48,7 +49,8 @@ def export_run(
 
     `top_k` is K, baked into the ranking graphs; the number of items if that is less. `tables_file` says
     whether tables go to one shared `tables.bin`; "auto": when they are large. `raw_ids` adds
-    `recommend_by_id.onnx`, `fast` `recommend_fast.onnx`. `rating_weight` takes the place of the run's.
+    `recommend_by_id.onnx`, `fast` `recommend_fast.onnx`, `filtered` the graphs with rules. `rating_weight`
+    takes the place of the run's.
     `progress` is called with the name of each step.
 
     Raises:
@@ -63,7 +65,7 @@ def export_run(
         progress("reading the run")
         loaded = load_run_inputs(run, rating_weight)
         progress("choosing the fold-in ridge")
-        inputs = loaded.inputs(top_k, raw_ids=raw_ids, fast=fast)
+        inputs = loaded.inputs(top_k, raw_ids=raw_ids, fast=fast, filtered=filtered)
         progress("writing ids and seen items")
         write_data(folder, loaded, inputs)
         made = write_graphs(folder, inputs, tables_file, progress)
@@ -82,13 +84,7 @@ def write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs) -> None:
     """Write ids, seen items and, where anything was rated, profiles to the new bundle's folder."""
     data = loaded.interactions
     write_users(folder / "users.parquet", data.users["user_id"].to_numpy())
-    names = {"titles": "title", "genres": "genres", "years": "year"}
-    # A missing value is None in a list of objects.
-    known = {
-        name: data.items[column].astype(object).where(data.items[column].notna(), None).tolist()
-        for name, column in names.items()
-        if column in data.items
-    }
+    known = loaded.described()
     write_items(folder / "items.parquet", data.items["item_id"].to_numpy(), **known)
     write_seen(folder / "seen.parquet", data.user_index, data.item_index, data.ratings, data.timestamps)
     if not len(data):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -16,6 +16,7 @@ from export.graphs.fold_in import ridge_arrays
 from export.model.arrays import Arrays, Float32
 from export.model.dot import DotArrays
 from export.model.inputs import ExportInputs, FoldInHistory, IdTables, Sample, SeenRatings
+from export.model.item_columns import ItemColumns
 from export.model.mlp import MlpArrays
 from export.model.row_solvers import solver_of
 from export.model.side_by_side import PartColumns, SideBySide
@@ -68,6 +69,7 @@ class LoadedRun:
         *,
         raw_ids: bool,
         fast: bool = False,
+        filtered: bool = False,
         fold_in: tuple[FoldIn | None, ListFoldIn | None] | Literal["choose"] = "choose",
         similar: SimilarItems | None = None,
     ) -> ExportInputs:
@@ -77,6 +79,7 @@ class LoadedRun:
             top_k: K of the ranking graphs; at most the number of items.
             raw_ids: whether to make `recommend_by_id.onnx`.
             fast: whether to make `recommend_fast.onnx`.
+            filtered: whether to make the graphs with rules.
             fold_in: settings of `fold_in.onnx`, of ratings and of lists; "choose": by the held-out ratings,
                 where the model allows.
             similar: how similar items are ranked; None: chosen likewise.
@@ -143,6 +146,7 @@ class LoadedRun:
             score_scale=(self.arrays.y_range or ratings_range) if scores == "ratings" else None,
             ids=self._id_tables() if raw_ids else None,
             fast=fast,
+            columns=self._columns(n_item_ratings) if filtered else None,
             ranking_module=self.ranking_module,
             ranking=ranking,
             fold_in=of_ratings,
@@ -173,6 +177,20 @@ class LoadedRun:
             self.held_out[rows],
             np.random.default_rng(0),
         )
+
+    def described(self) -> dict[str, list[Any]]:
+        """`titles`, `genres` and `years` of the items, if the data has them; None where an item has none."""
+        items, names = self.interactions.items, {"titles": "title", "genres": "genres", "years": "year"}
+        # A missing value is None in a list of objects.
+        return {
+            name: items[column].astype(object).where(items[column].notna(), None).tolist()
+            for name, column in names.items()
+            if column in items
+        }
+
+    def _columns(self, n_item_ratings: npt.NDArray[np.int64]) -> ItemColumns:
+        known = self.described()
+        return ItemColumns.of(n_item_ratings, known.get("genres"), known.get("years"))
 
     def _id_tables(self) -> IdTables:
         items = self.interactions.items

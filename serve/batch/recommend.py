@@ -14,6 +14,7 @@ from serve.bundle.parquet import arrow
 from serve.reading.rows import RefusedRow, Rows, SourceColumns
 from serve.runtime.batching import Each
 from serve.runtime.recommender import Recommender
+from serve.runtime.rules import Rules, check_left
 
 
 class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
@@ -27,6 +28,7 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
     exclude_seen: bool = True
     explode: bool = False
     unknown: UnknownIds = "average"
+    rules: Rules | None = None
 
     roles: ClassVar = ("user",)
     """See Score for this and the next four."""
@@ -43,10 +45,12 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
 
         Raises:
             InputError: the column of user ids has another type than the bundle's.
-            RequestError: `top_k` is more than the bundle ranks.
+            RequestError: `top_k` is more than the bundle ranks, or rules that no item obeys.
+            UnsupportedError: there are rules, and the bundle has no graphs with rules.
         """
         check_id_type(source, columns["user"], recommender.users)
         recommender.list_length(self.top_k, "recommend")
+        check_left(recommender.rank(np.zeros(1, np.int64), 1, rules=self.rules), self.rules)
         return self._columns(recommender)
 
     def _columns(self, recommender: Recommender) -> pa.Schema:
@@ -75,7 +79,9 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
             kept = np.delete(np.arange(len(ids)), list(refused))
             ids, user_index = ids.take(arrow(kept)), user_index[kept]
         known = user_index > 0
-        top = recommender.rank(user_index, self.top_k, exclude_seen=self.exclude_seen, each=each)
+        top = recommender.rank(
+            user_index, self.top_k, exclude_seen=self.exclude_seen, rules=self.rules, each=each
+        )
         has_list = known | (self.unknown != "null")
         listed = (top.indices > 0) & has_list[:, None]  # [n, k]
         counts = listed.sum(axis=1)

@@ -213,7 +213,12 @@ def _fault(graph: Graph, case: Case, inputs: Arrays, bundle: Bundle) -> str | No
         found = {(name, array.dtype, len(array.shape)) for name, array in values.items()}
         if found != signature(tensors):
             return f"the {what} are not those of the manifest"
-    n_rows = {len(array) for array in inputs.values()}
+    # The inputs of rules, whose first size is R, have one row for all others or as many.
+    n_rows = {
+        len(inputs[tensor.name])
+        for tensor in graph.inputs
+        if tensor.shape[0] != "R" or len(inputs[tensor.name]) != 1
+    }
     if len(n_rows) != 1:
         return "the inputs differ in their number of rows"
     if not 1 <= max(n_rows) <= MAX_ROWS:

@@ -176,6 +176,16 @@ class Catalogue:
         """The titles in index order, item 1 first; all None where the data has none."""
         return self._columns["title"].to_pylist() if self.has_titles else [None] * len(self)
 
+    @property
+    def genres(self) -> list[str | None] | None:
+        """The cells of genres in index order, "|" between two; None where the data has none."""
+        return self._columns["genres"].to_pylist() if "genres" in self._columns else None
+
+    @property
+    def years(self) -> list[int | None] | None:
+        """The years, likewise."""
+        return self._columns["year"].to_pylist() if "year" in self._columns else None
+
     @cached_property
     def _folded(self) -> list[str]:
         return [folded(title or "") for title in self.titles]

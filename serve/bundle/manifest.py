@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from serve.bundle.item_rules import ItemRules
 from serve.errors import BundleError, NotABundleError
 from serve.files.names import MANIFEST_NAME, RUN_NAME
 from serve.files.plain_file import read_plain
@@ -334,6 +335,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     fold_in: FoldIn | None = None
     list_fold_in: ListFoldIn | None = None
     similar_items: SimilarItems | None = None
+    item_rules: ItemRules | None = None
+    """None: there are no graphs with rules."""
     left_out: dict[str, str] = {}
     """Graph that could not be made -> why."""
     held_out: HeldOut | None = None

@@ -5,20 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from serve.bundle.manifest import Manifest, Tensor
+from serve.bundle.item_rules import MAX_CATEGORIES, N_RATINGS, NAMES, YEAR
+from serve.bundle.manifest import Graph, Manifest, Tensor
 from serve.bundle.onnx_wire import WireTensor
 
 # Graph that a `Recommender` calls -> its inputs, and the outputs that are read, as (name, dtype, rank). A
 # graph may have further outputs, and a bundle further graphs.
 _USER = ("user_index", "int64", 1)
 _ITEM = ("item_index", "int64", 1)
+_EXCLUDE = ("exclude_item_indices", "int64", 2)
+_RATED = {("item_indices", "int64", 2), ("ratings", "float32", 2)}
+_RULES = {(name, "int64" if place == 0 else "float32", 2) for place, name in enumerate(NAMES)}
 _TOP = {("top_item_indices", "int64", 2), ("top_scores", "float32", 2)}
 CALLED: dict[str, tuple[set[tuple[str, str, int]], set[tuple[str, str, int]]]] = {
     "score": ({_USER, _ITEM}, {("score", "float32", 1)}),
-    "recommend": ({_USER, ("exclude_item_indices", "int64", 2)}, _TOP),
-    "recommend_fast": ({_USER, ("exclude_item_indices", "int64", 2)}, _TOP),
+    "recommend": ({_USER, _EXCLUDE}, _TOP),
+    "recommend_fast": ({_USER, _EXCLUDE}, _TOP),
     "similar_items": ({_ITEM}, _TOP),
-    "fold_in": ({("item_indices", "int64", 2), ("ratings", "float32", 2)}, _TOP),
+    "fold_in": (_RATED, _TOP),
+    "recommend_filtered": ({_USER, _EXCLUDE} | _RULES, _TOP),
+    "fold_in_filtered": (_RATED | {_EXCLUDE} | _RULES, _TOP),
 }
 # Of `recommend`, `recommend_fast` and `fold_in`, where the scores that order a list are no ratings: the
 # first two have it wherever `score` predicts ratings, `fold_in` where these can be folded in.
@@ -38,6 +44,8 @@ ROWS_HELD = {
     "recommend_fast": ("users", "items"),
     "similar_items": ("items",),
     "fold_in": ("items",),
+    "recommend_filtered": ("users", "items"),
+    "fold_in_filtered": ("items",),
 }
 MAX_GRAPHS = 100
 MAX_TABLES = 1000
@@ -124,7 +132,7 @@ def _check_graphs(manifest: Manifest) -> str | None:
             return f"the inputs of {name} are {inputs}, not {called[0]}"
         if not called[1] <= outputs:
             return f"the outputs of {name} are {outputs}, without {called[1] - outputs}"
-        if wrong := _fault_of_ratings(name, outputs, manifest):
+        if wrong := _fault_of_ratings(name, outputs, manifest) or _fault_of_rules(name, graph, manifest):
             return wrong
         ranks = any(output.startswith("top_") for output, _, _ in outputs)
         if ranks and ("top_scores", "float32", 2) not in outputs:
@@ -142,10 +150,25 @@ def _check_graphs(manifest: Manifest) -> str | None:
     return None
 
 
+def _fault_of_rules(name: str, graph: Graph, manifest: Manifest) -> str | None:
+    """How the inputs of rules differ from the columns that the manifest lists, or None."""
+    widths = {one.name: one.shape[-1] for one in graph.inputs if one.name in NAMES[1:]}
+    if not widths or not name.endswith("_filtered"):
+        return None
+    rules = manifest.item_rules
+    if rules is None:
+        return f"it lists no item_rules, and {name}"
+    if len(rules.categories) > MAX_CATEGORIES or rules.numbers not in ([N_RATINGS], [N_RATINGS, YEAR]):
+        return f"its item_rules have {len(rules.categories)} categories and the numbers {rules.numbers}"
+    n_categories, n_numbers = max(1, len(rules.categories)), len(rules.numbers)
+    right = dict(zip(NAMES[1:], (n_categories, n_categories, n_numbers, n_numbers), strict=True))
+    return None if widths == right else f"the inputs of {name} have the widths {widths}, not {right}"
+
+
 def _fault_of_ratings(name: str, outputs: set[tuple[str, str, int]], manifest: Manifest) -> str | None:
     """What is wrong with the predicted ratings beside the scores of a list, or None."""
     model = manifest.model
-    if name not in ("recommend", "recommend_fast", "fold_in"):
+    if name.removesuffix("_filtered") not in ("recommend", "recommend_fast", "fold_in"):
         return None
     if model.lists == "ratings" and model.scores == "ranking":
         return "its lists are ordered by ratings, which nothing predicts"
@@ -155,7 +178,7 @@ def _fault_of_ratings(name: str, outputs: set[tuple[str, str, int]], manifest: M
     is_rated = (model.lists, model.scores) == ("ranking", "ratings")
     if found and not is_rated:
         return f"{name} has top_ratings, though {model.lists} order its lists and scores are {model.scores}"
-    if is_rated and not found and name != "fold_in":
+    if is_rated and not found and name.startswith("recommend"):
         return f"{name} has no top_ratings beside the scores that order its lists"
     return None
 

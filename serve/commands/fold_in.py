@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from serve.commands import rule_options
 from serve.commands.options import (
     bundle_argument,
     device_option,
@@ -46,6 +48,7 @@ def _parse_rates(
     help="A file of ratings, such as an export of Letterboxd: columns rating and item_id, or "
     "rating, title and perhaps year.",
 )
+@rule_options.rule_options
 @top_k_option
 @device_option
 @json_option
@@ -56,6 +59,7 @@ def fold_in(
     top_k: int | None,
     device: str,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Recommend to a user who is not in BUNDLE, from a few ratings; nothing is trained.
 
@@ -78,6 +82,7 @@ def fold_in(
     if not indices:
         raise InputError(f"{file} rates no item of {bundle}.")
     rated = [item_fields(index, items) for index in indices]
-    ranking = recommender.fold_in([entry["item_id"] for entry in rated], ratings, top_k)
+    rules = rule_options.rules_of(options, lambda: items)
+    ranking = recommender.fold_in([entry["item_id"] for entry in rated], ratings, top_k, rules=rules)
     echoed = [{**entry, "rating": rating} for entry, rating in zip(rated, ratings, strict=True)]
     print_recommended(ranking, recommender, as_json, ratings=echoed)

@@ -8,10 +8,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from serve.commands import rule_options
 from serve.commands.batch_options import batch_options, run_and_report
 from serve.commands.options import bundle_argument, exact_option, load, print_recommended, top_k_option
 
-FOR_ONE = {"bundle", "user_id", "top_k", "include_seen", "exact", "unknown", "device", "as_json"}
+FOR_ONE = {
+    *("bundle", "user_id", "top_k", "include_seen", "exact", "unknown", "device", "as_json"),
+    *rule_options.NAMES,
+}
 """Parameters that apply to one user; the others are for many."""
 
 
@@ -23,6 +27,7 @@ FOR_ONE = {"bundle", "user_id", "top_k", "include_seen", "exact", "unknown", "de
 @top_k_option
 @click.option("--include-seen", is_flag=True, help="List items that the user has rated, too.")
 @exact_option
+@rule_options.rule_options
 @click.option("--explode", is_flag=True, help="Many users: one row for each item, not for each user.")
 @batch_options(
     unknown="A user who is not in the bundle: the average user's list, none (many users only), or an error."
@@ -52,6 +57,7 @@ def recommend(
     \b
     Examples:
       recsys recommend artifacts/default --user-id 42 -k 10
+      recsys recommend artifacts/default --user-id 42 --category Comedy --years 1990-1999
       recsys recommend artifacts/default --all-users --output lists
       recsys recommend artifacts/default --input users.csv --output lists --explode --format csv
     """
@@ -59,8 +65,15 @@ def recommend(
         raise click.UsageError("Take one of --user-id, --input and --all-users.")
     if user_id is None:
         from serve.batch.recommend import Recommend
+        from serve.runtime.recommender import Recommender
 
-        task = Recommend(top_k=top_k, exclude_seen=not include_seen, explode=explode, unknown=unknown)
+        task = Recommend(
+            top_k=top_k,
+            exclude_seen=not include_seen,
+            explode=explode,
+            unknown=unknown,
+            rules=rule_options.rules_of(options, lambda: Recommender.load(bundle, "cpu").items),
+        )
         run_and_report(task, bundle, input, options, as_json)
         return
     for name in ctx.params.keys() - FOR_ONE:
@@ -70,7 +83,8 @@ def recommend(
         raise click.UsageError("--unknown null is for many users: --input or --all-users.")
     recommender = load(bundle, options["device"], "recommend", exact=exact)
     user = recommender.users.parse(user_id)
-    ranking = recommender.recommend(user, top_k, exclude_seen=not include_seen, unknown=unknown)
+    rules = rule_options.rules_of(options, lambda: recommender.items)
+    ranking = recommender.recommend(user, top_k, exclude_seen=not include_seen, rules=rules, unknown=unknown)
     if not ranking.known and not as_json:
         click.echo(f"User {user} is not in this bundle: the average user's recommendations.\n")
     print_recommended(ranking, recommender, as_json, user_id=user, known=ranking.known, graph=ranking.graph)

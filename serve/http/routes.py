@@ -19,6 +19,7 @@ from serve.http.parsing import from_body, from_query
 from serve.http.problems import Problem
 from serve.http.schemas import ErrorResponse
 from serve.runtime.rankings import Ranking
+from serve.runtime.rules import Rules
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorResponse, "description": "The token is missing or wrong."},
@@ -90,13 +91,25 @@ async def recommend(model: Model, body: schemas.RecommendRequest) -> Response:
     """The best items for one user."""
     recommender = model.recommender
     user_index = int(recommender.resolve(body.user_id, body.unknown)[0])
-    query = UserQuery(
-        user_index,
-        recommender.list_length(body.top_k, "recommend"),
-        body.exclude_seen,
-        recommender.resolve(body.exclude_item_ids, table="item") if body.exclude_item_ids else NOTHING,
-    )
-    top = await model.batcher.recommend(query)
+    if (rules := _rules(body)) is not None:  # requests with rules are not batched: each has its own
+        found = await model.compute_in_turn(
+            lambda: recommender.recommend(
+                body.user_id,
+                body.top_k,
+                exclude_seen=body.exclude_seen,
+                exclude_item_ids=body.exclude_item_ids,
+                rules=rules,
+            )
+        )
+        top = _user_list(found)
+    else:
+        query = UserQuery(
+            user_index,
+            recommender.list_length(body.top_k, "recommend"),
+            body.exclude_seen,
+            recommender.resolve(body.exclude_item_ids, table="item") if body.exclude_item_ids else NOTHING,
+        )
+        top = await model.batcher.recommend(query)
     known = user_index > 0
     return answer(
         {
@@ -137,7 +150,10 @@ async def fold_in(model: Model, body: schemas.FoldInRequest) -> Response:
     """The best items for a new user, from a few ratings. Nothing is trained or stored."""
     item_ids = [rating.item_id for rating in body.ratings]
     ratings = [rating.rating for rating in body.ratings]
-    found = await model.compute_in_turn(lambda: model.recommender.fold_in(item_ids, ratings, body.top_k))
+    rules = _rules(body)
+    found = await model.compute_in_turn(
+        lambda: model.recommender.fold_in(item_ids, ratings, body.top_k, rules=rules)
+    )
     return answer({"model_version": model.version, "items": _rated_items(model, _user_list(found))})
 
 
@@ -159,6 +175,10 @@ async def items(model: Model, asked: Annotated[schemas.ItemsQuery, Query()]) -> 
 async def model_card(model: Model) -> Response:
     """The model card: sizes, data and its licence, quality, types of ids."""
     return answer(model.card())
+
+
+def _rules(body: schemas.RecommendRequest | schemas.FoldInRequest) -> Rules | None:
+    return None if body.rules is None else Rules(**body.rules.model_dump())
 
 
 def _user_list(found: Ranking) -> UserList:

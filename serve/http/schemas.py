@@ -82,6 +82,26 @@ class NoQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class RulesRequest(BaseModel):
+    """Rules that all listed items obey; the bundle needs graphs with rules (`recsys export --filtered`)."""
+
+    allow: list[Id] | None = Field(
+        None, min_length=1, max_length=MAX_ITEMS, description="Ids of the only items to list; null: all."
+    )
+    deny: list[Id] = Field([], max_length=MAX_ITEMS, description="Ids of items not to list.")
+    categories: list[str] = Field(
+        [], max_length=MAX_ITEMS, description="A listed item has one of these genres."
+    )
+    not_categories: list[str] = Field([], max_length=MAX_ITEMS, description="And none of these.")
+    min_ratings: StrictInt | None = Field(None, description="Training ratings of a listed item, at least.")
+    max_ratings: StrictInt | None = Field(None, description="At most.")
+    min_year: StrictInt | None = Field(
+        None, description="Its first year; an item without a year is not listed."
+    )
+    max_year: StrictInt | None = Field(None, description="Its last year.")
+    model_config = ConfigDict(extra="forbid")
+
+
 class RecommendRequest(BaseModel):
     """A user."""
 
@@ -91,6 +111,7 @@ class RecommendRequest(BaseModel):
     exclude_item_ids: list[Id] = Field(
         [], max_length=MAX_ITEMS, description="Further items to exclude; unknown ids are ignored."
     )
+    rules: RulesRequest | None = None
     unknown: Unknown = "average"
     model_config = _example(user_id=42, top_k=3)
 
@@ -126,6 +147,7 @@ class FoldInRequest(BaseModel):
 
     ratings: list[ItemRating] = Field(max_length=MAX_ITEMS)
     top_k: TopK = 10
+    rules: RulesRequest | None = None
     model_config = _example(ratings=[{"item_id": 1, "rating": 5}, {"item_id": 6, "rating": 2.5}], top_k=3)
 
 

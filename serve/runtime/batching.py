@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
+from serve.bundle.manifest import Manifest
 from serve.bundle.seen import ItemLists, Seen
 from serve.runtime.answers import fault_of_top, wrong_answer
 from serve.runtime.session import run
@@ -53,6 +54,16 @@ class Top(NamedTuple):
         return Top(self.indices[number], self.scores[number], ratings, self.graph)
 
 
+def with_ratings(top: Top, manifest: Manifest) -> Top:
+    """Clip predicted ratings to the data's scale; where ratings order the lists, they are the scores."""
+    ratings = top.scores if manifest.model.lists == "ratings" else top.ratings
+    if ratings is None:
+        return top
+    low, high = manifest.data.ratings_range
+    clipped = np.minimum(ratings, high)  # np.clip takes three times as long for one user
+    return top._replace(ratings=np.maximum(clipped, low, out=clipped, where=top.indices > 0))
+
+
 Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
 """Applies a function to the start of each run of a graph: `map`, or the `map` of an executor."""
 
@@ -62,6 +73,8 @@ LEFT_OUT = {
     "recommend_fast": "exclude_item_indices",
     "similar_items": "item_index",
     "fold_in": "item_indices",
+    "recommend_filtered": "exclude_item_indices",
+    "fold_in_filtered": "item_indices",
 }
 TOP_NAMES = ("top_item_indices", "top_scores", "top_ratings")
 
@@ -124,17 +137,18 @@ def rank_rows(
     k: int,
     *,
     has_ratings: bool,
+    shared: Mapping[str, np.ndarray] = {},
 ) -> Top:
     """The results of a ranking graph (K is `k`) for feeds with any number of rows.
 
-    `has_ratings`: whether the graph has the output `top_ratings`.
+    `has_ratings`: whether the graph has the output `top_ratings`. `shared`: inputs that all rows share.
 
     Raises BundleError: the graph fails, or a list is none.
     """
     names = TOP_NAMES if has_ratings else TOP_NAMES[:2]
 
     def ranked(part: Mapping[str, np.ndarray]) -> Top:
-        indices, scores, *ratings = run(session, part, names)
+        indices, scores, *ratings = run(session, {**part, **shared}, names)
         top = Top(indices, scores, ratings[0] if ratings else None, graph)
         left_out = part[LEFT_OUT[graph]]
         if wrong := fault_of_top(*top[:3], left_out.reshape(len(left_out), -1), k, n_items):

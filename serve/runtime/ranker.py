@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -43,11 +44,13 @@ class Ranker(Protocol):
 
 
 class GraphRanker(NamedTuple):
-    """A `Ranker` that is one graph: `recommend.onnx`, or `recommend_fast.onnx`."""
+    """A `Ranker` that is one graph: `recommend.onnx` or a variant, `recommend_filtered.onnx` with its rules."""
 
     graph: str
     """The name of the graph."""
     session: InferenceSession
+    rules: Mapping[str, np.ndarray]
+    """The inputs of rules, one row each; none: the graph has none."""
     n_items: int
     top_k: int
     """K of the graph."""
@@ -58,5 +61,11 @@ class GraphRanker(NamedTuple):
         """See Ranker."""
         feeds = {"user_index": user_index, "exclude_item_indices": exclude}
         return rank_rows(
-            self.session, self.graph, feeds, self.n_items, self.top_k, has_ratings=self.has_ratings
+            self.session,
+            self.graph,
+            feeds,
+            self.n_items,
+            self.top_k,
+            has_ratings=self.has_ratings,
+            shared=self.rules,
         )

@@ -20,11 +20,12 @@ from serve.bundle.seen import Seen
 from serve.errors import RequestError, UnknownIdError, UnsupportedError
 from serve.files.names import TABLES_NAME
 from serve.runtime import validation
-from serve.runtime.batching import Each, Top, rank_rows, rank_users, score_pairs
+from serve.runtime.batching import Each, Top, rank_rows, rank_users, score_pairs, with_ratings
 from serve.runtime.checked_graph import open_checked
 from serve.runtime.given_ratings import given_ratings
 from serve.runtime.ranker import GraphRanker, Ranker, ranking_graph
 from serve.runtime.rankings import Ranking, Scores
+from serve.runtime.rules import Rules, check_left, rule_inputs
 from serve.runtime.session import (
     Device,
     available_cpus,
@@ -177,6 +178,7 @@ class Recommender:
         *,
         exclude_seen: bool | np.ndarray = True,
         exclude_item_indices: Sequence[np.ndarray] | None = None,
+        rules: Rules | None = None,
         each: Each = map,
     ) -> Top:
         """The best items of any number of users, from indices to indices, in bounded memory.
@@ -186,28 +188,30 @@ class Recommender:
             top_k: Length of the lists; None: ten, or all that the bundle ranks.
             exclude_seen: Exclude the items that a user has rated: for all users, or bool [B].
             exclude_item_indices: Further items to exclude: B arrays of int64 from 0 to n_items.
+            rules: What all listed items obey; see `Rules`. A list is short only where few do.
             each: Does the runs of the graph: `map`, or the `map` of an executor.
 
         Returns:
             Item indices, scores and predicted ratings, [B, top_k] each; see `Top`.
 
         Raises:
-            RequestError: wrong types, shapes or ranges.
+            RequestError: wrong types, shapes or ranges, or rules that no item can obey.
+            UnsupportedError: there are rules, and the bundle has no graphs with rules.
         """
-        model = self.manifest.model
-        top_k = self.list_length(top_k, "recommend")
+        model, asked = self.manifest.model, rule_inputs(rules, self)
+        graph = asked.graph("recommend")
+        top_k = self.list_length(top_k, graph)
         user_index = validation.indices("user_index", user_index, 1, model.n_users)
-        exclude = None
+        exclude = asked.denied(len(user_index))
         if exclude_item_indices is not None:
-            if len(exclude_item_indices) != len(user_index):
-                raise RequestError(f"{len(user_index)} users, but {len(exclude_item_indices)} exclusions")
-            check = partial(validation.indices, "exclude_item_indices", n_dims=1, highest=model.n_items)
-            exclude = validation.padded([check(row) for row in exclude_item_indices], np.int64)
+            rows = validation.exclusions(exclude_item_indices, len(user_index), model.n_items)
+            exclude = rows if exclude is None else np.concatenate([exclude, rows], axis=1)
         rated_by = user_index * np.asarray(exclude_seen, np.int64)  # row 0 has rated nothing
         seen = None if exclude_seen is False else self.seen
-        exact = self._exact or self._device != "cpu"
-        graph = "recommend" if exact else ranking_graph(self.manifest, len(user_index), top_k)
-        return self._rated(rank_users(self._ranker(graph), user_index, top_k, seen, rated_by, exclude, each))
+        if graph == "recommend" and not self._exact and self._device == "cpu":
+            graph = ranking_graph(self.manifest, len(user_index), top_k)
+        top = rank_users(self._ranker(graph, asked.feeds), user_index, top_k, seen, rated_by, exclude, each)
+        return with_ratings(top, self.manifest)
 
     def name(self, top: Top, known: Any) -> Ranking:
         """`top`, the results of `rank` or a row of them, with ids; `known` and the result: see `Ranking`."""
@@ -223,6 +227,7 @@ class Recommender:
         *,
         exclude_seen: bool = True,
         exclude_item_ids: Sequence[Any] | None = None,
+        rules: Rules | None = None,
         unknown: Unknown = "average",
     ) -> Ranking:
         """The items with the highest scores for a user, or for each of many.
@@ -233,11 +238,13 @@ class Recommender:
             exclude_seen: Exclude the items that the user has rated.
             exclude_item_ids: Further items to exclude: a list of ids, or for many users a list of lists. Ids
                 that are not in the bundle are ignored.
+            rules: What all listed items obey; see `Rules`.
             unknown: A user who is not in the bundle gets the average user's list, or raises an error.
 
         Raises:
-            RequestError: wrong types, shapes or ranges.
+            RequestError: wrong types, shapes or ranges, or no item obeys the rules.
             UnknownIdError: a user is not in the bundle, and `unknown` is "error".
+            UnsupportedError: rules, and the bundle has no graphs with rules.
         """
         one = validation.is_one(user_ids)
         user_index = self.resolve(user_ids, unknown)
@@ -245,7 +252,10 @@ class Recommender:
         if exclude_item_ids is not None:
             rows = validation.lists("exclude_item_ids", exclude_item_ids, None if one else len(user_index))
             exclude = [self.items.ids.lookup(row) for row in rows]
-        top = self.rank(user_index, top_k, exclude_seen=exclude_seen, exclude_item_indices=exclude)
+        top = self.rank(
+            user_index, top_k, exclude_seen=exclude_seen, exclude_item_indices=exclude, rules=rules
+        )
+        check_left(top, rules)
         return self._named(one, user_index > 0, top)
 
     def score(self, user_ids: Any, item_ids: Any, *, unknown: Unknown = "average") -> Scores:
@@ -305,7 +315,9 @@ class Recommender:
         top = self._run_ranking("similar_items", {"item_index": item_index}, top_k)
         return self._named(one, item_index > 0, top)
 
-    def fold_in(self, item_ids: Any, ratings: Any = None, top_k: int | None = None) -> Ranking:
+    def fold_in(
+        self, item_ids: Any, ratings: Any = None, top_k: int | None = None, *, rules: Rules | None = None
+    ) -> Ranking:
         """Recommendations for a new user, from a few ratings; rated items are excluded.
 
         Args:
@@ -313,20 +325,26 @@ class Recommender:
                 average user's list. Or `{title or id: rating}` in place of both, of many a list of them.
             ratings: As many ratings, in the same form, on the scale of the data.
             top_k: Length of the list; None: ten, or all that the bundle ranks.
+            rules: What all listed items obey; see `Rules`.
 
         Raises:
             RequestError: wrong types, lengths that differ, ratings off the scale, an item rated twice, no or
-                several items of a title.
+                several items of a title, or no item obeys the rules.
             UnknownIdError: an item is not in the bundle.
             UnsupportedError: the bundle has no such graph (an MLP has no closed form).
         """
-        top_k = self.list_length(top_k, "fold_in")
+        asked = rule_inputs(rules, self)
+        graph = asked.graph("fold_in")
+        top_k = self.list_length(top_k, graph)
         one, items, values = given_ratings(self, item_ids, ratings)
         feeds = {
             "item_indices": validation.padded(items, np.int64),
             "ratings": validation.padded(values, np.float32),
         }
-        top = self._rated(self._run_ranking("fold_in", feeds, top_k))
+        if (denied := asked.denied(len(items))) is not None:
+            feeds["exclude_item_indices"] = denied
+        top = with_ratings(self._run_ranking(graph, feeds, top_k, asked.feeds), self.manifest)
+        check_left(top, rules)
         return self._named(one, np.ones(len(items), bool), top)
 
     def check(self, *graphs: str) -> int:
@@ -354,31 +372,22 @@ class Recommender:
         """As `name`; `one`: the request was for a single id."""
         return self.name(top.row(0), bool(known[0])) if one else self.name(top, known)
 
-    def _rated(self, top: Top) -> Top:
-        """Clip predicted ratings to the data's scale; where ratings order the lists, they are the scores."""
-        ratings = top.scores if self.manifest.model.lists == "ratings" else top.ratings
-        if ratings is None:
-            return top
-        low, high = self.manifest.data.ratings_range
-        clipped = np.minimum(ratings, high)  # np.clip takes three times as long for one user
-        return top._replace(ratings=np.maximum(clipped, low, out=clipped, where=top.indices > 0))
-
     def _has_ratings(self, graph: str) -> bool:
         """Whether a graph predicts ratings beside the scores of its lists."""
         return any(output.name == TOP_RATINGS[0] for output in self.manifest.graphs[graph].outputs)
 
-    def _ranker(self, graph: str) -> Ranker:
-        k, n_items, has_ratings = self.largest_k(graph), self.manifest.model.n_items, self._has_ratings(graph)
-        return self._part(
-            f"ranker of {graph}",
-            lambda: GraphRanker(graph, self._session(graph), n_items, k, has_ratings),
-        )
+    def _ranker(self, graph: str, rules: Mapping[str, np.ndarray]) -> Ranker:
+        k, n_items = self.largest_k(graph), self.manifest.model.n_items
+        return GraphRanker(graph, self._session(graph), rules, n_items, k, self._has_ratings(graph))
 
-    def _run_ranking(self, graph: str, feeds: dict[str, np.ndarray], top_k: int) -> Top:
+    def _run_ranking(
+        self, graph: str, feeds: dict[str, np.ndarray], top_k: int, shared: Mapping[str, np.ndarray] = {}
+    ) -> Top:
         """The results of a ranking graph for any number of rows, in bounded memory."""
         session, n_items = self._session(graph), self.manifest.model.n_items
         k, has_ratings = self.largest_k(graph), self._has_ratings(graph)
-        return rank_rows(session, graph, feeds, n_items, k, has_ratings=has_ratings).first(top_k)
+        top = rank_rows(session, graph, feeds, n_items, k, has_ratings=has_ratings, shared=shared)
+        return top.first(top_k)
 
     def _session(self, graph: str) -> InferenceSession:
         return self._checked(graph)[0]

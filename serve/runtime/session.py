@@ -123,13 +123,22 @@ def run_named(
 ) -> dict[str, np.ndarray]:
     """All outputs by name; with `rows_per_run`, in runs of so many rows of the inputs.
 
+    An input of one row beside others of several is shared by all runs.
+
     Raises BundleError: the graph fails.
     """
     names = [one.name for one in session.get_outputs()]
     n_rows = max(map(len, feeds.values()))
     step = rows_per_run or max(n_rows, 1)
     parts = [
-        run(session, {name: array[start : start + step] for name, array in feeds.items()}, names)
+        run(
+            session,
+            {
+                name: array if len(array) == 1 else array[start : start + step]
+                for name, array in feeds.items()
+            },
+            names,
+        )
         for start in range(0, max(n_rows, 1), step)
     ]
     joined = parts[0] if len(parts) == 1 else [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]

@@ -55,6 +55,16 @@ def indices(name: str, value: np.ndarray, n_dims: int, highest: int) -> np.ndarr
     return np.ascontiguousarray(array, np.int64)
 
 
+def exclusions(rows: Sequence[np.ndarray], n_rows: int, highest: int) -> np.ndarray:
+    """Rows of item indices, one for each of `n_rows` users: int64 [n_rows, E], 0-padded.
+
+    Raises RequestError: another number of rows, or as `indices`.
+    """
+    if len(rows) != n_rows:
+        raise RequestError(f"{n_rows} users, but {len(rows)} exclusions")
+    return padded([indices("exclude_item_indices", row, 1, highest) for row in rows], np.int64)
+
+
 def lists(name: str, value: Any, n_rows: int | None) -> list[Sequence[Any]]:
     """Check a list of `n_rows` lists or, for a single request (None), a list; returns a list of lists.
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fixture_bundles import FIXTURES
 
-from serve import open_bundle
+from serve import Rules, open_bundle
 from serve.runtime.rankings import Ranking
 from serve.runtime.recommender import Recommender
 
@@ -182,3 +182,38 @@ def test_metrics_count_routes_and_statuses(service: Service) -> None:
     assert count(after, bad) - count(before, bad) == 1
     assert "thousand" not in after
     assert f'recsys_model_loaded_timestamp_seconds{{device="cpu",version="{version}"}}' in after
+
+
+def test_rules_are_those_of_the_recommender() -> None:
+    bundle = FIXTURES.with_name("raw_id_bundles") / "parts"
+    served = Recommender.load(bundle, "cpu", threads=1)
+    user, items = ids(served)
+    rules = {
+        "categories": ["Comedy", "Drama"],
+        "not_categories": ["Thriller"],
+        "deny": items,
+        "min_ratings": 3,
+    }
+    found = ask(bundle, "/v1/recommend", {"user_id": user, "rules": {**rules, "min_year": 1960}})
+    check_items(found["items"], served.recommend(user, rules=Rules(**rules, min_year=1960)), served)
+    ratings = [{"item_id": items[0], "rating": 5}]
+    found = ask(bundle, "/v1/fold-in", {"ratings": ratings, "rules": {**rules, "max_year": 1990}})
+    check_items(found["items"], served.fold_in(items[:1], [5], rules=Rules(**rules, max_year=1990)), served)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "rules", "told"),
+    [
+        ("raw_id_bundles/parts", {"categories": ["Dramma"]}, "no category 'Dramma'. There are 'Drama'"),
+        ("raw_id_bundles/parts", {"genres": ["Drama"]}, "Extra inputs"),
+        ("bundles/parts", {"categories": ["Drama"]}, "--filtered"),
+    ],
+)
+def test_rules_that_are_refused(bundle: str, rules: dict[str, Any], told: str) -> None:
+    async def post() -> Any:
+        async with app_client(FIXTURES.parent / bundle) as client:
+            return await client.post("/v1/recommend", json={"user_id": 10, "rules": rules})
+
+    response = asyncio.run(post())
+    assert response.status_code == 422
+    assert told in response.text

@@ -1,0 +1,76 @@
+"""What rules can ask of an item: categories and numbers, as tables of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from export.errors import GraphError
+from export.model.arrays import Float32, Int64
+from serve.bundle.item_rules import MAX_CATEGORIES, N_RATINGS, UNKNOWN_NUMBER, YEAR, ItemRules, categories_of
+
+
+@dataclass(frozen=True, eq=False)
+class ItemColumns:
+    """Categories and numbers of the items; row 0 is "unknown"."""
+
+    categories: tuple[str, ...]
+    """Names of the columns of `membership`; none where the data has no categories"""
+    membership: npt.NDArray[np.uint8]
+    """uint8 [n_items + 1, C], 1 where an item is of a category; C is at least 1"""
+    numbers: dict[str, Float32]
+    """name -> float32 [n_items + 1]; `UNKNOWN_NUMBER` where an item has none"""
+
+    @classmethod
+    def of(
+        cls, n_item_ratings: Int64, genres: Sequence[str | None] | None, years: Sequence[Any] | None
+    ) -> ItemColumns:
+        """From what the data knows of the items.
+
+        Args:
+            n_item_ratings: int64 [n_items + 1], training ratings of each item.
+            genres: [n_items], "|" between two; None: the data has none.
+            years: [n_items], None where an item has none; None: the data has none.
+
+        Raises:
+            GraphError: there are too many categories.
+        """
+        of_items = [categories_of(text) for text in genres or ()]
+        names = sorted({name for one in of_items for name in one})
+        if len(names) > MAX_CATEGORIES:
+            raise GraphError(
+                f"the items have {len(names):,} categories, and a graph with rules may have "
+                f"{MAX_CATEGORIES:,}: export without --filtered"
+            )
+        place = {name: column for column, name in enumerate(names)}
+        membership = np.zeros((len(n_item_ratings), max(1, len(names))), np.uint8)
+        for row, one in enumerate(of_items, 1):
+            membership[row, [place[name] for name in one]] = 1
+        numbers = {N_RATINGS: n_item_ratings.astype(np.float32)}
+        if years is not None:
+            known = [UNKNOWN_NUMBER if year is None else float(year) for year in years]
+            numbers[YEAR] = np.array([UNKNOWN_NUMBER, *known], np.float32)
+        return cls(tuple(names), membership, numbers)
+
+    @property
+    def described(self) -> ItemRules:
+        """As the manifest has them."""
+        return ItemRules(categories=list(self.categories), numbers=list(self.numbers))
+
+    def banned(self, rules: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
+        """The slow, obvious reading of the graph's inputs of rules: bool [R, n_items + 1], row by row."""
+        rows = []
+        for allow, wanted, unwanted, lowest, highest in zip(*rules.values(), strict=True):
+            ban = np.any(self.membership[:, unwanted > 0], axis=1)
+            if (wanted > 0).any():
+                ban |= ~self.membership[:, wanted > 0].any(axis=1)
+            if (allow > 0).any():
+                ban |= ~np.isin(np.arange(len(self.membership)), allow)
+            for column, low, high in zip(self.numbers.values(), lowest, highest, strict=True):
+                ban |= (column < low) | (column > high)
+            rows.append(ban)
+        return np.stack(rows)

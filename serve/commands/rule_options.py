@@ -1,0 +1,92 @@
+"""The options of rules for lists, and the `Rules` that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from serve.reading.cells import parse_integer
+from serve.reading.options import IntegerRange
+
+if TYPE_CHECKING:
+    from serve.bundle.items import Catalogue
+    from serve.runtime.rules import Rules
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _parse_years(
+    context: click.Context, option: click.Parameter, text: str | None
+) -> tuple[int | None, int | None]:
+    """The ends of "1990-1999", "1990-", "-1999" and "1990"."""
+    if text is None:
+        return None, None
+    low, dash, high = text.partition("-")
+    ends = [parse_integer(end) if end.strip() else None for end in (low, high if dash else low)]
+    if ends == [None, None] or any(
+        end is None and part.strip() for end, part in zip(ends, (low, high), strict=True)
+    ):
+        raise click.BadParameter(f"{text!r} is no range of years such as 1990-1999, 1990- or -1999.")
+    return ends[0], ends[1]
+
+
+OPTIONS = (
+    click.option(
+        "--allow", multiple=True, metavar="TITLE_OR_ID", help="List only this item; repeat it for several."
+    ),
+    click.option("--deny", multiple=True, metavar="TITLE_OR_ID", help="Never list this item; repeat it."),
+    click.option(
+        "--category",
+        "categories",
+        multiple=True,
+        metavar="NAME",
+        help="List only items of this genre; repeat it for any of several.",
+    ),
+    click.option(
+        "--not-category",
+        "not_categories",
+        multiple=True,
+        metavar="NAME",
+        help="List no item of this genre; repeat it.",
+    ),
+    click.option(
+        "--min-ratings", type=IntegerRange(0), help="List only items with at least as many training ratings."
+    ),
+    click.option("--max-ratings", type=IntegerRange(0), help="List only items with at most as many."),
+    click.option(
+        "--years",
+        callback=_parse_years,
+        metavar="FIRST-LAST",
+        help="List only items of these years; 1990- and -1999, too.",
+    ),
+)
+NAMES = {"allow", "deny", "categories", "not_categories", "min_ratings", "max_ratings", "years"}
+"""The parameters."""
+
+
+def rule_options(command: Command) -> Command:
+    """Add the options of rules."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+def rules_of(options: dict[str, Any], items: Callable[[], Catalogue]) -> Rules | None:
+    """Take the options out of a command's, as `Rules`; None where none is given.
+
+    `items` gives the items of the bundle, and is called only where some are named.
+
+    Raises RequestError: a name of no item, or of several.
+    """
+    given = {name: options.pop(name) for name in NAMES}
+    given["min_year"], given["max_year"] = given.pop("years")
+    if not any(value or value == 0 for value in given.values()):
+        return None
+    from serve.runtime.rules import Rules
+
+    for name in ("allow", "deny"):
+        given[name] = [items()[items().resolve(text)].item_id for text in given[name]]
+    given["allow"] = given["allow"] or None
+    return Rules(**given)

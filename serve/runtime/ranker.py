@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 
 from serve.bundle.manifest import Manifest
+from serve.bundle.manifest_check import TOP_RATINGS
 from serve.runtime.batching import Top, rank_rows
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ def ranking_graph(manifest: Manifest, n_users: int, top_k: int) -> str:
     return "recommend_fast" if top_k <= fast.top_k else "recommend"
 
 
+def has_ratings(manifest: Manifest, graph: str) -> bool:
+    """Whether a graph predicts ratings beside the scores of its lists."""
+    return any(output.name == TOP_RATINGS[0] for output in manifest.graphs[graph].outputs)
+
+
 class Ranker(Protocol):
     """Ranks every item of the catalogue for each user."""
 
@@ -44,7 +50,7 @@ class Ranker(Protocol):
 
 
 class GraphRanker(NamedTuple):
-    """A `Ranker` that is one graph: `recommend.onnx` or a variant, `recommend_filtered.onnx` with its rules."""
+    """A `Ranker` that is one graph: `recommend.onnx`, or a variant of it, with its rules if it has some."""
 
     graph: str
     """The name of the graph."""

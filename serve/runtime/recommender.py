@@ -14,7 +14,7 @@ from serve.bundle.bundle import Bundle, open_bundle
 from serve.bundle.ids import IdIndex
 from serve.bundle.items import Catalogue
 from serve.bundle.manifest import Manifest
-from serve.bundle.manifest_check import CALLED, TOP_RATINGS, score_bounds
+from serve.bundle.manifest_check import CALLED, score_bounds
 from serve.bundle.profiles import check_profiles
 from serve.bundle.seen import Seen
 from serve.errors import RequestError, UnknownIdError, UnsupportedError
@@ -23,7 +23,7 @@ from serve.runtime import validation
 from serve.runtime.batching import Each, Top, rank_rows, rank_users, score_pairs, with_ratings
 from serve.runtime.checked_graph import open_checked
 from serve.runtime.given_ratings import given_ratings
-from serve.runtime.ranker import GraphRanker, Ranker, ranking_graph
+from serve.runtime.ranker import GraphRanker, Ranker, has_ratings, ranking_graph
 from serve.runtime.rankings import Ranking, Scores
 from serve.runtime.rules import Rules, check_left, rule_inputs
 from serve.runtime.session import (
@@ -83,8 +83,7 @@ class Recommender:
             device: "auto" takes CUDA where it works, else the CPU.
             threads: Threads of one call on the CPU; None: all CPUs that this process may use.
             share_tables: Processes on the CPU share the pages of `tables.bin`; large batches take longer.
-            exact: Never use `recommend_fast.onnx`. Without it, a bundle that has this graph answers with it
-                where one user is asked for on the CPU, the catalogue is large, and the list is short enough.
+            exact: Never use `recommend_fast.onnx`, the graph for single users of large catalogues.
 
         Raises:
             BundleError: the bundle is incomplete, damaged or not to be trusted.
@@ -350,8 +349,7 @@ class Recommender:
     def check(self, *graphs: str) -> int:
         """Open graphs, which runs their conformance cases; returns how many there are.
 
-        Any graph is checked at its first use. A job, a service or a demo names none here: all that this class
-        calls, ids, items and profiles are then checked before it starts.
+        Any graph is checked at its first use; without names, all that this class calls, ids and profiles are.
 
         Raises BundleError: a graph has no cases, or does not answer as they say; or a file is damaged.
         """
@@ -372,21 +370,20 @@ class Recommender:
         """As `name`; `one`: the request was for a single id."""
         return self.name(top.row(0), bool(known[0])) if one else self.name(top, known)
 
-    def _has_ratings(self, graph: str) -> bool:
-        """Whether a graph predicts ratings beside the scores of its lists."""
-        return any(output.name == TOP_RATINGS[0] for output in self.manifest.graphs[graph].outputs)
-
     def _ranker(self, graph: str, rules: Mapping[str, np.ndarray]) -> Ranker:
         k, n_items = self.largest_k(graph), self.manifest.model.n_items
-        return GraphRanker(graph, self._session(graph), rules, n_items, k, self._has_ratings(graph))
+        return GraphRanker(graph, self._session(graph), rules, n_items, k, has_ratings(self.manifest, graph))
 
     def _run_ranking(
         self, graph: str, feeds: dict[str, np.ndarray], top_k: int, shared: Mapping[str, np.ndarray] = {}
     ) -> Top:
         """The results of a ranking graph for any number of rows, in bounded memory."""
-        session, n_items = self._session(graph), self.manifest.model.n_items
-        k, has_ratings = self.largest_k(graph), self._has_ratings(graph)
-        top = rank_rows(session, graph, feeds, n_items, k, has_ratings=has_ratings, shared=shared)
+        k, n_items, rated = (
+            self.largest_k(graph),
+            self.manifest.model.n_items,
+            has_ratings(self.manifest, graph),
+        )
+        top = rank_rows(self._session(graph), graph, feeds, n_items, k, has_ratings=rated, shared=shared)
         return top.first(top_k)
 
     def _session(self, graph: str) -> InferenceSession:

@@ -69,6 +69,14 @@ def best_rated(
     return rank(graph.op, logits, new.exclude, top_k, row_bias, arrays.y_range), parts
 
 
+def fold_in_rows_graph(arrays: RidgeArrays, settings: FoldIn) -> ir.Model:
+    """The rows of the new users alone: nothing is ranked."""
+    graph, (item_indices, ratings) = begin("fold_in", INPUTS)
+    parts = arrays.fold_in(graph, item_indices, ratings, settings)
+    outputs = [tensor for tensor in OUTPUTS if tensor.name in parts]
+    return finish(graph, outputs, parts, {"F": arrays.row_parts()["user_factors"].stop, "1": 1})
+
+
 def best_listed(graph: GraphBuilder, inputs: ExportInputs, new: NewUser) -> tuple[Nodes, Nodes]:
     """The same where parts that rank order the lists; with the predicted ratings of the K best, if any."""
     ranking, settings = inputs.ranking, inputs.list_fold_in
@@ -203,12 +211,12 @@ def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
     tolerances = _tolerance(inputs)
     tolerance = tolerances["top_scores"]
     errors, agreements = [], []
-    for (items, ratings), _ in sample.histories:
+    rows64 = [new_rows(inputs, *known) for known, _ in sample.histories]
+    truths = lists.row_scores64(np.stack([exact.lists for exact in rows64]))
+    for ((items, ratings), _), exact, truth in zip(sample.histories, rows64, truths, strict=True):
         found = run("fold_in", {"item_indices": items[None], "ratings": ratings[None]})
-        exact = new_rows(inputs, items, ratings)
-        truth = lists.row_scores64(exact.lists[None])
         listed, agreement = compare_lists(
-            truth, items[None], found["top_item_indices"], found["top_scores"], tolerance
+            truth[None], items[None], found["top_item_indices"], found["top_scores"], tolerance
         )
         row = np.concatenate([found[name] for name in lists.row_parts()], axis=1)[0]
         # One list of errors: those of rows and ratings are scaled to the tolerance of scores.
@@ -218,9 +226,10 @@ def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
             row = np.concatenate([found[_rating_name(name)] for name in of_ratings.row_parts()], axis=1)[0]
             wrong_row = row_error(of_ratings, row, exact.ratings)
             errors.append(np.array([wrong_row / FACTOR_TOLERANCE * tolerance]))
-            predicted = of_ratings.row_scores64(exact.ratings[None])
-            wrong = np.abs(found["top_ratings"] - ratings_at(predicted, found["top_item_indices"]))
-            wrong[found["top_item_indices"] == 0] = 0.0  # -1e30 is no float32
+            listed_items = found["top_item_indices"]
+            predicted = of_ratings.of_items(listed_items[0]).row_scores64(exact.ratings[None])
+            wrong = np.abs(found["top_ratings"] - predicted)
+            wrong[listed_items == 0] = 0.0  # -1e30 is no float32
             errors.append(wrong.ravel() * (tolerance / tolerances["top_ratings"]))
         agreements.append(agreement)
     return Comparison(len(agreements), np.concatenate(errors), tolerance, float(np.mean(agreements)))

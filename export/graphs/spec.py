@@ -46,6 +46,8 @@ class Comparison(NamedTuple):
     """Share of ranks that are right"""
     rmse: tuple[float, float] | None = None
     """RMSE on held-out ratings: torch's, and the graph's"""
+    mean_error: float | None = None
+    """Where `errors` are only the largest of them; None: it is their mean"""
 
 
 def with_errors(comparison: Comparison, errors: Float64, tolerance: float) -> Comparison:

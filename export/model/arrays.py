@@ -6,6 +6,7 @@ graphs. One file beside this one holds the arrays of one kind of arithmetic (`do
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -18,6 +19,9 @@ from serve.bundle.manifest import FoldIn
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
+
+ROWS_AT_ONCE = 1 << 16
+"""Rows of a table that are worked on at once in float64: a whole table in it would be as large as two."""
 
 
 class Arrays(Protocol):
@@ -92,6 +96,11 @@ class RidgeArrays(FoldInArrays, Protocol):
         self, graph: GraphBuilder, item_indices: ir.Value, ratings: ir.Value, settings: FoldIn
     ) -> dict[str, ir.Value]:
         """ONNX nodes: items int64 [B, H], 0-padded, and ratings float32 [B, H] -> the parts of the rows."""
+
+
+def row_slices(n: int) -> Iterator[slice]:
+    """The rows 0 to n - 1 in pieces of `ROWS_AT_ONCE`."""
+    return (slice(start, min(start + ROWS_AT_ONCE, n)) for start in range(0, n, ROWS_AT_ONCE))
 
 
 def table(graph: GraphBuilder, name: str, array: npt.NDArray[Any]) -> ir.Value:

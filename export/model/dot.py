@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -12,7 +13,7 @@ import onnx_ir as ir
 from onnxscript import GraphBuilder
 
 from export.model import arrays, ridge
-from export.model.arrays import Float32, Float64, Int64, table
+from export.model.arrays import Float32, Float64, Int64, row_slices, table
 from export.model.reference import MASKED, to_range
 from serve.bundle.manifest import FoldIn
 
@@ -78,10 +79,13 @@ class DotArrays:
 
     def row_scores64(self, rows: Float64) -> Float64:
         """See FoldInArrays."""
-        logits: Float64 = rows @ self._item_rows64(slice(None)).T
-        if self.item_biases is not None:
-            logits = logits + self.item_biases.T
-        return to_range(logits, self.y_range)
+        scores = np.empty((len(rows), len(self.item_factors)))
+        for part in row_slices(len(self.item_factors)):
+            logits = rows @ self._item_rows64(part).T
+            if self.item_biases is not None:
+                logits = logits + self.item_biases[part].T
+            scores[:, part] = to_range(logits, self.y_range)
+        return scores
 
     def _item_rows64(self, items: Int64 | slice) -> Float64:
         """What a user's row is multiplied by: float64 [n, F], or [n, F + 1] with a column of ones."""
@@ -131,10 +135,11 @@ class DotArrays:
     def _table(self, graph: GraphBuilder, name: str, array: Float32) -> ir.Value:
         return table(graph, self.prefix + name, array)
 
-    @property
+    @cached_property
     def row_size(self) -> float:
         """See FoldInArrays."""
-        return float(np.abs(self.rows64(np.arange(len(self.user_factors)))).max()) or 1.0
+        tables = [self.user_factors] if self.user_biases is None else [self.user_factors, self.user_biases]
+        return max(float(max(table.max(), -table.min())) for table in tables) or 1.0
 
     def row_parts(self) -> dict[str, slice]:
         """See FoldInArrays."""
@@ -156,9 +161,16 @@ class DotArrays:
         weights = np.full(self._item_rows64(AVERAGE).shape[1], float(regularization))
         if self.y_range is None:
             stop = None if n_items is None else 1 + n_items
-            squares = np.square(self.item_factors[1:stop], dtype=np.float64)
-            weights[: squares.shape[1]] *= float(squares.sum(axis=1).mean()) or 1.0
+            weights[: self.item_factors.shape[1]] *= float(self._squared_lengths[1:stop].mean()) or 1.0
         return weights
+
+    @cached_property
+    def _squared_lengths(self) -> Float64:
+        """Of the items' factors: float64 [n_items + 1]."""
+        lengths = np.empty(len(self.item_factors))
+        for part in row_slices(len(lengths)):
+            lengths[part] = np.square(self.item_factors[part], dtype=np.float64).sum(axis=1)
+        return lengths
 
     def ridge_problem(
         self, item_indices: Int64, ratings: npt.NDArray[np.floating]
@@ -204,9 +216,9 @@ class DotArrays:
             expected = op.Add(expected, op.Gather(biases, item_indices))
         # Where, not Mul: a NaN times 0 is a NaN.
         target = op.Where(op.Greater(rated, 0.5), op.Sub(observed, expected), 0.0)
-        items = self._item_rows64(slice(1, 1 + settings.n_items))
+        moment = ridge.moment(self.item_factors[1 : 1 + settings.n_items], ones=self.user_biases is not None)
         masked = op.Mul(factors, rated)
-        difference = ridge.solve(graph, masked, target, items, self.ridge(settings), settings.steps)
+        difference = ridge.solve(graph, masked, target, moment, self.ridge(settings), settings.steps)
         row = op.Add(op.Squeeze(difference, [1]), average)
         parts = self.row_parts()
         if len(parts) == 1:

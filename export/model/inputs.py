@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from export.model.arrays import Arrays, Float32, Float64, Int64
+from export.model.arrays import Arrays, Float32, Float64, Int64, row_slices
 from export.model.item_columns import ItemColumns
 from export.model.side_by_side import SideBySide
 from serve.bundle.manifest import FoldIn, ListFoldIn, SimilarItems
@@ -255,10 +255,13 @@ def _span(arrays: Arrays, scale: tuple[float, float] | None) -> float:
 
 
 def _torch_scores(module: nn.Module, users: Int64, n_items: int) -> Float64:
-    items = torch.arange(n_items + 1)
+    scores = np.empty((len(users), n_items + 1))
     with torch.inference_mode():
-        rows = [module(torch.full_like(items, user), items).double() for user in users.tolist()]
-    return torch.stack(rows).numpy()
+        for part in row_slices(n_items + 1):
+            items = torch.arange(part.start, part.stop)
+            for row, user in enumerate(users.tolist()):
+                scores[row, part] = module(torch.full_like(items, user), items).double().numpy()
+    return scores
 
 
 def _examples(n: int) -> Int64:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.model.arrays import Float32, Float64, Int64
+from export.model.arrays import Float32, Float64, Int64, row_slices
 
 # The score where no item is left. It is finite, because CUDA and WebGPU pad TopK with the lowest float, and
 # -inf sorts below their padding.
@@ -21,23 +21,35 @@ def to_range(logits: Float64, y_range: tuple[float, float] | None) -> Float64:
 
 def cosines(item_factors: Float32, item_index: Int64) -> Float64:
     """Cosines of items with every item: int64 [B] -> float64 [B, n_items + 1]; 0 with a row of zeros."""
-    factors = item_factors.astype(np.float64)
-    lengths = np.linalg.norm(factors, axis=1)
-    lengths[lengths == 0] = 1.0
-    result: Float64 = (factors[item_index] @ factors.T) / lengths[item_index, None] / lengths
+    asked = item_factors[item_index].astype(np.float64)
+    result = np.empty((len(asked), len(item_factors)))
+    for part in row_slices(len(item_factors)):
+        factors = item_factors[part].astype(np.float64)
+        result[:, part] = (asked @ factors.T) / _lengths(asked)[:, None] / _lengths(factors)
     return result
 
 
+def _lengths(rows: Float64) -> Float64:
+    lengths = np.linalg.norm(rows, axis=1)
+    return np.where(lengths > 0, lengths, 1.0)
+
+
 def top_k(scores: Float64, exclude: Int64, k: int) -> tuple[Int64, Float64]:
-    """The k best columns of each row by a full stable sort, as the graphs rank them.
+    """The k best columns of each row by a stable sort, as the graphs rank them.
 
     Scores float64 [B, N] without the columns in `exclude`, int64 [B, E], and without column 0 -> int64 [B, k]
     and float64 [B, k]; where fewer are left, index 0 and -1e30.
     """
-    scores = scores.copy()
-    np.put_along_axis(scores, exclude, -np.inf, axis=1)
-    scores[:, 0] = -np.inf
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    best = np.take_along_axis(scores, order, axis=1)
+    n = scores.shape[1]
+    k = min(k, n)
+    order, best = np.empty((len(scores), k), np.int64), np.empty((len(scores), k))
+    for row, excluded in enumerate(exclude):
+        values = np.where(np.isnan(scores[row]), -np.inf, scores[row])
+        values[excluded] = -np.inf
+        values[0] = -np.inf
+        # All that may be among the best: most of a large catalogue need not be sorted.
+        candidates = np.flatnonzero(values >= np.partition(values, n - k)[n - k])
+        order[row] = candidates[np.argsort(-values[candidates], kind="stable")[:k]]
+        best[row] = values[order[row]]
     left = np.isfinite(best)
     return np.where(left, order, 0), np.where(left, best, MASKED)

@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript import GraphBuilder
 
-from export.model.arrays import Float64, table
+from export.model.arrays import Float32, Float64, row_slices, table
 
 # A rating at the very end of the sigmoid's range has an infinite logit.
 LOGIT_MARGIN = 0.01
@@ -30,11 +30,28 @@ TINY = 1e-30
 TYPICAL_HISTORY = 20
 
 
+def moment(item_factors: Float32, *, ones: bool = False) -> Float64:
+    """G: the mean outer product of rows, float32 [n, F] -> float64 [F, F]. `ones` appends a 1 to each row."""
+    mean: Float64 = gram(item_factors, ones=ones) / len(item_factors)
+    return mean
+
+
+def gram(item_factors: Float32, *, ones: bool = False) -> Float64:
+    """The sum of the same outer products."""
+    total: Float64 | float = 0.0
+    for part in row_slices(len(item_factors)):
+        rows = item_factors[part].astype(np.float64)
+        if ones:
+            rows = np.column_stack([rows, np.ones(len(rows))])
+        total = total + rows.T @ rows
+    return np.asarray(total)
+
+
 def solve(
     graph: GraphBuilder,
     factors: ir.Value,
     target: ir.Value,
-    items: Float64,
+    moment: Float64,
     ridge: Float64,
     steps: int,
     name: str = "fold_in",
@@ -45,7 +62,7 @@ def solve(
         graph: where the nodes go.
         factors: q of the rated items, float32 [B, H, F], rows of zeros where padded.
         target: float32 [B, H, 1], 0 where padded.
-        items: q of the items that the preconditioner is made from, float64 [n, F].
+        moment: G of the items that the preconditioner is made from, float64 [F, F].
         ridge: w, float64 [F].
         steps: F steps are exact but for rounding.
         name: begins the names of the graph's tables.
@@ -54,7 +71,7 @@ def solve(
         float32 [B, 1, F].
     """
     op: Any = graph.op
-    values, vectors = np.linalg.eigh(TYPICAL_HISTORY * (items.T @ items / len(items)) + np.diag(ridge))
+    values, vectors = np.linalg.eigh(TYPICAL_HISTORY * moment + np.diag(ridge))
     preconditioner = (vectors / np.sqrt(np.maximum(values, ridge.min()))) @ vectors.T
     rotation = table(graph, f"{name}_preconditioner", preconditioner.astype(np.float32))
     weights = (preconditioner * ridge) @ preconditioner

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from onnxscript import GraphBuilder
 
 from export.model import ridge
-from export.model.arrays import Float32, Float64, Int64, table
+from export.model.arrays import Float32, Float64, Int64, row_slices, table
 from recsys.models.ials import MIN_WEIGHT, weights_of
 from serve.bundle.manifest import ListRidge
 
@@ -100,12 +100,14 @@ class ImplicitRidge:
             settings: a, and r relative to the mean squared length of the items' rows.
             name: see the field.
         """
-        items = item_factors[1:].astype(np.float64)
-        gram = items.T @ items
-        length = np.trace(gram) / len(items)
+        n_items = len(item_factors) - 1
+        gram = ridge.gram(item_factors[1:])
+        length = np.trace(gram) / n_items
         gram = settings.unobserved_weight * gram + settings.regularization * length * np.eye(len(gram))
         inverse = np.linalg.inv(np.linalg.cholesky(gram))  # L^-1
-        whitened = (item_factors.astype(np.float64) @ inverse.T).astype(np.float32)
+        whitened = np.empty(item_factors.shape, np.float32)
+        for part in row_slices(len(whitened)):
+            whitened[part] = item_factors[part].astype(np.float64) @ inverse.T
         confidence = np.array([0, 0], np.float32)  # the value of a rating does not matter
         back = (settings.scale * inverse).astype(np.float32)
         offset = (settings.average_share * average).astype(np.float32)
@@ -142,9 +144,9 @@ class ImplicitRidge:
         weights = op.Where(op.Greater(item_indices, 0), op.Max(weights, MIN_WEIGHT), 0.0)
         roots = op.Unsqueeze(op.Sqrt(weights), [2])  # [B, H, 1], 0 where padded
         factors = op.Gather(table(graph, f"ranking_{self.name}_factors", self.item_factors), item_indices)
-        items = self.item_factors[1 : 1 + n_items].astype(np.float64)
-        penalty = np.ones(items.shape[1])
-        found = ridge.solve(graph, op.Mul(factors, roots), roots, items, penalty, steps, name=self.name)
+        moment = ridge.moment(self.item_factors[1 : 1 + n_items])
+        penalty = np.ones(len(moment))
+        found = ridge.solve(graph, op.Mul(factors, roots), roots, moment, penalty, steps, name=self.name)
         row: ir.Value = op.Squeeze(found, [1])
         if self.back is not None:
             back, offset = self.back

@@ -9,9 +9,11 @@ multiplied by n / (n + shrinkage), n its ratings in training.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from export.model.arrays import Arrays, Float32, Float64, Int64
+from export.model.arrays import Arrays, Float32, Float64, Int64, row_slices
 from export.model.dot import DotArrays
 from export.model.side_by_side import SideBySide
 
@@ -31,16 +33,32 @@ def similar_rows(arrays: Arrays) -> Float32:
     dot = arrays.dot if isinstance(arrays, SideBySide) else arrays
     if not isinstance(dot, DotArrays):
         return items
-    users = dot.user_factors[1:, : items.shape[1]].astype(np.float64)
-    users -= users.mean(axis=0)
+    users = dot.user_factors[1:, : items.shape[1]]
+    n_items, n_users = len(items), len(users)
     # The columns of parts side by side may differ in size by many orders, which their products do not show.
     # Powers of two change no digit.
-    sizes = np.sqrt(np.square(items, dtype=np.float64).mean(axis=0))
+    squares = sum(np.square(items[part], dtype=np.float64).sum(axis=0) for part in row_slices(n_items))
+    sizes = np.sqrt(squares / n_items)
     sizes = np.exp2(np.round(np.log2(np.where(sizes > 0, sizes, 1.0))))
-    users *= sizes
-    scaled = (items / sizes) @ _power(users.T @ users, 0.5)  # Q S, rotated
-    rows: Float32 = (scaled @ _power(scaled.T @ scaled, -0.25)).astype(np.float32)
+    mean = sum(users[part].astype(np.float64).sum(axis=0) for part in row_slices(n_users)) / n_users
+    root = _power(_gram((users[part] - mean) * sizes for part in row_slices(n_users)), 0.5)
+
+    def scaled(part: slice) -> Float64:
+        """Q S, rotated. It is made twice, not kept."""
+        product: Float64 = (items[part] / sizes) @ root
+        return product
+
+    turn = _power(_gram(map(scaled, row_slices(n_items))), -0.25)
+    rows = np.empty(items.shape, np.float32)
+    for part in row_slices(n_items):
+        rows[part] = scaled(part) @ turn
     return rows
+
+
+def _gram(parts: Iterable[Float64]) -> Float64:
+    """R'R of a table R that comes in parts, [n, F] each."""
+    total: Float64 = np.asarray(sum(part.T @ part for part in parts))
+    return total
 
 
 def _power(matrix: Float64, exponent: float) -> Float64:
@@ -54,8 +72,10 @@ def _power(matrix: Float64, exponent: float) -> Float64:
 
 def directions(rows: Float32) -> Float32:
     """Rows scaled to length 1, float32 [n, F]; a row of zeros stays zeros (cosine 0 to all)."""
-    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-    unit: Float32 = (rows / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+    unit = np.empty(rows.shape, np.float32)
+    for part in row_slices(len(rows)):
+        lengths = np.linalg.norm(rows[part].astype(np.float64), axis=1, keepdims=True)
+        unit[part] = rows[part] / np.where(lengths > 0, lengths, 1.0)
     return unit
 
 

@@ -70,7 +70,9 @@ def export_run(
         write_data(folder, loaded, inputs)
         made = write_graphs(folder, inputs, tables_file, progress)
         progress("measuring on held-out ratings")
-        manifest = make_manifest(folder, loaded, inputs, made, evaluate_run(loaded.run))
+        models = loaded.module, loaded.ranking_module or loaded.module
+        metrics = evaluate_run(loaded.run, models=models)
+        manifest = make_manifest(folder, loaded, inputs, made, metrics)
         write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
         if loaded.run.info.split.kind == "by-user" and "fold_in" in manifest.graphs:
             # torch has no fold-in: users held out whole are measured through the graph.

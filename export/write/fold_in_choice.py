@@ -9,14 +9,13 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
-import onnxruntime as ort
 
 from export.errors import GraphError
-from export.graphs.fold_in import FACTOR_TOLERANCE, fold_in_graph, row_error
+from export.graphs.fold_in import FACTOR_TOLERANCE, fold_in_rows_graph, row_error
 from export.model.arrays import Float32, RidgeArrays
 from export.model.inputs import FoldInHistory, Ratings
 from export.model.mlp import MlpArrays
+from export.verify.runners import open_in_memory
 from serve.bundle.manifest import FoldIn, ListFoldIn
 
 Settings = TypeVar("Settings", FoldIn, ListFoldIn)
@@ -139,8 +138,7 @@ def fewest_steps(settings: Settings, error_of: Callable[[Settings], float]) -> S
 
 def max_row_error(arrays: RidgeArrays, histories: Sequence[FoldInHistory], settings: FoldIn) -> float:
     """Largest relative difference between the graph on onnxruntime's CPU and the float64 solver."""
-    model = ir.to_proto(fold_in_graph(arrays, 1, settings)).SerializeToString()
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = open_in_memory(fold_in_rows_graph(arrays, settings))
     ridge = arrays.ridge(settings)
     errors = []
     for (items, ratings), _ in histories:

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
-import onnx_ir as ir
-import onnxruntime as ort
 
 from export.graphs.fold_in import list_fold_in_graph, new_rows, row_error
 from export.model.arrays import Float64
 from export.model.inputs import ExportInputs, FoldInHistory
 from export.model.side_by_side import PartColumns
+from export.verify.runners import open_in_memory
 from export.write.fold_in_choice import GIVEN, STEPS, fewest_steps, shortened
 from export.write.lists_of_held_out import best_items, mean_ndcg, some_users
 from serve.bundle.manifest import ListFoldIn, ListRidge
@@ -75,8 +74,7 @@ def with_enough_list_steps(inputs: ExportInputs, settings: ListFoldIn) -> ListFo
 def _max_row_error(inputs: ExportInputs) -> float:
     """Largest relative difference between the graph on onnxruntime's CPU and float64."""
     assert inputs.ranking is not None
-    model = ir.to_proto(list_fold_in_graph(inputs)).SerializeToString()
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    session = open_in_memory(list_fold_in_graph(inputs))
     errors = []
     for (items, ratings), _ in inputs.sample.histories:
         (found,) = session.run(["user_factors"], {"item_indices": items[None], "ratings": ratings[None]})

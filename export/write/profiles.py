@@ -23,7 +23,7 @@ N_GENRES = 3
 # Questions and favourites are the most rated items, which a new user probably knows.
 N_WELL_KNOWN = 200
 # The most users that k-means is fitted on: more hardly move the centres.
-MAX_FITTED = 50_000
+MAX_FITTED = 10_000
 # A genre with fewer of the well-known items is left out: single items would decide its mean.
 MIN_ITEMS_OF_GENRE = 5
 

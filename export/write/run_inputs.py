@@ -41,6 +41,9 @@ from serve.bundle.manifest import FoldIn, ListFoldIn, SimilarItems
 # The size of the sample that is verified: all of a small model.
 N_PAIRS = 20_000
 N_USERS = 64
+# Scores that are compared for each graph: of a large catalogue, for fewer users. Tables are compared whole.
+MAX_SCORES = 1 << 24
+MIN_USERS = 8
 
 NO_MAP = (
     "an mlp has no closed form for new users, and on held-out ratings no approximation predicts better than "
@@ -122,13 +125,15 @@ class LoadedRun:
                 left_out["fold_in"] = str(error)
         rng = np.random.default_rng(1)
         rows = rng.permutation(np.flatnonzero(self.held_out if measured else ~self.held_out))[:N_PAIRS]
+        n_lists = max(MIN_USERS, MAX_SCORES // data.n_items)
+        n_asked = min(N_USERS, n_lists)
         sample = Sample.of(
             seen,
-            users=1 + rng.permutation(data.n_users)[:N_USERS],
-            items=1 + rng.permutation(data.n_items)[:N_USERS],
+            users=1 + rng.permutation(data.n_users)[:n_asked],
+            items=1 + rng.permutation(data.n_items)[:n_asked],
             pairs=(data.user_index[rows], data.item_index[rows]),
             ratings=data.ratings[rows] if measured else None,
-            histories=histories or made_up_histories(data.n_items, ratings_range),
+            histories=(histories or made_up_histories(data.n_items, ratings_range))[:n_lists],
         )
         if similar is None:
             alike = similar_rows(self.arrays if ranking is None else ranking)

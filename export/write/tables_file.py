@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
@@ -42,22 +42,23 @@ def move_out(models: Iterable[ir.Model], folder: Path) -> None:
     Raises:
         GraphError: two graphs have different tables of one name.
     """
-    written: dict[str, tuple[int, bytes]] = {}  # name -> offset, SHA-256
+    written: dict[str, tuple[int, npt.NDArray[Any]]] = {}  # name -> offset, table
     with (folder / TABLES_NAME).open("xb") as file:
         for value in (value for model in models for value in model.graph.initializers.values()):
             tensor, name = value.const_value, value.name
             assert tensor is not None
             assert name is not None
-            if tensor.nbytes < SMALLEST or not is_table(name, tensor.numpy()):
+            array = tensor.numpy()
+            if tensor.nbytes < SMALLEST or not is_table(name, array):
                 continue
-            data = tensor.tobytes()
-            digest = hashlib.sha256(data).digest()
             if name not in written:
                 file.write(b"\0" * (-file.tell() % ALIGNMENT))
-                written[name] = (file.tell(), digest)
-                file.write(data)
+                written[name] = (file.tell(), array)
+                file.write(np.ascontiguousarray(array).data.cast("B"))
             offset, known = written[name]
-            if known != digest:
+            # Most often it is one table in memory, too.
+            same = array.__array_interface__ == known.__array_interface__ or np.array_equal(array, known)
+            if not same:
                 raise GraphError(f"two graphs have different tables named {name!r}: rename one of them")
             value.const_value = ir.ExternalTensor(
                 location=TABLES_NAME,

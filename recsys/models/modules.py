@@ -81,6 +81,26 @@ class DotProduct(nn.Module):
         """Score all items for users: int64 [B] -> float32 [B, 1 + n_items], as `forward` does."""
         return lambda user_index: self._scores(user_index, self.item_factors, self.item_biases)
 
+    def item_orderer(self) -> Callable[[Tensor], Tensor]:
+        """Like `item_scorer`, with scores of which only the order in each row counts.
+
+        User biases and the range change no order. The result is overwritten by the next call with as many
+        users: over a large catalogue, new memory and each further pass cost as much as the product.
+        """
+        buffers: dict[int, Tensor] = {}
+
+        def order(user_index: Tensor) -> Tensor:
+            users, items = embedding(user_index, self.user_factors), self.item_factors.T
+            n_users = len(user_index)
+            if n_users not in buffers:
+                buffers.clear()
+                buffers[n_users] = users.new_empty(n_users, items.shape[1])
+            if self.item_biases is None:
+                return torch.mm(users, items, out=buffers[n_users])
+            return torch.addmm(self.item_biases.T, users, items, out=buffers[n_users])
+
+        return order
+
     def score_grid(self, user_index: Tensor, item_index: Tensor) -> Tensor:
         """Score every user with every item: int64 [B], int64 [M] -> float32 [B, M], as `forward` does."""
         biases = None if self.item_biases is None else embedding(item_index, self.item_biases)

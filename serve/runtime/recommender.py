@@ -378,13 +378,9 @@ class Recommender:
         self, graph: str, feeds: dict[str, np.ndarray], top_k: int, shared: Mapping[str, np.ndarray] = {}
     ) -> Top:
         """The results of a ranking graph for any number of rows, in bounded memory."""
-        k, n_items, rated = (
-            self.largest_k(graph),
-            self.manifest.model.n_items,
-            has_ratings(self.manifest, graph),
-        )
-        top = rank_rows(self._session(graph), graph, feeds, n_items, k, has_ratings=rated, shared=shared)
-        return top.first(top_k)
+        rated, n_items = has_ratings(self.manifest, graph), self.manifest.model.n_items
+        k, session = self.largest_k(graph), self._session(graph)
+        return rank_rows(session, graph, feeds, n_items, k, has_ratings=rated, shared=shared).first(top_k)
 
     def _session(self, graph: str) -> InferenceSession:
         return self._checked(graph)[0]

@@ -25,7 +25,7 @@ NEVER = 1e-30
 """Stands for a movement of 0, which is divided by."""
 
 
-class Rows(NamedTuple):
+class TableRows(NamedTuple):
     """Rows of one table, copied out of it, with their moments."""
 
     weights: Tensor
@@ -106,7 +106,7 @@ class SparseAdamW:
         self._last = torch.zeros(len(first), dtype=torch.int64, device=first.device)
         self._step = 0
         self._index = self._last[:0]
-        self._rows: dict[str, Rows] = {}
+        self._rows: dict[str, TableRows] = {}
 
     def take(self, index: Tensor) -> dict[str, Tensor]:
         """Copy the rows of the next step out of each table: int64 [R], ascending -> float32 [R, F] by name.
@@ -117,7 +117,7 @@ class SparseAdamW:
         self._rows = {}
         for name, table in self.tables.items():
             # Several times as fast as indexing with brackets on a CPU.
-            rows = Rows(*(whole.index_select(0, index) for whole in (table, *self._moments[name])))
+            rows = TableRows(*(whole.index_select(0, index) for whole in (table, *self._moments[name])))
             self._missed.apply(*rows, last, self._step)
             rows.weights.requires_grad_()
             self._rows[name] = rows

@@ -26,7 +26,7 @@ from recsys.errors import ConfigError, PeerError
 from recsys.models import KINDS, BayesConfig, DotConfig, MlpConfig, Objective
 from recsys.models.ials import IalsConfig
 from recsys.training.config_file import PRESETS, ConfigFile, parse_part, read_config, read_preset
-from recsys.training.run_info import Precision, TrainingConfig, is_run, read_info
+from recsys.training.run_info import Precision, SparseUpdates, TrainingConfig, is_run, read_info
 from recsys.training.settings import DEFAULT_PRESET, check_unchanged, new_settings
 from serve.reading.options import Integer
 from serve.terminal import warn
@@ -199,6 +199,12 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
     "--precision",
     type=click.Choice(get_args(Precision)),
     help=f"Precision of a network's layers. [default: {TrainingConfig.precision}]",
+)
+@click.option(
+    "--sparse-updates",
+    type=click.Choice(get_args(SparseUpdates)),
+    help="dot, dot-bias, mlp: change only the rows that a step uses; auto: where tables are large beside a "
+    f"step. [default: {TrainingConfig.sparse_updates}]",
 )
 @click.option("--resume", is_flag=True, help="Continue RUN after its last whole epoch, with its settings.")
 @click.option("--overwrite", is_flag=True, help="Replace RUN when the new one has its first whole epoch.")

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from torch import nn
 
 from recsys.errors import ConfigError
 
@@ -45,12 +44,12 @@ def choose_device(name: DeviceName, local_rank: int | None = None) -> torch.devi
 
 
 @contextmanager
-def fitting_threads(model: nn.Module) -> Iterator[None]:
-    """Use one thread for a small model on the CPU: a second one gains nothing, and waiting for it in every
-    step makes training ten times slower while other programs run.
+def fitting_threads(n_parameters: int, device: torch.device) -> Iterator[None]:
+    """Use one thread for steps on few parameters on the CPU: a second one gains nothing, and waiting for it
+    in every step makes training ten times slower while other programs run.
     """
-    before, parameters = torch.get_num_threads(), list(model.parameters())
-    if parameters[0].device.type == "cpu" and sum(p.numel() for p in parameters) < SMALL_MODEL:
+    before = torch.get_num_threads()
+    if device.type == "cpu" and n_parameters < SMALL_MODEL:
         torch.set_num_threads(1)
     try:
         yield

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import mse_loss
 
 from recsys.errors import ConfigError, TrainingError
@@ -20,10 +19,10 @@ from recsys.training.batches import epoch_seed, n_batches, shuffled_batches
 from recsys.training.checkpoint import Part, Run
 from recsys.training.device import fitting_threads, should_compile
 from recsys.training.distributed import Team
-from recsys.training.optimizer import make_optimizer, optimizer_state, restore_optimizer, schedule
+from recsys.training.learner import Learner, is_sparse, make_learner
 from recsys.training.pretrained import KeptRows, WarmStart, take_over
 from recsys.training.run_info import Iteration, PartInfo, TrainingConfig
-from recsys.training.sampled_softmax import Candidates, Grid, sampled_softmax
+from recsys.training.sampled_softmax import Candidates, sampled_softmax
 from recsys.training.session import Session
 
 REPORT_EVERY = 32
@@ -43,20 +42,17 @@ def train_part(session: Session, run: Run, number: int, start: WarmStart | None)
     assert config is not None
     if len(history) >= config.epochs:
         return run
-    model, optimizer = _state(part, config, info.seed, start, team.device)
+    model, learner = _state(session, part, config, info.seed, start)
     averaged_items = session.trained_items
     if info.started_from:
         kept = KeptRows(model, session.trained_items)
         averaged_items = averaged_items | kept.items
     ranks = part.info.objective == "ranking"
     loss_name = "train_softmax_loss" if ranks else "train_loss"
-    parallel = team.parallel(Grid(model) if ranks else model)
-    compiled = should_compile(session.machine.compile, team.device)
-    forward = torch.compile(parallel, dynamic=True) if compiled else parallel
     for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.perf_counter()
-        with fitting_threads(model):
-            train_loss = _train_epoch(session, model, forward, optimizer, part.info, info.seed, epoch)
+        with fitting_threads(learner.touched, team.device):
+            train_loss = _train_epoch(session, model, learner, part.info, info.seed, epoch)
         team.align(model)  # before measuring, because rank 0's buffers are written
         if info.started_from:
             kept.restore(model)
@@ -68,21 +64,37 @@ def train_part(session: Session, run: Run, number: int, start: WarmStart | None)
         metrics = {loss_name: train_loss, **measured}
         _check_finite(train_loss, model, epoch, config, ranks=ranks)
         history.append(Iteration(number=epoch, metrics=metrics, seconds=time.perf_counter() - started))
-        info = session.commit(info, number, history, model, optimizer_state(optimizer, model))
+        info = session.commit(info, number, history, model, learner.state())
         session.reporter.on_iteration(history[-1])
     return replace(run, info=info)
 
 
 def _state(
-    part: Part, config: TrainingConfig, seed: int, start: WarmStart | None, device: torch.device
-) -> tuple[nn.Module, torch.optim.AdamW]:
-    """The model and its optimizer after the last whole epoch, or new ones."""
+    session: Session, part: Part, config: TrainingConfig, seed: int, start: WarmStart | None
+) -> tuple[nn.Module, Learner]:
+    """The model and its learner after the last whole epoch, or new ones."""
+    state = None
     if part.info.history:
         model = part.trained_model()
         state = part.optimizer_state(model)
-        optimizer = make_optimizer(model.to(device), config)
-        restore_optimizer(optimizer, model, state)
-        return model, optimizer
+    else:
+        model = _new_model(part, seed, start)
+    device = session.team.device
+    model = model.to(device)
+    learner = make_learner(
+        model,
+        config,
+        config.epochs * n_batches(len(session.train.ratings), config.batch_size),
+        session.team,
+        state=state,
+        sparse=is_sparse(config, part.data.n_users, part.data.n_items),
+        ranks=part.info.objective == "ranking",
+        compiled=should_compile(session.machine.compile, device),
+    )
+    return model, learner
+
+
+def _new_model(part: Part, seed: int, start: WarmStart | None) -> nn.Module:
     torch.manual_seed(epoch_seed(seed, 0))
     # Made on the CPU and then moved, so that a seed gives the same initial weights on every device.
     unit = part.info.rating_unit
@@ -91,23 +103,21 @@ def _state(
         take_over(new, start)
         if unit != 1 and part.config.y_range is None:
             new.multiply(1 / unit)
-    model = new.to(device)
-    return model, make_optimizer(model, config)
+    model: nn.Module = new
+    return model
 
 
 def _train_epoch(
     session: Session,
     model: nn.Module,
-    forward: Callable[[Tensor, Tensor], Tensor],
-    optimizer: torch.optim.AdamW,
+    learner: Learner,
     part: PartInfo,
     seed: int,
     epoch: int,
 ) -> float:
     """Train the model in place for one epoch, counted from 1; returns the mean loss over it.
 
-    `forward` is the model, or the `Grid` of one that ranks, or its compiled form. The run's seed and the
-    epoch's number determine the order of the ratings, the candidates and dropout.
+    The run's seed and the epoch's number determine the order of the ratings, the candidates and dropout.
     """
     data, team, device, config = session.train, session.team, session.team.device, part.training
     assert config is not None
@@ -122,18 +132,18 @@ def _train_epoch(
     unreported = 0
     batches = shuffled_batches(data, config.batch_size, seed)
     for step, batch in enumerate(batches, (epoch - 1) * steps):
-        schedule(optimizer, step, config.epochs * steps, config.learning_rate)
-        optimizer.zero_grad()
         n = len(batch.ratings)
-        user_index, item_index, ratings = batch if team.size == 1 else team.share(batch)
+        items = batch.item_index
+        if candidates is not None:  # of the whole step, for every rank
+            items, log_expected = candidates.draw(items)
+        user_index, items = learner.begin(step, batch.user_index, items)
+        user_index, ratings = team.share((user_index, batch.ratings))
+        if candidates is None:
+            (items,) = team.share((items,))
         if part.rating_unit != 1:
             ratings = ratings / part.rating_unit
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            if candidates is not None:  # of the whole step, for every rank
-                items, log_expected = candidates.draw(batch.item_index)
-                scores = forward(user_index, items)
-            else:
-                scores = forward(user_index, item_index)
+            scores = learner.forward(user_index, items)
         # The average over the ranks is the mean over the step, though the sizes of shares differ.
         if candidates is not None:
             (places,) = team.share((torch.arange(n, device=device),))
@@ -143,13 +153,14 @@ def _train_epoch(
         else:
             loss = mse_loss(scores, ratings, reduction="sum") * (team.size / n)
         loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        learner.finish()
         # Stays on the device: reading it would make a GPU wait in every step.
         total_loss += loss.detach() * n
         unreported += n
         if (step + 1) % REPORT_EVERY == 0:
             session.reporter.on_progress(unreported)
             unreported = 0
+    learner.end_epoch()
     session.reporter.on_progress(unreported)
     team.sum(total_loss)
     return float(total_loss) / (team.size * len(data.ratings)) * part.rating_unit**2

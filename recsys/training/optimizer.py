@@ -7,6 +7,7 @@ The schedule is Leslie Smith's, "Super-convergence" (arXiv 1708.07120), in the s
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -20,18 +21,17 @@ RISE = 0.25
 HIGH_MOMENTUM, LOW_MOMENTUM = 0.95, 0.85
 
 
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+def make_optimizer(parameters: Mapping[str, nn.Parameter], config: TrainingConfig) -> torch.optim.AdamW:
     """Make an AdamW. As in fastai, weight decay applies to all parameters but the vectors of layers.
 
     The biases of users and items are decayed, which keeps the bias of a rarely rated item small.
     """
     decayed: list[nn.Parameter] = []
     exempt: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         (exempt if name.startswith("layers.") and parameter.ndim == 1 else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}]
-    if exempt:
-        groups.append({"params": exempt, "weight_decay": 0.0})
+    pairs = ((decayed, config.weight_decay), (exempt, 0.0))
+    groups = [{"params": group, "weight_decay": decay} for group, decay in pairs if group]
     return torch.optim.AdamW(
         groups, lr=config.learning_rate, betas=(HIGH_MOMENTUM, ADAM_BETA2), eps=ADAM_EPS, fused=True
     )
@@ -61,11 +61,13 @@ def schedule(optimizer: torch.optim.Optimizer, step: int, n_steps: int, peak: fl
         group.update(lr=learning_rate, betas=(momentum, ADAM_BETA2))
 
 
-def optimizer_state(optimizer: torch.optim.AdamW, model: nn.Module) -> dict[str, Tensor]:
+def optimizer_state(
+    optimizer: torch.optim.AdamW, parameters: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor]:
     """State of every parameter, named `PARAMETER.STATE`."""
     return {
         f"{name}.{key}": value
-        for name, parameter in model.named_parameters()
+        for name, parameter in parameters.items()
         for key, value in optimizer.state[parameter].items()
     }
 
@@ -79,8 +81,10 @@ def empty_state(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def restore_optimizer(optimizer: torch.optim.AdamW, model: nn.Module, state: dict[str, Tensor]) -> None:
+def restore_optimizer(
+    optimizer: torch.optim.AdamW, parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]
+) -> None:
     """Restore the state that `optimizer_state` returned into a new optimizer."""
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         for key in ("step", "exp_avg", "exp_avg_sq"):
             optimizer.state[parameter][key] = state[f"{name}.{key}"].to(parameter.device)

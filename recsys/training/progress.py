@@ -17,6 +17,7 @@ from rich.progress import (
 from rich.text import Text
 
 from recsys.console import Console
+from recsys.training.learner import is_sparse
 from recsys.training.run_info import Iteration, PartInfo, RunInfo
 from recsys.training.session import Reporter
 
@@ -52,9 +53,11 @@ def show_training(console: Console) -> Iterator[Reporter]:
         )
         data = info.data
         n_held_out = f"{data.n_held_out:,}" if data.n_held_out else "none"
+        sparse = part.training and is_sparse(part.training, data.n_users, data.n_items)
+        updates = "; sparse updates" if sparse else ""
         console.print(
             f"{part.kind} on {data.name}: {data.n_users:,} users, {data.n_items:,} items, "
-            f"{n_ratings:,} ratings to train on, {n_held_out} held out; device {info.device}",
+            f"{n_ratings:,} ratings to train on, {n_held_out} held out; device {info.device}{updates}",
             markup=False,  # a file may be called "ratings[old].csv"
             highlight=False,
         )

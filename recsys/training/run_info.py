@@ -31,6 +31,7 @@ USERS, ITEMS, INTERACTIONS = "users.parquet", "items.parquet", "interactions.par
 
 MatchBy = Literal["id", "title"]
 Precision = Literal["float32", "bf16"]
+SparseUpdates = Literal["auto", "on", "off"]
 
 
 class RunFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +98,9 @@ class TrainingConfig:
     """Peak of the one-cycle schedule."""
     precision: Precision = "float32"
     """bf16: the layers of a network run in bfloat16 (autocast); tables and sums stay in float32."""
+    sparse_updates: SparseUpdates = "auto"
+    """on: a step changes only the rows that it uses, and a row makes up for missed steps when next used.
+    auto: where that is the quicker way."""
 
     def __post_init__(self) -> None:
         for name, value in (("epochs", self.epochs), ("batch size", self.batch_size)):

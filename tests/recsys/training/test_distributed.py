@@ -134,6 +134,23 @@ def test_a_killed_process_stops_the_team_and_the_run_resumes(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("more", [("--model", "mlp"), ("--objective", "ranking")])
+def test_sparse_updates_by_two_processes(ratings: Path, tmp_path: Path, more: tuple[str, ...]) -> None:
+    more = (*more, "--sparse-updates", "on", "--epochs", "3")
+    one, output = tmp_path / "one", tmp_path / "two"
+    subprocess.run(
+        [sys.executable, *arguments(ratings, one, *more)], capture_output=True, timeout=PATIENCE, check=True
+    )
+    with two_ranks(ratings, output, *more) as ranks:
+        said = [rank.communicate(timeout=PATIENCE) for rank in ranks]
+        assert [rank.returncode for rank in ranks] == [0, 0], said
+    assert "; sparse updates" in said[0][0]
+    state = load_run(one).model().state_dict()
+    for name, tensor in load_run(output).model().state_dict().items():
+        torch.testing.assert_close(tensor, state[name], atol=5e-3, rtol=0)
+
+
+@pytest.mark.slow
 def test_what_is_measured_is_what_is_written(ratings: Path, tmp_path: Path) -> None:
     """Batch norm's averages follow a rank's own rows, and each rank measures a share."""
     output = tmp_path / "run"

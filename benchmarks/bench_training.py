@@ -1,0 +1,108 @@
+"""A step of gradient training by rows of the tables: AdamW on whole tables and sparse updates, in turn.
+
+    python benchmarks/bench_training.py [--steps 30]
+
+`dot-bias`, 64 factors, steps of 8,192 ratings of users and items drawn uniformly, one thread. Each round does
+one step of each, beside one of AdamW on tables of 10,000 rows, which the ratios are of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from machine import describe_machine
+from torch.nn.functional import mse_loss
+
+from recsys.models import DotBiasConfig, build
+from recsys.training.distributed import Team
+from recsys.training.learner import make_learner
+from recsys.training.run_info import TrainingConfig
+
+RESULTS = Path(__file__).parent / "results" / "training.md"
+N_FACTORS, BATCH = 64, 8192
+SMALLEST, MOST_ITEMS = 10_000, 100_000
+USERS = (SMALLEST, 100_000, 1_000_000, 3_000_000, 10_000_000)
+MOST_DENSE = 1_000_000
+"""Users up to which whole tables are updated, for the memory: four times the tables."""
+WARM_UP = 5
+
+
+def stepper(n_users: int, n_items: int, n_steps: int, *, sparse: bool) -> tuple[Callable[[], float], float]:
+    """A function that does one step and returns its seconds; and the seconds that new tables take."""
+    config = TrainingConfig(weight_decay=0.1, batch_size=BATCH)
+    started = time.perf_counter()
+    model = build("dot-bias", DotBiasConfig(N_FACTORS, (0.5, 5.5)), n_users, n_items)
+    seconds = time.perf_counter() - started
+    learner = make_learner(
+        model, config, n_steps, Team(), state=None, sparse=sparse, ranks=False, compiled=False
+    )
+    numbers = itertools.count()
+
+    def step() -> float:
+        users, items = torch.randint(1, 1 + n_users, (BATCH,)), torch.randint(1, 1 + n_items, (BATCH,))
+        ratings = torch.rand(BATCH) * 5
+        started = time.perf_counter()
+        places = learner.begin(next(numbers), users, items)
+        mse_loss(learner.forward(*places), ratings).backward()  # type: ignore[no-untyped-call]
+        learner.finish()
+        return time.perf_counter() - started
+
+    return step, seconds
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Median, and the quartiles in brackets."""
+    low, middle, high = statistics.quantiles(values, n=4)
+    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
+def row(n_users: int, n_steps: int) -> str:
+    """Measure one size of table; returns its row of the report."""
+    n_items = min(n_users, MOST_ITEMS)
+    reference, _ = stepper(SMALLEST, SMALLEST, n_steps, sparse=False)
+    rows_alone, seconds = stepper(n_users, n_items, n_steps, sparse=True)
+    dense = stepper(n_users, n_items, n_steps, sparse=False)[0] if n_users <= MOST_DENSE else None
+    rounds = [(reference(), rows_alone(), dense() if dense else None) for _ in range(n_steps)][WARM_UP:]
+    cells = [f"{n_users:,}", f"{n_items:,}", f"{seconds:.2f}"]
+    for times in ([one[2] for one in rounds], [one[1] for one in rounds]):
+        measured = [time for time in times if time is not None]
+        ratios = [time / one[0] for time, one in zip(measured, rounds, strict=False)]
+        cells += [spread([1e3 * time for time in measured], 1), spread(ratios, 2)] if measured else ["", ""]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Measure, print and write the report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--steps", type=int, default=30, help="rounds for each size of table")
+    n_steps = parser.parse_args().steps
+    torch.set_num_threads(1)
+    lines = [
+        "# A step of gradient training by rows of the tables",
+        "",
+        f"`python benchmarks/bench_training.py --steps {n_steps}`",
+        "",
+        f"`dot-bias`, {N_FACTORS} factors, steps of {BATCH:,} ratings, one thread; medians and quartiles in ms,",
+        f"and as multiples of a step of AdamW on {SMALLEST:,} users and items in the same round. Sparse updates",
+        "include the first touch of their moments' pages.",
+        "",
+        f"{describe_machine('torch')} Load average at the start: {os.getloadavg()[0]:.0f}.",
+        "",
+        "| users | items | new tables, s | whole tables, ms | multiple | sparse, ms | multiple |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for n_users in USERS:
+        lines.append(row(n_users, n_steps))
+        print(lines[-1], flush=True)
+    RESULTS.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

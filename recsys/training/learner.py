@@ -1,0 +1,176 @@
+"""What one step of gradient training does to a model: on all of its parameters, or on the rows it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from recsys.models.tables import ITEM_TABLES, USER_TABLES
+from recsys.training.distributed import Team
+from recsys.training.optimizer import make_optimizer, one_cycle, optimizer_state, restore_optimizer, schedule
+from recsys.training.run_info import TrainingConfig
+from recsys.training.sampled_softmax import Grid
+from recsys.training.sparse_adam import MissedSteps, SparseAdamW
+
+ROWS_PER_RATING = 100
+"""Users and items for each rating of a step, from which on sparse updates are the quicker ones (measured on a
+CPU, 50 factors, steps of 64 to 8,192 ratings: docs/experiments.md)."""
+
+
+class Learner(Protocol):
+    """A model and its optimizer. Each step calls `begin`, `forward`, and after the backward pass `finish`."""
+
+    touched: int
+    """Parameters that a step changes, at most."""
+
+    def begin(self, step: int, user_index: Tensor, item_index: Tensor) -> tuple[Tensor, Tensor]:
+        """Start a step, counted from 0, of all ranks' users and items; returns what `forward` calls them."""
+
+    def forward(self, user_index: Tensor, item_index: Tensor) -> Tensor:
+        """Score pairs, int64 [N], int64 [N] -> float32 [N], or a grid, as the part's objective needs."""
+
+    def finish(self) -> None:
+        """Change the parameters by their gradients."""
+
+    def end_epoch(self) -> None:
+        """Bring all parameters up to date."""
+
+    def state(self) -> dict[str, Tensor]:
+        """State of the optimizer, named `PARAMETER.STATE`; after `end_epoch`."""
+
+
+def is_sparse(config: TrainingConfig, n_users: int, n_items: int) -> bool:
+    """Whether a part is trained by sparse updates; "auto": where they pay."""
+    if config.sparse_updates == "auto":
+        return n_users + n_items >= ROWS_PER_RATING * config.batch_size
+    return config.sparse_updates == "on"
+
+
+def make_learner(
+    model: nn.Module,
+    config: TrainingConfig,
+    n_steps: int,
+    team: Team,
+    *,
+    state: Mapping[str, Tensor] | None,
+    sparse: bool,
+    ranks: bool,
+    compiled: bool,
+) -> Learner:
+    """Make the learner of a model; `n_steps` are of all epochs. The optimizer is new or has a `state`."""
+    kind = _Sparse if sparse else _Dense
+    learner: Learner = kind(model, config, n_steps, team, state, ranks=ranks, compiled=compiled)
+    return learner
+
+
+class _Dense:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainingConfig,
+        n_steps: int,
+        team: Team,
+        state: Mapping[str, Tensor] | None,
+        *,
+        ranks: bool,
+        compiled: bool,
+    ) -> None:
+        self._model, self._config, self._n_steps = model, config, n_steps
+        self._optimizer = make_optimizer(dict(model.named_parameters()), config)
+        if state:
+            restore_optimizer(self._optimizer, dict(model.named_parameters()), state)
+        parallel = team.parallel(Grid(model) if ranks else model)
+        self.forward = torch.compile(parallel, dynamic=True) if compiled else parallel
+        self.touched = sum(parameter.numel() for parameter in model.parameters())
+
+    def begin(self, step: int, user_index: Tensor, item_index: Tensor) -> tuple[Tensor, Tensor]:
+        schedule(self._optimizer, step, self._n_steps, self._config.learning_rate)
+        self._optimizer.zero_grad()
+        return user_index, item_index
+
+    def finish(self) -> None:
+        self._optimizer.step()
+
+    def end_epoch(self) -> None:
+        pass
+
+    def state(self) -> dict[str, Tensor]:
+        return optimizer_state(self._optimizer, dict(self._model.named_parameters()))
+
+
+class _Sparse:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainingConfig,
+        n_steps: int,
+        team: Team,
+        state: Mapping[str, Tensor] | None,
+        *,
+        ranks: bool,
+        compiled: bool,
+    ) -> None:
+        self._config, self._n_steps, self._team = config, n_steps, team
+        parameters = dict(model.named_parameters())
+        missed = MissedSteps(config, n_steps, team.device)
+        self._sides = [
+            SparseAdamW({name: parameters.pop(name) for name in names if name in parameters}, config, missed)
+            for names in (USER_TABLES, ITEM_TABLES)
+        ]
+        self._layers = parameters
+        self._optimizer = make_optimizer(parameters, config) if parameters else None
+        if state:
+            for side in self._sides:
+                side.restore(state)
+            if self._optimizer:
+                restore_optimizer(self._optimizer, parameters, state)
+        module, prefix = (Grid(model), "model.") if ranks else (model, "")
+
+        def forward(tables: dict[str, Tensor], user_index: Tensor, item_index: Tensor) -> Tensor:
+            named = {f"{prefix}{name}": rows for name, rows in tables.items()}
+            scores: Tensor = functional_call(module, named, (user_index, item_index))
+            return scores
+
+        self._forward = torch.compile(forward, dynamic=True) if compiled else forward
+        self._rows: dict[str, Tensor] = {}
+        width = sum(table.shape[1] for side in self._sides for table in side.tables.values())
+        self.touched = width * config.batch_size + sum(p.numel() for p in parameters.values())
+
+    def begin(self, step: int, user_index: Tensor, item_index: Tensor) -> tuple[Tensor, Tensor]:
+        self._step, self._rows = step, {}
+        if self._optimizer:
+            schedule(self._optimizer, step, self._n_steps, self._config.learning_rate)
+            self._optimizer.zero_grad()
+        places = []
+        for side, index in zip(self._sides, (user_index, item_index), strict=True):
+            rows, inverse = torch.unique(index, return_inverse=True)
+            self._rows |= side.take(rows)
+            places.append(inverse)
+        return places[0], places[1]
+
+    def forward(self, user_index: Tensor, item_index: Tensor) -> Tensor:
+        return self._forward(self._rows, user_index, item_index)
+
+    def finish(self) -> None:
+        if self._team.size > 1:
+            # Every rank has the rows of the whole step, so that only their gradients travel.
+            for parameter in (*self._rows.values(), *self._layers.values()):
+                assert parameter.grad is not None
+                self._team.sum(parameter.grad)
+                parameter.grad /= self._team.size
+        if self._optimizer:
+            self._optimizer.step()
+        for side in self._sides:
+            side.step(*one_cycle(self._step, self._n_steps, self._config.learning_rate))
+
+    def end_epoch(self) -> None:
+        for side in self._sides:
+            side.catch_up()
+
+    def state(self) -> dict[str, Tensor]:
+        layers = optimizer_state(self._optimizer, self._layers) if self._optimizer else {}
+        return layers | self._sides[0].state() | self._sides[1].state()

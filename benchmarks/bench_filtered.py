@@ -125,7 +125,7 @@ def main() -> None:
         "`python benchmarks/bench_filtered.py`",
         "",
         f"Medians of {arguments.rounds} rounds; {describe_machine('numpy', 'onnxruntime-gpu')}",
-        "The columns after the milliseconds are `recommend_filtered.onnx` / `recommend.onnx`, by rounds.",
+        "After the milliseconds: medians of `recommend_filtered.onnx` / `recommend.onnx`, round by round.",
         "",
         *lines,
     ]

@@ -49,12 +49,14 @@ def banned_items(graph: GraphBuilder, columns: ItemColumns, rules: Mapping[str, 
     unlisted = op.Mul(_ones(op, op.Greater(has_list, 0.5)), UNLISTED)  # [R, 1]
     weights = op.Sub(op.Mul(is_unwanted, float(columns.membership.shape[1] + 1)), is_wanted)
     membership = op.Cast(table(graph, "item_categories", columns.membership), to=ir.DataType.FLOAT)
-    broken = op.Gemm(weights, membership, op.Add(any_wanted, unlisted), transB=1)  # [R, N]
     # The extra column keeps the scatter from being empty when A = 0.
     column_shape = op.Concat(op.Shape(allow, start=0, end=1), [1], axis=0)
     listed = op.Concat(allow, op.Expand([0], column_shape), axis=1)  # [R, A + 1]
-    of_listed = op.Sub(op.GatherElements(broken, listed, axis=1), unlisted)
-    banned = op.Greater(op.ScatterElements(broken, listed, of_listed, axis=1), 0.5)
+    # Not GatherElements of the product: the one of onnx.reference is wrong for more than one column.
+    outside = op.Expand(op.Add(any_wanted, unlisted), [1, len(columns.membership)])  # [R, N]
+    inside = op.Expand(any_wanted, op.Shape(listed))
+    added = op.ScatterElements(outside, listed, inside, axis=1)
+    banned = op.Greater(op.Gemm(weights, membership, added, transB=1), 0.5)
     for place, (name, column) in enumerate(columns.numbers.items()):
         number = table(graph, f"item_{name}", column[None])  # [1, N]
         low, high = (op.Slice(bound, [place], [place + 1], [1]) for bound in (lowest, highest))  # [R, 1]

@@ -86,6 +86,14 @@ class MissedSteps:
         exp_avg_sq.mul_(_column(ADAM_BETA2 ** (now - last).double()))
 
 
+def _write(whole: Tensor, index: Tensor, rows: Tensor) -> None:
+    """Overwrite rows, int64 [R], in place."""
+    if whole.device.type == "cpu":  # twice as fast as torch's index_copy_, which takes a third of a step
+        whole.numpy()[index.numpy()] = rows.numpy()
+    else:
+        whole.index_copy_(0, index, rows)
+
+
 def _column(values: Tensor) -> Tensor:
     return values.float().unsqueeze(1)
 
@@ -147,7 +155,7 @@ class SparseAdamW:
         self._last[self._index] = self._step
         for name, one in self._rows.items():
             for whole, part in zip((self.tables[name], *self._moments[name]), one, strict=True):
-                whole.index_copy_(0, self._index, part)
+                _write(whole, self._index, part.detach())
         self._rows = {}
 
     def catch_up(self) -> None:

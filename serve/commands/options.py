@@ -60,7 +60,8 @@ def load(bundle: Path, device: str, graph: str, *, exact: bool = False) -> Recom
     """Load a bundle for one answer, and check the graph that gives it."""
     from serve.runtime.recommender import Recommender
 
-    recommender = Recommender.load(bundle, device, exact=exact)  # type: ignore[arg-type]
+    # The other layout of the tables pays over many answers: it takes their memory again, and time to make.
+    recommender = Recommender.load(bundle, device, share_tables=True, exact=exact)  # type: ignore[arg-type]
     recommender.check(graph)
     return recommender
 

@@ -85,8 +85,8 @@ def test_old_lists_stay_and_graphs_agree(bundles: tuple[Path, Path]) -> None:
     before, after = (Recommender.load(path, "cpu") for path in bundles)
     everyone = np.arange(N_USERS + 1)
     new = np.tile(np.arange(N_ITEMS + 1, N_ITEMS + 4), (len(everyone), 1))
-    top, scores, _ = before.rank(everyone, N_ITEMS)
-    top_after, scores_after, _ = after.rank(everyone, N_ITEMS, exclude_item_indices=list(new))
+    top, scores, *_ = before.rank(everyone, N_ITEMS)
+    top_after, scores_after, *_ = after.rank(everyone, N_ITEMS, exclude_item_indices=list(new))
     np.testing.assert_array_equal(top, top_after)
     np.testing.assert_array_equal(scores, scores_after)
     manifest = open_bundle(bundles[1]).manifest

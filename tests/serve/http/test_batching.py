@@ -36,7 +36,8 @@ def check(found: UserList, query: UserQuery, recommender: Recommender) -> None:
         exclude_item_indices=[query.exclude_item_indices],
     ).row(0)
     n = np.count_nonzero(expected.indices)
-    item_ids, item_indices, scores, ratings = found
+    item_ids, item_indices, scores, ratings, graph = found
+    assert graph == "recommend"
     np.testing.assert_allclose(scores, expected.scores[:n], atol=TOLERANCE)
     if expected.ratings is None:
         assert ratings is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -46,7 +47,8 @@ def part_factors(models: Sequence[nn.Module], weights: Sequence[float]) -> list[
                 "an mlp is no product of tables, so it can't rank beside other parts: train it by itself, or "
                 "as the part that predicts ratings, without --rating-weight"
             )
-        factors.append(weight / score_spread(model))
+        # As float32, which graphs hold: the last digits of float64 differ from one processor to the next.
+        factors.append(float(np.float32(weight / score_spread(model))))
     return factors
 
 

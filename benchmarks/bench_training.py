@@ -22,7 +22,7 @@ from torch.nn.functional import mse_loss
 
 from recsys.models import DotBiasConfig, build
 from recsys.training.distributed import Team
-from recsys.training.learner import make_learner
+from recsys.training.learner import Setting, make_learner
 from recsys.training.run_info import TrainingConfig
 
 RESULTS = Path(__file__).parent / "results" / "training.md"
@@ -40,9 +40,8 @@ def stepper(n_users: int, n_items: int, n_steps: int, *, sparse: bool) -> tuple[
     started = time.perf_counter()
     model = build("dot-bias", DotBiasConfig(N_FACTORS, (0.5, 5.5)), n_users, n_items)
     seconds = time.perf_counter() - started
-    learner = make_learner(
-        model, config, n_steps, Team(), state=None, sparse=sparse, ranks=False, compiled=False
-    )
+    setting = Setting(config, n_steps, Team(), ranks=False, compiled=False)
+    learner = make_learner(model, setting, None, sparse=sparse)
     numbers = itertools.count()
 
     def step() -> float:

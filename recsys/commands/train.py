@@ -204,7 +204,7 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
     "--sparse-updates",
     type=click.Choice(get_args(SparseUpdates)),
     help="dot, dot-bias, mlp: change only the rows that a step uses; auto: where tables are large beside a "
-    f"step. [default: {TrainingConfig.sparse_updates}]",
+    f"step, and not for mlp. [default: {TrainingConfig.sparse_updates}]",
 )
 @click.option("--resume", is_flag=True, help="Continue RUN after its last whole epoch, with its settings.")
 @click.option("--overwrite", is_flag=True, help="Replace RUN when the new one has its first whole epoch.")

@@ -19,7 +19,7 @@ from recsys.training.batches import epoch_seed, n_batches, shuffled_batches
 from recsys.training.checkpoint import Part, Run
 from recsys.training.device import fitting_threads, should_compile
 from recsys.training.distributed import Team
-from recsys.training.learner import Learner, is_sparse, make_learner
+from recsys.training.learner import Learner, Setting, is_sparse, make_learner
 from recsys.training.pretrained import KeptRows, WarmStart, take_over
 from recsys.training.run_info import Iteration, PartInfo, TrainingConfig
 from recsys.training.sampled_softmax import Candidates, sampled_softmax
@@ -81,16 +81,15 @@ def _state(
         model = _new_model(part, seed, start)
     device = session.team.device
     model = model.to(device)
-    learner = make_learner(
-        model,
+    setting = Setting(
         config,
         config.epochs * n_batches(len(session.train.ratings), config.batch_size),
         session.team,
-        state=state,
-        sparse=is_sparse(config, part.data.n_users, part.data.n_items),
         ranks=part.info.objective == "ranking",
         compiled=should_compile(session.machine.compile, device),
     )
+    sparse = is_sparse(part.info, part.data.n_users, part.data.n_items)
+    learner = make_learner(model, setting, state, sparse=sparse)
     return model, learner
 
 

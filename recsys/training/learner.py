@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.func import functional_call
 from recsys.models.tables import ITEM_TABLES, USER_TABLES
 from recsys.training.distributed import Team
 from recsys.training.optimizer import make_optimizer, one_cycle, optimizer_state, restore_optimizer, schedule
-from recsys.training.run_info import TrainingConfig
+from recsys.training.run_info import PartInfo, TrainingConfig
 from recsys.training.sampled_softmax import Grid
 from recsys.training.sparse_adam import MissedSteps, SparseAdamW
 
@@ -43,52 +43,49 @@ class Learner(Protocol):
         """State of the optimizer, named `PARAMETER.STATE`; after `end_epoch`."""
 
 
-def is_sparse(config: TrainingConfig, n_users: int, n_items: int) -> bool:
-    """Whether a part is trained by sparse updates; "auto": where they pay."""
+def is_sparse(part: PartInfo, n_users: int, n_items: int) -> bool:
+    """Whether a part is trained by sparse updates; "auto": where they pay, and change nothing that shows."""
+    config = part.training
+    assert config is not None
     if config.sparse_updates == "auto":
-        return n_users + n_items >= ROWS_PER_RATING * config.batch_size
+        # An mlp ends slightly worse (docs/experiments.md).
+        return part.kind != "mlp" and n_users + n_items >= ROWS_PER_RATING * config.batch_size
     return config.sparse_updates == "on"
 
 
+class Setting(NamedTuple):
+    """How a model learns."""
+
+    config: TrainingConfig
+    n_steps: int
+    """Of all epochs."""
+    team: Team
+    ranks: bool
+    """Whether the objective is "ranking": `forward` scores grids."""
+    compiled: bool
+    """Whether `forward` is compiled."""
+
+
 def make_learner(
-    model: nn.Module,
-    config: TrainingConfig,
-    n_steps: int,
-    team: Team,
-    *,
-    state: Mapping[str, Tensor] | None,
-    sparse: bool,
-    ranks: bool,
-    compiled: bool,
+    model: nn.Module, setting: Setting, state: Mapping[str, Tensor] | None, *, sparse: bool
 ) -> Learner:
-    """Make the learner of a model; `n_steps` are of all epochs. The optimizer is new or has a `state`."""
-    kind = _Sparse if sparse else _Dense
-    learner: Learner = kind(model, config, n_steps, team, state, ranks=ranks, compiled=compiled)
+    """The learner of a model; its optimizer is new, or has a `state`."""
+    learner: Learner = (_Sparse if sparse else _Dense)(model, setting, state)
     return learner
 
 
 class _Dense:
-    def __init__(
-        self,
-        model: nn.Module,
-        config: TrainingConfig,
-        n_steps: int,
-        team: Team,
-        state: Mapping[str, Tensor] | None,
-        *,
-        ranks: bool,
-        compiled: bool,
-    ) -> None:
-        self._model, self._config, self._n_steps = model, config, n_steps
-        self._optimizer = make_optimizer(dict(model.named_parameters()), config)
+    def __init__(self, model: nn.Module, setting: Setting, state: Mapping[str, Tensor] | None) -> None:
+        self._model, self._setting = model, setting
+        self._optimizer = make_optimizer(dict(model.named_parameters()), setting.config)
         if state:
             restore_optimizer(self._optimizer, dict(model.named_parameters()), state)
-        parallel = team.parallel(Grid(model) if ranks else model)
-        self.forward = torch.compile(parallel, dynamic=True) if compiled else parallel
+        parallel = setting.team.parallel(Grid(model) if setting.ranks else model)
+        self.forward = torch.compile(parallel, dynamic=True) if setting.compiled else parallel
         self.touched = sum(parameter.numel() for parameter in model.parameters())
 
     def begin(self, step: int, user_index: Tensor, item_index: Tensor) -> tuple[Tensor, Tensor]:
-        schedule(self._optimizer, step, self._n_steps, self._config.learning_rate)
+        schedule(self._optimizer, step, self._setting.n_steps, self._setting.config.learning_rate)
         self._optimizer.zero_grad()
         return user_index, item_index
 
@@ -103,20 +100,10 @@ class _Dense:
 
 
 class _Sparse:
-    def __init__(
-        self,
-        model: nn.Module,
-        config: TrainingConfig,
-        n_steps: int,
-        team: Team,
-        state: Mapping[str, Tensor] | None,
-        *,
-        ranks: bool,
-        compiled: bool,
-    ) -> None:
-        self._config, self._n_steps, self._team = config, n_steps, team
+    def __init__(self, model: nn.Module, setting: Setting, state: Mapping[str, Tensor] | None) -> None:
+        self._setting, config = setting, setting.config
         parameters = dict(model.named_parameters())
-        missed = MissedSteps(config, n_steps, team.device)
+        missed = MissedSteps(config, setting.n_steps, setting.team.device)
         self._sides = [
             SparseAdamW({name: parameters.pop(name) for name in names if name in parameters}, config, missed)
             for names in (USER_TABLES, ITEM_TABLES)
@@ -128,14 +115,14 @@ class _Sparse:
                 side.restore(state)
             if self._optimizer:
                 restore_optimizer(self._optimizer, parameters, state)
-        module, prefix = (Grid(model), "model.") if ranks else (model, "")
+        module, prefix = (Grid(model), "model.") if setting.ranks else (model, "")
 
         def forward(tables: dict[str, Tensor], user_index: Tensor, item_index: Tensor) -> Tensor:
             named = {f"{prefix}{name}": rows for name, rows in tables.items()}
             scores: Tensor = functional_call(module, named, (user_index, item_index))
             return scores
 
-        self._forward = torch.compile(forward, dynamic=True) if compiled else forward
+        self._forward = torch.compile(forward, dynamic=True) if setting.compiled else forward
         self._rows: dict[str, Tensor] = {}
         width = sum(table.shape[1] for side in self._sides for table in side.tables.values())
         self.touched = width * config.batch_size + sum(p.numel() for p in parameters.values())
@@ -143,7 +130,7 @@ class _Sparse:
     def begin(self, step: int, user_index: Tensor, item_index: Tensor) -> tuple[Tensor, Tensor]:
         self._step, self._rows = step, {}
         if self._optimizer:
-            schedule(self._optimizer, step, self._n_steps, self._config.learning_rate)
+            schedule(self._optimizer, step, self._setting.n_steps, self._setting.config.learning_rate)
             self._optimizer.zero_grad()
         places = []
         for side, index in zip(self._sides, (user_index, item_index), strict=True):
@@ -156,16 +143,17 @@ class _Sparse:
         return self._forward(self._rows, user_index, item_index)
 
     def finish(self) -> None:
-        if self._team.size > 1:
+        team = self._setting.team
+        if team.size > 1:
             # Every rank has the rows of the whole step, so that only their gradients travel.
             for parameter in (*self._rows.values(), *self._layers.values()):
                 assert parameter.grad is not None
-                self._team.sum(parameter.grad)
-                parameter.grad /= self._team.size
+                team.sum(parameter.grad)
+                parameter.grad /= team.size
         if self._optimizer:
             self._optimizer.step()
         for side in self._sides:
-            side.step(*one_cycle(self._step, self._n_steps, self._config.learning_rate))
+            side.step(*one_cycle(self._step, self._setting.n_steps, self._setting.config.learning_rate))
 
     def end_epoch(self) -> None:
         for side in self._sides:

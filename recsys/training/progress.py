@@ -53,7 +53,7 @@ def show_training(console: Console) -> Iterator[Reporter]:
         )
         data = info.data
         n_held_out = f"{data.n_held_out:,}" if data.n_held_out else "none"
-        sparse = part.training and is_sparse(part.training, data.n_users, data.n_items)
+        sparse = part.training and is_sparse(part, data.n_users, data.n_items)
         updates = "; sparse updates" if sparse else ""
         console.print(
             f"{part.kind} on {data.name}: {data.n_users:,} users, {data.n_items:,} items, "

@@ -12,7 +12,7 @@ from recsys.data.interactions import Interactions
 from recsys.models import KINDS
 from recsys.training.checkpoint import Run, load_run
 from recsys.training.learner import ROWS_PER_RATING, is_sparse
-from recsys.training.run_info import Iteration, TrainingConfig
+from recsys.training.run_info import Iteration, PartInfo, SparseUpdates, TrainingConfig
 from recsys.training.session import Machine, Reporter
 from recsys.training.settings import new_settings
 from recsys.training.train import resume, train
@@ -68,9 +68,13 @@ def test_they_can_be_compiled(checkerboard: Interactions, objective: str, tmp_pa
 
 
 def test_automatic_where_tables_are_large_beside_a_step() -> None:
-    config = TrainingConfig(weight_decay=0.0, batch_size=100)
+    def part(kind: str = "dot", updates: SparseUpdates = "auto") -> PartInfo:
+        config = TrainingConfig(weight_decay=0.0, batch_size=100, sparse_updates=updates)
+        return PartInfo(kind=kind, config={}, objective="ratings", weight=1.0, training=config)
+
     rows = 100 * ROWS_PER_RATING
-    assert not is_sparse(config, rows - 2, 1)
-    assert is_sparse(config, rows - 1, 1)
-    assert is_sparse(TrainingConfig(weight_decay=0.0, sparse_updates="on"), 1, 1)
-    assert not is_sparse(TrainingConfig(weight_decay=0.0, sparse_updates="off"), rows, rows)
+    assert not is_sparse(part(), rows - 2, 1)
+    assert is_sparse(part(), rows - 1, 1)
+    assert not is_sparse(part("mlp"), rows, rows)
+    assert is_sparse(part("mlp", "on"), 1, 1)
+    assert not is_sparse(part(updates="off"), rows, rows)

@@ -34,7 +34,7 @@ class FittedRun:
     def export(self, folder: str | Path, **options: Any) -> Any:
         """Write the bundle, a new folder, and verify it against torch; returns it, a `serve.Bundle`.
 
-        `options` are those of `export.write.bundle.export_run`: `top_k`, `raw_ids`, `filtered`,
+        `options` are those of `export.write.bundle.export_run`: `top_k`, `raw_ids`, `fast`, `filtered`,
         `rating_weight`, `tables_file`, `overwrite`.
 
         Raises:

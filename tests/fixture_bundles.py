@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 FIXTURES = Path(__file__).parent / "fixtures" / "bundles"
+# The same with every optional graph that runs elsewhere.
+RAW_ID_FIXTURES = FIXTURES.with_name("raw_id_bundles")
 BUNDLES = ["dot", "dot-bias", "mlp", "dot-bias-string-ids", "parts", "ranking"]
 """`parts`: lists by parts that rank, with predicted ratings beside. `ranking`: no ratings at all."""
 

@@ -54,7 +54,8 @@ def mutate_run(run: Path, rng: Rng) -> str:
         change = how[rng.integers(len(how))]
         changes.append(f"{name}: {change.__name__} {change(run / name, rng)}")
     path = run / "run.json"
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    # Unless run.json is none any more, or names other files.
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError):
         document = json.loads(path.read_bytes())
         for name in document["files"]:
             data = (run / name).read_bytes()

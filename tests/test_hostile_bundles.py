@@ -18,7 +18,7 @@ import click
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from fixture_bundles import BUNDLES, FIXTURES
+from fixture_bundles import BUNDLES, FIXTURES, RAW_ID_FIXTURES
 from hostile_bundles import mutate
 
 from recsys.cli import main
@@ -69,6 +69,21 @@ def listing(*arguments: object) -> bool:
 
 def recommend(bundle: Path, folder: Path) -> bool:
     return listing("recommend", bundle, "--user-id", first_id("users", "user_id"))
+
+
+def recommend_by_rules(bundle: Path, folder: Path) -> bool:
+    rules = ("--category", "Drama", "--not-category", "Sci-Fi", "--years", "1951-1990")
+    out = command("recommend", bundle, "--user-id", first_id("users", "user_id"), *rules, "--json")
+    if out is not None:
+        listed = json.loads(out)["items"]
+        check_items(bundle, listed)
+        items = {row["item_id"]: row for row in pq.read_table(bundle / "items.parquet").to_pylist()}
+        for item in (items[one["item_id"]] for one in listed):
+            genres = item["genres"].split("|")
+            assert "Drama" in genres
+            assert "Sci-Fi" not in genres
+            assert 1951 <= item["year"] <= 1990
+    return out is not None
 
 
 def similar(bundle: Path, folder: Path) -> bool:
@@ -185,6 +200,7 @@ def python(bundle: Path, folder: Path) -> bool:
 
 ENTRANCES: dict[str, Callable[[Path, Path], bool]] = {
     "recommend": recommend,
+    "recommend by rules": recommend_by_rules,
     "similar": similar,
     "fold-in": fold_in,
     "fold-in --ratings": fold_in_file,
@@ -197,6 +213,7 @@ ENTRANCES: dict[str, Callable[[Path, Path], bool]] = {
     "Python": python,
 }
 SLOW_ENTRANCES = {"add-items": add_items, "evaluate": evaluate, "demo": demo}
+SOURCES = [*(FIXTURES / name for name in BUNDLES), *(RAW_ID_FIXTURES / name for name in ("dot", "parts"))]
 IDS: dict[str, Any] = {}
 
 
@@ -209,11 +226,10 @@ def mutant(tmp_path: Path) -> Callable[[int], tuple[Path, str]]:
     """A mutated copy of one of the small bundles, by the number of the try."""
 
     def make(number: int) -> tuple[Path, str]:
-        name = BUNDLES[number % len(BUNDLES)]
-        folder = tmp_path / f"{number}"
-        shutil.copytree(FIXTURES / name, folder / "bundle")
-        IDS["users"] = pq.read_table(FIXTURES / name / "users.parquet")["user_id"][0].as_py()
-        IDS["items"] = pq.read_table(FIXTURES / name / "items.parquet")["item_id"][0].as_py()
+        source, folder = SOURCES[number % len(SOURCES)], tmp_path / f"{number}"
+        shutil.copytree(source, folder / "bundle")
+        IDS["users"] = pq.read_table(source / "users.parquet")["user_id"][0].as_py()
+        IDS["items"] = pq.read_table(source / "items.parquet")["item_id"][0].as_py()
         return folder / "bundle", mutate(folder / "bundle", np.random.default_rng(number))
 
     return make
@@ -221,8 +237,9 @@ def mutant(tmp_path: Path) -> Callable[[int], tuple[Path, str]]:
 
 @pytest.mark.slow
 def test_what_is_unchanged_is_answered_at_every_entrance(tmp_path: Path, mutant: Any) -> None:
-    mutant(BUNDLES.index("dot-bias"))
-    shutil.copytree(FIXTURES / "dot-bias", tmp_path / "bundle")
+    source = RAW_ID_FIXTURES / "dot"
+    mutant(SOURCES.index(source))  # for its ids
+    shutil.copytree(source, tmp_path / "bundle")
     outcomes = {
         name: in_child(partial(enter, tmp_path / "bundle", tmp_path))[0]
         for name, enter in (ENTRANCES | SLOW_ENTRANCES).items()
@@ -232,9 +249,9 @@ def test_what_is_unchanged_is_answered_at_every_entrance(tmp_path: Path, mutant:
 
 def test_hostile_bundles_are_refused_or_answer_as_they_say(mutant: Any) -> None:
     counts: Counter[str] = Counter()
-    for number in range(36):
+    for number in range(48):
         bundle, what = mutant(number)
-        name = list(ENTRANCES)[number // len(BUNDLES) % len(ENTRANCES)]
+        name = list(ENTRANCES)[number // len(SOURCES) % len(ENTRANCES)]
         try:
             counts["answered" if ENTRANCES[name](bundle, bundle.parent) else "refused"] += 1
         except Exception as error:

@@ -20,6 +20,8 @@ def test_every_cell_runs(name: str, tmp_path: Path) -> None:
 
 
 def test_notebooks_hold_no_output() -> None:
-    for path in EXAMPLES.glob("*.ipynb"):
+    notebooks = sorted(EXAMPLES.glob("*.ipynb"))
+    assert len(notebooks) == 2
+    for path in notebooks:
         assert '"outputs": []' in path.read_text()
         assert '"output_type"' not in path.read_text(), f"{path}: clear its output before it is committed"

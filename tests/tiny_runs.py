@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 import torch
+from fixture_bundles import FIXTURES, RAW_ID_FIXTURES
 
 from recsys.data.interactions import Interactions
 from recsys.data.splits import SplitRecipe
@@ -29,10 +30,6 @@ from recsys.training.run_info import FORMAT_VERSION, DataInfo, Iteration, PartIn
 N_USERS, N_ITEMS = 30, 50
 METRICS = ("train_loss", "valid_rmse", "valid_mae")
 GENRES = ("Action", "Comedy|Romance", "Drama", "Sci-Fi|Thriller", "(no genres listed)")
-
-FIXTURES = Path(__file__).parent / "fixtures" / "bundles"
-# The same with every graph: what the runtimes of tests/demos are tried with.
-RAW_ID_FIXTURES = FIXTURES.with_name("raw_id_bundles")
 
 EASE = ("ease", EaseConfig(n_factors=7))
 CONFIGS: dict[str, list[tuple[str, Any]]] = {

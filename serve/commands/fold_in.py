@@ -69,7 +69,7 @@ def fold_in(
     """
     if not rates and file is None:
         raise click.UsageError("Missing option '--rate' or '--ratings': at least one rating.")
-    recommender = load(bundle, device, "fold_in")
+    recommender = load(bundle, device)
     items = recommender.items
     indices = [items.resolve(text) for text, _ in rates]
     ratings = [rating for _, rating in rates]

@@ -56,14 +56,12 @@ allow_host_option = click.option(
 )
 
 
-def load(bundle: Path, device: str, graph: str, *, exact: bool = False) -> Recommender:
-    """Load a bundle for one answer, and check the graph that gives it."""
+def load(bundle: Path, device: str, *, exact: bool = False) -> Recommender:
+    """Load a bundle for one answer; the graph that gives it is checked when it is opened."""
     from serve.runtime.recommender import Recommender
 
     # The other layout of the tables pays over many answers: it takes their memory again, and time to make.
-    recommender = Recommender.load(bundle, device, share_tables=True, exact=exact)  # type: ignore[arg-type]
-    recommender.check(graph)
-    return recommender
+    return Recommender.load(bundle, device, share_tables=True, exact=exact)  # type: ignore[arg-type]
 
 
 def item_values(values: Sequence[str], parse: Callable[[str], T], form: str) -> list[tuple[str, T]]:

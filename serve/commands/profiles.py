@@ -81,7 +81,7 @@ def profiles(
     from serve.errors import RequestError
     from serve.runtime.profiles import Profiles
 
-    recommender = load(bundle, device, "recommend")
+    recommender = load(bundle, device)
     known = Profiles.of(recommender)
     items = recommender.items
     if profile is not None and profile > len(known.profiles):

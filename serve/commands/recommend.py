@@ -81,7 +81,7 @@ def recommend(
             raise click.UsageError(f"--{name.replace('_', '-')} is for many users: --input or --all-users.")
     if unknown == "null":
         raise click.UsageError("--unknown null is for many users: --input or --all-users.")
-    recommender = load(bundle, options["device"], "recommend", exact=exact)
+    recommender = load(bundle, options["device"], exact=exact)
     user = recommender.users.parse(user_id)
     rules = rule_options.rules_of(options, lambda: recommender.items)
     ranking = recommender.recommend(user, top_k, exclude_seen=not include_seen, rules=rules, unknown=unknown)

@@ -35,7 +35,7 @@ def similar(
     """
     if (item_id is None) == (item is None):
         raise click.UsageError("Name the item by either --item-id or --item.")
-    recommender = load(bundle, device, "similar_items")
+    recommender = load(bundle, device)
     items = recommender.items
     wanted = items.ids.parse(item_id) if item_id is not None else items[items.resolve(item or "")].item_id
     ranking = recommender.similar_items(wanted, top_k)

@@ -6,12 +6,14 @@ the tables, so the graphs answer for a profile as for any user; the centre would
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 
 from export.model.arrays import Arrays, Float32, Float64, Int64
 from serve.bundle.profiles import FORMAT_VERSION, Favourite, Profile, ProfilesFile, Question
@@ -96,7 +98,9 @@ def group(rows: Float64, n_groups: int) -> tuple[Int64, Float64]:
     rng = np.random.default_rng(0)
     fitted = rows if len(rows) <= MAX_FITTED else rows[rng.choice(len(rows), MAX_FITTED, replace=False)]
     n_groups = min(n_groups, len(np.unique(fitted, axis=0)))
-    model = KMeans(n_groups, n_init=10, algorithm="lloyd", random_state=0).fit(fitted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # rows that hardly differ: fewer groups
+        model = KMeans(n_groups, n_init=10, algorithm="lloyd", random_state=0).fit(fitted)
     kept, labels = np.unique(model.predict(rows), return_inverse=True)
     return labels, model.cluster_centers_[kept]
 

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from safetensors import SafetensorError
@@ -47,6 +49,8 @@ from recsys.training.run_info import (
     describe_file,
     read_info,
 )
+
+ID_TYPES = (pa.int64(), pa.string(), pa.large_string())
 
 
 @dataclass(frozen=True)
@@ -166,8 +170,7 @@ class Run:
         """
         table, data = self._ratings, self.info.data
         users, items = (
-            _read_table(self.path / name, {column: None}).to_pandas()
-            for name, column in ((USERS, "user_id"), (ITEMS, "item_id"))
+            _read_ids(self.path / name, column) for name, column in ((USERS, "user_id"), (ITEMS, "item_id"))
         )
         sizes = {"users": len(users), "items": len(items), "ratings": len(table)}
         if sizes != {"users": data.n_users, "items": data.n_items, "ratings": data.n_ratings}:
@@ -211,7 +214,7 @@ class Run:
             "rating": pa.float32(),
             "held_out": pa.bool_(),
         }
-        return _read_table(self.path / INTERACTIONS, columns)
+        return _read_table(self.path / INTERACTIONS, columns, {"timestamp": pa.int64()})
 
 
 def load_run(path: Path) -> Run:
@@ -260,13 +263,27 @@ def _read_tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tenso
     return found
 
 
-def _read_table(path: Path, columns: Mapping[str, pa.DataType | None]) -> pa.Table:
-    """Read a table, and check that columns are there, have their types (None: any), and have no nulls."""
+def _read_table(
+    path: Path, columns: Mapping[str, pa.DataType], optional: Mapping[str, pa.DataType] = {}
+) -> pa.Table:
+    """Read a table, and check that columns are there, have their types, and have no nulls."""
     try:
         table = pq.read_table(path)
+        table.validate(full=True)  # text that is not UTF-8
     except (pa.ArrowException, OSError) as error:
         raise damaged(path, f"can't be read: {error}") from None
-    for name, kind in columns.items():
-        if name not in table.column_names or (kind and table[name].type != kind) or table[name].null_count:
-            raise damaged(path, f"has no column {name} of type {kind or 'id'} without nulls")
+    there = {name: kind for name, kind in optional.items() if name in table.column_names}
+    for name, kind in {**columns, **there}.items():
+        if name not in table.column_names or table[name].type != kind or table[name].null_count:
+            raise damaged(path, f"has no column {name} of type {kind} without nulls")
     return table
+
+
+def _read_ids(path: Path, column: str) -> pd.DataFrame:
+    """Read a table of users or items, and check that its ids are integers or text, each there once."""
+    table = _read_table(path, {})
+    ids = table[column] if column in table.column_names else pa.chunked_array([[None]])
+    if ids.type not in ID_TYPES or ids.null_count or pc.count_distinct(ids).as_py() < len(ids):
+        raise damaged(path, f"has no column {column} of integers or text in which each is there once")
+    read: pd.DataFrame = table.to_pandas()
+    return read

@@ -171,7 +171,10 @@ def test_wrong_tensors(
         ("held_out", pa.scalar(False), "one part of the split"),
         ("held_out", pa.scalar(True), "one part of the split"),
         ("held_out", None, "no column held_out"),
+        ("timestamp", pa.scalar(None, pa.int64()), "no column timestamp of type int64 without nulls"),
         ("user_id", None, "no column user_id"),
+        ("user_id", pa.scalar(7), "each is there once"),
+        ("user_id", pa.scalar(0.5), "no column user_id of integers or text"),
     ],
 )
 def test_wrong_columns(run: Path, column: str, value: pa.Scalar | None, message: str) -> None:
@@ -183,4 +186,15 @@ def test_wrong_columns(run: Path, column: str, value: pa.Scalar | None, message:
     pq.write_table(table, path)
     accept(run, path.name)
     with pytest.raises(CheckpointError, match=message):
+        read_everything(run)
+
+
+def test_text_that_is_not_utf8(run: Path) -> None:
+    path = run / "items.parquet"
+    table = pq.read_table(path)
+    place = table.column_names.index("title")
+    titles = pa.array([b"\xa4"] * len(table), pa.binary()).view(pa.string())
+    pq.write_table(table.set_column(place, "title", titles), path)
+    accept(run, path.name)
+    with pytest.raises(CheckpointError, match="items.parquet can't be read: .*UTF"):
         read_everything(run)

@@ -16,7 +16,8 @@ def to_range(logits: Float64, y_range: tuple[float, float] | None) -> Float64:
     if y_range is None:
         return logits
     low, high = y_range
-    return low + (high - low) / (1.0 + np.exp(-logits))
+    with np.errstate(over="ignore"):  # correctly `low` far below 0
+        return low + (high - low) / (1.0 + np.exp(-logits))
 
 
 def cosines(item_factors: Float32, item_index: Int64) -> Float64:

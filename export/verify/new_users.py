@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from export.model.reference import to_range
 from recsys.data.interactions import Interactions
 from recsys.data.splits import Split
 from recsys.evaluation.ranking import RatedItems
@@ -65,10 +66,7 @@ class NewUsers:
             scores[pairs] += np.sum(user_factors[row] * factors[item_index[pairs]], axis=1)
             if f"{self._prefix}_biases" in rows:
                 scores[pairs] += rows[f"{self._prefix}_biases"][row, 0]
-        if score_range is not None:
-            low, high = score_range
-            scores = low + (high - low) / (1 + np.exp(-scores))
-        return scores
+        return to_range(scores, score_range)
 
     def _given(self, user: int) -> tuple[np.ndarray, np.ndarray]:
         """The given items of a user, int64 [H], and their ratings, float32 [H]."""

@@ -270,7 +270,7 @@ def _read_table(
     try:
         table = pq.read_table(path)
         table.validate(full=True)  # text that is not UTF-8
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise damaged(path, f"can't be read: {error}") from None
     there = {name: kind for name, kind in optional.items() if name in table.column_names}
     for name, kind in {**columns, **there}.items():
@@ -285,5 +285,8 @@ def _read_ids(path: Path, column: str) -> pd.DataFrame:
     ids = table[column] if column in table.column_names else pa.chunked_array([[None]])
     if ids.type not in ID_TYPES or ids.null_count or pc.count_distinct(ids).as_py() < len(ids):
         raise damaged(path, f"has no column {column} of integers or text in which each is there once")
-    read: pd.DataFrame = table.to_pandas()
+    try:
+        read: pd.DataFrame = table.to_pandas()
+    except (ValueError, TypeError) as error:  # what pandas wrote beside the columns, of their types
+        raise damaged(path, f"can't be read: {error}") from None
     return read

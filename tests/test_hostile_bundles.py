@@ -11,6 +11,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -264,8 +265,8 @@ def test_hostile_bundles_are_refused_or_answer_as_they_say(mutant: Any) -> None:
 @pytest.mark.nightly
 def test_many_hostile_bundles_through_every_entrance(mutant: Any, capsys: Any) -> None:
     """Each in a process of its own, which shows its time and memory. HOSTILE_BUNDLES says how many."""
-    import demos.gradio_app.app
-    import export.add_items.add_items  # noqa: F401  once, and not in each process
+    for module in ("demos.gradio_app.app", "export.add_items.add_items"):
+        import_module(module)  # once, and not in each process
 
     n, first = (int(os.environ.get(f"HOSTILE_{name}", default)) for name, default in DEFAULTS.items())
     counts: Counter[str] = Counter()

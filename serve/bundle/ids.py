@@ -129,7 +129,7 @@ class IdIndex:
         Raises:
             RequestError: it can't be read as an id of this table.
         """
-        if not text:
+        if not text and not (self.is_string and self.lookup_one(text)):
             raise RequestError(f"{self.name} is empty")
         if self.is_string:
             return text
@@ -174,6 +174,18 @@ class IdIndex:
         result = np.empty(len(flat), object)
         result[:] = flat
         return result.reshape(index.shape)
+
+    def listed(self, index: np.ndarray) -> np.ndarray:
+        """As `ids`, for lists of indices of which none repeats.
+
+        A single list is often the only look at a bundle, whose other ids no one asks for.
+
+        Raises BundleError: ids of a single list, int64 [K], repeat.
+        """
+        found = self.ids(index)
+        if index.ndim == 1 and len(set(found.tolist())) < len(set(index.tolist())):
+            self._lookup()  # raises
+        return found
 
     def take(self, index: np.ndarray) -> pa.Array:
         """As `ids`, for int64 [n], as an Arrow array: int64 or string [n], null at index 0."""

@@ -217,7 +217,7 @@ class Recommender:
         count: Any = np.count_nonzero(top.indices, axis=-1)
         if top.indices.ndim == 1:
             count = int(count)
-        return Ranking(self.items.ids.ids(top.indices), *top, known, count, self.items)
+        return Ranking(self.items.ids.listed(top.indices), *top, known, count, self.items)
 
     def recommend(
         self,

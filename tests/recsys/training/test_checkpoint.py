@@ -196,5 +196,5 @@ def test_text_that_is_not_utf8(run: Path) -> None:
     titles = pa.array([b"\xa4"] * len(table), pa.binary()).view(pa.string())
     pq.write_table(table.set_column(place, "title", titles), path)
     accept(run, path.name)
-    with pytest.raises(CheckpointError, match="items.parquet can't be read: .*UTF"):
+    with pytest.raises(CheckpointError, match=r"items.parquet can't be read: .*UTF"):
         read_everything(run)

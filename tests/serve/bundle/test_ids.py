@@ -102,9 +102,10 @@ def test_typed_text_becomes_an_id() -> None:
     for wrong in ("forty-two", "4.2", "4_2", "+42", "0x2A", "４２", "42.0", "9223372036854775808"):
         with pytest.raises(RequestError, match="must be an integer"):
             index(COMPACT).parse(wrong)
-    for ids in (COMPACT, STRINGS):
+    for ids in (COMPACT, ["a"]):
         with pytest.raises(RequestError, match="user_id is empty"):
             index(ids).parse("")
+    assert index(STRINGS).parse("") == ""  # an id of its own
 
 
 def test_typed_text_is_looked_up_as_it_is_and_then_without_spaces() -> None:
@@ -167,6 +168,9 @@ def test_a_table_that_does_not_fit_the_manifest(
 def test_an_id_that_comes_twice_is_damage(ids: list[Any]) -> None:
     with pytest.raises(BundleError, match="1 of user_id are there twice"):
         index(ids).lookup(ids)
+    assert index(ids).listed(np.array([1, 3, 0, 0])).tolist()[:2] == [ids[0], ids[2]]
+    with pytest.raises(BundleError, match="1 of user_id are there twice"):
+        index(ids).listed(np.array([2, 1]))
 
 
 def test_a_file_that_is_not_parquet(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from export.model.arrays import Float32, Float64, Int64
 from export.model.dot import AVERAGE, DotArrays
-from export.model.reference import to_range
+from export.model.score_range import to_range
 
 REGULARIZATIONS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 # With fewer left-out ratings the choice would be noise.

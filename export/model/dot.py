@@ -14,7 +14,8 @@ from onnxscript import GraphBuilder
 
 from export.model import arrays, ridge
 from export.model.arrays import Float32, Float64, Int64, row_slices, table
-from export.model.reference import MASKED, to_range
+from export.model.reference import MASKED
+from export.model.score_range import to_range
 from serve.bundle.manifest import FoldIn
 
 AVERAGE = np.array([0])

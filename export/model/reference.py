@@ -11,15 +11,6 @@ from export.model.arrays import Float32, Float64, Int64, row_slices
 MASKED = -1e30
 
 
-def to_range(logits: Float64, y_range: tuple[float, float] | None) -> Float64:
-    """`low + (high - low) sigmoid(logits)`; the logits themselves where there is no range."""
-    if y_range is None:
-        return logits
-    low, high = y_range
-    with np.errstate(over="ignore"):  # correctly `low` far below 0
-        return low + (high - low) / (1.0 + np.exp(-logits))
-
-
 def cosines(item_factors: Float32, item_index: Int64) -> Float64:
     """Cosines of items with every item: int64 [B] -> float64 [B, n_items + 1]; 0 with a row of zeros."""
     asked = item_factors[item_index].astype(np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.model.reference import to_range
+from export.model.score_range import to_range
 from recsys.data.interactions import Interactions
 from recsys.data.splits import Split
 from recsys.evaluation.ranking import RatedItems

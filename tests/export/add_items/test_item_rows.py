@@ -14,7 +14,7 @@ from export.add_items.item_rows import (
     with_items,
 )
 from export.model.dot import DotArrays
-from export.model.reference import to_range
+from export.model.score_range import to_range
 
 TINY = 1e-7
 

@@ -15,8 +15,8 @@ from export.model import arrays, ridge
 from export.model.arrays import Float32, Float64, Int64, table
 from export.model.linear_map import LinearMap, fit_linear_map, inputs64
 from export.model.reference import MASKED
-from export.model.score_range import to_range
 from export.model.ridge import logit64
+from export.model.score_range import to_range
 from serve.bundle.manifest import FoldIn
 
 # The widest part of an MLP's first activation that is computed at once, in floats per user: 256 KiB, so

@@ -6,9 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def to_range(
-    logits: npt.NDArray[np.float64], y_range: tuple[float, float] | None
-) -> npt.NDArray[np.float64]:
+def to_range(logits: npt.NDArray[np.float64], y_range: tuple[float, float] | None) -> npt.NDArray[np.float64]:
     """`low + (high - low) sigmoid(logits)`; the logits themselves where there is no range."""
     if y_range is None:
         return logits

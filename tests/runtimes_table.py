@@ -19,6 +19,7 @@ BEGIN, END = "<!-- conformance table: begin -->", "<!-- conformance table: end -
 RAW_ID_BUNDLES = FIXTURES.with_name("raw_id_bundles")
 BUNDLES = {name: RAW_ID_BUNDLES / name for name in ("dot", "dot-bias", "mlp", "parts", "ranking")}
 BUNDLES["dot-bias, string ids"] = RAW_ID_BUNDLES / "dot-bias-string-ids"
+BUNDLES |= {name: RAW_ID_BUNDLES / name for name in ("dot-int4", "mlp-fp16", "parts-int8")}
 
 RUNTIMES = [
     "ONNX Runtime, Python",

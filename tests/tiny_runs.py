@@ -26,6 +26,7 @@ from recsys.models.ease import EaseConfig
 from recsys.models.ials import IalsConfig, confidence_of, weights_of
 from recsys.training.run_folder import RunFolder, current_versions
 from recsys.training.run_info import FORMAT_VERSION, DataInfo, Iteration, PartInfo, RunInfo, TrainingConfig
+from serve.bundle.packing import Precision
 
 N_USERS, N_ITEMS = 30, 50
 METRICS = ("train_loss", "valid_rmse", "valid_mae")
@@ -175,6 +176,14 @@ def make_run(path: Path, name: str) -> Path:
     return path
 
 
+PACKED: dict[str, tuple[str, Precision]] = {
+    "dot-int4": ("dot", "int4"),
+    "mlp-fp16": ("mlp", "float16"),
+    "parts-int8": ("parts", "int8"),
+}
+"""Bundles with every graph and packed tables: the run, and the precision."""
+
+
 def main() -> None:
     """Make the fixtures anew."""
     from export.write.bundle import export_run
@@ -186,6 +195,10 @@ def main() -> None:
                 all_graphs = fixtures == RAW_ID_FIXTURES
                 shutil.rmtree(fixtures / name, ignore_errors=True)
                 export_run(run, fixtures / name, raw_ids=all_graphs, filtered=all_graphs)
+        for name, (of, precision) in PACKED.items():
+            output = RAW_ID_FIXTURES / name
+            shutil.rmtree(output, ignore_errors=True)
+            export_run(Path(temporary) / of, output, raw_ids=True, filtered=True, precision=precision)
 
 
 if __name__ == "__main__":

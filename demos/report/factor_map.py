@@ -61,7 +61,10 @@ def factor_map(bundle: Bundle, items: Catalogue, n_ratings: np.ndarray) -> Facto
     shown = shown[n_ratings[shown] > 0]
     if not len(shown):
         return None
-    factors = bundle.table("item_factors")[shown].astype(np.float64)  # [n_shown, n_factors]
+    # A packed MLP has no embeddings, only the first layer of them.
+    held = {table.name for table in bundle.manifest.tables}
+    name = "item_factors" if "item_factors" in held else "item_hidden"
+    factors = bundle.table(name)[shown].astype(np.float64)  # [n_shown, n_factors]
     factors -= factors.mean(axis=0)
     _, singular, directions = np.linalg.svd(factors, full_matrices=False)
     main = directions[:2]

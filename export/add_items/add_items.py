@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from export.add_items.appended_tables import all_features, write_more_items, write_more_seen
-from export.add_items.bundle_ranking import bundle_ranking, old_ratings, product_of, without_popularity
+from export.add_items.bundle_ranking import bundle_ranking, old_ratings
 from export.add_items.item_rows import Choice, ItemPrior, Rated, choose_regularization, with_items
 from export.add_items.new_ratings import NewRatings, select
 from export.add_items.ranking_rows import Placed, with_ranked_items
@@ -23,6 +23,7 @@ from export.model.arrays import Float32
 from export.model.dot import DotArrays
 from export.model.inputs import ExportInputs, IdTables, Sample, SeenRatings
 from export.model.item_columns import ItemColumns
+from export.model.product_module import product_module
 from export.model.side_by_side import SideBySide
 from export.model.similar_items import support
 from export.write.fold_in_choice import made_up_histories, sample_histories, with_enough_steps
@@ -92,6 +93,11 @@ def add_items(
     bundle = recommender.bundle
     manifest = bundle.manifest
     predicts = manifest.model.scores == "ratings"
+    if manifest.parity.compression is not None:
+        raise UnsupportedError(
+            f"{base} has packed tables ({manifest.parity.compression.precision}), and new rows would round "
+            f"the old ones again. Add the items to a bundle of --precision fp32."
+        )
     if manifest.model.kind not in TABLES if predicts else manifest.model.ranking is None:
         raise UnsupportedError(
             f"{base} holds a model of the kind {manifest.model.kind}, where a new item has no closed form. "
@@ -112,7 +118,7 @@ def add_items(
             placed = with_ranked_items(bundle_ranking(bundle), rated, old_ratings(bundle), arrays)
         if arrays is None:
             assert placed is not None
-            arrays = without_popularity(placed.ranking)
+            arrays = placed.ranking.without_popularity
         progress("writing ids and seen items")
         for name in ("users.parquet", PROFILES_NAME):
             if name in manifest.files:
@@ -191,7 +197,7 @@ def _inputs(
         columns = ItemColumns.of(n_ratings, items.genres, items.years)
     top_k = manifest.graphs["recommend"].top_k
     assert top_k is not None  # open_bundle has checked it
-    product = None if ranking is None else product_of(without_popularity(ranking))
+    product = None if ranking is None else product_module(ranking.without_popularity)
     module = _module(manifest, arrays) if product is None or manifest.model.scores == "ratings" else product
     inputs = ExportInputs(
         module=module,

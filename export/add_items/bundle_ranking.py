@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
-import torch
-from torch import nn
 
 from export.model.dot import DotArrays
 from export.model.inputs import SeenRatings
 from export.model.row_solvers import ImplicitRidge, InputRows, RowSolver
 from export.model.side_by_side import PREFIX, PartColumns, SideBySide
-from recsys.models.modules import DotProduct
 from serve.bundle import manifest as m
 from serve.bundle.bundle import Bundle
 from serve.bundle.parquet import numbers
@@ -54,25 +49,6 @@ def _solver(bundle: Bundle, part: m.RankingPart) -> RowSolver | None:
     back = bundle.table(f"{name}_back"), bundle.table(f"{name}_offset")[0]
     no_confidence = np.zeros(2, np.float32)
     return ImplicitRidge(bundle.table(f"{PREFIX}{name}_factors"), no_confidence, back, ridge.scale, name)
-
-
-def without_popularity(ranking: SideBySide) -> DotArrays:
-    """The product that users of the training are ranked by."""
-    dot = ranking.dot
-    return replace(
-        dot, user_factors=dot.user_factors[:, :-1], item_factors=dot.item_factors[:, :-1], prefix=""
-    )
-
-
-def product_of(arrays: DotArrays) -> nn.Module:
-    """The torch module with these tables."""
-    biases = "none" if arrays.item_biases is None else "items"
-    width = arrays.item_factors.shape[1]
-    module = DotProduct(arrays.n_users, arrays.n_items, width, biases=biases)  # type: ignore[arg-type]
-    module.load_state_dict(
-        {name: torch.from_numpy(getattr(arrays, name).copy()) for name in module.state_dict()}
-    )
-    return module.eval()
 
 
 def old_ratings(bundle: Bundle) -> SeenRatings:

@@ -46,6 +46,13 @@ from serve.reading.options import IntegerRange
     help="Add recommend_filtered.onnx and fold_in_filtered.onnx: lists by rules (genres, years, …).",
 )
 @click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8", "int4"]),
+    default="fp32",
+    show_default=True,
+    help="Bits of the tables: half, a quarter or an eighth of the bytes, with row-wise scales.",
+)
+@click.option(
     "--rating-weight",
     type=float,
     metavar="W",
@@ -67,6 +74,7 @@ def export(
     raw_ids: bool,
     fast: bool,
     filtered: bool,
+    precision: str,
     rating_weight: float | None,
     triton: Path | None,
     overwrite: bool,
@@ -85,6 +93,7 @@ def export(
     from recsys.console import Console
     from serve.bundle.bundle import open_bundle
     from serve.bundle.manifest import encode_manifest
+    from serve.bundle.packing import FLAGS
     from serve.commands.inspect import format_files, format_parity
     from serve.files.atomic import check_target
 
@@ -103,6 +112,7 @@ def export(
             raw_ids=raw_ids,
             fast=fast,
             filtered=filtered,
+            precision=FLAGS[precision],
             rating_weight=rating_weight,
             overwrite=overwrite,
             progress=lambda step: status.update(f"{step}…"),

@@ -43,19 +43,28 @@ def similar_items_graph(directions: Float32, support: Float32, top_k: int) -> ir
 
 
 def _build(inputs: ExportInputs) -> ir.Model:
-    unit = directions(similar_rows(inputs.lists))
+    unit = inputs.item_directions
+    if unit is None:
+        unit = directions(similar_rows(inputs.lists))
     return similar_items_graph(unit, inputs.item_support, inputs.top_k)
 
 
 def _cases(inputs: ExportInputs) -> list[Case]:
     items = np.append(inputs.example_items, 0)
-    cosines = reference.cosines(similar_rows(inputs.lists), items) * inputs.item_support
+    if inputs.item_directions is None:
+        cosines = reference.cosines(similar_rows(inputs.lists), items)
+    else:
+        cosines = reference.products(inputs.item_directions, items)
+    cosines = cosines * inputs.item_support
     indices, scores = reference.top_k(cosines, items[:, None], inputs.top_k)
     return [Case.of({"item_index": items}, {"top_item_indices": indices, "top_scores": scores})]
 
 
 def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
     found = run("similar_items", {"item_index": sample.items})
+    if inputs.item_directions is not None:
+        rounded = reference.products(inputs.item_directions, sample.items) * inputs.item_support
+        return check_lists(rounded, sample.items[:, None], found, inputs.top_k, COSINE_TOLERANCE)
     module = inputs.ranking_module or inputs.module
     items = module.get_parameter("item_factors").detach()
     parts = list(row_slices(len(items)))

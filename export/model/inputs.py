@@ -14,8 +14,10 @@ from torch import nn
 
 from export.model.arrays import Arrays, Float32, Float64, Int64, row_slices
 from export.model.item_columns import ItemColumns
+from export.model.packed_table import PackedTable
 from export.model.side_by_side import SideBySide
 from serve.bundle.manifest import FoldIn, ListFoldIn, SimilarItems
+from serve.bundle.packing import Precision
 from serve.runtime.validation import padded
 
 # Users whose scores are computed to find the span of a model without bounds.
@@ -191,6 +193,12 @@ class ExportInputs:
     """How a new user's list is ranked where `ranking` orders the lists"""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """graph that can't be made -> why"""
+    precision: Precision = "float32"
+    """Of the tables with a row for each user or item; the model has been rounded to it"""
+    packed: Mapping[str, PackedTable] = field(default_factory=dict)
+    """name of a table -> how graphs hold it; none: as float32"""
+    item_directions: Float32 | None = None
+    """float32 [n_items + 1, F], packed rows for cosines; None: those that follow from the model"""
 
     def with_list_fold_in(self, settings: ListFoldIn) -> ExportInputs:
         """The same with other settings of a new user's list."""

@@ -50,6 +50,12 @@ def read_bundle(path: Path) -> Pretrained:
     with torch.device("meta"):  # no memory: only the names of the weights are needed
         module = build(model.kind, config, model.n_users, model.n_items)
     names = [name for name in module.state_dict() if not name.endswith("num_batches_tracked")]
+    held = {table.name for table in bundle.manifest.tables}
+    if bundle.manifest.parity.compression is not None and not held.issuperset(names):
+        raise ConfigError(
+            f"{path} has packed tables, and not the weights of its {model.kind}: start from its run, or from "
+            f"a bundle of --precision fp32"
+        )
     return Pretrained(
         str(path), model.kind, dict(model.config), items, {name: bundle.table(name) for name in names}
     )

@@ -21,6 +21,15 @@ def cosines(item_factors: Float32, item_index: Int64) -> Float64:
     return result
 
 
+def products(rows: Float32, item_index: Int64) -> Float64:
+    """Products of rows [n_items + 1, F] with every row: int64 [B] -> float64 [B, n_items + 1]."""
+    asked = rows[item_index].astype(np.float64)
+    result = np.empty((len(asked), len(rows)))
+    for part in row_slices(len(rows)):
+        result[:, part] = asked @ rows[part].astype(np.float64).T
+    return result
+
+
 def _lengths(rows: Float64) -> Float64:
     lengths = np.linalg.norm(rows, axis=1)
     return np.where(lengths > 0, lengths, 1.0)

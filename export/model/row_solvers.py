@@ -24,6 +24,10 @@ class RowSolver(Protocol):
     def method(self) -> str:
         """Its name in the manifest."""
 
+    @property
+    def table_name(self) -> str:
+        """The name of its table of items in a graph."""
+
     def row64(self, item_indices: Int64, ratings: npt.NDArray[np.floating]) -> Float64:
         """Items int64 [H], 0-padded, and ratings float [H] -> float64 [F]."""
 
@@ -49,6 +53,7 @@ class InputRows:
     """[n_items + 1, F]; row 0 is 0"""
 
     method = "sum of input rows"
+    table_name = "input_factors"
 
     def row64(self, item_indices: Int64, ratings: npt.NDArray[np.floating]) -> Float64:
         """See RowSolver."""
@@ -59,7 +64,7 @@ class InputRows:
         self, graph: GraphBuilder, item_indices: ir.Value, ratings: ir.Value, n_items: int, steps: int
     ) -> ir.Value:
         """See RowSolver."""
-        rows = graph.op.Gather(table(graph, "input_factors", self.input_factors), item_indices)  # [B, H, F]
+        rows = graph.op.Gather(table(graph, self.table_name, self.input_factors), item_indices)  # [B, H, F]
         total: ir.Value = graph.op.ReduceSum(rows, [1], keepdims=0)
         return total
 
@@ -87,6 +92,11 @@ class ImplicitRidge:
     def method(self) -> str:
         """See RowSolver."""
         return "ridge" if self.back is None else "ridge (approximation)"
+
+    @property
+    def table_name(self) -> str:
+        """See RowSolver."""
+        return f"ranking_{self.name}_factors"
 
     @classmethod
     def whitening(cls, item_factors: Float32, average: Float64, settings: ListRidge, name: str) -> Self:
@@ -143,7 +153,7 @@ class ImplicitRidge:
         # Where, not Mul: a NaN times 0 is a NaN.
         weights = op.Where(op.Greater(item_indices, 0), op.Max(weights, MIN_WEIGHT), 0.0)
         roots = op.Unsqueeze(op.Sqrt(weights), [2])  # [B, H, 1], 0 where padded
-        factors = op.Gather(table(graph, f"ranking_{self.name}_factors", self.item_factors), item_indices)
+        factors = op.Gather(table(graph, self.table_name, self.item_factors), item_indices)
         moment = ridge.moment(self.item_factors[1 : 1 + n_items])
         penalty = np.ones(len(moment))
         found = ridge.solve(graph, op.Mul(factors, roots), roots, moment, penalty, steps, name=self.name)

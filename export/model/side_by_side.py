@@ -73,6 +73,12 @@ class SideBySide:
         )
         return cls(dot, tuple(parts), (mean, scale))
 
+    @property
+    def without_popularity(self) -> DotArrays:
+        """The product that users of the training are ranked by."""
+        tables = {name: getattr(self.dot, name)[:, :-1] for name in ("user_factors", "item_factors")}
+        return replace(self.dot, prefix="", **tables)
+
     def columns(self, number: int) -> slice:
         """Columns of a part, counted from 0."""
         start = sum(part.width for part in self.parts[:number])

@@ -16,9 +16,11 @@ import onnx_ir as ir
 
 from export.errors import ParityError
 from export.graphs import GRAPHS
+from export.graphs.packed_tables import with_packed_tables
 from export.graphs.spec import Comparison
 from export.model.arrays import Float64
 from export.model.inputs import ExportInputs
+from export.verify.compression import read_packed, with_compression, with_tables_of
 from export.verify.runners import onnxruntime_runner, reference_runner
 from export.write.run_inputs import load_run_inputs
 from export.write.tables_file import initializers
@@ -47,7 +49,8 @@ def verify(bundle: Path, run: Path) -> Parity:
         CheckpointError: the run is damaged.
         ParityError: the run is not the one that the bundle was exported from.
     """
-    manifest = open_bundle(bundle).manifest
+    opened = open_bundle(bundle)
+    manifest = opened.manifest
     if manifest.additions:
         raise ParityError(
             f"items were added to {bundle} after training, and were compared with torch then. Verify the "
@@ -72,13 +75,19 @@ def verify(bundle: Path, run: Path) -> Parity:
         fold_in=(manifest.fold_in, manifest.list_fold_in),
         similar=manifest.similar_items,
     )
+    exact, inputs = inputs, with_tables_of(inputs, read_packed(opened))
     expected = {name: initializers(model) for name, model in build_graphs(inputs).items()}
-    return verify_folder(bundle, expected, inputs)
+    parity = verify_folder(bundle, expected, inputs)
+    return with_compression(parity, loaded, exact, inputs, manifest.tables)
 
 
 def build_graphs(inputs: ExportInputs) -> dict[str, ir.Model]:
-    """Every graph that applies, by name."""
-    return {spec.name: spec.build(inputs) for spec in GRAPHS if spec.applies(inputs)}
+    """Every graph that applies, by name; with packed tables where the inputs have some."""
+    return {
+        spec.name: with_packed_tables(spec.build(inputs), inputs.packed)
+        for spec in GRAPHS
+        if spec.applies(inputs)
+    }
 
 
 def verify_folder(folder: Path, expected: Initializers, inputs: ExportInputs) -> Parity:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from export.errors import ParityError
 from export.model.inputs import ExportInputs
 from export.model.row_solvers import ImplicitRidge
 from export.model.side_by_side import SideBySide
+from export.verify.compression import with_compression
 from export.verify.evaluate_bundle import measure
+from export.verify.verify import describe_failures
 from export.write import profiles
 from export.write.graph_files import TablesFile, list_files, write_graphs
 from export.write.held_out import held_out
+from export.write.packed_choice import packed_inputs
 from export.write.run_inputs import LoadedRun, load_run_inputs
 from recsys.training.evaluate_run import evaluate_run
 from recsys.training.run_info import RunInfo
 from serve.bundle import manifest as m
 from serve.bundle.ids import write_items, write_users
+from serve.bundle.packing import Precision
 from serve.bundle.profiles import PROFILES_NAME
 from serve.bundle.seen import write_seen
 from serve.bundle.summary import summary
@@ -42,6 +47,7 @@ def export_run(
     fast: bool = False,
     filtered: bool = False,
     rating_weight: float | None = None,
+    precision: Precision = "float32",
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> m.Manifest:
@@ -50,7 +56,7 @@ def export_run(
     `top_k` is K, baked into the ranking graphs; the number of items if that is less. `tables_file` says
     whether tables go to one shared `tables.bin`; "auto": when they are large. `raw_ids` adds
     `recommend_by_id.onnx`, `fast` `recommend_fast.onnx`, `filtered` the graphs with rules. `rating_weight`
-    takes the place of the run's.
+    takes the place of the run's. Tables with a row for each user or item are packed to `precision`.
     `progress` is called with the name of each step.
 
     Raises:
@@ -65,13 +71,20 @@ def export_run(
         progress("reading the run")
         loaded = load_run_inputs(run, rating_weight)
         progress("choosing the fold-in ridge")
-        inputs = loaded.inputs(top_k, raw_ids=raw_ids, fast=fast, filtered=filtered)
+        inputs = exact = loaded.inputs(top_k, raw_ids=raw_ids, fast=fast, filtered=filtered)
+        if precision != "float32":
+            progress(f"rounding tables to {precision}")
+            inputs = packed_inputs(exact, precision)
         progress("writing ids and seen items")
         write_data(folder, loaded, inputs)
         made = write_graphs(folder, inputs, tables_file, progress)
         progress("measuring on held-out ratings")
-        models = loaded.module, loaded.ranking_module or loaded.module
+        models = inputs.module, inputs.ranking_module or inputs.module
         metrics = evaluate_run(loaded.run, models=models)
+        parity = with_compression(made["parity"], loaded, exact, inputs, made["tables"], metrics)
+        if not parity.passed:
+            raise ParityError(f"no bundle was written: {describe_failures(parity)}")
+        made["parity"] = parity
         manifest = make_manifest(folder, loaded, inputs, made, metrics)
         write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
         if loaded.run.info.split.kind == "by-user" and "fold_in" in manifest.graphs:
@@ -92,7 +105,7 @@ def write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs) -> None:
     if not len(data):
         return
     chosen = profiles.choose_profiles(
-        loaded.arrays,
+        inputs.arrays,
         loaded.module.get_parameter("user_factors").detach().cpu().numpy(),
         np.bincount(data.user_index[~loaded.held_out], minlength=data.n_users + 1),
         np.bincount(data.item_index, minlength=data.n_items + 1),
@@ -164,7 +177,7 @@ def make_manifest(
         split=asdict(info.split),
         training=m.Training(settings=settings, seed=info.seed, history=history),
         metrics=metrics | {"summary": summary(metrics)},
-        held_out=held_out(loaded),
+        held_out=held_out(replace(loaded, module=inputs.module)),
         files=list_files(folder),
         **made,
     )

@@ -70,7 +70,7 @@ def write_graphs(
         "left_out": dict(inputs.left_out),
         "item_rules": None if inputs.columns is None else inputs.columns.described,
         "graphs": {spec.name: _describe(spec, graphs[spec.name], inputs) for spec in specs},
-        "tables": _list_tables(arrays),
+        "tables": _list_tables(arrays, inputs),
         "versions": {name: version(name) for name in PACKAGES},
     }
 
@@ -89,7 +89,7 @@ def _describe(spec: GraphSpec, model: ir.Model, inputs: ExportInputs) -> m.Graph
         inputs=[_tensor(value) for value in model.graph.inputs],
         outputs=[_tensor(value) for value in model.graph.outputs],
         tolerance=spec.tolerance(inputs),
-        precision="float32",
+        precision=inputs.precision if inputs.packed.keys() & model.graph.initializers.keys() else "float32",
         items=(1, inputs.arrays.n_items + 1),
         top_k=spec.top_k(inputs) if any("K" in tensor.shape for tensor in spec.outputs) else None,
     )
@@ -104,7 +104,7 @@ def _tensor(value: ir.Value) -> m.Tensor:
     return m.Tensor(name=value.name, dtype=dtype, shape=shape)
 
 
-def _list_tables(arrays: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> list[m.Table]:
+def _list_tables(arrays: Mapping[str, Mapping[str, npt.NDArray[Any]]], inputs: ExportInputs) -> list[m.Table]:
     """The tables of a model. `arrays`: graph -> name -> initializer."""
     found: dict[str, m.Table] = {}
     for graph, named in arrays.items():
@@ -113,5 +113,13 @@ def _list_tables(arrays: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> list[m
                 found[name].graphs.append(graph)
             elif tables.is_table(name, array):
                 shape, dtype = list(array.shape), array.dtype.name
-                found[name] = m.Table(name=name, dtype=dtype, shape=shape, bytes=array.nbytes, graphs=[graph])
+                packed = inputs.packed.get(name)
+                found[name] = m.Table(
+                    name=name,
+                    dtype=dtype,
+                    shape=shape,
+                    bytes=array.nbytes,
+                    graphs=[graph],
+                    packing=None if packed is None else packed.packing,
+                )
     return list(found.values())

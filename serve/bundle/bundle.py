@@ -27,6 +27,7 @@ from serve.bundle.ids import ID_TYPES, items_table
 from serve.bundle.manifest import Manifest, parse_manifest, read_raw
 from serve.bundle.manifest_check import fault, fault_of_counts
 from serve.bundle.onnx_wire import FLOATS, Buffer, WireTensor, read_tensors
+from serve.bundle.packing import SCALES, UNITS, unpack
 from serve.bundle.parquet import ParquetTable
 from serve.bundle.seen import seen_table
 from serve.errors import BundleError, NotABundleError
@@ -58,11 +59,21 @@ class Bundle:
         return self.path / name
 
     def table(self, name: str) -> np.ndarray:
-        """A table of the model, as [rows, ...] with row 0 for "unknown", read-only, mapped and not copied.
+        """A table of the model, as [rows, ...] with row 0 for "unknown".
+
+        It is read-only, mapped and not copied; a packed one is unpacked, to float32.
 
         Raises:
             BundleError: no graph holds a table of this name, or its type is one that numpy does not have.
         """
+        packing = next((one.packing for one in self.manifest.tables if one.name == name), None)
+        if packing is None:
+            return self.stored_table(name)
+        scales = None if packing.precision == "float16" else self.stored_table(name + SCALES)
+        return unpack(self.stored_table(name), scales, self.stored_table(name + UNITS), packing)
+
+    def stored_table(self, name: str) -> np.ndarray:
+        """A table as it is stored: packed, if it is. Read-only, mapped. Raises BundleError as `table`."""
         for graph in self.manifest.graphs.values():
             for tensor in self._tensors[graph.file]:
                 if tensor.name == name:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from serve.bundle.item_rules import ItemRules
+from serve.bundle.packing import Compression, Packing
 from serve.errors import BundleError, NotABundleError
 from serve.files.names import MANIFEST_NAME, RUN_NAME
 from serve.files.plain_file import read_plain
@@ -59,7 +60,7 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
     tolerance: dict[str, float]
     """Float output -> largest absolute difference from a float64 reference."""
     precision: str
-    """Of the arithmetic and the tables, as numpy names it."""
+    """Of the tables with a row for each user or item: "float32" or less. The arithmetic is float32."""
     items: tuple[int, int]
     """The item indices that its answers cover: the first, and one past the last."""
     top_k: int | None = None
@@ -74,6 +75,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     shape: list[int]
     bytes: int
     graphs: list[str]
+    packing: Packing | None = None
+    """None: the numbers are those of the model. Else `serve.bundle.packing` says what they stand for."""
 
 
 class FittedPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -314,6 +317,8 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
 
     passed: bool
     checks: list[Check]
+    compression: Compression | None = None
+    """None: the tables are float32."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from serve.bundle.item_rules import MAX_CATEGORIES, N_RATINGS, NAMES, YEAR
-from serve.bundle.manifest import Graph, Manifest, Tensor
+from serve.bundle.manifest import Graph, Manifest, Table, Tensor
 from serve.bundle.onnx_wire import WireTensor
+from serve.bundle.packing import PRECISIONS, SCALES, STORED, UNITS, Packing
 
 # Graph that a `Recommender` calls -> its inputs, and the outputs that are read, as (name, dtype, rank). A
 # graph may have further outputs, and a bundle further graphs.
@@ -56,6 +57,8 @@ LARGEST = 1e18
 
 Tensors = Mapping[str, Sequence[WireTensor]]
 """File of a graph -> its tensors."""
+Held = dict[str, list[tuple[str, list[int], int]]]
+"""Name of a tensor of a graph -> type, shape and bytes; malformed graphs have several of one name."""
 
 
 def fault(manifest: Manifest, tensors: Tensors) -> str | None:
@@ -145,6 +148,8 @@ def _check_graphs(manifest: Manifest) -> str | None:
         floats = {output for output, dtype, _ in outputs if dtype == "float32"}
         if graph.tolerance.keys() != floats or not all(0 < t < math.inf for t in graph.tolerance.values()):
             return f"the tolerance of {name} is {graph.tolerance}"
+        if graph.precision not in PRECISIONS:
+            return f"the precision of {name} is {graph.precision!r}"
         if not 1 <= graph.items[0] < graph.items[1] <= n_items + 1:
             return f"the items of {name} are {graph.items} of {n_items}"
     return None
@@ -199,18 +204,38 @@ def _check_rows(manifest: Manifest, tensors: Tensors) -> str | None:
     return None
 
 
+def _fault_of_packing(table: Table, packing: Packing, held: Mapping[str, Held]) -> str | None:
+    """How a packed table, or a tensor beside it, is not what the packing says; or None."""
+    n_rows = table.shape[0] if table.shape else 0
+    wanted = {table.name: (STORED.get(packing.precision), [n_rows, packing.stored_columns])}
+    wanted[table.name + UNITS] = ("float32", [packing.columns])
+    if packing.precision != "float16":
+        wanted[table.name + SCALES] = ("float16", [n_rows, 1])
+    for graph, tensors in held.items():
+        for name, (dtype, shape) in wanted.items():
+            if table.name not in tensors and name not in tensors:
+                continue
+            found = [one[:2] for one in tensors.get(name, [])]
+            if found != [(dtype, shape)]:
+                return f"{name} of {graph} should be {dtype} {shape}; there is {found[:3] or 'none'}"
+    return None
+
+
 def _check_tables(manifest: Manifest, tensors: Tensors) -> str | None:
     """How the manifest's tables differ from those in the graphs, or from the model's sizes; or None."""
     n_rows = {"users": manifest.model.n_users + 1, "items": manifest.model.n_items + 1}
-    held: dict[str, dict[str, list[tuple[str, list[int], int]]]] = {}
+    held: dict[str, Held] = {}
     for name, graph in manifest.graphs.items():
-        of_graph = held[name] = {}
+        of_graph: Held = {}
+        held[name] = of_graph
         for t in tensors[graph.file]:
             of_graph.setdefault(t.name, []).append((t.dtype, list(t.shape), t.n_bytes))
     for table in manifest.tables:
         side = TABLE_ROWS.get(table.name)
         if side is not None and table.shape[:1] != [n_rows[side]]:
             return f"{table.name} has the shape {table.shape}, and the model has {n_rows[side] - 1} {side}"
+        if table.packing is not None and (wrong := _fault_of_packing(table, table.packing, held)):
+            return wrong
         for name in set(table.graphs):
             found = held.get(name, {}).get(table.name, [])
             if (table.dtype, table.shape, table.bytes) not in found:

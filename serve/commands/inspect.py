@@ -13,7 +13,8 @@ from serve.commands.table import format_table
 from serve.terminal import printable
 
 if TYPE_CHECKING:
-    from serve.bundle.manifest import File, FoldIn, Graph, ListFoldIn, Manifest, Parity
+    from serve.bundle.manifest import File, FoldIn, Graph, ListFoldIn, Manifest, Parity, Table
+    from serve.bundle.packing import Compression
 
 
 @click.command()
@@ -75,7 +76,7 @@ def _sections(manifest: Manifest) -> list[str]:
         + format_table(
             ["table", "type", "shape", "bytes", "graphs"],
             [
-                [table.name, table.dtype, _shape(table.shape), f"{table.bytes:,}", ", ".join(table.graphs)]
+                [table.name, _type(table), _shape(table.shape), f"{table.bytes:,}", ", ".join(table.graphs)]
                 for table in manifest.tables
             ],
             align="<<>><",
@@ -154,8 +155,20 @@ def format_parity(parity: Parity) -> str:
         for check in parity.checks
         if check.rmse_torch is not None and check.provider != "onnx.reference"
     ]
+    lines += [] if parity.compression is None else [_compression(parity.compression)]
     title = f"Parity with torch: {'passed' if parity.passed else 'FAILED'}"
     return "\n".join([title, format_table(headers, rows, align="<<>>>>><"), *lines])
+
+
+def _compression(found: Compression) -> str:
+    """What packed tables save and change, on one line."""
+    changes = [f"{found.list_overlap:.1%} of the {found.k} best items are the same ({found.n_users:,} users)"]
+    if found.rmse is not None and found.float32_rmse is not None:
+        changes.append(f"RMSE {found.float32_rmse:.5f} -> {found.rmse:.5f}")
+    if found.ndcg is not None and found.float32_ndcg is not None:
+        changes.append(f"nDCG@{found.k} {found.float32_ndcg:.4f} -> {found.ndcg:.4f}")
+    share = found.bytes / max(1, found.float32_bytes)
+    return f"Tables of {found.precision}, {share:.1%} of the bytes of float32: {'; '.join(changes)}"
 
 
 def _pairs(title: str, values: Mapping[str, Any], indent: str = "  ") -> str:
@@ -178,6 +191,11 @@ def _tensors(name: str, graph: Graph) -> list[list[str]]:
     rows = [["", "", way, tensor.name, tensor.dtype, _shape(tensor.shape)] for way, tensor in tensors]
     rows[0][:2] = [name, str(graph.top_k or "")]
     return rows
+
+
+def _type(table: Table) -> str:
+    """The type of its numbers; of packed ones, their precision."""
+    return table.dtype if table.packing is None else table.packing.precision
 
 
 def _shape(shape: list[Any]) -> str:

@@ -41,21 +41,23 @@ DATA_SETS = ("ml-latest-small", "ml-100k")
 N_ROWS, FACTORS, TOP_K = 100_000, 64, 100
 BATCHES = (1, 64)
 QUALITY = (
-    *("data", "precision", "tables, bytes", "of fp32", "graphs, bytes"),
+    *("data", "precision", "tables, bytes", "of fp32"),
     *("RMSE", "change", "nDCG@10", "change", "overlap"),
 )
 TIMES = ("precision", "file, MB", "time to open", "1 user", "64 users", "resident, MiB", "peak, MiB")
 OPEN = """
-import resource, sys
+import re, sys
 from pathlib import Path
-from serve.runtime.session import open_session, run
 import numpy as np
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+import onnxruntime
+from serve.runtime.session import open_session, run
+def memory(what):
+    return int(re.search(what + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+before = memory("VmRSS")
 session = open_session(Path(sys.argv[1]), "cpu")
 feeds = {"user_index": np.array([1]), "exclude_item_indices": np.zeros((1, 1), np.int64)}
 run(session, feeds)
-now = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
-print(now.split()[1], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, before)
+print(memory("VmRSS"), memory("VmHWM"), before)
 """
 
 
@@ -74,18 +76,17 @@ def run_of(name: str, given: dict[str, Path], folder: Path) -> Path | None:
 def quality_rows(name: str, path: Path, folder: Path) -> list[str]:
     """A row for each precision: bytes and quality."""
     rows = []
-    for flag, precision in FLAGS.items():
-        manifest = export_run(path, folder / f"{name}-{flag}", precision=precision)
-        rows.append(f"| {name} | {flag} | {_quality(manifest, folder / f'{name}-{flag}')} |")
+    for flag in FLAGS:
+        manifest = export_run(path, folder / f"{name}-{flag}", precision=flag)
+        rows.append(f"| {name} | {flag} | {_quality(manifest)} |")
         print(rows[-1], flush=True)
     return rows
 
 
-def _quality(manifest: Manifest, bundle: Path) -> str:
+def _quality(manifest: Manifest) -> str:
     found = manifest.parity.compression
     n_bytes, n_float32 = table_bytes(manifest.tables)
-    n_files = sum(file.bytes for name, file in manifest.files.items() if name.endswith(".onnx"))
-    cells = [f"{n_bytes:,}", f"{n_bytes / n_float32:.1%}", f"{n_files:,}"]
+    cells = [f"{n_bytes:,}", f"{n_bytes / n_float32:.1%}"]
     rmse, ndcg = manifest.metrics["rmse"], manifest.metrics["ndcg_at_k"]
     if found is None:
         return " | ".join([*cells, f"{rmse:.5f}", "", f"{ndcg:.4f}", "", ""])
@@ -175,6 +176,10 @@ def main() -> None:
             if (path := run_of(name, given, folder)) is not None:
                 rows += quality_rows(name, path, folder)
         times = time_rows(made_up(folder), arguments.rounds)
+    write(rows, times, arguments.rounds)
+
+
+def write(rows: list[str], times: list[str], rounds: int) -> None:
     text = [
         "# Packed tables",
         "",
@@ -190,7 +195,7 @@ def main() -> None:
         *rows,
         "",
         f"`recommend.onnx` of {N_ROWS:,} users and {N_ROWS:,} items x {FACTORS}, random, in ONNX Runtime: "
-        f"medians of {arguments.rounds} rounds as ratios to fp32 (of every fourth round, to open it); memory "
+        f"medians of {rounds} rounds as ratios to fp32 (of every fourth round, to open it); memory "
         "after one answer and at the peak, beyond what the process had.",
         "",
         f"| {' | '.join(TIMES)} |",

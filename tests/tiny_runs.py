@@ -26,7 +26,6 @@ from recsys.models.ease import EaseConfig
 from recsys.models.ials import IalsConfig, confidence_of, weights_of
 from recsys.training.run_folder import RunFolder, current_versions
 from recsys.training.run_info import FORMAT_VERSION, DataInfo, Iteration, PartInfo, RunInfo, TrainingConfig
-from serve.bundle.packing import Precision
 
 N_USERS, N_ITEMS = 30, 50
 METRICS = ("train_loss", "valid_rmse", "valid_mae")
@@ -176,9 +175,9 @@ def make_run(path: Path, name: str) -> Path:
     return path
 
 
-PACKED: dict[str, tuple[str, Precision]] = {
+PACKED = {
     "dot-int4": ("dot", "int4"),
-    "mlp-fp16": ("mlp", "float16"),
+    "mlp-fp16": ("mlp", "fp16"),
     "parts-int8": ("parts", "int8"),
 }
 """Bundles with every graph and packed tables: the run, and the precision."""

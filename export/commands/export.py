@@ -93,7 +93,6 @@ def export(
     from recsys.console import Console
     from serve.bundle.bundle import open_bundle
     from serve.bundle.manifest import encode_manifest
-    from serve.bundle.packing import FLAGS
     from serve.commands.inspect import format_files, format_parity
     from serve.files.atomic import check_target
 
@@ -112,7 +111,7 @@ def export(
             raw_ids=raw_ids,
             fast=fast,
             filtered=filtered,
-            precision=FLAGS[precision],
+            precision=precision,
             rating_weight=rating_weight,
             overwrite=overwrite,
             progress=lambda step: status.update(f"{step}…"),

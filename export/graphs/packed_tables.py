@@ -2,7 +2,8 @@
 
 Nodes compute the numbers of `serve.bundle.packing`: of the rows that are asked, where a graph gathers some,
 else of the whole table. Codes of 4 bits are taken apart in float32, exactly: shifts and bitwise operators
-have no kernel on CUDA and in browsers' GPUs.
+have no kernel on CUDA and in browsers' GPUs. Float16 becomes float32 before rows are taken, as not every GPU
+in a browser reads it: a runtime does that once, when it opens the graph.
 """
 
 from __future__ import annotations
@@ -40,7 +41,12 @@ class _Replacement:
         self._n_nodes = 0
         self._codes = self._initializer(name, table.codes)
         self._units = self._initializer(name + UNITS, table.units)
-        self._scales = None if table.scales is None else self._initializer(name + SCALES, table.scales)
+        self._scales: ir.Value | None = None
+        if table.scales is None:
+            self._codes = self._node("Cast", [self._codes], to=ir.DataType.FLOAT)
+        else:
+            scales = self._initializer(name + SCALES, table.scales)
+            self._scales = self._node("Cast", [scales], to=ir.DataType.FLOAT)
 
     def replace(self, value: ir.Value) -> None:
         """Give every node that reads the table the numbers instead."""
@@ -67,7 +73,9 @@ class _Replacement:
         numbers.name = rows.name
 
     def _numbers(self, codes: ir.Value, scales: ir.Value | None) -> ir.Value:
-        """The numbers of codes [..., stored columns] and scales [..., 1]."""
+        """The numbers of codes [..., stored columns] and scales float32 [..., 1]; None: codes are float32."""
+        if scales is None:
+            return self._node("Mul", [codes, self._units])
         numbers = self._node("Cast", [codes], to=ir.DataType.FLOAT)
         packing = self._table.packing
         if packing.precision == "int4":
@@ -78,9 +86,7 @@ class _Replacement:
                 bounds = [self._constants(np.array([n])) for n in (0, packing.columns, -1)]
                 numbers = self._node("Slice", [numbers, *bounds])
             numbers = self._node("Sub", [numbers, self._constant(ZERO)])
-        if scales is not None:
-            numbers = self._node("Mul", [numbers, self._node("Cast", [scales], to=ir.DataType.FLOAT)])
-        return self._node("Mul", [numbers, self._units])
+        return self._node("Mul", [self._node("Mul", [numbers, scales]), self._units])
 
     def _node(self, kind: str, inputs: Sequence[ir.Value | None], **attributes: int) -> ir.Value:
         self._n_nodes += 1

@@ -22,11 +22,12 @@ from export.write.graph_files import TablesFile, list_files, write_graphs
 from export.write.held_out import held_out
 from export.write.packed_choice import packed_inputs
 from export.write.run_inputs import LoadedRun, load_run_inputs
+from recsys.errors import ConfigError
 from recsys.training.evaluate_run import evaluate_run
 from recsys.training.run_info import RunInfo
 from serve.bundle import manifest as m
 from serve.bundle.ids import write_items, write_users
-from serve.bundle.packing import Precision
+from serve.bundle.packing import FLAGS
 from serve.bundle.profiles import PROFILES_NAME
 from serve.bundle.seen import write_seen
 from serve.bundle.summary import summary
@@ -47,7 +48,7 @@ def export_run(
     fast: bool = False,
     filtered: bool = False,
     rating_weight: float | None = None,
-    precision: Precision = "float32",
+    precision: str = "fp32",
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> m.Manifest:
@@ -56,25 +57,28 @@ def export_run(
     `top_k` is K, baked into the ranking graphs; the number of items if that is less. `tables_file` says
     whether tables go to one shared `tables.bin`; "auto": when they are large. `raw_ids` adds
     `recommend_by_id.onnx`, `fast` `recommend_fast.onnx`, `filtered` the graphs with rules. `rating_weight`
-    takes the place of the run's. Tables with a row for each user or item are packed to `precision`.
+    takes the place of the run's. Tables with a row for each user or item are packed to `precision`:
+    "fp32", "fp16", "int8" or "int4".
     `progress` is called with the name of each step.
 
     Raises:
         CheckpointError: the run is damaged.
         ConfigError: a rating weight for a run without a part that predicts ratings beside one that ranks; or
-            `fast` where an MLP orders the lists.
+            `fast` where an MLP orders the lists; or a precision that is none of the four.
         GraphError: the model can't be written.
         ParityError: a graph does not agree with torch; there is no bundle then.
         OutputError: `output` is there without `overwrite`, or can't be replaced.
     """
+    if precision not in FLAGS:
+        raise ConfigError(f"precision must be one of {', '.join(FLAGS)}, got {precision!r}")
     with new_folder(output, overwrite=overwrite) as folder:
         progress("reading the run")
         loaded = load_run_inputs(run, rating_weight)
         progress("choosing the fold-in ridge")
         inputs = exact = loaded.inputs(top_k, raw_ids=raw_ids, fast=fast, filtered=filtered)
-        if precision != "float32":
+        if precision != "fp32":
             progress(f"rounding tables to {precision}")
-            inputs = packed_inputs(exact, precision)
+            inputs = packed_inputs(exact, FLAGS[precision])
         progress("writing ids and seen items")
         write_data(folder, loaded, inputs)
         made = write_graphs(folder, inputs, tables_file, progress)

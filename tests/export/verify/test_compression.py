@@ -37,7 +37,7 @@ def copy(tmp_path):
     return lambda name: Path(shutil.copytree(RAW_ID_FIXTURES / name, tmp_path / name))
 
 
-@pytest.mark.parametrize("name", PACKED)
+@pytest.mark.parametrize("name", ["mlp-fp16", "parts-int8"])
 def test_a_bundle_agrees_with_its_run_and_says_what_it_costs(tiny_run, name) -> None:
     parity = verify(RAW_ID_FIXTURES / name, tiny_run(PACKED[name]))
     assert parity.passed
@@ -77,7 +77,8 @@ def test_tables_are_read_back_as_numbers(tiny_run) -> None:
     np.testing.assert_allclose(bundle.table("item_factors"), exact["item_factors"], atol=0.03)
 
 
-def test_a_shared_file_and_the_fast_graph_take_packed_tables(tiny_run, tmp_path) -> None:
+def test_a_shared_file_and_the_fast_graph_take_packed_tables(tiny_run, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("export.write.tables_file.SMALLEST", 16)
     export_run(tiny_run("dot-bias"), tmp_path / "b", precision="int4", fast=True, tables_file="always")
     served = Recommender.load(tmp_path / "b", "cpu")
     check_all(served)
@@ -101,6 +102,8 @@ def test_inspect_and_export_say_it(tiny_run) -> None:
     assert "Tables of int8, " in result.output
     assert "of the 10 best items are the same (30 users); RMSE 1.89" in result.output
     assert "nDCG@10" in result.output
+    with pytest.raises(ConfigError, match="precision must be one of fp32, fp16, int8, int4, got 'int5'"):
+        export_run(tiny_run("dot"), Path("b"), precision="int5")
     wrong = CliRunner().invoke(cli, ["export", str(tiny_run("dot")), "--output", "b", "--precision", "int5"])
     assert wrong.exit_code == 2
     assert "'int5' is not one of 'fp32', 'fp16', 'int8', 'int4'" in wrong.output

@@ -37,7 +37,7 @@ def copy(tmp_path):
     return lambda name: Path(shutil.copytree(RAW_ID_FIXTURES / name, tmp_path / name))
 
 
-@pytest.mark.parametrize("name", ["mlp-fp16", "parts-int8"])
+@pytest.mark.parametrize("name", [pytest.param("mlp-fp16", marks=pytest.mark.slow), "parts-int8"])
 def test_a_bundle_agrees_with_its_run_and_says_what_it_costs(tiny_run, name) -> None:
     parity = verify(RAW_ID_FIXTURES / name, tiny_run(PACKED[name]))
     assert parity.passed
@@ -54,6 +54,7 @@ def test_a_bundle_agrees_with_its_run_and_says_what_it_costs(tiny_run, name) -> 
     assert {graph.precision for graph in manifest.graphs.values()} == {found.precision}
 
 
+@pytest.mark.slow
 def test_a_damaged_row_fails_and_so_does_another_run(tiny_run, copy) -> None:
     bundle = copy("parts-int8")
 
@@ -77,6 +78,7 @@ def test_tables_are_read_back_as_numbers(tiny_run) -> None:
     np.testing.assert_allclose(bundle.table("item_factors"), exact["item_factors"], atol=0.03)
 
 
+@pytest.mark.slow
 def test_a_shared_file_and_the_fast_graph_take_packed_tables(tiny_run, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("export.write.tables_file.SMALLEST", 16)
     export_run(tiny_run("dot-bias"), tmp_path / "b", precision="int4", fast=True, tables_file="always")

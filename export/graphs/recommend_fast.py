@@ -1,4 +1,4 @@
-"""`recommend_fast.onnx`: the lists of `recommend.onnx` over large catalogues, in a third of the time.
+"""`recommend_fast.onnx`: the lists of `recommend.onnx` over large catalogues, in half of the time.
 
 One query over a large catalogue takes as long as reading the item table does. This graph reads a copy of 4
 bits a number, ranks by it `CANDIDATES` items, and ranks these again by their exact rows. What is listed has

@@ -135,7 +135,7 @@ def _leaves(schema: pa.Schema) -> list[str]:
     import pyarrow.parquet as pq
 
     empty = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), empty)
+    pq.ParquetWriter(empty, schema).close()
     return [column.path for column in pq.ParquetFile(empty.getvalue()).schema]
 
 

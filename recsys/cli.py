@@ -48,6 +48,7 @@ COMMANDS = {
 EXTRAS = {
     "torch": "train",
     "safetensors": "train",
+    "psutil": "train",
     "pandas": "data",
     "pooch": "data",
     "onnx": "export",

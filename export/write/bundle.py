@@ -18,6 +18,7 @@ from export.write import profiles
 from export.write.graph_files import TablesFile, list_files, write_graphs
 from export.write.held_out import held_out
 from export.write.run_inputs import LoadedRun, load_run_inputs
+from recsys.memory import forecast
 from recsys.training.evaluate_run import evaluate_run
 from recsys.training.run_info import RunInfo
 from serve.bundle import manifest as m
@@ -30,6 +31,10 @@ from serve.files.names import MANIFEST_NAME
 from serve.runtime.recommender import Recommender
 
 TOP_K = 100
+# Measured by benchmarks/bench_export.py: bytes that torch, onnx and ONNX Runtime take, and copies of the
+# weights beside them.
+LIBRARIES = 700_000_000
+COPIES = 7
 
 
 def export_run(
@@ -59,10 +64,12 @@ def export_run(
             `fast` where an MLP orders the lists.
         GraphError: the model can't be written.
         ParityError: a graph does not agree with torch; there is no bundle then.
+        MemoryShortageError: it needs more memory than is free.
         OutputError: `output` is there without `overwrite`, or can't be replaced.
     """
     with new_folder(output, overwrite=overwrite) as folder:
         progress("reading the run")
+        _check_memory(run)
         loaded = load_run_inputs(run, rating_weight)
         progress("choosing the fold-in ridge")
         inputs = loaded.inputs(top_k, raw_ids=raw_ids, fast=fast, filtered=filtered)
@@ -80,6 +87,13 @@ def export_run(
             manifest = msgspec.structs.replace(manifest, metrics=metrics | {"summary": summary(metrics)})
             write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
     return manifest
+
+
+def _check_memory(run: Path) -> None:
+    """Log what a large export needs. Raises MemoryShortageError: more than there is."""
+    weights = sum(path.stat().st_size for path in run.glob("weights-*.safetensors"))
+    advice = "Free some, or train with fewer --factors."
+    forecast("exporting", LIBRARIES + COPIES * weights, advice)
 
 
 def write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs) -> None:

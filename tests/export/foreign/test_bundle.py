@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 
 import recsys
 from export.errors import TableError
-from export.verify.compare_lists import compare_lists
+from export.graphs.compare_lists import compare_lists
 from recsys.errors import DataError
 from serve.errors import OutputError
 from serve.runtime.profiles import Profiles

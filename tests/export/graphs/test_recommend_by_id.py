@@ -29,6 +29,13 @@ STRING_IDS = IdTables(
 )
 
 
+# Each is exported here; those that share a kind or its code with another are slow.
+NAMES = [
+    name if name in ("dot-bias-string-ids", "mlp", "parts") else pytest.param(name, marks=pytest.mark.slow)
+    for name in tiny_runs.CONFIGS
+]
+
+
 @pytest.fixture(scope="module")
 def raw_bundle(tiny_run, tmp_path_factory):
     made: dict[str, Path] = {}
@@ -42,7 +49,7 @@ def raw_bundle(tiny_run, tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("name", tiny_runs.CONFIGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_equals_the_recommender_id_by_id(raw_bundle, name) -> None:
     served = Recommender.load(raw_bundle(name), "cpu")
     is_string = name.endswith("string-ids")
@@ -63,7 +70,7 @@ def test_equals_the_recommender_id_by_id(raw_bundle, name) -> None:
     np.testing.assert_array_equal(found["top_titles"], np.array(titles, object))
 
 
-@pytest.mark.parametrize("name", tiny_runs.CONFIGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_is_listed_verified_and_has_conformance_cases(raw_bundle, name) -> None:
     bundle = open_bundle(raw_bundle(name))
     assert "recommend_by_id.onnx" in bundle.manifest.files
@@ -128,7 +135,7 @@ def test_more_strings_than_a_reader_takes_are_refused(arrays) -> None:
         recommend_by_id_graph(arrays, IdTables(INT_IDS.user_ids, items, [""] * len(items)), 8)
 
 
-@pytest.mark.parametrize("name", tiny_runs.CONFIGS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_committed_bundles_are_what_the_exporter_writes(raw_bundle, name) -> None:
     """All but the manifest, which has measured figures: `python tests/tiny_runs.py` renews them."""
     fixture = tiny_runs.RAW_ID_FIXTURES / name

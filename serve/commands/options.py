@@ -10,10 +10,12 @@ import click
 
 from serve.commands.table import format_table
 from serve.reading.options import IntegerRange
+from serve.terminal import printable
 
 if TYPE_CHECKING:
     from serve.bundle.items import Catalogue
     from serve.runtime.rankings import Ranking
+    from serve.runtime.reasons import Reasons
     from serve.runtime.recommender import Recommender
 
 T = TypeVar("T")
@@ -97,9 +99,13 @@ def print_json(value: Any) -> None:
 def print_recommended(ranking: Ranking, recommender: Recommender, as_json: bool, **fields: Any) -> None:
     """Print a user's list, best first: as a table, or as one JSON object with further fields.
 
-    The table has predicted ratings instead of scores where there are any; they need not fall.
+    The table has predicted ratings instead of scores where there are any; they need not fall. Below an item
+    are its reasons, if the list has some.
     """
     entries = _entries(ranking, recommender.items)
+    reasons = ranking.reasons
+    if reasons is not None:
+        entries = [entry | {"reasons": reasons.described(place)} for place, entry in enumerate(entries)]
     ratings: list[Any] = [None] * len(entries)
     if ranking.ratings is not None:
         ratings = ranking.ratings[: len(entries)].tolist()
@@ -111,9 +117,9 @@ def print_recommended(ranking: Ranking, recommender: Recommender, as_json: bool,
         has_stars = low >= 0 and high == N_STARS
         stars = [f"{'★' * round(rating):{N_STARS}} " if has_stars else "" for rating in ratings]
         cells = [f"{drawn}{rating:.2f}" for drawn, rating in zip(stars, ratings, strict=True)]
-        _print_table("rating", cells, entries)
+        _print_table("rating", cells, entries, reasons)
     else:
-        _print_table("score", [f"{entry['score']:.3f}" for entry in entries], entries)
+        _print_table("score", [f"{entry['score']:.3f}" for entry in entries], entries, reasons)
 
 
 def print_similar(ranking: Ranking, items: Catalogue, as_json: bool, **fields: Any) -> None:
@@ -131,9 +137,27 @@ def _entries(ranking: Ranking, items: Catalogue) -> list[dict[str, Any]]:
     return [{**item_fields(index, items), "score": score} for index, score in pairs]
 
 
-def _print_table(name: str, cells: Sequence[str], entries: Sequence[dict[str, Any]]) -> None:
+def _print_table(
+    name: str, cells: Sequence[str], entries: Sequence[dict[str, Any]], reasons: Reasons | None = None
+) -> None:
     rows = [
         [str(rank), cell, str(entry["item_id"]), entry["title"] or ""]
         for rank, (cell, entry) in enumerate(zip(cells, entries, strict=True), 1)
     ]
-    click.echo(format_table(["", name, "id", "title"], rows, align=">>><"))
+    table = format_table(["", name, "id", "title"], rows, align=">>><")
+    if reasons is None:
+        click.echo(table)
+        return
+    heading, *lines = table.split("\n")
+    click.echo(heading)
+    for line, because in zip(lines, reasons, strict=True):
+        told = ", ".join(str(reason) for reason in because)
+        click.echo(
+            f"{line}\n      {f'because you rated {printable(told)}' if told else 'not by any of the ratings'}"
+        )
+    distances = reasons.distances
+    if distances is not None and len(distances):
+        click.echo(
+            "\nThe reasons are those of the same ratings as a new user's; their scores are off the list's by "
+            f"{abs(distances).mean():.2g} on average, {abs(distances).max():.2g} at most."
+        )

@@ -144,20 +144,17 @@ def _print_table(
         [str(rank), cell, str(entry["item_id"]), entry["title"] or ""]
         for rank, (cell, entry) in enumerate(zip(cells, entries, strict=True), 1)
     ]
-    table = format_table(["", name, "id", "title"], rows, align=">>><")
-    if reasons is None:
-        click.echo(table)
+    heading, *lines = format_table(["", name, "id", "title"], rows, align=">>><").split("\n")
+    if reasons is not None:
+        told = [printable(", ".join(map(str, because)), keep="") for because in reasons]
+        below = [f"because you rated {text}" if text else "not because of any rating" for text in told]
+        lines = [f"{line}\n      {text}" for line, text in zip(lines, below, strict=True)]
+    click.echo("\n".join([heading, *lines]))
+    if reasons is None or reasons.row_scores is None or not reasons.contributions.size:
         return
-    heading, *lines = table.split("\n")
-    click.echo(heading)
-    for line, because in zip(lines, reasons, strict=True):
-        told = ", ".join(str(reason) for reason in because)
-        click.echo(
-            f"{line}\n      {f'because you rated {printable(told)}' if told else 'not by any of the ratings'}"
-        )
-    distances = reasons.distances
-    if distances is not None and len(distances):
-        click.echo(
-            "\nThe reasons are those of the same ratings as a new user's; their scores are off the list's by "
-            f"{abs(distances).mean():.2g} on average, {abs(distances).max():.2g} at most."
-        )
+    distances, scores = abs(reasons.row_scores - reasons.scores), reasons.row_scores
+    click.echo(
+        "\nThe reasons are those of a new user with the same ratings, whose scores differ from the list's "
+        f"({scores.min():.3g} to {scores.max():.3g}) by {distances.mean():.2g} on average, "
+        f"{distances.max():.2g} at most."
+    )

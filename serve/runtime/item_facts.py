@@ -44,12 +44,14 @@ class ItemCategories(NamedTuple):
         return np.where(there, found, 0).astype(np.int32)
 
 
-def item_categories(recommender: Recommender) -> ItemCategories | None:
-    """The categories (genres) of the items; None: the data has none."""
-    cells = recommender.items.genres
-    if cells is None:
-        return None
-    return recommender.part("item_categories", lambda: ItemCategories.of(cells))
+def item_categories(recommender: Recommender) -> ItemCategories:
+    """The categories (genres) of the items; without any where the data has none."""
+
+    def make() -> ItemCategories:
+        items = recommender.items
+        return ItemCategories.of(items.genres or [None] * len(items))
+
+    return recommender.part("item_categories", make)
 
 
 def item_directions(recommender: Recommender) -> np.ndarray:

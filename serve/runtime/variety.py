@@ -117,7 +117,7 @@ class _Facts:
         self.categories = None
         if variety.max_per_category is not None:
             self.categories = item_facts.item_categories(recommender)
-            if self.categories is None:
+            if not self.categories.n_categories:
                 raise RequestError(
                     "max_per_category can't be used: the items of this bundle have no categories"
                 )

@@ -172,11 +172,15 @@ def test_the_command_line(recsys, parts: Recommender) -> None:
     lines = out.splitlines()
     told = [", ".join(map(str, reasons)) for reasons in found.reasons]
     for line, because in zip(lines[2:10:2], told, strict=True):
-        assert line.strip() == (
-            f"because you rated {because}" if because else "not because of any of the ratings"
-        )
+        assert line.strip() == (f"because you rated {because}" if because else "not because of any rating")
     assert any(told)
-    assert lines[-1].startswith("The reasons are those of the same ratings as a new user's")
+    assert lines[-1].startswith("The reasons are those of a new user with the same ratings")
+    distances = np.abs(found.reasons.distances)
+    assert f"by {distances.mean():.2g} on average, {distances.max():.2g} at most" in lines[-1]
+    code, out, _ = recsys("recommend", PARTS, "--user-id", 987654, "-k", 4, "--explain")
+    assert code == 0
+    assert out.count("not because of any rating") == 4
+    assert "The reasons are" not in out
     code, out, _ = recsys("fold-in", PARTS, "--rate", "1003=5", "--rate", "1008=1", "--explain", "-k", 3)
     assert code == 0
     assert "because you rated" in out

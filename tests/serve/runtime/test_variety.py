@@ -93,7 +93,7 @@ def chosen_one_by_one(served: Recommender, user: int, variety: Variety, n: int) 
 
 @pytest.mark.parametrize("variety", VARIETIES)
 def test_equals_the_choice_one_by_one(served: Recommender, variety: Variety) -> None:
-    users = np.array([0, 1, 2, 17, 30])
+    users = np.array([0, 2, 30])
     found = served.rank(users, N, variety=variety)
     plain = served.rank(users, K)
     for row, user in enumerate(users.tolist()):

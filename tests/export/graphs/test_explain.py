@@ -46,11 +46,14 @@ RATINGS = np.where(ITEMS > 0, [[5.0, 1.0, 3.5, 0.5]], np.nan).astype(np.float32)
 EXPLAINED = np.array([[1, 2, 3, 50, 0], [5, 6, 7, 8, 9], [10, 20, 30, 40, 50]])
 
 
-@pytest.fixture(scope="module", params=["dot", "dot-bias", "parts", "ranking", "whitened"])
+@pytest.fixture(scope="module", params=["dot-bias", "parts", "whitened"])
 def inputs(request: pytest.FixtureRequest, tiny_run) -> ExportInputs:
-    """What an export is made from; `whitened`: the parts, with a ridge for one that has no closed form."""
+    """What an export is made from; `whitened`: the parts, with a ridge for one that has no closed form.
+
+    tests/serve/runtime/test_reasons.py has the other kinds.
+    """
     name = "parts" if request.param == "whitened" else request.param
-    given = (FOLD_IN if name != "ranking" else None, LIST_FOLD_IN if name in ("parts", "ranking") else None)
+    given = (FOLD_IN, LIST_FOLD_IN if name == "parts" else None)
     found = load_run_inputs(tiny_run(name)).inputs(10, raw_ids=False, fold_in=given, similar=SIMILAR)
     if request.param == "whitened":
         ranking = found.ranking

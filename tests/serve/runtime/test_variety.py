@@ -186,6 +186,10 @@ def test_users_come_in_parts(parts: Recommender, monkeypatch: pytest.MonkeyPatch
             np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
 
 
+def test_no_users_have_no_lists(parts: Recommender) -> None:
+    assert parts.recommend([], 5, variety=VARIETIES[-1]).item_ids.shape == (0, 5)
+
+
 def test_with_rules_and_exclusions() -> None:
     served = Recommender.load(FILTERED / "parts", "cpu", threads=1)
     rules = Rules(categories=["Comedy", "Drama"])

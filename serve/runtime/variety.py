@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # Users whose K candidates are held at once.
 USERS_AT_ONCE = 4096
-# Floats of the candidates' rows that are held at once (64 MiB).
+# Floats that are held at once for the users of a run (64 MiB).
 FLOATS_AT_ONCE = 16 << 20
 # Candidates whose pairs say how much similarities are spread.
 N_SPREAD = 128
@@ -92,7 +92,7 @@ def rerank(top: Top, top_k: int, variety: Variety, recommender: Recommender) -> 
     """
     facts = _Facts(variety, recommender)
     n_rows, k = top.indices.shape
-    step = max(1, FLOATS_AT_ONCE // (k * facts.width))
+    step = max(1, FLOATS_AT_ONCE // facts.floats(k))
     order = np.empty((n_rows, top_k), np.int64)
     for start in range(0, n_rows, step):
         rows = slice(start, start + step)
@@ -121,10 +121,16 @@ class _Facts:
                 raise RequestError(
                     "max_per_category can't be used: the items of this bundle have no categories"
                 )
-        # Of a candidate, in floats.
-        self.width = 8 + (0 if self.directions is None else self.directions.shape[1])
+
+    def floats(self, k: int) -> int:
+        """About how many floats are held for a user with `k` candidates."""
+        n = 8 * k
+        if self.directions is not None:
+            n += self.directions.shape[1] * k + 5 * min(k, N_SPREAD) ** 2
         if self.categories is not None:
-            self.width += int(np.diff(self.categories.starts).max(initial=1))
+            longest = int(np.diff(self.categories.starts).max(initial=1))
+            n += 2 * longest * k + self.categories.n_categories
+        return n
 
 
 class _Choice:

@@ -185,7 +185,7 @@ def main() -> None:
             for fixtures in (FIXTURES, RAW_ID_FIXTURES):
                 all_graphs = fixtures == RAW_ID_FIXTURES
                 shutil.rmtree(fixtures / name, ignore_errors=True)
-                export_run(run, fixtures / name, raw_ids=all_graphs, filtered=all_graphs)
+                export_run(run, fixtures / name, raw_ids=all_graphs, filtered=all_graphs, explain=all_graphs)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from export.model.inputs import ExportInputs, IdTables, Sample, SeenRatings
 from export.model.item_columns import ItemColumns
 from export.model.side_by_side import SideBySide
 from export.model.similar_items import support
+from export.write.explain_choice import with_explain
 from export.write.fold_in_choice import made_up_histories, sample_histories, with_enough_steps
 from export.write.graph_files import list_files, write_graphs
 from export.write.list_fold_in_choice import with_enough_list_steps
@@ -216,7 +217,8 @@ def _inputs(
             inputs = inputs.with_list_fold_in(with_enough_list_steps(inputs, manifest.list_fold_in))
         except GraphError as error:
             inputs, left_out["fold_in"] = replace(inputs, list_fold_in=None), str(error)
-    return replace(inputs, left_out=left_out)
+    inputs = replace(inputs, left_out=left_out)
+    return inputs if manifest.explain is None else with_explain(inputs, manifest.explain.steps)
 
 
 def _sample(manifest: m.Manifest, seen: SeenRatings, n_items: int) -> Sample:

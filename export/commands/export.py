@@ -46,6 +46,11 @@ from serve.reading.options import IntegerRange
     help="Add recommend_filtered.onnx and fold_in_filtered.onnx: lists by rules (genres, years, …).",
 )
 @click.option(
+    "--explain",
+    is_flag=True,
+    help="Add explain.onnx: what each of a user's ratings adds to the score of an item.",
+)
+@click.option(
     "--rating-weight",
     type=float,
     metavar="W",
@@ -67,6 +72,7 @@ def export(
     raw_ids: bool,
     fast: bool,
     filtered: bool,
+    explain: bool,
     rating_weight: float | None,
     triton: Path | None,
     overwrite: bool,
@@ -103,6 +109,7 @@ def export(
             raw_ids=raw_ids,
             fast=fast,
             filtered=filtered,
+            explain=explain,
             rating_weight=rating_weight,
             overwrite=overwrite,
             progress=lambda step: status.update(f"{step}…"),

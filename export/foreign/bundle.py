@@ -56,6 +56,7 @@ def bundle_arrays(
     top_k: int = TOP_K,
     tables_file: TablesFile = "auto",
     fast: bool = False,
+    explain: bool = False,
     overwrite: bool = False,
     checks: Sequence[OwnCheck] = (),
 ) -> Bundle:
@@ -84,6 +85,7 @@ def bundle_arrays(
         top_k: Longest list that the graphs give.
         tables_file: See `export_run`.
         fast: See `export_run`.
+        explain: See `export_run`.
         overwrite: Replace a bundle that is there.
         checks: Further checks of the graphs, which are part of the parity report.
 
@@ -103,7 +105,7 @@ def bundle_arrays(
     data = tables.interactions(users, known, seen, name=name, licence=licence)
     loaded = _loaded(module, data, scores, _scale(data, scores, rating_scale))
     with new_folder(Path(output), overwrite=overwrite) as folder:
-        inputs = replace(_inputs(loaded, top_k), fast=fast)
+        inputs = replace(_inputs(loaded, top_k, explain), fast=fast)
         write_data(folder, loaded, inputs)
         made = write_graphs(folder, inputs, tables_file, lambda step: None)
         own = [check(folder, inputs) for check in checks]
@@ -191,8 +193,8 @@ def _loaded(
     return LoadedRun(run, module, arrays, ranking_module, ranking, data, held_out)
 
 
-def _inputs(loaded: LoadedRun, top_k: int) -> ExportInputs:
-    inputs = loaded.inputs(top_k, raw_ids=False)
+def _inputs(loaded: LoadedRun, top_k: int, explain: bool) -> ExportInputs:
+    inputs = loaded.inputs(top_k, raw_ids=False, explain=explain)
     data = loaded.interactions
     if len(data):
         return inputs
@@ -200,7 +202,7 @@ def _inputs(loaded: LoadedRun, top_k: int) -> ExportInputs:
     rng = np.random.default_rng(1)
     pairs = rng.integers(1, data.n_users + 1, N_PAIRS), rng.integers(1, data.n_items + 1, N_PAIRS)
     some = inputs.sample
-    left_out = {"fold_in": NO_FOLD_IN} if "fold_in" in inputs.left_out else {}
+    left_out = dict(inputs.left_out) | ({"fold_in": NO_FOLD_IN} if "fold_in" in inputs.left_out else {})
     return replace(
         inputs,
         sample=Sample.of(inputs.seen, some.users[1:], some.items[1:], pairs, None, some.histories),

@@ -15,6 +15,7 @@ from torch import nn
 from export.model.arrays import Arrays, Float32, Float64, Int64, row_slices
 from export.model.item_columns import ItemColumns
 from export.model.side_by_side import SideBySide
+from serve.bundle.explain import Explain
 from serve.bundle.manifest import FoldIn, ListFoldIn, SimilarItems
 from serve.runtime.validation import padded
 
@@ -189,6 +190,8 @@ class ExportInputs:
     """The ridge that predicts the ratings of a new user; None: they are not predicted"""
     list_fold_in: ListFoldIn | None = None
     """How a new user's list is ranked where `ranking` orders the lists"""
+    explain: Explain | None = None
+    """How `explain.onnx` solves; None: no such graph"""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """graph that can't be made -> why"""
 

@@ -69,6 +69,7 @@ def verify(bundle: Path, run: Path) -> Parity:
         raw_ids=raw_ids,
         fast="recommend_fast" in manifest.graphs,
         filtered=manifest.item_rules is not None,
+        explain=manifest.explain or False,
         fold_in=(manifest.fold_in, manifest.list_fold_in),
         similar=manifest.similar_items,
     )

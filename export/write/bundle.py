@@ -46,6 +46,7 @@ def export_run(
     raw_ids: bool = False,
     fast: bool = False,
     filtered: bool = False,
+    explain: bool = False,
     rating_weight: float | None = None,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda step: None,
@@ -54,8 +55,8 @@ def export_run(
 
     `top_k` is K, baked into the ranking graphs; the number of items if that is less. `tables_file` says
     whether tables go to one shared `tables.bin`; "auto": when they are large. `raw_ids` adds
-    `recommend_by_id.onnx`, `fast` `recommend_fast.onnx`, `filtered` the graphs with rules. `rating_weight`
-    takes the place of the run's.
+    `recommend_by_id.onnx`, `fast` `recommend_fast.onnx`, `filtered` the graphs with rules, `explain`
+    `explain.onnx`. `rating_weight` takes the place of the run's.
     `progress` is called with the name of each step.
 
     Raises:
@@ -72,7 +73,7 @@ def export_run(
         _check_memory(run)
         loaded = load_run_inputs(run, rating_weight)
         progress("choosing the fold-in ridge")
-        inputs = loaded.inputs(top_k, raw_ids=raw_ids, fast=fast, filtered=filtered)
+        inputs = loaded.inputs(top_k, raw_ids=raw_ids, fast=fast, filtered=filtered, explain=explain)
         progress("writing ids and seen items")
         write_data(folder, loaded, inputs)
         made = write_graphs(folder, inputs, tables_file, progress)

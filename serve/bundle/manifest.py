@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from serve.bundle.explain import Explain
 from serve.bundle.item_rules import ItemRules
 from serve.errors import BundleError, NotABundleError
 from serve.files.names import MANIFEST_NAME, RUN_NAME
@@ -335,6 +336,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     fold_in: FoldIn | None = None
     list_fold_in: ListFoldIn | None = None
     similar_items: SimilarItems | None = None
+    explain: Explain | None = None
+    """None: there is no graph `explain`."""
     item_rules: ItemRules | None = None
     """None: there are no graphs with rules."""
     left_out: dict[str, str] = {}

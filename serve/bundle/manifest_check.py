@@ -25,6 +25,10 @@ CALLED: dict[str, tuple[set[tuple[str, str, int]], set[tuple[str, str, int]]]] =
     "fold_in": (_RATED, _TOP),
     "recommend_filtered": ({_USER, _EXCLUDE} | _RULES, _TOP),
     "fold_in_filtered": (_RATED | {_EXCLUDE} | _RULES, _TOP),
+    "explain": (
+        _RATED | {("explained_item_indices", "int64", 2)},
+        {("contributions", "float32", 3), ("rest", "float32", 2)},
+    ),
 }
 # Of `recommend`, `recommend_fast` and `fold_in`, where the scores that order a list are no ratings: the
 # first two have it wherever `score` predicts ratings, `fold_in` where these can be folded in.
@@ -46,6 +50,7 @@ ROWS_HELD = {
     "fold_in": ("items",),
     "recommend_filtered": ("users", "items"),
     "fold_in_filtered": ("items",),
+    "explain": ("items",),
 }
 MAX_GRAPHS = 100
 MAX_TABLES = 1000

@@ -67,8 +67,9 @@ def chosen_one_by_one(served: Recommender, user: int, variety: Variety, n: int) 
         ]
         relevance = dict(zip(items, standard(mixed), strict=True))
     unit = served.bundle.table("item_directions").astype(np.float64)
-    pairs = [float(unit[a] @ unit[b]) for a in items for b in items if a < b]
-    found: list[int] = []
+    cosines = unit @ unit.T
+    pairs = [cosines[a, b] for a in items for b in items if a < b]
+    spread, found = np.std(pairs), list[int]()
     while len(found) < n and len(found) < len(items):
         left = [item for item in items if item not in found]
         if variety.max_per_category is not None:
@@ -84,8 +85,8 @@ def chosen_one_by_one(served: Recommender, user: int, variety: Variety, n: int) 
         def value(item: int) -> float:
             if not found:
                 return relevance[item]
-            closest = max(float(unit[item] @ unit[other]) for other in found)
-            return (1 - variety.diversity) * relevance[item] - variety.diversity * closest / np.std(pairs)
+            closest = max(cosines[item, other] for other in found)
+            return (1 - variety.diversity) * relevance[item] - variety.diversity * closest / spread
 
         found.append(max(sorted(left), key=value))
     return found

@@ -32,6 +32,7 @@ COMMANDS = {
     "evaluate": Entry("export.commands.evaluate:evaluate", "Measure a run or a bundle on held-out ratings."),
     "export": Entry("export.commands.export:export", "Turn a run into a verified ONNX bundle."),
     "add-items": Entry("export.commands.add_items:add_items", "Add items to a bundle without training."),
+    "forget": Entry("export.commands.forget:forget", "Take users out of a bundle."),
     "verify": Entry("export.commands.verify:verify", "Prove that a bundle agrees with its torch run."),
     "inspect": Entry("serve.commands.inspect:inspect", "Show what is inside a bundle."),
     "report": Entry("demos.commands.report:report", "Write a page about a bundle."),

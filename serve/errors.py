@@ -40,6 +40,18 @@ class UnsupportedError(ServeError, NotImplementedError):
     """The bundle has no graph for this request, such as fold-in of an MLP."""
 
 
+class SeenLeftOutError(UnsupportedError):
+    """The bundle was exported without what users have rated, and the request needs that."""
+
+    exit_code = 2
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this bundle was exported without what users have rated (--without-seen), so it can't leave that "
+            "out: take exclude_seen=False (--include-seen), and name the items to leave out yourself"
+        )
+
+
 class OutputError(ServeError, OSError):
     """The output can't be written there: the path exists, is a link, or belongs to a running job."""
 

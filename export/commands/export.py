@@ -46,6 +46,11 @@ from serve.reading.options import IntegerRange
     help="Add recommend_filtered.onnx and fold_in_filtered.onnx: lists by rules (genres, years, …).",
 )
 @click.option(
+    "--without-seen",
+    is_flag=True,
+    help="Leave out what users have rated: lists can't leave that out by themselves then.",
+)
+@click.option(
     "--rating-weight",
     type=float,
     metavar="W",
@@ -67,6 +72,7 @@ def export(
     raw_ids: bool,
     fast: bool,
     filtered: bool,
+    without_seen: bool,
     rating_weight: float | None,
     triton: Path | None,
     overwrite: bool,
@@ -103,6 +109,7 @@ def export(
             raw_ids=raw_ids,
             fast=fast,
             filtered=filtered,
+            without_seen=without_seen,
             rating_weight=rating_weight,
             overwrite=overwrite,
             progress=lambda step: status.update(f"{step}…"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from export.verify.evaluate_bundle import measure
 from export.write import profiles
 from export.write.graph_files import TablesFile, list_files, write_graphs
 from export.write.held_out import held_out
+from export.write.made_up_seen import made_up_seen
 from export.write.run_inputs import LoadedRun, load_run_inputs
 from recsys.training.evaluate_run import evaluate_run
 from recsys.training.run_info import RunInfo
@@ -42,6 +43,7 @@ def export_run(
     fast: bool = False,
     filtered: bool = False,
     rating_weight: float | None = None,
+    without_seen: bool = False,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> m.Manifest:
@@ -50,7 +52,8 @@ def export_run(
     `top_k` is K, baked into the ranking graphs; the number of items if that is less. `tables_file` says
     whether tables go to one shared `tables.bin`; "auto": when they are large. `raw_ids` adds
     `recommend_by_id.onnx`, `fast` `recommend_fast.onnx`, `filtered` the graphs with rules. `rating_weight`
-    takes the place of the run's.
+    takes the place of the run's. `without_seen` leaves out what users have rated: `seen.parquet`, and their
+    ratings among the conformance cases.
     `progress` is called with the name of each step.
 
     Raises:
@@ -66,13 +69,19 @@ def export_run(
         loaded = load_run_inputs(run, rating_weight)
         progress("choosing the fold-in ridge")
         inputs = loaded.inputs(top_k, raw_ids=raw_ids, fast=fast, filtered=filtered)
+        if without_seen:
+            made_up = made_up_seen(
+                inputs.example_users, inputs.arrays.n_items, loaded.run.info.data.ratings_range
+            )
+            inputs = replace(inputs, seen=made_up)
         progress("writing ids and seen items")
-        write_data(folder, loaded, inputs)
+        write_data(folder, loaded, inputs, without_seen=without_seen)
         made = write_graphs(folder, inputs, tables_file, progress)
         progress("measuring on held-out ratings")
         models = loaded.module, loaded.ranking_module or loaded.module
         metrics = evaluate_run(loaded.run, models=models)
         manifest = make_manifest(folder, loaded, inputs, made, metrics)
+        manifest = msgspec.structs.replace(manifest, without_seen=without_seen)
         write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
         if loaded.run.info.split.kind == "by-user" and "fold_in" in manifest.graphs:
             # torch has no fold-in: users held out whole are measured through the graph.
@@ -82,13 +91,15 @@ def export_run(
     return manifest
 
 
-def write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs) -> None:
+def write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs, *, without_seen: bool = False) -> None:
     """Write ids, seen items and, where anything was rated, profiles to the new bundle's folder."""
     data = loaded.interactions
     write_users(folder / "users.parquet", data.users["user_id"].to_numpy())
     known = loaded.described()
     write_items(folder / "items.parquet", data.items["item_id"].to_numpy(), **known)
-    write_seen(folder / "seen.parquet", data.user_index, data.item_index, data.ratings, data.timestamps)
+    if not without_seen:
+        given = data.user_index, data.item_index, data.ratings, data.timestamps
+        write_seen(folder / "seen.parquet", *given)
     if not len(data):
         return
     chosen = profiles.choose_profiles(

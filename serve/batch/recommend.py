@@ -46,11 +46,13 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
         Raises:
             InputError: the column of user ids has another type than the bundle's.
             RequestError: `top_k` is more than the bundle ranks, or rules that no item obeys.
-            UnsupportedError: there are rules, and the bundle has no graphs with rules.
+            SeenLeftOutError, UnsupportedError: as `Recommender.rank`.
         """
         check_id_type(source, columns["user"], recommender.users)
         recommender.list_length(self.top_k, "recommend")
-        check_left(recommender.rank(np.zeros(1, np.int64), 1, rules=self.rules), self.rules)
+        nobody = np.zeros(1, np.int64)
+        found = recommender.rank(nobody, 1, exclude_seen=self.exclude_seen, rules=self.rules)
+        check_left(found, self.rules)
         return self._columns(recommender)
 
     def _columns(self, recommender: Recommender) -> pa.Schema:

@@ -37,7 +37,8 @@ ADVICE = "Copy the bundle again, or export it again."
 MAX_FILES = 1000
 MAX_JSON_BYTES = 64 << 20
 CHUNK_BYTES = 4 << 20
-REQUIRED_FILES = {"users.parquet", "items.parquet", "seen.parquet", CONFORMANCE_NAME}
+REQUIRED_FILES = {"users.parquet", "items.parquet", CONFORMANCE_NAME}
+SEEN_NAME = "seen.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +124,10 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
                 f"of its own. Copy it with `cp -rL`."
             )
     required = REQUIRED_FILES | {graph.file for graph in manifest.graphs.values()}
+    if not manifest.without_seen:
+        required = required | {SEEN_NAME}
+    elif SEEN_NAME in listed:
+        raise BundleError(f"{path} lists {SEEN_NAME}, and says that it was exported without it. {ADVICE}")
     if unlisted := sorted(required - listed.keys()):
         raise BundleError(f"{path} does not list {', '.join(unlisted)}. {ADVICE}")
     if missing := sorted(listed.keys() - there.keys()):
@@ -195,8 +200,9 @@ def _check_tables(folder: Path, manifest: Manifest) -> None:
     model = manifest.model
     ParquetTable(folder / "users.parquet", {"user_id": ID_TYPES}).check_rows(model.n_users)
     items_table(folder / "items.parquet").check_rows(model.n_items)
-    added = sum(sum(addition.n_item_ratings) for addition in manifest.additions)
-    seen_table(folder / "seen.parquet").check_rows(manifest.data.n_ratings + added)
+    if not manifest.without_seen:
+        added = sum(sum(addition.n_item_ratings) for addition in manifest.additions)
+        seen_table(folder / SEEN_NAME).check_rows(manifest.data.n_ratings + added)
 
 
 def _is_finite(folder: Path, data: Buffer, tensor: WireTensor) -> bool:

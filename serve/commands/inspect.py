@@ -54,6 +54,7 @@ def _sections(manifest: Manifest) -> list[str]:
                 "users": f"{model.n_users:,}",
                 "items": f"{model.n_items:,}",
                 "added later": "; ".join(added) or None,
+                "users forgotten": manifest.n_forgotten or None,
                 "factors": model.n_factors,
                 "scores": f"{model.scores}, {score_range}",
                 "lists by": model.lists,

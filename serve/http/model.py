@@ -98,7 +98,8 @@ def load_model(
     """
     recommender = Recommender.load(folder, device, threads=threads, share_tables=share_tables, exact=exact)
     n_cases = recommender.check()
-    recommender.recommend(recommender.users.one_id(1), 1)
+    exclude_seen = not recommender.manifest.without_seen
+    recommender.recommend(recommender.users.first_id, 1, exclude_seen=exclude_seen)
     recommender.items.ids.lookup_one(recommender.items.ids.one_id(1))
     recommender.items.search("warm")
     titles = [None, *recommender.items.titles]

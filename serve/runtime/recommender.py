@@ -17,7 +17,8 @@ from serve.bundle.manifest import Manifest
 from serve.bundle.manifest_check import CALLED, score_bounds
 from serve.bundle.profiles import check_profiles
 from serve.bundle.seen import Seen
-from serve.errors import RequestError, UnknownIdError, UnsupportedError
+from serve.bundle.users import read_users
+from serve.errors import RequestError, SeenLeftOutError, UnknownIdError, UnsupportedError
 from serve.files.names import TABLES_NAME
 from serve.runtime import validation
 from serve.runtime.batching import Each, Top, rank_rows, rank_users, score_pairs, with_ratings
@@ -26,13 +27,7 @@ from serve.runtime.given_ratings import given_ratings
 from serve.runtime.ranker import GraphRanker, Ranker, has_ratings, ranking_graph
 from serve.runtime.rankings import Ranking, Scores
 from serve.runtime.rules import Rules, check_left, rule_inputs
-from serve.runtime.session import (
-    Device,
-    available_cpus,
-    has_cuda_gpu,
-    run_named,
-    session_device,
-)
+from serve.runtime.session import Device, available_cpus, has_cuda_gpu, run_named, session_device
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -111,8 +106,7 @@ class Recommender:
     @property
     def users(self) -> IdIndex:
         """The user ids."""
-        path, n_users = self.bundle.file("users.parquet"), self.manifest.model.n_users
-        return self._part("users", lambda: IdIndex.read(path, "user_id", n_users))
+        return self._part("users", lambda: read_users(self.bundle))
 
     @property
     def items(self) -> Catalogue:
@@ -122,7 +116,9 @@ class Recommender:
 
     @property
     def seen(self) -> Seen:
-        """The items that each user has rated."""
+        """The items that each user has rated. Raises SeenLeftOutError: the bundle does not hold them."""
+        if self.manifest.without_seen:
+            raise SeenLeftOutError
         file, model = self.bundle.file, self.manifest.model
         return self._part("seen", lambda: Seen(file("seen.parquet"), model.n_users, model.n_items))
 
@@ -167,7 +163,9 @@ class Recommender:
         index = np.array([known.lookup_one(ids)]) if one else known.lookup(ids)
         if unknown == "error" and not index.all():
             wrong = ids if one else np.asarray(ids, object)[index == 0][0]
-            raise UnknownIdError(f"{known.name} {wrong!r} is not in this bundle ({len(known)} are).")
+            raise UnknownIdError(
+                f"{known.name} {wrong!r} is not in this bundle ({len(known.known_rows)} are)."
+            )
         return index
 
     def rank(
@@ -195,9 +193,10 @@ class Recommender:
 
         Raises:
             RequestError: wrong types, shapes or ranges, or rules that no item can obey.
-            UnsupportedError: there are rules, and the bundle has no graphs with rules.
+            SeenLeftOutError, UnsupportedError: `exclude_seen`, or rules, and the bundle has nothing for it.
         """
         model, asked = self.manifest.model, rule_inputs(rules, self)
+        seen = self.seen if exclude_seen is True or np.any(exclude_seen) else None
         graph = asked.graph("recommend")
         top_k = self.list_length(top_k, graph)
         user_index = validation.indices("user_index", user_index, 1, model.n_users)
@@ -206,7 +205,6 @@ class Recommender:
             rows = validation.exclusions(exclude_item_indices, len(user_index), model.n_items)
             exclude = rows if exclude is None else np.concatenate([exclude, rows], axis=1)
         rated_by = user_index * np.asarray(exclude_seen, np.int64)  # row 0 has rated nothing
-        seen = None if exclude_seen is False else self.seen
         if graph == "recommend" and not self._exact and self._device == "cpu":
             graph = ranking_graph(self.manifest, len(user_index), top_k)
         top = rank_users(self._ranker(graph, asked.feeds), user_index, top_k, seen, rated_by, exclude, each)
@@ -243,7 +241,7 @@ class Recommender:
         Raises:
             RequestError: wrong types, shapes or ranges, or no item obeys the rules.
             UnknownIdError: a user is not in the bundle, and `unknown` is "error".
-            UnsupportedError: rules, and the bundle has no graphs with rules.
+            SeenLeftOutError, UnsupportedError: as `rank`.
         """
         one = validation.is_one(user_ids)
         user_index = self.resolve(user_ids, unknown)
@@ -357,8 +355,9 @@ class Recommender:
         n_cases = sum(self._checked(name)[1] for name in names if name in self.manifest.graphs)
         if not graphs:
             for ids in (self.users, self.items.ids):
-                ids.lookup_one(ids.one_id(1))  # finds ids that repeat
-            self.seen.of_user(1)
+                ids.lookup_one(ids.first_id)  # finds ids that repeat
+            if not self.manifest.without_seen:
+                self.seen.of_user(1)
             check_profiles(self.bundle)
         return n_cases
 

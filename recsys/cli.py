@@ -33,7 +33,8 @@ COMMANDS = {
     "export": Entry("export.commands.export:export", "Turn a run into a verified ONNX bundle."),
     "add-items": Entry("export.commands.add_items:add_items", "Add items to a bundle without training."),
     "forget": Entry("export.commands.forget:forget", "Take users out of a bundle."),
-    "verify": Entry("export.commands.verify:verify", "Prove that a bundle agrees with its torch run."),
+    "verify": Entry("export.commands.verify:verify", "Prove that a bundle is its run's, or who signed it."),
+    "sign": Entry("serve.commands.sign:sign", "Sign a bundle."),
     "inspect": Entry("serve.commands.inspect:inspect", "Show what is inside a bundle."),
     "report": Entry("demos.commands.report:report", "Write a page about a bundle."),
     "recommend": Entry("serve.commands.recommend:recommend", "Recommend items to a user, or to many."),
@@ -65,6 +66,8 @@ EXTRAS = {
     "markupsafe": "demo",
     "matplotlib": "demo",
     "sklearn": "export",
+    "model_signing": "sign",
+    "OpenSSL": "sign",
 }
 
 

@@ -14,6 +14,16 @@ class BundleError(ServeError, ValueError):
     """The bundle is incomplete, damaged, of an unknown format version, or not to be trusted."""
 
 
+class SignatureError(BundleError):
+    """The bundle is not signed, or not by this key, or it was changed since."""
+
+
+class KeyFileError(ServeError, ValueError):
+    """A file that should hold a key, and does not."""
+
+    exit_code = 2
+
+
 class NotABundleError(BundleError):
     """The path leads to something else: a run, a folder of data, a file."""
 

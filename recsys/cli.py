@@ -35,6 +35,7 @@ COMMANDS = {
     "forget": Entry("export.commands.forget:forget", "Take users out of a bundle."),
     "verify": Entry("export.commands.verify:verify", "Prove that a bundle is its run's, or who signed it."),
     "sign": Entry("serve.commands.sign:sign", "Sign a bundle."),
+    "push": Entry("serve.commands.push:push", "Put a bundle on the Hugging Face Hub."),
     "inspect": Entry("serve.commands.inspect:inspect", "Show what is inside a bundle."),
     "report": Entry("demos.commands.report:report", "Write a page about a bundle."),
     "recommend": Entry("serve.commands.recommend:recommend", "Recommend items to a user, or to many."),
@@ -67,6 +68,7 @@ EXTRAS = {
     "matplotlib": "demo",
     "sklearn": "export",
     "model_signing": "sign",
+    "huggingface_hub": "hub",
     "OpenSSL": "sign",
 }
 

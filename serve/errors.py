@@ -24,6 +24,10 @@ class KeyFileError(ServeError, ValueError):
     exit_code = 2
 
 
+class HubError(ServeError, ConnectionError):
+    """The Hugging Face Hub can't be reached, or refuses."""
+
+
 class NotABundleError(BundleError):
     """The path leads to something else: a run, a folder of data, a file."""
 

@@ -23,8 +23,9 @@ from export.model.dot import DotArrays
 from export.model.inputs import ExportInputs, Sample, SeenRatings
 from export.model.side_by_side import SideBySide
 from export.model.similar_items import support
+from export.write.finish import finish
 from export.write.fold_in_choice import made_up_histories, sample_histories
-from export.write.graph_files import list_files, write_graphs
+from export.write.graph_files import write_graphs
 from export.write.run_inputs import N_PAIRS, N_USERS
 from recsys.data.interactions import Interactions
 from recsys.errors import ConfigError
@@ -36,8 +37,8 @@ from serve.bundle.ids import IdIndex
 from serve.bundle.items import Catalogue
 from serve.bundle.profiles import PROFILES_NAME
 from serve.errors import UnsupportedError
-from serve.files.atomic import new_folder, write_file
-from serve.files.names import MANIFEST_NAME, TABLES_NAME
+from serve.files.atomic import new_folder
+from serve.files.names import TABLES_NAME
 from serve.runtime.checked_graph import check_all
 from serve.runtime.recommender import Recommender
 from serve.runtime.session import open_session, run
@@ -135,9 +136,7 @@ def add_items(
         model = replaced(manifest.model, n_items=arrays.n_items, score_span=inputs.score_span)
         model = replaced(model, list_span=inputs.list_span)
         additions = [*manifest.additions, _addition(bundle, data, new, choice, placed)]
-        manifest = replaced(manifest, model=model, files=list_files(folder), additions=additions, **made)
-        write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
-    return manifest
+        return finish(folder, replaced(manifest, model=model, additions=additions, **made))
 
 
 def _with_items(

@@ -16,8 +16,9 @@ from export.forget.tables import Counts, fitted_without, item_counts, support_ra
 from export.model.arrays import Int64
 from export.model.inputs import ExportInputs, Sample, SeenRatings
 from export.write import profiles
+from export.write.finish import finish
 from export.write.fold_in_choice import made_up_histories, sample_histories
-from export.write.graph_files import list_files, write_graphs
+from export.write.graph_files import write_graphs
 from export.write.made_up_seen import made_up_seen
 from export.write.run_inputs import N_PAIRS, N_USERS
 from serve.bundle import manifest as m
@@ -26,8 +27,8 @@ from serve.bundle.changes import Forgotten
 from serve.bundle.ids import IdIndex, write_known_users
 from serve.bundle.profiles import PROFILES_NAME
 from serve.errors import RequestError
-from serve.files.atomic import new_folder, write_file
-from serve.files.names import MANIFEST_NAME, TABLES_NAME
+from serve.files.atomic import new_folder
+from serve.files.names import TABLES_NAME
 from serve.runtime.checked_graph import check_all
 from serve.runtime.recommender import Recommender
 from serve.runtime.session import open_session, run
@@ -83,8 +84,7 @@ def forget(
             lambda: _check_scores(bundle, folder, forgotten, users.known_rows),
         )
         manifest = _manifest(bundle, inputs, seen, counts, len(forgotten))
-        manifest = msgspec.structs.replace(manifest, files=list_files(folder), **made)
-        write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
+        manifest = finish(folder, msgspec.structs.replace(manifest, **made))
         progress("checking the new bundle")
         check_all(Recommender.load(folder, "cpu"))
     return manifest

@@ -15,6 +15,7 @@ from export.model.row_solvers import ImplicitRidge
 from export.model.side_by_side import SideBySide
 from export.verify.evaluate_bundle import measure
 from export.write import profiles
+from export.write.finish import finish
 from export.write.graph_files import TablesFile, list_files, write_graphs
 from export.write.held_out import held_out
 from export.write.made_up_seen import made_up_seen
@@ -26,8 +27,7 @@ from serve.bundle.ids import write_items, write_users
 from serve.bundle.profiles import PROFILES_NAME
 from serve.bundle.seen import write_seen
 from serve.bundle.summary import summary
-from serve.files.atomic import new_folder, write_file
-from serve.files.names import MANIFEST_NAME
+from serve.files.atomic import new_folder
 from serve.runtime.recommender import Recommender
 
 TOP_K = 100
@@ -82,12 +82,12 @@ def export_run(
         metrics = evaluate_run(loaded.run, models=models)
         manifest = make_manifest(folder, loaded, inputs, made, metrics)
         manifest = msgspec.structs.replace(manifest, without_seen=without_seen)
-        write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
+        manifest = finish(folder, manifest)
         if loaded.run.info.split.kind == "by-user" and "fold_in" in manifest.graphs:
             # torch has no fold-in: users held out whole are measured through the graph.
             metrics = measure(Recommender.load(folder, "cpu"), loaded.interactions, loaded.run.split())
             manifest = msgspec.structs.replace(manifest, metrics=metrics | {"summary": summary(metrics)})
-            write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
+            manifest = finish(folder, manifest)
     return manifest
 
 

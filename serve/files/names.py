@@ -3,6 +3,8 @@
 MANIFEST_NAME = "manifest.json"
 CONFORMANCE_NAME = "conformance.json"
 TABLES_NAME = "tables.bin"
+CARD_NAME = "README.md"
+BOM_NAME = "bom.cdx.json"
 SIGNATURE_NAME = "model.sig"
 """The one file of a bundle that its manifest does not list."""
 RUN_NAME = "run.json"

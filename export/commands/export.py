@@ -51,6 +51,11 @@ from serve.reading.options import IntegerRange
     help="Add explain.onnx: what each of a user's ratings adds to the score of an item.",
 )
 @click.option(
+    "--without-seen",
+    is_flag=True,
+    help="Leave out what users have rated: lists can't leave that out by themselves then.",
+)
+@click.option(
     "--rating-weight",
     type=float,
     metavar="W",
@@ -73,6 +78,7 @@ def export(
     fast: bool,
     filtered: bool,
     explain: bool,
+    without_seen: bool,
     rating_weight: float | None,
     triton: Path | None,
     overwrite: bool,
@@ -110,6 +116,7 @@ def export(
             fast=fast,
             filtered=filtered,
             explain=explain,
+            without_seen=without_seen,
             rating_weight=rating_weight,
             overwrite=overwrite,
             progress=lambda step: status.update(f"{step}…"),

@@ -17,6 +17,7 @@ from export.model.inputs import ExportInputs, Sample
 from export.model.side_by_side import PartColumns, SideBySide
 from export.verify.verify import describe_failures
 from export.write.bundle import TOP_K, make_manifest, write_data
+from export.write.finish import finish
 from export.write.graph_files import TablesFile, write_graphs
 from export.write.run_inputs import N_PAIRS, LoadedRun, module_arrays
 from recsys.data.interactions import Interactions
@@ -27,9 +28,8 @@ from recsys.models.side_by_side import score_spread, side_by_side
 from recsys.training.checkpoint import Run
 from recsys.training.run_info import FORMAT_VERSION, DataInfo, PartInfo, RunInfo
 from serve.bundle.bundle import Bundle, open_bundle
-from serve.bundle.manifest import Check, Parity, SimilarItems, encode_manifest
-from serve.files.atomic import new_folder, write_file
-from serve.files.names import MANIFEST_NAME
+from serve.bundle.manifest import Check, Parity, SimilarItems
+from serve.files.atomic import new_folder
 
 OwnCheck = Callable[[Path, ExportInputs], Check]
 """Compares the graphs in a folder with the model that the tables are of."""
@@ -113,7 +113,7 @@ def bundle_arrays(
         if not parity.passed:
             raise ParityError(f"no bundle was written: {describe_failures(parity)}")
         manifest = make_manifest(folder, loaded, inputs, made | {"parity": parity}, {"n_held_out": 0})
-        write_file(folder / MANIFEST_NAME, encode_manifest(manifest))
+        finish(folder, manifest)
     return open_bundle(output)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from export.model.row_solvers import ImplicitRidge
 from export.model.side_by_side import SideBySide
 from export.verify.evaluate_bundle import measure
 from export.write import profiles
+from export.write.finish import finish
 from export.write.graph_files import TablesFile, list_files, write_graphs
 from export.write.held_out import held_out
+from export.write.made_up_seen import made_up_seen
 from export.write.run_inputs import LoadedRun, load_run_inputs
 from recsys.memory import forecast
 from recsys.training.evaluate_run import evaluate_run
@@ -26,8 +28,7 @@ from serve.bundle.ids import write_items, write_users
 from serve.bundle.profiles import PROFILES_NAME
 from serve.bundle.seen import write_seen
 from serve.bundle.summary import summary
-from serve.files.atomic import new_folder, write_file
-from serve.files.names import MANIFEST_NAME
+from serve.files.atomic import new_folder
 from serve.runtime.recommender import Recommender
 
 TOP_K = 100
@@ -48,6 +49,7 @@ def export_run(
     filtered: bool = False,
     explain: bool = False,
     rating_weight: float | None = None,
+    without_seen: bool = False,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> m.Manifest:
@@ -56,7 +58,8 @@ def export_run(
     `top_k` is K, baked into the ranking graphs; the number of items if that is less. `tables_file` says
     whether tables go to one shared `tables.bin`; "auto": when they are large. `raw_ids` adds
     `recommend_by_id.onnx`, `fast` `recommend_fast.onnx`, `filtered` the graphs with rules, `explain`
-    `explain.onnx`. `rating_weight` takes the place of the run's.
+    `explain.onnx`. `rating_weight` takes the place of the run's. `without_seen` leaves out what users have
+    rated: `seen.parquet`, and their ratings among the conformance cases.
     `progress` is called with the name of each step.
 
     Raises:
@@ -74,19 +77,25 @@ def export_run(
         loaded = load_run_inputs(run, rating_weight)
         progress("choosing the fold-in ridge")
         inputs = loaded.inputs(top_k, raw_ids=raw_ids, fast=fast, filtered=filtered, explain=explain)
+        if without_seen:
+            made_up = made_up_seen(
+                inputs.example_users, inputs.arrays.n_items, loaded.run.info.data.ratings_range
+            )
+            inputs = replace(inputs, seen=made_up)
         progress("writing ids and seen items")
-        write_data(folder, loaded, inputs)
+        write_data(folder, loaded, inputs, without_seen=without_seen)
         made = write_graphs(folder, inputs, tables_file, progress)
         progress("measuring on held-out ratings")
         models = loaded.module, loaded.ranking_module or loaded.module
         metrics = evaluate_run(loaded.run, models=models)
         manifest = make_manifest(folder, loaded, inputs, made, metrics)
-        write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
+        manifest = msgspec.structs.replace(manifest, without_seen=without_seen)
+        manifest = finish(folder, manifest)
         if loaded.run.info.split.kind == "by-user" and "fold_in" in manifest.graphs:
             # torch has no fold-in: users held out whole are measured through the graph.
             metrics = measure(Recommender.load(folder, "cpu"), loaded.interactions, loaded.run.split())
             manifest = msgspec.structs.replace(manifest, metrics=metrics | {"summary": summary(metrics)})
-            write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
+            manifest = finish(folder, manifest)
     return manifest
 
 
@@ -97,13 +106,15 @@ def _check_memory(run: Path) -> None:
     forecast("exporting", LIBRARIES + COPIES * weights, advice)
 
 
-def write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs) -> None:
+def write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs, *, without_seen: bool = False) -> None:
     """Write ids, seen items and, where anything was rated, profiles to the new bundle's folder."""
     data = loaded.interactions
     write_users(folder / "users.parquet", data.users["user_id"].to_numpy())
     known = loaded.described()
     write_items(folder / "items.parquet", data.items["item_id"].to_numpy(), **known)
-    write_seen(folder / "seen.parquet", data.user_index, data.item_index, data.ratings, data.timestamps)
+    if not without_seen:
+        given = data.user_index, data.item_index, data.ratings, data.timestamps
+        write_seen(folder / "seen.parquet", *given)
     if not len(data):
         return
     chosen = profiles.choose_profiles(

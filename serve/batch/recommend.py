@@ -49,12 +49,15 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
             InputError: the column of user ids has another type than the bundle's.
             RequestError: `top_k` is more than the bundle ranks, no item obeys the rules, or a weight of the
                 variety is out of range.
-            UnsupportedError: there are rules, and the bundle has no graphs with rules.
+            SeenLeftOutError, UnsupportedError: as `Recommender.rank`.
         """
         check_id_type(source, columns["user"], recommender.users)
         recommender.list_length(self.top_k, "recommend")
-        one = np.zeros(1, np.int64)
-        check_left(recommender.rank(one, 1, rules=self.rules, variety=self.variety), self.rules)
+        nobody = np.zeros(1, np.int64)
+        found = recommender.rank(
+            nobody, 1, exclude_seen=self.exclude_seen, rules=self.rules, variety=self.variety
+        )
+        check_left(found, self.rules)
         return self._columns(recommender)
 
     def _columns(self, recommender: Recommender) -> pa.Schema:

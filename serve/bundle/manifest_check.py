@@ -78,6 +78,8 @@ def fault_of_counts(manifest: Manifest) -> str | None:
     n_users, n_items = manifest.model.n_users, manifest.model.n_items
     if not (1 <= n_users < 1 << 31 and 1 <= n_items < 1 << 31):
         return f"{n_users} users and {n_items} items are impossible"
+    if any(one.n_users < 1 for one in manifest.forgotten) or manifest.n_forgotten >= n_users:
+        return f"{manifest.n_forgotten} of {n_users} users can't have been forgotten"
     if len(manifest.graphs) > MAX_GRAPHS:
         return f"it lists {len(manifest.graphs)} graphs, more than {MAX_GRAPHS}"
     n_named = sum(len(table.graphs) for table in manifest.tables)

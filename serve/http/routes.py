@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from serve.errors import SeenLeftOutError
 from serve.http import schemas
 from serve.http.batching import NOTHING, UserList, UserQuery
 from serve.http.middleware.admission import RETRY_AFTER_SECONDS
@@ -92,6 +93,8 @@ Model = Annotated[LoadedModel, Depends(current_model)]
 async def recommend(model: Model, body: schemas.RecommendRequest) -> Response:
     """The best items for one user."""
     recommender = model.recommender
+    if body.exclude_seen and recommender.manifest.without_seen:
+        raise SeenLeftOutError  # before it joins the requests of others
     user_index = int(recommender.resolve(body.user_id, body.unknown)[0])
     rules, variety = _rules(body), _variety(body)
     if rules is not None or variety is not None or body.explain:  # not batched: each has its own

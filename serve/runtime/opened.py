@@ -17,6 +17,8 @@ from serve.bundle.manifest import Manifest
 from serve.bundle.manifest_check import CALLED
 from serve.bundle.profiles import check_profiles
 from serve.bundle.seen import Seen
+from serve.bundle.users import read_users
+from serve.errors import SeenLeftOutError
 from serve.files.names import TABLES_NAME
 from serve.runtime.checked_graph import open_checked
 from serve.runtime.session import Device, has_cuda_gpu, run_named, session_device
@@ -97,8 +99,7 @@ class OpenedBundle:
     @property
     def users(self) -> IdIndex:
         """The user ids."""
-        path, n_users = self.bundle.file("users.parquet"), self.manifest.model.n_users
-        return self.part("users", lambda: IdIndex.read(path, "user_id", n_users))
+        return self.part("users", lambda: read_users(self.bundle))
 
     @property
     def items(self) -> Catalogue:
@@ -108,7 +109,9 @@ class OpenedBundle:
 
     @property
     def seen(self) -> Seen:
-        """The items that each user has rated."""
+        """The items that each user has rated. Raises SeenLeftOutError: the bundle does not hold them."""
+        if self.manifest.without_seen:
+            raise SeenLeftOutError
         file, model = self.bundle.file, self.manifest.model
         return self.part("seen", lambda: Seen(file("seen.parquet"), model.n_users, model.n_items))
 
@@ -123,8 +126,9 @@ class OpenedBundle:
         n_cases = sum(self._checked(name)[1] for name in names if name in self.manifest.graphs)
         if not graphs:
             for ids in (self.users, self.items.ids):
-                ids.lookup_one(ids.one_id(1))  # finds ids that repeat
-            self.seen.of_user(1)
+                ids.lookup_one(ids.first_id)  # finds ids that repeat
+            if not self.manifest.without_seen:
+                self.seen.of_user(1)
             check_profiles(self.bundle)
         return n_cases
 

@@ -68,7 +68,9 @@ class Recommender(OpenedBundle):
         index = np.array([known.lookup_one(ids)]) if one else known.lookup(ids)
         if unknown == "error" and not index.all():
             wrong = ids if one else np.asarray(ids, object)[index == 0][0]
-            raise UnknownIdError(f"{known.name} {wrong!r} is not in this bundle ({len(known)} are).")
+            raise UnknownIdError(
+                f"{known.name} {wrong!r} is not in this bundle ({len(known.known_rows)} are)."
+            )
         return index
 
     def rank(
@@ -98,10 +100,11 @@ class Recommender(OpenedBundle):
 
         Raises:
             RequestError: wrong types, shapes or ranges, or rules that no item can obey.
-            UnsupportedError: there are rules, and the bundle has no graphs with rules.
+            SeenLeftOutError, UnsupportedError: `exclude_seen`, or rules, and the bundle has nothing for it.
         """
         variety = checked(variety)
         model, asked = self.manifest.model, rule_inputs(rules, self)
+        seen = self.seen if exclude_seen is True or np.any(exclude_seen) else None
         graph = asked.graph("recommend")
         top_k = self.list_length(top_k, graph)
         user_index = validation.indices("user_index", user_index, 1, model.n_users)
@@ -110,7 +113,6 @@ class Recommender(OpenedBundle):
             rows = validation.exclusions(exclude_item_indices, len(user_index), model.n_items)
             exclude = rows if exclude is None else np.concatenate([exclude, rows], axis=1)
         rated_by = user_index * np.asarray(exclude_seen, np.int64)  # row 0 has rated nothing
-        seen = None if exclude_seen is False else self.seen
         n_ranked = top_k if variety is None else self.largest_k(graph)
         if graph == "recommend" and not self._exact and self._device == "cpu":
             graph = ranking_graph(self.manifest, len(user_index), n_ranked)
@@ -158,7 +160,7 @@ class Recommender(OpenedBundle):
         Raises:
             RequestError: wrong types, shapes or ranges, or no item obeys the rules.
             UnknownIdError: a user is not in the bundle, and `unknown` is "error".
-            UnsupportedError: rules or reasons, and the bundle has no graphs for them.
+            SeenLeftOutError, UnsupportedError: as `rank`; or reasons, and the bundle has no graph for them.
         """
         one = validation.is_one(user_ids)
         if reasons:

@@ -141,5 +141,5 @@ def test_the_committed_bundles_are_what_the_exporter_writes(raw_bundle, name) ->
     fixture = tiny_runs.RAW_ID_FIXTURES / name
     assert {path.name for path in fixture.iterdir()} == {path.name for path in raw_bundle(name).iterdir()}
     for path in raw_bundle(name).iterdir():
-        if path.name != "manifest.json":
+        if path.name not in ("manifest.json", "bom.cdx.json"):  # the latter has versions, too
             assert path.read_bytes() == (fixture / path.name).read_bytes(), path.name

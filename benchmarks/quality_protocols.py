@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from export.add_items.add_items import add_items
-from export.verify.compare_lists import compare_lists
+from export.graphs.compare_lists import compare_lists
 from export.write.bundle import export_run
 from export.write.run_inputs import load_run_inputs
 from recsys.data import load

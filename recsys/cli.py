@@ -32,7 +32,10 @@ COMMANDS = {
     "evaluate": Entry("export.commands.evaluate:evaluate", "Measure a run or a bundle on held-out ratings."),
     "export": Entry("export.commands.export:export", "Turn a run into a verified ONNX bundle."),
     "add-items": Entry("export.commands.add_items:add_items", "Add items to a bundle without training."),
-    "verify": Entry("export.commands.verify:verify", "Prove that a bundle agrees with its torch run."),
+    "forget": Entry("export.commands.forget:forget", "Take users out of a bundle."),
+    "verify": Entry("export.commands.verify:verify", "Prove that a bundle is its run's, or who signed it."),
+    "sign": Entry("serve.commands.sign:sign", "Sign a bundle."),
+    "push": Entry("serve.commands.push:push", "Put a bundle on the Hugging Face Hub."),
     "inspect": Entry("serve.commands.inspect:inspect", "Show what is inside a bundle."),
     "report": Entry("demos.commands.report:report", "Write a page about a bundle."),
     "recommend": Entry("serve.commands.recommend:recommend", "Recommend items to a user, or to many."),
@@ -48,6 +51,7 @@ COMMANDS = {
 EXTRAS = {
     "torch": "train",
     "safetensors": "train",
+    "psutil": "train",
     "pandas": "data",
     "pooch": "data",
     "onnx": "export",
@@ -64,6 +68,9 @@ EXTRAS = {
     "markupsafe": "demo",
     "matplotlib": "demo",
     "sklearn": "export",
+    "model_signing": "sign",
+    "huggingface_hub": "hub",
+    "OpenSSL": "sign",
 }
 
 

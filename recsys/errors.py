@@ -42,3 +42,7 @@ class TrainingError(RecsysError, ArithmeticError):
 
 class PeerError(RecsysError, ConnectionError):
     """Another process of the same training has stopped, hangs, or can't be reached."""
+
+
+class MemoryShortageError(RecsysError, MemoryError):
+    """A job would need more memory than is free."""

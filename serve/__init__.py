@@ -15,18 +15,34 @@ if TYPE_CHECKING:
     from serve.bundle.bundle import Bundle, open_bundle
     from serve.runtime.profiles import Profiles
     from serve.runtime.rankings import Ranking, Scores
+    from serve.runtime.reasons import Reason, Reasons
     from serve.runtime.recommender import Recommender
     from serve.runtime.rules import Rules
+    from serve.runtime.variety import Variety
 
-__all__ = ["Bundle", "Profiles", "Ranking", "Recommender", "Rules", "Scores", "open_bundle"]
+__all__ = [
+    "Bundle",
+    "Profiles",
+    "Ranking",
+    "Reason",
+    "Reasons",
+    "Recommender",
+    "Rules",
+    "Scores",
+    "Variety",
+    "open_bundle",
+]
 
 _MODULES = {
     "Bundle": "serve.bundle.bundle",
     "Profiles": "serve.runtime.profiles",
     "Ranking": "serve.runtime.rankings",
+    "Reason": "serve.runtime.reasons",
+    "Reasons": "serve.runtime.reasons",
     "Recommender": "serve.runtime.recommender",
     "Rules": "serve.runtime.rules",
     "Scores": "serve.runtime.rankings",
+    "Variety": "serve.runtime.variety",
     "open_bundle": "serve.bundle.bundle",
 }
 

@@ -14,6 +14,20 @@ class BundleError(ServeError, ValueError):
     """The bundle is incomplete, damaged, of an unknown format version, or not to be trusted."""
 
 
+class SignatureError(BundleError):
+    """The bundle is not signed, or not by this key, or it was changed since."""
+
+
+class KeyFileError(ServeError, ValueError):
+    """A file that should hold a key, and does not."""
+
+    exit_code = 2
+
+
+class HubError(ServeError, ConnectionError):
+    """The Hugging Face Hub can't be reached, or refuses."""
+
+
 class NotABundleError(BundleError):
     """The path leads to something else: a run, a folder of data, a file."""
 
@@ -38,6 +52,18 @@ class RequestError(ServeError, ValueError):
 
 class UnsupportedError(ServeError, NotImplementedError):
     """The bundle has no graph for this request, such as fold-in of an MLP."""
+
+
+class SeenLeftOutError(UnsupportedError):
+    """The bundle was exported without what users have rated, and the request needs that."""
+
+    exit_code = 2
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this bundle was exported without what users have rated (--without-seen), so it can't leave that "
+            "out: take exclude_seen=False (--include-seen), and name the items to leave out yourself"
+        )
 
 
 class OutputError(ServeError, OSError):

@@ -38,6 +38,7 @@ GRAPHS = [
     "recommend_by_id",
     "recommend_filtered",
     "fold_in_filtered",
+    "explain",
 ]
 
 # Steps coarse enough that another machine's last bits don't change the table.

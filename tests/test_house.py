@@ -42,6 +42,57 @@ def test_answering_loads_no_torch(tmp_path) -> None:
     assert "Movie" in done.stdout
 
 
+def name_of(path: str) -> str:
+    """The module's name of a file."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def imports_at_once(tree: ast.Module) -> Iterator[tuple[str, str | None]]:
+    """What importing a module imports, in order, as (module, name or None); not for the sake of types."""
+    waiting: list[ast.AST] = list(reversed(tree.body))
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.module or "", alias.name) for alias in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            waiting += reversed(list(ast.iter_child_nodes(node)))
+
+
+def cycles_from(start: str, imports: dict[str, list[tuple[str, str | None]]]) -> Iterator[str]:
+    """Names taken from modules whose import has begun and not ended, where `start` is imported first."""
+    begun: set[str] = set()
+    ended: set[str] = set()
+
+    def load(module: str) -> Iterator[str]:
+        parent = module.rpartition(".")[0]
+        if parent:
+            yield from load(parent)
+        if module in begun or module not in imports:
+            return
+        begun.add(module)
+        for source, name in imports[module]:
+            yield from load(source)
+            if f"{source}.{name}" in imports:
+                yield from load(f"{source}.{name}")
+            elif name and source in begun - ended:
+                yield f"{module} takes {name} from {source}, which is being imported"
+        ended.add(module)
+
+    yield from load(start)
+
+
+def test_any_module_can_be_imported_first() -> None:
+    imports = {name_of(path): list(imports_at_once(tree)) for path, tree in TREES.items()}
+    assert [fault for module in imports for fault in cycles_from(module, imports)] == []
+    circle = {"a": [("b", "x")], "b": [("a", "y")], "p": [("p.c", "z")], "p.c": [("p", "d")], "p.d": []}
+    assert [*cycles_from("a", circle)] == ["b takes y from a, which is being imported"]
+    assert [*cycles_from("p.d", circle)] == []
+
+
 @pytest.mark.parametrize("word", ["import pickle", "allow_pickle", "from jax", "import jax"])
 def test_no_pickle_and_no_jax(word) -> None:
     assert [name for name, source in MODULES.items() if word in source] == []

@@ -193,11 +193,11 @@ def main() -> None:
             for fixtures in (FIXTURES, RAW_ID_FIXTURES):
                 all_graphs = fixtures == RAW_ID_FIXTURES
                 shutil.rmtree(fixtures / name, ignore_errors=True)
-                export_run(run, fixtures / name, raw_ids=all_graphs, filtered=all_graphs)
+                export_run(run, fixtures / name, raw_ids=all_graphs, filtered=all_graphs, explain=all_graphs)
         for name, (of, precision) in PACKED.items():
-            output = RAW_ID_FIXTURES / name
+            output, options = RAW_ID_FIXTURES / name, dict.fromkeys(("raw_ids", "filtered", "explain"), True)
             shutil.rmtree(output, ignore_errors=True)
-            export_run(Path(temporary) / of, output, raw_ids=True, filtered=True, precision=precision)
+            export_run(Path(temporary) / of, output, **options, precision=precision)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,10 @@ def raters(bundle: Bundle, item_indices: Sequence[int]) -> dict[int, np.ndarray]
     """The users who have rated each of these items: user indices, int32, rising.
 
     Reads all of `seen.parquet`, a row group at a time: it is sorted by user, and an index by item would take
-    as much memory as the file.
+    as much memory as the file. Nobody, where the bundle does not hold what users have rated.
     """
+    if bundle.manifest.without_seen:
+        return {index: np.empty(0, np.int32) for index in item_indices}
     types = {"user_index": [pa.int32()], "item_index": [pa.int32()]}
     table = ParquetTable(bundle.file("seen.parquet"), types)
     wanted = np.unique(np.asarray(item_indices, np.int32))

@@ -105,7 +105,7 @@ class Showcase:
     @cached_property
     def _user_ids(self) -> pa.Array:
         users = self.recommender.users
-        return users.take(np.arange(1, len(users) + 1)).cast(pa.string())
+        return users.take(users.known_rows).cast(pa.string())
 
     def recommend(
         self, user_id: str, top_k: int = 10, *, exclude_seen: bool = True, genre: str | None = None
@@ -123,7 +123,12 @@ class Showcase:
         return self._rank(self.recommender.users.lookup_text(user_id), top_k, others, exclude_seen)
 
     def history(self, user_id: str, *, newest_first: bool = True) -> list[tuple[Item, float]]:
-        """A user's items and ratings, newest first where the data has times, else best first."""
+        """A user's items and ratings, newest first where the data has times, else best first.
+
+        Empty where the bundle does not hold them.
+        """
+        if self.recommender.manifest.without_seen:
+            return []
         history = self.recommender.seen.history(self.recommender.users.lookup_text(user_id))
         order = np.argsort(-history.ratings, kind="stable")
         if newest_first and history.timestamps is not None:

@@ -16,13 +16,17 @@ const read = async (name, options = {}) =>
 
 // Row n of users.parquet is user index n + 1. Index 0 is "unknown": the average user.
 const users = await read('users.parquet')
-const userIndex = users.findIndex((row) => String(row.user_id) === userId) + 1
+const userIndex = users.findIndex((row) => row.user_id !== null && String(row.user_id) === userId) + 1
+const { model, data, without_seen: withoutSeen } = JSON.parse(await readFile(join(bundle, 'manifest.json'), 'utf8'))
 
-// What this user has rated is left out. Only the row groups that may hold this user are read.
-const seen = await read('seen.parquet', {
-  columns: ['user_index', 'item_index'],
-  filter: { user_index: { $eq: userIndex } },
-})
+// What this user has rated is left out, where the bundle holds it. Only the row groups that may hold this user are read.
+const seen = withoutSeen
+  ? []
+  : await read('seen.parquet', {
+      columns: ['user_index', 'item_index'],
+      filter: { user_index: { $eq: userIndex } },
+    })
+if (withoutSeen) console.error('This bundle does not hold what users have rated: the list may have it, too.')
 const exclude = seen.length ? seen.map((row) => BigInt(row.item_index)) : [0n] // 0 is padding
 
 const session = await ort.InferenceSession.create(join(bundle, 'recommend.onnx'))
@@ -32,7 +36,6 @@ const found = await session.run({
 })
 
 // Predicted ratings are the scores where they order the list, else beside them; some models predict none.
-const { model, data } = JSON.parse(await readFile(join(bundle, 'manifest.json'), 'utf8'))
 const ratings = model.lists === 'ratings' ? found.top_scores : found.top_ratings
 const [low, high] = data.ratings_range
 

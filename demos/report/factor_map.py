@@ -42,7 +42,12 @@ class FactorMap(NamedTuple):
 
 
 def item_counts(bundle: Bundle) -> np.ndarray:
-    """How many ratings each item has: int64 [n_items + 1]. Reads one row group at a time."""
+    """How many ratings each item has: int64 [n_items + 1]. Reads one row group at a time.
+
+    All 0 where the bundle does not hold what users have rated.
+    """
+    if bundle.manifest.without_seen:
+        return np.zeros(bundle.manifest.model.n_items + 1, np.int64)
     table = ParquetTable(bundle.file("seen.parquet"), {"item_index": [pa.int32()]})
     counts = np.zeros(bundle.manifest.model.n_items + 1, np.int64)
     for group in range(table.n_row_groups):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -13,34 +12,34 @@ import torch
 from torch import nn
 
 from export.add_items.appended_tables import all_features, write_more_items, write_more_seen
+from export.add_items.bundle_inputs import Fitted, ItemCounts, bundle_inputs
 from export.add_items.bundle_ranking import bundle_ranking, old_ratings
 from export.add_items.item_rows import Choice, ItemPrior, Rated, choose_regularization, with_items
 from export.add_items.new_ratings import NewRatings, select
 from export.add_items.ranking_rows import Placed, with_ranked_items
-from export.errors import GraphError, ParityError
-from export.graphs.fold_in import ridge_arrays
+from export.errors import ParityError
 from export.model.arrays import Float32
 from export.model.dot import DotArrays
-from export.model.inputs import ExportInputs, IdTables, Sample, SeenRatings
-from export.model.item_columns import ItemColumns
+from export.model.inputs import ExportInputs, Sample, SeenRatings
 from export.model.product_module import product_module
 from export.model.side_by_side import SideBySide
 from export.model.similar_items import support
-from export.write.fold_in_choice import made_up_histories, sample_histories, with_enough_steps
-from export.write.graph_files import list_files, write_graphs
-from export.write.list_fold_in_choice import with_enough_list_steps
+from export.write.finish import finish
+from export.write.fold_in_choice import made_up_histories, sample_histories
+from export.write.graph_files import write_graphs
 from export.write.run_inputs import N_PAIRS, N_USERS
 from recsys.data.interactions import Interactions
 from recsys.errors import ConfigError
 from recsys.models import build, config_from_dict
 from serve.bundle import manifest as m
 from serve.bundle.bundle import Bundle
+from serve.bundle.changes import Addition
 from serve.bundle.ids import IdIndex
 from serve.bundle.items import Catalogue
 from serve.bundle.profiles import PROFILES_NAME
 from serve.errors import UnsupportedError
-from serve.files.atomic import new_folder, write_file
-from serve.files.names import MANIFEST_NAME, TABLES_NAME
+from serve.files.atomic import new_folder
+from serve.files.names import TABLES_NAME
 from serve.runtime.checked_graph import check_all
 from serve.runtime.recommender import Recommender
 from serve.runtime.session import open_session, run
@@ -98,6 +97,11 @@ def add_items(
             f"{base} has packed tables ({manifest.parity.compression.precision}), and new rows would round "
             f"the old ones again. Add the items to a bundle of --precision fp32."
         )
+    if manifest.without_seen:
+        raise UnsupportedError(
+            f"{base} was exported without what users have rated, by which new items are placed: export its "
+            f"run again with it."
+        )
     if manifest.model.kind not in TABLES if predicts else manifest.model.ranking is None:
         raise UnsupportedError(
             f"{base} holds a model of the kind {manifest.model.kind}, where a new item has no closed form. "
@@ -106,7 +110,7 @@ def add_items(
     if regularization is not None and not predicts:
         raise ConfigError(f"{base} has no part that predicts ratings: leave out --regularization")
     with new_folder(output, overwrite=overwrite) as folder:
-        users = IdIndex.read(bundle.file("users.parquet"), "user_id", manifest.model.n_users)
+        users = recommender.users
         items = Catalogue(bundle.file("items.parquet"), manifest.model.n_items)
         new = select(data, users, items, manifest.data.ratings_range)
         progress("solving for the new items")
@@ -138,9 +142,7 @@ def add_items(
         model = replaced(manifest.model, n_items=arrays.n_items, score_span=inputs.score_span)
         model = replaced(model, list_span=inputs.list_span)
         additions = [*manifest.additions, _addition(bundle, data, new, choice, placed)]
-        manifest = replaced(manifest, model=model, files=list_files(folder), additions=additions, **made)
-        write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
-    return manifest
+        return finish(folder, replaced(manifest, model=model, additions=additions, **made))
 
 
 def _with_items(
@@ -172,60 +174,29 @@ def _inputs(
     users: IdIndex,
     items: Catalogue,
 ) -> ExportInputs:
-    """What the new graphs are made from: the base's ridge, with more steps where new items need them."""
+    """What the new graphs are made from."""
     manifest = bundle.manifest
     similar = manifest.similar_items
     assert similar is not None  # every export has it
     # The ratings of new items are all training ratings.
     n_new = np.bincount(seen.item_index, minlength=arrays.n_items + 1)[manifest.model.n_items + 1 :]
-    item_support = np.append(bundle.table("item_support"), support(n_new, similar.shrinkage))
-    sample = _sample(manifest, seen, arrays.n_items)
-    fold_in, left_out = manifest.fold_in, dict(manifest.left_out)
-    if fold_in is not None:
-        try:
-            fold_in = with_enough_steps(ridge_arrays(arrays), sample.histories, fold_in)
-        except GraphError as error:
-            fold_in, left_out["fold_in"] = None, str(error)
-    ids = None
-    if "recommend_by_id" in manifest.graphs:
-        titles = [title or "" for title in items.titles] if items.has_titles else None
-        user_ids, item_ids = (table.ids(np.arange(1, 1 + len(table))) for table in (users, items.ids))
-        ids = IdTables(user_ids, item_ids, titles)
-    columns = None
+    n_ratings = None
     if manifest.item_rules is not None:
         n_ratings = np.append(bundle.table("item_n_ratings")[0], n_new).astype(np.int64)
-        columns = ItemColumns.of(n_ratings, items.genres, items.years)
-    top_k = manifest.graphs["recommend"].top_k
-    assert top_k is not None  # open_bundle has checked it
     product = None if ranking is None else product_module(ranking.without_popularity)
     module = _module(manifest, arrays) if product is None or manifest.model.scores == "ratings" else product
-    inputs = ExportInputs(
-        module=module,
-        arrays=arrays,
-        seen=seen,
-        sample=sample,
-        top_k=top_k,
-        fast="recommend_fast" in manifest.graphs,
-        scores=manifest.model.scores,
-        similar=similar,
-        item_support=item_support,
-        score_scale=manifest.model.score_scale,
-        ids=ids,
-        columns=columns,
-        ranking_module=product,
-        ranking=ranking,
-        fold_in=fold_in,
-        list_fold_in=manifest.list_fold_in,
+    return bundle_inputs(
+        bundle,
+        Fitted(module, arrays, product, ranking),
+        seen,
+        _sample(manifest, seen, arrays.n_items, users),
+        ItemCounts(np.append(bundle.table("item_support"), support(n_new, similar.shrinkage)), n_ratings),
+        users,
+        items,
     )
-    if manifest.list_fold_in is not None:
-        try:
-            inputs = inputs.with_list_fold_in(with_enough_list_steps(inputs, manifest.list_fold_in))
-        except GraphError as error:
-            inputs, left_out["fold_in"] = replace(inputs, list_fold_in=None), str(error)
-    return replace(inputs, left_out=left_out)
 
 
-def _sample(manifest: m.Manifest, seen: SeenRatings, n_items: int) -> Sample:
+def _sample(manifest: m.Manifest, seen: SeenRatings, n_items: int, known: IdIndex) -> Sample:
     """The sample for verification: new items (all, up to a number), and as many old ones."""
     rng = np.random.default_rng(1)
     n_users, n_old = manifest.model.n_users, manifest.model.n_items
@@ -235,7 +206,7 @@ def _sample(manifest: m.Manifest, seen: SeenRatings, n_items: int) -> Sample:
     histories = sample_histories(seen.user_index, seen.item_index, seen.ratings, held_out, rng)
     return Sample.of(
         seen,
-        users=1 + rng.permutation(n_users)[:N_USERS],
+        users=rng.permutation(known.known_rows)[:N_USERS],
         items=np.append(new[:N_USERS], 1 + rng.permutation(n_old)[:N_USERS]),
         pairs=(
             rng.integers(0, n_users + 1, 2 * half),
@@ -271,8 +242,8 @@ def _check_unchanged(bundle: Bundle, folder: Path) -> None:
 
 def _addition(
     bundle: Bundle, data: Interactions, new: NewRatings, choice: Choice | None, placed: Placed | None
-) -> m.Addition:
-    return m.Addition(
+) -> Addition:
+    return Addition(
         base_version=bundle.version,
         data=data.name,
         data_sha256=data.sha256,

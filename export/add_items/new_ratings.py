@@ -69,7 +69,7 @@ def select(
     if not len(rows):
         raise AdditionError(
             f"{data.name}: none of the {of_new.sum():,} ratings of new items is by a user of the bundle, "
-            f"such as {users.one_id(1)!r}. A new item is placed by what known users think of it."
+            f"such as {users.first_id!r}. A new item is placed by what known users think of it."
         )
     _check_scale(data, rows, ratings_range)
     rows = rows[np.lexsort((user_index[rows], data.item_index[rows]))]

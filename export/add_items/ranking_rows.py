@@ -25,7 +25,7 @@ from export.model.inputs import SeenRatings
 from export.model.row_solvers import ImplicitRidge, InputRows
 from export.model.side_by_side import PartColumns, SideBySide
 from recsys.models.ials import weights_of
-from serve.bundle.manifest import ListRows
+from serve.bundle.changes import ListRows
 
 UNOBSERVED_WEIGHTS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 REGULARIZATIONS = (0.01, 0.1, 1.0, 10.0)

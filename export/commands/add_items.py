@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from recsys.data.interactions import Interactions
-    from serve.bundle.manifest import Addition
+    from serve.bundle.changes import Addition
 
 
 @click.command("add-items")
@@ -74,7 +74,8 @@ def add_items(
     manifest = read_manifest(bundle)
     if not flags_given(ctx, ["item_key"]):
         options["item_key"] = manifest.data.item_key
-    types = {"user": IdIndex.read(bundle / "users.parquet", "user_id", manifest.model.n_users).type}
+    n_users = manifest.model.n_users, manifest.n_forgotten
+    types = {"user": IdIndex.read(bundle / "users.parquet", "user_id", *n_users).type}
     if options["item_key"] == "id":  # else the ids are titles
         types["item"] = IdIndex.read(bundle / "items.parquet", "item_id", manifest.model.n_items).type
     data = load_from_options(ratings, **options, id_types=types)

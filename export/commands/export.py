@@ -53,6 +53,16 @@ from serve.reading.options import IntegerRange
     help="Bits of the tables: half, a quarter or an eighth of the bytes, with row-wise scales.",
 )
 @click.option(
+    "--explain",
+    is_flag=True,
+    help="Add explain.onnx: what each of a user's ratings adds to the score of an item.",
+)
+@click.option(
+    "--without-seen",
+    is_flag=True,
+    help="Leave out what users have rated: lists can't leave that out by themselves then.",
+)
+@click.option(
     "--rating-weight",
     type=float,
     metavar="W",
@@ -75,6 +85,8 @@ def export(
     fast: bool,
     filtered: bool,
     precision: str,
+    explain: bool,
+    without_seen: bool,
     rating_weight: float | None,
     triton: Path | None,
     overwrite: bool,
@@ -112,6 +124,8 @@ def export(
             fast=fast,
             filtered=filtered,
             precision=precision,
+            explain=explain,
+            without_seen=without_seen,
             rating_weight=rating_weight,
             overwrite=overwrite,
             progress=lambda step: status.update(f"{step}…"),

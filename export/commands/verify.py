@@ -14,19 +14,39 @@ from serve.commands.options import bundle_argument, json_option
 @click.option(
     "--run",
     type=click.Path(exists=True, path_type=Path),
-    required=True,
-    help="The run folder that the bundle came from.",
+    help="The run folder that the bundle came from, to compare with.",
+)
+@click.option(
+    "--public-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A PEM file with the key that must have signed the bundle (`recsys sign`).",
 )
 @json_option
-def verify(bundle: Path, run: Path, as_json: bool) -> None:
-    """Compare every graph of BUNDLE with torch, on every available device.
+def verify(bundle: Path, run: Path | None, public_key: Path | None, as_json: bool) -> None:
+    """Compare every graph of BUNDLE with torch, on every available device; or check who has signed it.
 
     Held-out pairs, whole top-k lists, neighbours and folded-in users are compared, in onnxruntime and, on a
-    sample, in ONNX's reference evaluator. Beyond the stated tolerance the exit code is 1.
+    sample, in ONNX's reference evaluator. Beyond the stated tolerance the exit code is 1; so it is where
+    the signature of --public-key is missing or wrong.
 
     \b
       recsys verify artifacts/mine --run runs/mine
+      recsys verify artifacts/mine --public-key key.pub
     """
+    if run is None and public_key is None:
+        raise click.UsageError("Verify against what? --run RUN, or --public-key KEY, or both.")
+    if public_key is not None:
+        from serve.bundle.bundle import open_bundle
+        from serve.bundle.signature import check_signature
+
+        check_signature(bundle.resolve(), public_key)
+        open_bundle(bundle)
+        if run is None:
+            click.echo('{"signed":true}' if as_json else f"Signed by the key in {public_key}: {bundle}")
+            return
+        if not as_json:
+            click.echo(f"Signed by the key in {public_key}: {bundle}\n")
+    assert run is not None
     import msgspec
 
     from export.errors import ParityError

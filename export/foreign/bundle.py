@@ -17,6 +17,7 @@ from export.model.inputs import ExportInputs, Sample
 from export.model.side_by_side import PartColumns, SideBySide
 from export.verify.verify import describe_failures
 from export.write.bundle import TOP_K, make_manifest, write_data
+from export.write.finish import finish
 from export.write.graph_files import TablesFile, write_graphs
 from export.write.run_inputs import N_PAIRS, LoadedRun, module_arrays
 from recsys.data.interactions import Interactions
@@ -27,9 +28,8 @@ from recsys.models.side_by_side import score_spread, side_by_side
 from recsys.training.checkpoint import Run
 from recsys.training.run_info import FORMAT_VERSION, DataInfo, PartInfo, RunInfo
 from serve.bundle.bundle import Bundle, open_bundle
-from serve.bundle.manifest import Check, Parity, SimilarItems, encode_manifest
-from serve.files.atomic import new_folder, write_file
-from serve.files.names import MANIFEST_NAME
+from serve.bundle.manifest import Check, Parity, SimilarItems
+from serve.files.atomic import new_folder
 
 OwnCheck = Callable[[Path, ExportInputs], Check]
 """Compares the graphs in a folder with the model that the tables are of."""
@@ -56,6 +56,7 @@ def bundle_arrays(
     top_k: int = TOP_K,
     tables_file: TablesFile = "auto",
     fast: bool = False,
+    explain: bool = False,
     overwrite: bool = False,
     checks: Sequence[OwnCheck] = (),
 ) -> Bundle:
@@ -84,6 +85,7 @@ def bundle_arrays(
         top_k: Longest list that the graphs give.
         tables_file: See `export_run`.
         fast: See `export_run`.
+        explain: See `export_run`.
         overwrite: Replace a bundle that is there.
         checks: Further checks of the graphs, which are part of the parity report.
 
@@ -103,7 +105,7 @@ def bundle_arrays(
     data = tables.interactions(users, known, seen, name=name, licence=licence)
     loaded = _loaded(module, data, scores, _scale(data, scores, rating_scale))
     with new_folder(Path(output), overwrite=overwrite) as folder:
-        inputs = replace(_inputs(loaded, top_k), fast=fast)
+        inputs = replace(_inputs(loaded, top_k, explain), fast=fast)
         write_data(folder, loaded, inputs)
         made = write_graphs(folder, inputs, tables_file, lambda step: None)
         own = [check(folder, inputs) for check in checks]
@@ -111,7 +113,7 @@ def bundle_arrays(
         if not parity.passed:
             raise ParityError(f"no bundle was written: {describe_failures(parity)}")
         manifest = make_manifest(folder, loaded, inputs, made | {"parity": parity}, {"n_held_out": 0})
-        write_file(folder / MANIFEST_NAME, encode_manifest(manifest))
+        finish(folder, manifest)
     return open_bundle(output)
 
 
@@ -191,8 +193,8 @@ def _loaded(
     return LoadedRun(run, module, arrays, ranking_module, ranking, data, held_out)
 
 
-def _inputs(loaded: LoadedRun, top_k: int) -> ExportInputs:
-    inputs = loaded.inputs(top_k, raw_ids=False)
+def _inputs(loaded: LoadedRun, top_k: int, explain: bool) -> ExportInputs:
+    inputs = loaded.inputs(top_k, raw_ids=False, explain=explain)
     data = loaded.interactions
     if len(data):
         return inputs
@@ -200,7 +202,7 @@ def _inputs(loaded: LoadedRun, top_k: int) -> ExportInputs:
     rng = np.random.default_rng(1)
     pairs = rng.integers(1, data.n_users + 1, N_PAIRS), rng.integers(1, data.n_items + 1, N_PAIRS)
     some = inputs.sample
-    left_out = {"fold_in": NO_FOLD_IN} if "fold_in" in inputs.left_out else {}
+    left_out = dict(inputs.left_out) | ({"fold_in": NO_FOLD_IN} if "fold_in" in inputs.left_out else {})
     return replace(
         inputs,
         sample=Sample.of(inputs.seen, some.users[1:], some.items[1:], pairs, None, some.histories),

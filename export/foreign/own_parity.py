@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from export.foreign.bundle import OwnCheck
+from export.graphs.compare_lists import compare_lists
 from export.graphs.spec import SCORE_TOLERANCE
 from export.model.arrays import Float64, Int64
 from export.model.inputs import ExportInputs
-from export.verify.compare_lists import compare_lists
 from export.verify.runners import onnxruntime_runner
 from serve.bundle.manifest import Check
 

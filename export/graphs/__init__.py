@@ -1,6 +1,7 @@
 """The graphs of a bundle: one file each, and one line each here."""
 
 from export.graphs import (
+    explain,
     fold_in,
     fold_in_filtered,
     recommend,
@@ -21,4 +22,5 @@ GRAPHS: tuple[GraphSpec, ...] = (
     recommend_fast.SPEC,
     recommend_filtered.SPEC,
     fold_in_filtered.SPEC,
+    explain.SPEC,
 )

@@ -10,12 +10,12 @@ import onnx_ir as ir
 from onnxscript import GraphBuilder
 
 from export.graphs.build import begin, finish, rank
+from export.graphs.compare_lists import compare_lists
 from export.graphs.recommend import RATED_TOP, rated, ratings_at
 from export.graphs.spec import SCORE_TOLERANCE, Comparison, GraphSpec, Runner, TensorSpec
 from export.model import reference
 from export.model.arrays import Arrays, Float32, Float64, FoldInArrays, Int64, RidgeArrays
 from export.model.inputs import ExportInputs, Ratings, Sample
-from export.verify.compare_lists import compare_lists
 from serve.bundle.conformance import Case
 from serve.bundle.manifest import FoldIn
 from serve.runtime.validation import padded

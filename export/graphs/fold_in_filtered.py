@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from export.graphs import fold_in
 from export.graphs.build import begin, finish
+from export.graphs.compare_lists import check_lists
 from export.graphs.fold_in import NewUser, best_listed, best_rated, folding, new_rows, ridge_arrays
 from export.graphs.recommend import RATED_TOP, ratings_at, tolerance
 from export.graphs.recommend_filtered import N_CHECKED, columns_of, left_out
@@ -14,7 +15,6 @@ from export.graphs.rules import RULES, banned_items, example_rules, no_rules, si
 from export.graphs.spec import Comparison, GraphSpec, Named, Runner, TensorSpec, with_errors
 from export.model import reference
 from export.model.inputs import ExportInputs, Sample
-from export.verify.compare_lists import check_lists
 from serve.bundle.conformance import Case
 from serve.runtime.validation import padded
 

@@ -7,12 +7,12 @@ import onnx_ir as ir
 from onnxscript import GraphBuilder
 
 from export.graphs.build import begin, finish, rank
+from export.graphs.compare_lists import check_lists
 from export.graphs.spec import SCORE_TOLERANCE, Comparison, GraphSpec, Named, Runner, TensorSpec, with_errors
 from export.model import reference
 from export.model.arrays import Arrays, Float64, Int64
 from export.model.inputs import ExportInputs, Sample
 from export.model.reference import MASKED
-from export.verify.compare_lists import check_lists
 from serve.bundle.conformance import Case
 from serve.runtime.validation import padded
 

@@ -14,7 +14,7 @@ from export.errors import GraphError
 from export.graphs import recommend
 from export.graphs.build import begin, finish
 from export.graphs.spec import Comparison, GraphSpec, Named, Runner, TensorSpec
-from export.model.arrays import Arrays
+from export.model.arrays import Arrays, Int64
 from export.model.inputs import ExportInputs, IdArray, IdTables, Sample, is_string
 from serve.bundle.conformance import Case
 
@@ -49,8 +49,8 @@ def recommend_by_id_graph(
     dtypes = {"user_id": user_type, "exclude_item_ids": item_type, "top_item_ids": item_type}
     graph, (user_id, exclude_ids) = begin("recommend_by_id", INPUTS, dtypes)
     graph.graph.opset_imports[ML_DOMAIN] = ML_OPSET
-    user_index = _index(graph, user_id, ids.user_ids)
-    exclude = _index(graph, exclude_ids, ids.item_ids)
+    user_index = _index(graph, user_id, ids.user_ids, ids.user_rows)
+    exclude = _index(graph, exclude_ids, ids.item_ids, None)
     top = recommend.best_items(graph, lists, user_index, exclude, top_k, ratings)
     every_item = np.arange(len(ids.item_ids) + 1)
     outputs = {
@@ -81,12 +81,14 @@ def _check_ids(ids: IdTables) -> None:
         )
 
 
-def _index(graph: GraphBuilder, ids: ir.Value, known: IdArray) -> ir.Value:
-    """Rows of ids, int64 of the same shape; 0 where an id is not known."""
+def _index(graph: GraphBuilder, ids: ir.Value, known: IdArray, rows: Int64 | None) -> ir.Value:
+    """Rows of ids, int64 of the same shape; 0 where an id is not known. `rows` of `known`; None: 1 to n."""
+    if rows is None:
+        rows = np.arange(1, len(known) + 1)
     index: ir.Value = graph.opset(ML_DOMAIN, ML_OPSET).LabelEncoder(
         ids,
         keys_tensor=_tensor("keys", known),
-        values_tensor=ir.tensor(np.arange(1, len(known) + 1), name="values"),
+        values_tensor=ir.tensor(rows, name="values"),
         default_tensor=ir.tensor(np.zeros(1, np.int64), name="default"),
     )
     return index

@@ -1,4 +1,4 @@
-"""`recommend_fast.onnx`: the lists of `recommend.onnx` over large catalogues, in a third of the time.
+"""`recommend_fast.onnx`: the lists of `recommend.onnx` over large catalogues, in half of the time.
 
 One query over a large catalogue takes as long as reading the item table does. This graph reads a copy of 4
 bits a number, ranks by it `CANDIDATES` items, and ranks these again by their exact rows. What is listed has
@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from export.graphs import recommend
 from export.graphs.build import begin, finish, rank
+from export.graphs.compare_lists import check_lists
 from export.graphs.recommend import INPUTS, RATED_TOP, ratings_of
 from export.graphs.spec import Comparison, GraphSpec, Runner
 from export.model.arrays import Arrays, table, to_range
@@ -23,7 +24,6 @@ from export.model.inputs import ExportInputs, Sample
 from export.model.quantised import block_size, int4_rows
 from export.model.reference import MASKED
 from export.model.side_by_side import SideBySide
-from export.verify.compare_lists import check_lists
 from recsys.errors import ConfigError
 from serve.bundle.conformance import Case
 

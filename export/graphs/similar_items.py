@@ -9,13 +9,13 @@ import onnx_ir as ir
 import torch
 
 from export.graphs.build import begin, finish, rank
+from export.graphs.compare_lists import check_lists
 from export.graphs.recommend import TOP
 from export.graphs.spec import Comparison, GraphSpec, Runner, TensorSpec
 from export.model import reference
 from export.model.arrays import Float32, row_slices, table
 from export.model.inputs import ExportInputs, Sample
 from export.model.similar_items import directions, similar_rows
-from export.verify.compare_lists import check_lists
 from recsys.models.modules import DotProduct
 from serve.bundle.conformance import Case
 

@@ -82,16 +82,26 @@ class DotArrays:
         """See FoldInArrays."""
         scores = np.empty((len(rows), len(self.item_factors)))
         for part in row_slices(len(self.item_factors)):
-            logits = rows @ self._item_rows64(part).T
+            logits = rows @ self.item_rows64(part).T
             if self.item_biases is not None:
                 logits = logits + self.item_biases[part].T
             scores[:, part] = to_range(logits, self.y_range)
         return scores
 
-    def _item_rows64(self, items: Int64 | slice) -> Float64:
+    def item_rows64(self, items: Int64 | slice) -> Float64:
         """What a user's row is multiplied by: float64 [n, F], or [n, F + 1] with a column of ones."""
         factors = self.item_factors[items].astype(np.float64)
         return factors if self.user_biases is None else np.column_stack([factors, np.ones(len(factors))])
+
+    def item_rows(self, graph: GraphBuilder, items: ir.Value) -> ir.Value:
+        """`item_rows64` as ONNX nodes: int64 [B, E] -> float32 [B, E, row]."""
+        op = graph.op
+        factors: ir.Value = op.Gather(self._table(graph, "item_factors", self.item_factors), items)
+        if self.user_biases is None:
+            return factors
+        ones = op.Add(op.Mul(op.Slice(factors, [0], [1], [2]), 0.0), 1.0)
+        rows: ir.Value = op.Concat(factors, ones, axis=2)
+        return rows
 
     def user_rows(self, graph: GraphBuilder, user_index: ir.Value) -> dict[str, ir.Value]:
         """See Arrays."""
@@ -159,7 +169,7 @@ class DotArrays:
         weight of a factor is relative to the mean squared length of the first `n_items` items' factors (by
         default of all), so that ratings in other units give the same lists. A bias multiplies 1 in any unit.
         """
-        weights = np.full(self._item_rows64(AVERAGE).shape[1], float(regularization))
+        weights = np.full(self.item_rows64(AVERAGE).shape[1], float(regularization))
         if self.y_range is None:
             stop = None if n_items is None else 1 + n_items
             weights[: self.item_factors.shape[1]] *= float(self._squared_lengths[1:stop].mean()) or 1.0
@@ -186,7 +196,7 @@ class DotArrays:
             factors float64 [H, row]; target float64 [H] (logits above the average user's); and the average
             user's logits, float64 [H].
         """
-        factors = self._item_rows64(item_indices)
+        factors = self.item_rows64(item_indices)
         expected = factors @ self.rows64(AVERAGE)[0]
         if self.item_biases is not None:
             expected = expected + self.item_biases[item_indices, 0]
@@ -205,6 +215,57 @@ class DotArrays:
     ) -> dict[str, ir.Value]:
         """See FoldInArrays. The ratings of padding, even NaN, change nothing."""
         op = graph.op
+        masked, target, average = self._graph_problem(graph, item_indices, ratings)
+        moment, weights = self._moment(settings), self.ridge(settings)
+        difference = ridge.solve(graph, masked, target, moment, weights, settings.steps)
+        row = op.Add(op.Squeeze(difference, [1]), average)
+        parts = self.row_parts()
+        if len(parts) == 1:
+            return dict.fromkeys(parts, row)
+        return {name: op.Slice(row, [part.start], [part.stop], [1]) for name, part in parts.items()}
+
+    def shares64(
+        self, item_indices: Int64, ratings: npt.NDArray[np.floating], ridge_weights: Float64, rows: Float64
+    ) -> Float64:
+        """What each rating adds to the products of a new user's row with `rows`, in float64.
+
+        Args:
+            item_indices: int64 [H], 0-padded.
+            ratings: float [H].
+            ridge_weights: float64 [row].
+            rows: float64 [E, row].
+
+        Returns:
+            [E, H], 0 where padded. Each row's sum is the product with the row's distance from the average's.
+        """
+        rated = item_indices > 0
+        found = np.zeros((len(rows), len(item_indices)))
+        factors, target, _ = self.ridge_problem(item_indices[rated], np.asarray(ratings)[rated])
+        found[:, rated] = ridge.shares64(factors, target, rows, ridge_weights)
+        return found
+
+    def shares(
+        self,
+        graph: GraphBuilder,
+        item_indices: ir.Value,
+        ratings: ir.Value,
+        settings: FoldIn,
+        rows: ir.Value,
+        steps: int,
+    ) -> ir.Value:
+        """`shares64` as ONNX nodes: [B, H], [B, H] and [B, E, row] -> float32 [B, E, H]."""
+        masked, target, _ = self._graph_problem(graph, item_indices, ratings)
+        moment, weights = self._moment(settings), self.ridge(settings)
+        return ridge.shares(graph, masked, target, rows, moment, weights, steps)
+
+    def _moment(self, settings: FoldIn) -> Float64:
+        return ridge.moment(self.item_factors[1 : 1 + settings.n_items], ones=self.user_biases is not None)
+
+    def _graph_problem(
+        self, graph: GraphBuilder, item_indices: ir.Value, ratings: ir.Value
+    ) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """`ridge_problem` as nodes: factors [B, H, row], target [B, H, 1], and the average user, [1, row]."""
+        op = graph.op
         rated = op.Unsqueeze(op.Cast(op.Greater(item_indices, 0), to=ir.DataType.FLOAT), [2])  # [B, H, 1]
         factors = op.Gather(self._table(graph, "item_factors", self.item_factors), item_indices)  # [B, H, F]
         if self.user_biases is not None:
@@ -217,11 +278,4 @@ class DotArrays:
             expected = op.Add(expected, op.Gather(biases, item_indices))
         # Where, not Mul: a NaN times 0 is a NaN.
         target = op.Where(op.Greater(rated, 0.5), op.Sub(observed, expected), 0.0)
-        moment = ridge.moment(self.item_factors[1 : 1 + settings.n_items], ones=self.user_biases is not None)
-        masked = op.Mul(factors, rated)
-        difference = ridge.solve(graph, masked, target, moment, self.ridge(settings), settings.steps)
-        row = op.Add(op.Squeeze(difference, [1]), average)
-        parts = self.row_parts()
-        if len(parts) == 1:
-            return dict.fromkeys(parts, row)
-        return {name: op.Slice(row, [part.start], [part.stop], [1]) for name, part in parts.items()}
+        return op.Mul(factors, rated), target, average

@@ -16,6 +16,7 @@ from export.model.arrays import Arrays, Float32, Float64, Int64, row_slices
 from export.model.item_columns import ItemColumns
 from export.model.packed_table import PackedTable
 from export.model.side_by_side import SideBySide
+from serve.bundle.explain import Explain
 from serve.bundle.manifest import FoldIn, ListFoldIn, SimilarItems
 from serve.bundle.packing import Precision
 from serve.runtime.validation import padded
@@ -121,11 +122,13 @@ class IdTables:
     """Ids and titles in `recommend_by_id.onnx`. Ids are int64, or str in an object array."""
 
     user_ids: IdArray
-    """[n_users]; the first is the id of index 1"""
+    """[n_users]; the first is the id of index 1, or of `user_rows[0]`"""
     item_ids: IdArray
     """[n_items]"""
     titles: Sequence[str] | None
     """[n_items], "" where an item has none; None where the data has no titles"""
+    user_rows: Int64 | None = None
+    """Indices of `user_ids`, rising, where users were forgotten; None: 1 to n_users"""
 
     @property
     def no_item(self) -> int | str:
@@ -133,10 +136,12 @@ class IdTables:
         return "" if is_string(self.item_ids) else -1
 
     def users(self, user_index: Int64) -> IdArray:
-        """Ids at indices [B]; at 0 an id that is not in the table."""
+        """Ids at indices [B], none of a forgotten user; at 0 an id that is not in the table."""
         unknown: int | str = "unknown" if is_string(self.user_ids) else -1
         while unknown in set(self.user_ids.tolist()):
             unknown = f"{unknown}?" if isinstance(unknown, str) else unknown - 1
+        if self.user_rows is not None:
+            user_index = np.where(user_index > 0, 1 + self.user_rows.searchsorted(user_index), 0)
         return _with_row_0(self.user_ids, unknown)[user_index]
 
     def items(self, item_index: Int64) -> IdArray:
@@ -191,6 +196,8 @@ class ExportInputs:
     """The ridge that predicts the ratings of a new user; None: they are not predicted"""
     list_fold_in: ListFoldIn | None = None
     """How a new user's list is ranked where `ranking` orders the lists"""
+    explain: Explain | None = None
+    """How `explain.onnx` solves; None: no such graph"""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """graph that can't be made -> why"""
     precision: Precision = "float32"
@@ -199,6 +206,8 @@ class ExportInputs:
     """name of a table -> how graphs hold it; none: as float32"""
     item_directions: Float32 | None = None
     """float32 [n_items + 1, F], packed rows for cosines; None: those that follow from the model"""
+    known_users: Int64 | None = None
+    """Indices of users who were not forgotten, rising; None: 1 to n_users"""
 
     def with_list_fold_in(self, settings: ListFoldIn) -> ExportInputs:
         """The same with other settings of a new user's list."""
@@ -234,7 +243,9 @@ class ExportInputs:
 
     @property
     def example_users(self) -> Int64:
-        """The users of the conformance cases: the first, the middle and the last."""
+        """The users of the conformance cases: the first, the middle and the last who are known."""
+        if self.known_users is not None:
+            return self.known_users[_examples(len(self.known_users)) - 1]
         return _examples(self.arrays.n_users)
 
     @property

@@ -77,8 +77,7 @@ class MlpArrays:
         settings: FoldIn,
     ) -> Self:
         """The same with an approximation for new users, fitted to ratings of the training, [n] each."""
-        average = self._logits64(self.user_hidden[:1].astype(np.float64)).T.astype(np.float32)
-        average[0] = 0
+        average = self._average_logits()
         logits = ridge.logit64(ratings.astype(np.float64), self.y_range)
         fitted = fit_linear_map(
             self.user_hidden,
@@ -89,6 +88,16 @@ class MlpArrays:
             settings.prior_ratings,
         )
         return replace(self, linear_map=fitted)
+
+    def with_fitted_map(self, weights: Float32, prior_ratings: float) -> Self:
+        """The same with a map that was fitted before: weights [H + 1, H]."""
+        return replace(self, linear_map=LinearMap(self._average_logits(), weights, prior_ratings))
+
+    def _average_logits(self) -> Float32:
+        """The average user's: [n_items + 1, 1]; row 0 is 0."""
+        average: Float32 = self._logits64(self.user_hidden[:1].astype(np.float64)).T.astype(np.float32)
+        average[0] = 0
+        return average
 
     @property
     def n_users(self) -> int:

@@ -71,14 +71,75 @@ def solve(
         float32 [B, 1, F].
     """
     op: Any = graph.op
+    rotation, penalty = _preconditioned(graph, moment, ridge, name)
+    rotated = op.MatMul(factors, rotation)  # [B, H, F]
+    transposed = op.Transpose(rotated, perm=[0, 2, 1])  # [B, F, H]
+    residual = op.MatMul(op.Transpose(target, perm=[0, 2, 1]), rotated)  # [B, 1, F]
+    solution = _conjugate_gradients(op, residual, rotated, transposed, penalty, steps)
+    difference: ir.Value = op.MatMul(solution, rotation)
+    return difference
+
+
+def shares(
+    graph: GraphBuilder,
+    factors: ir.Value,
+    target: ir.Value,
+    directions: ir.Value,
+    moment: Float64,
+    ridge: Float64,
+    steps: int,
+    name: str = "fold_in",
+) -> ir.Value:
+    """What each rating adds to the products of d with some directions v: (A^-1 v) . q_h times its target.
+
+    A = sum_i q_i q_i^T + diag(w) is the matrix of the normal equations. The products v . d are the sums of
+    these shares, because d is linear in the targets.
+
+    Args:
+        graph: see `solve`, as for the other arguments.
+        factors: float32 [B, H, F].
+        target: float32 [B, H, 1].
+        directions: v, float32 [B, E, F].
+        moment: float64 [F, F].
+        ridge: float64 [F].
+        steps: of conjugate gradients, for each direction.
+        name: begins the names of the graph's tables.
+
+    Returns:
+        float32 [B, E, H], 0 where padded.
+    """
+    op: Any = graph.op
+    rotation, penalty = _preconditioned(graph, moment, ridge, name)
+    rotated = op.MatMul(factors, rotation)  # [B, H, F]
+    transposed = op.Transpose(rotated, perm=[0, 2, 1])  # [B, F, H]
+    residual = op.MatMul(directions, rotation)  # [B, E, F]
+    solution = _conjugate_gradients(op, residual, rotated, transposed, penalty, steps)
+    found: ir.Value = op.Mul(op.MatMul(solution, transposed), op.Transpose(target, perm=[0, 2, 1]))
+    return found
+
+
+def shares64(factors: Float64, target: Float64, directions: Float64, ridge: Float64) -> Float64:
+    """`shares` of one user in float64: [H, F], [H], [E, F] and [F] -> [E, H]."""
+    system = factors.T @ factors + np.diag(ridge)
+    found: Float64 = np.linalg.solve(system, directions.T).T @ factors.T * target
+    return found
+
+
+def _preconditioned(
+    graph: GraphBuilder, moment: Float64, ridge: Float64, name: str
+) -> tuple[ir.Value, ir.Value]:
+    """M and M diag(w) M of the module's docstring, as tables of the graph: [F, F] both."""
     values, vectors = np.linalg.eigh(TYPICAL_HISTORY * moment + np.diag(ridge))
     preconditioner = (vectors / np.sqrt(np.maximum(values, ridge.min()))) @ vectors.T
     rotation = table(graph, f"{name}_preconditioner", preconditioner.astype(np.float32))
     weights = (preconditioner * ridge) @ preconditioner
-    penalty = table(graph, f"{name}_ridge", weights.astype(np.float32))
-    rotated = op.MatMul(factors, rotation)  # [B, H, F]
-    transposed = op.Transpose(rotated, perm=[0, 2, 1])  # [B, F, H]
-    residual = op.MatMul(op.Transpose(target, perm=[0, 2, 1]), rotated)  # [B, 1, F]
+    return rotation, table(graph, f"{name}_ridge", weights.astype(np.float32))
+
+
+def _conjugate_gradients(
+    op: Any, residual: ir.Value, rotated: ir.Value, transposed: ir.Value, penalty: ir.Value, steps: int
+) -> ir.Value:
+    """The e with M A M e = each row of `residual`, float32 [B, E, F]; each row is a system of its own."""
     solution: ir.Value = op.Mul(residual, 0.0)
     direction = residual
     square = op.ReduceSum(op.Mul(residual, residual), [2], keepdims=1)  # [B, 1, 1]
@@ -91,8 +152,7 @@ def solve(
         next_square = op.ReduceSum(op.Mul(residual, residual), [2], keepdims=1)
         direction = op.Add(residual, op.Mul(op.Div(next_square, op.Add(square, TINY)), direction))
         square = next_square
-    difference: ir.Value = op.MatMul(solution, rotation)
-    return difference
+    return solution
 
 
 def logit64(ratings: Float64, y_range: tuple[float, float] | None) -> Float64:

@@ -44,6 +44,30 @@ class RowSolver(Protocol):
             steps: of conjugate gradients, where there are any.
         """
 
+    @property
+    def offset64(self) -> Float64 | float:
+        """What every new user's row has, whatever the ratings: float64 [F], or 0."""
+
+    def shares64(
+        self, item_indices: Int64, ratings: npt.NDArray[np.floating], directions: Float64
+    ) -> Float64:
+        """What each rating adds to the products of the row, less the offset, with directions.
+
+        Items int64 [H], 0-padded, ratings float [H] and directions float64 [E, F] -> float64 [E, H], 0 where
+        padded.
+        """
+
+    def shares(
+        self,
+        graph: GraphBuilder,
+        item_indices: ir.Value,
+        ratings: ir.Value,
+        directions: ir.Value,
+        n_items: int,
+        steps: int,
+    ) -> ir.Value:
+        """`shares64` as ONNX nodes, arguments as of `row`: directions [B, E, F] -> float32 [B, E, H]."""
+
 
 @dataclass(frozen=True, eq=False)
 class InputRows:
@@ -64,9 +88,38 @@ class InputRows:
         self, graph: GraphBuilder, item_indices: ir.Value, ratings: ir.Value, n_items: int, steps: int
     ) -> ir.Value:
         """See RowSolver."""
-        rows = graph.op.Gather(table(graph, self.table_name, self.input_factors), item_indices)  # [B, H, F]
-        total: ir.Value = graph.op.ReduceSum(rows, [1], keepdims=0)
+        total: ir.Value = graph.op.ReduceSum(self._rows(graph, item_indices), [1], keepdims=0)
         return total
+
+    offset64 = 0.0
+
+    def shares64(
+        self, item_indices: Int64, ratings: npt.NDArray[np.floating], directions: Float64
+    ) -> Float64:
+        """See RowSolver."""
+        products: Float64 = directions @ self.input_factors[item_indices].astype(np.float64).T
+        return products
+
+    def shares(
+        self,
+        graph: GraphBuilder,
+        item_indices: ir.Value,
+        ratings: ir.Value,
+        directions: ir.Value,
+        n_items: int,
+        steps: int,
+    ) -> ir.Value:
+        """See RowSolver."""
+        op = graph.op
+        products: ir.Value = op.MatMul(
+            directions, op.Transpose(self._rows(graph, item_indices), perm=[0, 2, 1])
+        )
+        return products
+
+    def _rows(self, graph: GraphBuilder, item_indices: ir.Value) -> ir.Value:
+        """float32 [B, H, F]"""
+        rows: ir.Value = graph.op.Gather(table(graph, self.table_name, self.input_factors), item_indices)
+        return rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,9 +185,7 @@ class ImplicitRidge:
 
     def row64(self, item_indices: Int64, ratings: npt.NDArray[np.floating]) -> Float64:
         """See RowSolver: `numpy.linalg.solve` of the normal equations."""
-        rated = item_indices > 0
-        factors = self.item_factors[item_indices[rated]].astype(np.float64)
-        weights = weights_of(np.asarray(ratings)[rated], self.confidence).astype(np.float64)
+        factors, weights = self.problem64(item_indices, ratings)
         weighted = factors * weights[:, None]
         system = factors.T @ weighted + np.eye(factors.shape[1])
         row: Float64 = np.linalg.solve(system, weighted.sum(axis=0))
@@ -148,21 +199,73 @@ class ImplicitRidge:
     ) -> ir.Value:
         """See RowSolver. The roots of the weights multiply both sides of the least-squares problem."""
         op = graph.op
-        mean, slope = (float(value) for value in self.confidence)
-        weights = op.Add(op.Mul(op.Sub(ratings, mean), slope), 1.0)
-        # Where, not Mul: a NaN times 0 is a NaN.
-        weights = op.Where(op.Greater(item_indices, 0), op.Max(weights, MIN_WEIGHT), 0.0)
-        roots = op.Unsqueeze(op.Sqrt(weights), [2])  # [B, H, 1], 0 where padded
-        factors = op.Gather(table(graph, self.table_name, self.item_factors), item_indices)
+        scaled, roots = self._problem(graph, item_indices, ratings)
         moment = ridge.moment(self.item_factors[1 : 1 + n_items])
         penalty = np.ones(len(moment))
-        found = ridge.solve(graph, op.Mul(factors, roots), roots, moment, penalty, steps, name=self.name)
+        found = ridge.solve(graph, scaled, roots, moment, penalty, steps, name=self.name)
         row: ir.Value = op.Squeeze(found, [1])
         if self.back is not None:
             back, offset = self.back
             row = op.MatMul(row, table(graph, f"{self.name}_back", back))
             row = op.Add(row, table(graph, f"{self.name}_offset", offset[None]))
         return row
+
+    @property
+    def offset64(self) -> Float64 | float:
+        """See RowSolver."""
+        return 0.0 if self.back is None else self.back[1].astype(np.float64)
+
+    def shares64(
+        self, item_indices: Int64, ratings: npt.NDArray[np.floating], directions: Float64
+    ) -> Float64:
+        """See RowSolver."""
+        if self.back is not None:
+            directions = directions @ self.back[0].T.astype(np.float64)
+        rated = item_indices > 0
+        factors, weights = self.problem64(item_indices, ratings)
+        roots = np.sqrt(weights)
+        penalty = np.ones(factors.shape[1])
+        found = np.zeros((len(directions), len(item_indices)))
+        found[:, rated] = ridge.shares64(factors * roots[:, None], roots, directions, penalty)
+        return found
+
+    def shares(
+        self,
+        graph: GraphBuilder,
+        item_indices: ir.Value,
+        ratings: ir.Value,
+        directions: ir.Value,
+        n_items: int,
+        steps: int,
+    ) -> ir.Value:
+        """See RowSolver."""
+        op = graph.op
+        if self.back is not None:
+            back = table(graph, f"{self.name}_back", self.back[0])
+            directions = op.MatMul(directions, op.Transpose(back, perm=[1, 0]))
+        scaled, roots = self._problem(graph, item_indices, ratings)
+        moment = ridge.moment(self.item_factors[1 : 1 + n_items])
+        penalty = np.ones(len(moment))
+        return ridge.shares(graph, scaled, roots, directions, moment, penalty, steps, name=self.name)
+
+    def problem64(self, item_indices: Int64, ratings: npt.NDArray[np.floating]) -> tuple[Float64, Float64]:
+        """The rated items' rows, [n, F], and their weights, [n]."""
+        rated = item_indices > 0
+        weights = weights_of(np.asarray(ratings)[rated], self.confidence)
+        return self.item_factors[item_indices[rated]].astype(np.float64), weights.astype(np.float64)
+
+    def _problem(
+        self, graph: GraphBuilder, item_indices: ir.Value, ratings: ir.Value
+    ) -> tuple[ir.Value, ir.Value]:
+        """Nodes: rows times the roots of their weights, [B, H, F], and the roots, [B, H, 1]; 0 if padded."""
+        op = graph.op
+        mean, slope = (float(value) for value in self.confidence)
+        weights = op.Add(op.Mul(op.Sub(ratings, mean), slope), 1.0)
+        # Where, not Mul: a NaN times 0 is a NaN.
+        weights = op.Where(op.Greater(item_indices, 0), op.Max(weights, MIN_WEIGHT), 0.0)
+        roots = op.Unsqueeze(op.Sqrt(weights), [2])  # [B, H, 1], 0 where padded
+        factors = op.Gather(table(graph, self.table_name, self.item_factors), item_indices)
+        return op.Mul(factors, roots), roots
 
 
 def solver_of(state: Mapping[str, Float32]) -> RowSolver | None:

@@ -104,6 +104,11 @@ def check_data(recommender: Recommender, interactions: Interactions) -> None:
             file (another column, another choice among duplicates).
     """
     manifest = recommender.manifest
+    if manifest.forgotten:
+        raise DataError(
+            f"{manifest.n_forgotten} users were taken out of this bundle, and the data has them: measure the "
+            f"bundle that it was made from, or its run"
+        )
     wanted = (manifest.data.sha256, manifest.data.item_key, manifest.data.n_ratings)
     found = (interactions.sha256, interactions.item_key, len(interactions))
     if found != wanted:
@@ -119,6 +124,8 @@ def check_data(recommender: Recommender, interactions: Interactions) -> None:
         expected = np.arange(1, 1 + len(ids))
         if len(ids) != len(column) or not np.array_equal(ids.lookup(column.to_numpy()), expected):
             raise DataError(f"{interactions.name} has other {ids.name}s than the bundle, or in another order")
+    if manifest.without_seen:
+        return  # the checksum alone tells
     seen = pq.read_table(recommender.bundle.file("seen.parquet"))
     order = np.lexsort((interactions.item_index, interactions.user_index))
     columns = {

@@ -72,6 +72,7 @@ def verify(bundle: Path, run: Path) -> Parity:
         raw_ids=raw_ids,
         fast="recommend_fast" in manifest.graphs,
         filtered=manifest.item_rules is not None,
+        explain=manifest.explain or False,
         fold_in=(manifest.fold_in, manifest.list_fold_in),
         similar=manifest.similar_items,
     )
@@ -145,14 +146,14 @@ def _table_errors(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> Iterator
 
 
 def _checked(graph: str, provider: str, comparison: Comparison) -> Check:
-    errors = np.nan_to_num(comparison.errors, nan=np.inf)
+    errors = np.minimum(np.nan_to_num(comparison.errors, nan=np.inf, posinf=np.inf), LARGEST)
     worst, mean = float(errors.max(initial=0.0)), comparison.mean_error
     rmse_torch, rmse_onnx = comparison.rmse or (None, None)
     return Check(
         graph=graph,
         provider=provider,
         n=comparison.n,
-        max_error=min(worst, LARGEST),
+        max_error=worst,
         mean_error=min(float(errors.mean()) if mean is None else mean, LARGEST),
         tolerance=comparison.tolerance,
         passed=worst <= comparison.tolerance,

@@ -18,11 +18,14 @@ from export.verify.compression import with_compression
 from export.verify.evaluate_bundle import measure
 from export.verify.verify import describe_failures
 from export.write import profiles
+from export.write.finish import finish
 from export.write.graph_files import TablesFile, list_files, write_graphs
 from export.write.held_out import held_out
+from export.write.made_up_seen import made_up_seen
 from export.write.packed_choice import packed_inputs
 from export.write.run_inputs import LoadedRun, load_run_inputs
 from recsys.errors import ConfigError
+from recsys.memory import forecast
 from recsys.training.evaluate_run import evaluate_run
 from recsys.training.run_info import RunInfo
 from serve.bundle import manifest as m
@@ -31,11 +34,14 @@ from serve.bundle.packing import FLAGS
 from serve.bundle.profiles import PROFILES_NAME
 from serve.bundle.seen import write_seen
 from serve.bundle.summary import summary
-from serve.files.atomic import new_folder, write_file
-from serve.files.names import MANIFEST_NAME
+from serve.files.atomic import new_folder
 from serve.runtime.recommender import Recommender
 
 TOP_K = 100
+# Measured by benchmarks/bench_export.py: bytes that torch, onnx and ONNX Runtime take, and copies of the
+# weights beside them.
+LIBRARIES = 700_000_000
+COPIES = 7
 
 
 def export_run(
@@ -47,8 +53,10 @@ def export_run(
     raw_ids: bool = False,
     fast: bool = False,
     filtered: bool = False,
+    explain: bool = False,
     rating_weight: float | None = None,
     precision: str = "fp32",
+    without_seen: bool = False,
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> m.Manifest:
@@ -56,9 +64,10 @@ def export_run(
 
     `top_k` is K, baked into the ranking graphs; the number of items if that is less. `tables_file` says
     whether tables go to one shared `tables.bin`; "auto": when they are large. `raw_ids` adds
-    `recommend_by_id.onnx`, `fast` `recommend_fast.onnx`, `filtered` the graphs with rules. `rating_weight`
-    takes the place of the run's. Tables with a row for each user or item are packed to `precision`:
-    "fp32", "fp16", "int8" or "int4".
+    `recommend_by_id.onnx`, `fast` `recommend_fast.onnx`, `filtered` the graphs with rules, `explain`
+    `explain.onnx`. `rating_weight` takes the place of the run's. Tables with a row for each user or item are
+    packed to `precision`: "fp32", "fp16", "int8" or "int4". `without_seen` leaves out what users have rated:
+    `seen.parquet`, and their ratings among the conformance cases.
     `progress` is called with the name of each step.
 
     Raises:
@@ -67,20 +76,28 @@ def export_run(
             `fast` where an MLP orders the lists; or a precision that is none of the four.
         GraphError: the model can't be written.
         ParityError: a graph does not agree with torch; there is no bundle then.
+        MemoryShortageError: it needs more memory than is free.
         OutputError: `output` is there without `overwrite`, or can't be replaced.
     """
     if precision not in FLAGS:
         raise ConfigError(f"precision must be one of {', '.join(FLAGS)}, got {precision!r}")
     with new_folder(output, overwrite=overwrite) as folder:
         progress("reading the run")
+        _check_memory(run)
         loaded = load_run_inputs(run, rating_weight)
         progress("choosing the fold-in ridge")
-        inputs = exact = loaded.inputs(top_k, raw_ids=raw_ids, fast=fast, filtered=filtered)
+        inputs = loaded.inputs(top_k, raw_ids=raw_ids, fast=fast, filtered=filtered, explain=explain)
+        if without_seen:
+            made_up = made_up_seen(
+                inputs.example_users, inputs.arrays.n_items, loaded.run.info.data.ratings_range
+            )
+            inputs = replace(inputs, seen=made_up)
+        exact = inputs
         if precision != "fp32":
             progress(f"rounding tables to {precision}")
             inputs = packed_inputs(exact, FLAGS[precision])
         progress("writing ids and seen items")
-        write_data(folder, loaded, inputs)
+        write_data(folder, loaded, inputs, without_seen=without_seen)
         made = write_graphs(folder, inputs, tables_file, progress)
         progress("measuring on held-out ratings")
         models = inputs.module, inputs.ranking_module or inputs.module
@@ -90,22 +107,32 @@ def export_run(
             raise ParityError(f"no bundle was written: {describe_failures(parity)}")
         made["parity"] = parity
         manifest = make_manifest(folder, loaded, inputs, made, metrics)
-        write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
+        manifest = msgspec.structs.replace(manifest, without_seen=without_seen)
+        manifest = finish(folder, manifest)
         if loaded.run.info.split.kind == "by-user" and "fold_in" in manifest.graphs:
             # torch has no fold-in: users held out whole are measured through the graph.
             metrics = measure(Recommender.load(folder, "cpu"), loaded.interactions, loaded.run.split())
             manifest = msgspec.structs.replace(manifest, metrics=metrics | {"summary": summary(metrics)})
-            write_file(folder / MANIFEST_NAME, m.encode_manifest(manifest))
+            manifest = finish(folder, manifest)
     return manifest
 
 
-def write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs) -> None:
+def _check_memory(run: Path) -> None:
+    """Log what a large export needs. Raises MemoryShortageError: more than there is."""
+    weights = sum(path.stat().st_size for path in run.glob("weights-*.safetensors"))
+    advice = "Free some, or train with fewer --factors."
+    forecast("exporting", LIBRARIES + COPIES * weights, advice)
+
+
+def write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs, *, without_seen: bool = False) -> None:
     """Write ids, seen items and, where anything was rated, profiles to the new bundle's folder."""
     data = loaded.interactions
     write_users(folder / "users.parquet", data.users["user_id"].to_numpy())
     known = loaded.described()
     write_items(folder / "items.parquet", data.items["item_id"].to_numpy(), **known)
-    write_seen(folder / "seen.parquet", data.user_index, data.item_index, data.ratings, data.timestamps)
+    if not without_seen:
+        given = data.user_index, data.item_index, data.ratings, data.timestamps
+        write_seen(folder / "seen.parquet", *given)
     if not len(data):
         return
     chosen = profiles.choose_profiles(

@@ -68,6 +68,7 @@ def write_graphs(
         "list_fold_in": inputs.list_fold_in,
         "similar_items": inputs.similar,
         "left_out": dict(inputs.left_out),
+        "explain": inputs.explain,
         "item_rules": None if inputs.columns is None else inputs.columns.described,
         "graphs": {spec.name: _describe(spec, graphs[spec.name], inputs) for spec in specs},
         "tables": _list_tables(arrays, inputs),

@@ -21,6 +21,7 @@ from export.model.mlp import MlpArrays
 from export.model.row_solvers import solver_of
 from export.model.side_by_side import PartColumns, SideBySide
 from export.model.similar_items import similar_rows, support
+from export.write.explain_choice import with_explain
 from export.write.fold_in_choice import (
     choose_fold_in,
     choose_linear_map,
@@ -36,6 +37,7 @@ from recsys.models.modules import DotProduct
 from recsys.models.side_by_side import part_factors, score_spread
 from recsys.training.checkpoint import Run, load_run
 from recsys.training.settings import check_rating_weight
+from serve.bundle.explain import Explain
 from serve.bundle.manifest import FoldIn, ListFoldIn, SimilarItems
 
 # The size of the sample that is verified: all of a small model.
@@ -73,6 +75,7 @@ class LoadedRun:
         raw_ids: bool,
         fast: bool = False,
         filtered: bool = False,
+        explain: bool | Explain = False,
         fold_in: tuple[FoldIn | None, ListFoldIn | None] | Literal["choose"] = "choose",
         similar: SimilarItems | None = None,
     ) -> ExportInputs:
@@ -83,6 +86,7 @@ class LoadedRun:
             raw_ids: whether to make `recommend_by_id.onnx`.
             fast: whether to make `recommend_fast.onnx`.
             filtered: whether to make the graphs with rules.
+            explain: whether to make `explain.onnx`; or its settings.
             fold_in: settings of `fold_in.onnx`, of ratings and of lists; "choose": by the held-out ratings,
                 where the model allows.
             similar: how similar items are ranked; None: chosen likewise.
@@ -167,7 +171,10 @@ class LoadedRun:
                 left_out["fold_in"] = str(error)
         elif fold_in == "choose" and ranking is not None:
             left_out["fold_in"] = "no part has a fold-in that ranks better than the average user does"
-        return replace(inputs, left_out=left_out)
+        inputs = replace(inputs, left_out=left_out)
+        if isinstance(explain, Explain):
+            return replace(inputs, explain=explain)
+        return with_explain(inputs) if explain else inputs
 
     def _histories(self) -> list[FoldInHistory]:
         """Users to choose the settings of fold-in by, and to verify it with."""

@@ -374,4 +374,12 @@ def _with_row_0(rows: Tensor) -> np.ndarray:
     return found
 
 
-KIND = Kind("bayes", BayesConfig, build, fit=fit, fits_untrained_rows=True)
+def memory(config: BayesConfig, n_users: int, n_items: int, n_ratings: int) -> int:
+    """See `Kind.memory`: of each row its features, its Gram matrices and the sum of its draws."""
+    width = config.n_sampled_factors + 1
+    row = 4 * (3 * width**2 + 2 * MAX_FEATURES)
+    row += 4 * 2 * min(MAX_WIDTH, width * config.iterations, n_users, n_items)
+    return row * (n_users + n_items) + 100 * n_ratings
+
+
+KIND = Kind("bayes", BayesConfig, build, fit=fit, memory=memory, fits_untrained_rows=True)

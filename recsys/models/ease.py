@@ -245,4 +245,14 @@ def truncated_svd(
     return left[:, :rank], values[:rank], (basis @ rotation.T)[:, :rank]
 
 
-KIND = Kind("ease", EaseConfig, build, ("ranking",), fit, fits_untrained_rows=True)
+def memory(config: EaseConfig, n_users: int, n_items: int, n_ratings: int) -> int:
+    """See `Kind.memory`: three matrices of items by items, or a few tables of the operator's rank."""
+    tables = 12 * (n_users + 2 * n_items) * config.n_factors
+    if n_items <= config.max_dense_items and n_users > min(OPERATOR_RANK, n_items // 2):
+        matrices = 3 * (8 if n_items <= MAX_ITEMS_IN_FLOAT64 else 4) * n_items**2
+    else:
+        matrices = 16 * (min(OPERATOR_RANK, n_users) + SVD_OVERSAMPLING) * (n_users + n_items)
+    return matrices + tables + 80 * n_ratings
+
+
+KIND = Kind("ease", EaseConfig, build, ("ranking",), fit, memory, fits_untrained_rows=True)

@@ -61,6 +61,8 @@ class Kind:
     """The possible meanings of its scores; the first is the default."""
     fit: Fit | None = None
     """None: trained by gradient, by the loop of `recsys.training`."""
+    memory: Callable[[Any, int, int, int], int] | None = None
+    """Bytes that `fit` takes at its peak beside the data, about: (config, n_users, n_items, n_ratings)."""
     fits_untrained_rows: bool = False
     """Whether `fit` gives a user or item without a training rating its own row, from features."""
     weight_decay: float = 0.0

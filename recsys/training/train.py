@@ -15,6 +15,7 @@ from recsys.data.oddities import oddities
 from recsys.data.splits import split
 from recsys.data.valid_data import with_valid_data
 from recsys.errors import ConfigError
+from recsys.memory import forecast
 from recsys.models import config_from_dict
 from recsys.models.rating_unit import rating_unit
 from recsys.models.y_range import resolve
@@ -22,9 +23,10 @@ from recsys.training.checkpoint import Run, load_run
 from recsys.training.distributed import join_team
 from recsys.training.fitted_part import fit_part
 from recsys.training.gradient_part import check_steps, train_part
+from recsys.training.needed_memory import needed_bytes
 from recsys.training.pretrained import WarmStart
 from recsys.training.run_folder import RunFolder, current_versions
-from recsys.training.run_info import FORMAT_VERSION, DataInfo, RunInfo
+from recsys.training.run_info import FORMAT_VERSION, DataInfo, PartInfo, RunInfo
 from recsys.training.session import AUTO, SILENT, Machine, Reporter, Session
 from recsys.training.settings import RunSettings
 
@@ -63,6 +65,7 @@ def train(
             available, several processes were started for a part that is fitted, or one that predicts ratings
             was asked for where there are none.
         DataError: the data can't be split by this recipe.
+        MemoryShortageError: a part needs more memory than is free.
         TrainingError: the loss is no longer finite; epochs that are on disk stay.
         OSError: the folder can't be written.
     """
@@ -89,6 +92,8 @@ def train(
             predicts = part.training and part.objective == "ratings"
             unit = rating_unit(interactions.ratings[sides.train]) if predicts else 1.0
             parts.append(msgspec.structs.replace(part, config=asdict(config), rating_unit=unit))
+        if team.device.type == "cpu":
+            _check_memory(parts, interactions, len(sides.train))
         folder = None
         if team.leads:
             folder = stack.enter_context(RunFolder.create(output, overwrite=overwrite))
@@ -121,7 +126,7 @@ def resume(
 
     Raises:
         CheckpointError: the run can't be read.
-        ConfigError, TrainingError, OSError: as `train` does.
+        ConfigError, MemoryShortageError, TrainingError, OSError: as `train` does.
     """
     run = load_run(output)
     with join_team(machine.device) as team, ExitStack() as stack:
@@ -129,6 +134,9 @@ def resume(
         reporter = reporter if team.leads else SILENT
         session = Session(run.interactions(), run.split(), machine, reporter, team, folder)
         info = msgspec.structs.replace(run.info, device=str(team.device), versions=current_versions())
+        if team.device.type == "cpu":
+            unfinished = [part for part in info.parts if part.training or not part.history]
+            _check_memory(unfinished, session.interactions, len(session.split.train))
         return _train_parts(session, replace(run, info=info), None)
 
 
@@ -142,6 +150,14 @@ def _train_parts(session: Session, run: Run, start: WarmStart | None) -> Run:
             run = fit_part(session, run, number)
     session.team.wait()  # until rank 0 has written the last epoch
     return run
+
+
+def _check_memory(parts: list[PartInfo], interactions: Interactions, n_train: int) -> None:
+    """Log what the largest part needs. Raises MemoryShortageError: more than there is."""
+    of_parts = {part.kind: needed_bytes(part, interactions, n_train) for part in parts}
+    if of_parts:
+        kind = max(of_parts, key=of_parts.__getitem__)
+        forecast(f"training {kind}", of_parts[kind], "Take fewer --factors, or a machine with more memory.")
 
 
 def _for_data(settings: RunSettings, interactions: Interactions) -> tuple[RunSettings, bool]:

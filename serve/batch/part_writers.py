@@ -38,7 +38,8 @@ BEHIND_BYTES = 4 << 20
 
 # Added columns that are not worth a dictionary and statistics: scores rarely repeat and lie in no order. A
 # `rating` may be a column of the input, which does repeat.
-PLAIN = ("score", "scores", "ratings", "known")
+SCORES = ("score", "scores", "ratings")
+PLAIN = (*SCORES, "known")
 
 
 @contextmanager
@@ -90,11 +91,14 @@ def _parquet(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
     ]
     # Integers are mostly ids: differences are encoded in half of a dictionary's time, and take a tenth more.
     integers = [field.name for field in schema if pa.types.is_integer(field.type) and field.name not in PLAIN]
+    # Packed differences and scores are as large with a compression.
+    packed = {*integers, *SCORES, *(f"{name}.list.element" for name in SCORES)}
+    compression = {path: "none" if path in packed else "snappy" for path in _leaves(schema)}
     writer = pq.ParquetWriter(
         file,
         schema,
         version="2.6",
-        compression="snappy",
+        compression=compression,
         use_dictionary=[name for name in repeating if name not in integers],
         column_encoding=dict.fromkeys(integers, "DELTA_BINARY_PACKED"),
         write_statistics=repeating,
@@ -124,6 +128,15 @@ def _parquet(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
         writer.close()
     finally:
         writer.is_open = False  # or it is closed again when it is collected, and raises there
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """The paths of Parquet's columns, several for a nested one."""
+    import pyarrow.parquet as pq
+
+    empty = pa.BufferOutputStream()
+    pq.ParquetWriter(empty, schema).close()
+    return [column.path for column in pq.ParquetFile(empty.getvalue()).schema]
 
 
 @contextmanager

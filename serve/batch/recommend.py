@@ -15,6 +15,7 @@ from serve.reading.rows import RefusedRow, Rows, SourceColumns
 from serve.runtime.batching import Each
 from serve.runtime.recommender import Recommender
 from serve.runtime.rules import Rules, check_left
+from serve.runtime.variety import Variety
 
 
 class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
@@ -29,6 +30,7 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
     explode: bool = False
     unknown: UnknownIds = "average"
     rules: Rules | None = None
+    variety: Variety | None = None
 
     roles: ClassVar = ("user",)
     """See Score for this and the next four."""
@@ -45,12 +47,17 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
 
         Raises:
             InputError: the column of user ids has another type than the bundle's.
-            RequestError: `top_k` is more than the bundle ranks, or rules that no item obeys.
-            UnsupportedError: there are rules, and the bundle has no graphs with rules.
+            RequestError: `top_k` is more than the bundle ranks, no item obeys the rules, or a weight of the
+                variety is out of range.
+            SeenLeftOutError, UnsupportedError: as `Recommender.rank`.
         """
         check_id_type(source, columns["user"], recommender.users)
         recommender.list_length(self.top_k, "recommend")
-        check_left(recommender.rank(np.zeros(1, np.int64), 1, rules=self.rules), self.rules)
+        nobody = np.zeros(1, np.int64)
+        found = recommender.rank(
+            nobody, 1, exclude_seen=self.exclude_seen, rules=self.rules, variety=self.variety
+        )
+        check_left(found, self.rules)
         return self._columns(recommender)
 
     def _columns(self, recommender: Recommender) -> pa.Schema:
@@ -80,7 +87,12 @@ class Recommend(msgspec.Struct, frozen=True, tag="recommend"):
             ids, user_index = ids.take(arrow(kept)), user_index[kept]
         known = user_index > 0
         top = recommender.rank(
-            user_index, self.top_k, exclude_seen=self.exclude_seen, rules=self.rules, each=each
+            user_index,
+            self.top_k,
+            exclude_seen=self.exclude_seen,
+            rules=self.rules,
+            variety=self.variety,
+            each=each,
         )
         has_list = known | (self.unknown != "null")
         listed = (top.indices > 0) & has_list[:, None]  # [n, k]

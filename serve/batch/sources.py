@@ -26,8 +26,8 @@ class UsersSource:
     def __init__(self, users: IdIndex, part_rows: int) -> None:
         self._users = users
         self.schema = pa.schema({"user_id": users.type})
-        starts = range(0, len(users), part_rows)
-        self.group_rows = [min(part_rows, len(users) - start) for start in starts]
+        n_users = len(users.known_rows)
+        self.group_rows = [min(part_rows, n_users - start) for start in range(0, n_users, part_rows)]
 
     def read(
         self, columns: Sequence[str] | None, *, row_groups: Sequence[int], first_row: int, batch_rows: int
@@ -36,7 +36,7 @@ class UsersSource:
         stop = first_row + sum(self.group_rows[group] for group in row_groups)
         for low in range(first_row, stop, batch_rows):
             index = np.arange(low, min(low + batch_rows, stop))
-            table = pa.table([self._users.take(index)], schema=self.schema)
+            table = pa.table([self._users.take(self._users.known_rows[index - 1])], schema=self.schema)
             yield Rows(self.name, "row", table, index, [])
 
 

@@ -6,9 +6,10 @@ every graph is a whole ONNX file whose external data lies inside a listed file; 
 that the manifest fits itself, the tables in the graphs, and the rows of the Parquet files. What is decoded
 later is bounded by that. Whether graphs answer as they must is a question to a runtime: `Recommender`.
 
-Checksums prove that a bundle is whole, not who made it: sign or hash the folder yourself if it comes from
-strangers. It does not defend against a process that changes the files while they are served, and against
-graphs whose operators take much memory, or trigger bugs of ONNX Runtime.
+Checksums prove that a bundle is whole, not who made it: that is what a signature is for
+(`serve.bundle.signature`), the one file that the manifest does not list. Nothing here defends against a
+process that changes the files while they are served, or against graphs whose operators take much memory, or
+trigger bugs of ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ from serve.bundle.parquet import ParquetTable
 from serve.bundle.seen import seen_table
 from serve.errors import BundleError, NotABundleError
 from serve.files.checksum import sha256_of
-from serve.files.names import CONFORMANCE_NAME, MANIFEST_NAME
+from serve.files.names import CONFORMANCE_NAME, MANIFEST_NAME, SIGNATURE_NAME
 
 ADVICE = "Copy the bundle again, or export it again."
 MAX_FILES = 1000
 MAX_JSON_BYTES = 64 << 20
+MAX_SIGNATURE_BYTES = 1 << 20
 CHUNK_BYTES = 4 << 20
-REQUIRED_FILES = {"users.parquet", "items.parquet", "seen.parquet", CONFORMANCE_NAME}
+REQUIRED_FILES = {"users.parquet", "items.parquet", CONFORMANCE_NAME}
+SEEN_NAME = "seen.parquet"
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +127,7 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
     if len(listed) > MAX_FILES:
         raise BundleError(f"{path} lists {len(listed)} files, more than {MAX_FILES}.")
     for name in listed:
-        if not _is_bare(name) or name == MANIFEST_NAME:
+        if not _is_bare(name) or name in (MANIFEST_NAME, SIGNATURE_NAME):
             raise BundleError(f"{path} lists the file {name!r}, which is no bare file name.")
     there = {entry.name: entry.lstat() for entry in folder.iterdir()}
     for name, status in there.items():
@@ -134,11 +137,17 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
                 f"of its own. Copy it with `cp -rL`."
             )
     required = REQUIRED_FILES | {graph.file for graph in manifest.graphs.values()}
+    if not manifest.without_seen:
+        required = required | {SEEN_NAME}
+    elif SEEN_NAME in listed:
+        raise BundleError(f"{path} lists {SEEN_NAME}, and says that it was exported without it. {ADVICE}")
     if unlisted := sorted(required - listed.keys()):
         raise BundleError(f"{path} does not list {', '.join(unlisted)}. {ADVICE}")
     if missing := sorted(listed.keys() - there.keys()):
         raise BundleError(f"{folder} lacks {', '.join(missing)}. {ADVICE}")
-    if extra := sorted(there.keys() - listed.keys() - {MANIFEST_NAME}):
+    if SIGNATURE_NAME in there and there[SIGNATURE_NAME].st_size > MAX_SIGNATURE_BYTES:
+        raise BundleError(f"{folder / SIGNATURE_NAME} has more than {MAX_SIGNATURE_BYTES} bytes.")
+    if extra := sorted(there.keys() - listed.keys() - {MANIFEST_NAME, SIGNATURE_NAME}):
         raise BundleError(
             f"{folder} holds {', '.join(extra)}, not in its manifest. Remove it, or copy again."
         )
@@ -206,8 +215,9 @@ def _check_tables(folder: Path, manifest: Manifest) -> None:
     model = manifest.model
     ParquetTable(folder / "users.parquet", {"user_id": ID_TYPES}).check_rows(model.n_users)
     items_table(folder / "items.parquet").check_rows(model.n_items)
-    added = sum(sum(addition.n_item_ratings) for addition in manifest.additions)
-    seen_table(folder / "seen.parquet").check_rows(manifest.data.n_ratings + added)
+    if not manifest.without_seen:
+        added = sum(sum(addition.n_item_ratings) for addition in manifest.additions)
+        seen_table(folder / SEEN_NAME).check_rows(manifest.data.n_ratings + added)
 
 
 def _is_finite(folder: Path, data: Buffer, tensor: WireTensor) -> bool:

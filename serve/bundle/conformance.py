@@ -34,6 +34,8 @@ MAX_ROWS = 64
 """Of one case."""
 MAX_VALUES = 1 << 22
 """Of one array."""
+MAX_AXES = 3
+"""Likewise."""
 LISTS = ("top_item_indices", "top_item_ids", "top_titles")
 
 Arrays = dict[str, np.ndarray]
@@ -65,7 +67,7 @@ class Values(msgspec.Struct, frozen=True):
         if self.dtype not in DTYPES:
             raise ValueError(f"the dtype {self.dtype!r} is none of {', '.join(DTYPES)}")
         n = math.prod(self.shape)
-        if min(self.shape, default=0) < 0 or len(self.shape) > 2 or n > MAX_VALUES:
+        if min(self.shape, default=0) < 0 or len(self.shape) > MAX_AXES or n > MAX_VALUES:
             raise ValueError(f"no case has the shape {self.shape[:3]}")
         # As many as the commas between them, and more where strings have some.
         n_commas = bytes(self.data).count(b",")

@@ -80,10 +80,28 @@ class StringLookup:
         return np.fromiter(map(self.index.get, values, repeat(0)), np.int64, len(values))
 
 
-IdLookup = DenseLookup | SortedLookup | StringLookup
+class KnownRows:
+    """A look-up of ids whose rows are not 1 to n: those of forgotten users lie between them."""
+
+    def __init__(self, lookup: DenseLookup | SortedLookup | StringLookup, rows: np.ndarray) -> None:
+        self.lookup = lookup
+        self.rows = np.append(0, rows)
+        self.n_distinct = lookup.n_distinct
+
+    def one(self, value: Any) -> int:
+        """The index of one id."""
+        return int(self.rows[self.lookup.one(value)])
+
+    def many(self, values: Any) -> np.ndarray:
+        """The indices of ids [n]: int64 [n]."""
+        found: np.ndarray = self.rows[self.lookup.many(values)]
+        return found
 
 
-def make_id_lookup(ids: pa.Array) -> IdLookup:
+IdLookup = DenseLookup | SortedLookup | StringLookup | KnownRows
+
+
+def make_id_lookup(ids: pa.Array) -> DenseLookup | SortedLookup | StringLookup:
     """The fastest look-up for these ids, int64 or string [n]; the first id has index 1."""
     if ids.type == pa.string():
         return StringLookup(ids)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from serve.bundle.id_lookup import IdLookup, make_id_lookup
+from serve.bundle.id_lookup import IdLookup, KnownRows, make_id_lookup
 from serve.bundle.parquet import ParquetTable, arrow, numbers, write_columns
 from serve.errors import BundleError, RequestError
 from serve.reading.cells import parse_integer
@@ -28,6 +29,16 @@ def write_users(path: Path, user_ids: np.ndarray | Sequence[Any]) -> None:
     Raises ValueError: an id twice, an empty list, or ids that are neither int64 nor str.
     """
     write_columns(path, {"user_id": _id_column("user_id", user_ids)})
+
+
+def write_known_users(path: Path, user_ids: pa.Array, known: np.ndarray) -> None:
+    """Write `users.parquet` with the ids (int64 or string [n_users]) of `known` users (bool [n_users]) alone.
+
+    The others have null, so that every user keeps the index.
+    """
+    import pyarrow.compute as pc
+
+    write_columns(path, {"user_id": pc.if_else(arrow(known), user_ids, pa.scalar(None, user_ids.type))})
 
 
 def write_items(
@@ -83,35 +94,56 @@ class IdIndex:
     """Converts the ids of one table to indices, and indices to ids. Thread-safe.
 
     The look-up (`serve.bundle.id_lookup`) is made at its first use, and then reports repeated ids. `name` is
-    "user_id" or "item_id", `ids` int64 or string [n], the first of them for index 1.
+    "user_id" or "item_id", `ids` int64 or string [n], the first of them for index 1. `n_forgotten` of them
+    are null: users who were taken out of the bundle, and whose row is the average user's.
 
-    Raises BundleError: an id is missing.
+    Raises BundleError: another number of ids is missing.
     """
 
-    def __init__(self, name: str, ids: pa.Array) -> None:
-        if ids.null_count:
-            raise BundleError(f"{ids.null_count} of {name} are missing. Export the bundle again.")
+    def __init__(self, name: str, ids: pa.Array, n_forgotten: int = 0) -> None:
+        if ids.null_count != n_forgotten:
+            raise BundleError(
+                f"{ids.null_count} of {name} are missing, not {n_forgotten}. Export the bundle again."
+            )
         self.name = name
         self.is_string = ids.type == pa.string()
         self._ids = ids
-        self._numbers = None if self.is_string else numbers(ids)
+        self._numbers = None if self.is_string else numbers(ids.fill_null(-1) if n_forgotten else ids)
         self._lock = threading.Lock()
         self._id_lookup: IdLookup | None = None
 
     @classmethod
-    def read(cls, path: Path, name: str, n: int) -> IdIndex:
-        """The ids of column `name` of a Parquet file.
+    def read(cls, path: Path, name: str, n: int, n_forgotten: int = 0) -> IdIndex:
+        """The ids of column `name` of a Parquet file; `n_forgotten` of them are null.
 
         Raises:
-            BundleError: the file is damaged, has not `n` rows, or an id is missing.
+            BundleError: the file is damaged, has not `n` rows, or another number of ids is missing.
         """
-        table = ParquetTable(path, {name: ID_TYPES})
+        table = ParquetTable(path, {name: ID_TYPES}, nullable=[name] if n_forgotten else [])
         table.check_rows(n)
-        return cls(name, table.read([name])[name])
+        return cls(name, table.read([name])[name], n_forgotten)
 
     def __len__(self) -> int:
-        """Number of ids; row 0, "unknown", is not one."""
+        """Number of rows, without row 0, "unknown"; those of forgotten users count."""
         return len(self._ids)
+
+    @cached_property
+    def known_rows(self) -> np.ndarray:
+        """The indices that have an id: int64 [n - n_forgotten], rising."""
+        if not self._ids.null_count:
+            return np.arange(1, len(self) + 1)
+        known: np.ndarray = 1 + np.flatnonzero(self._ids.is_valid().to_numpy(zero_copy_only=False))
+        return known
+
+    @property
+    def first_id(self) -> int | str:
+        """The id with the lowest index."""
+        return self.one_id(int(self.known_rows[0]) if self._ids.null_count else 1)
+
+    @property
+    def arrow_ids(self) -> pa.Array:
+        """The ids in index order, null where a user was forgotten: int64 or string [n]."""
+        return self._ids
 
     @property
     def type(self) -> pa.DataType:
@@ -165,7 +197,10 @@ class IdIndex:
         return self._lookup().many(self._strings(ids) if self.is_string else self._int64(ids))
 
     def ids(self, index: np.ndarray) -> np.ndarray:
-        """The ids at `index` (int64 [...], 0 to n): int64 or object (str) [...]; -1 or None at index 0."""
+        """The ids at `index` (int64 [...], 0 to n): int64 or object (str) [...].
+
+        Index 0 has -1 or None, and so has a forgotten user.
+        """
         if self._numbers is not None:
             # Index 0 wraps to the last id, and is then replaced.
             found: np.ndarray = self._numbers[index - 1]
@@ -188,11 +223,11 @@ class IdIndex:
         return found
 
     def take(self, index: np.ndarray) -> pa.Array:
-        """As `ids`, for int64 [n], as an Arrow array: int64 or string [n], null at index 0."""
+        """As `ids`, for int64 [n], as an Arrow array: int64 or string [n], null where it has none."""
         return self._ids.take(arrow(index - 1, missing=index == 0))
 
     def one_id(self, index: int) -> int | str:
-        """The id at one index, from 1 to n."""
+        """The id at one index of `known_rows`."""
         value: int | str = self._ids[index - 1].as_py()
         return value
 
@@ -200,11 +235,11 @@ class IdIndex:
         if self._id_lookup is None:
             with self._lock:
                 if self._id_lookup is None:
-                    made = make_id_lookup(self._ids)
-                    if made.n_distinct != len(self):
-                        twice = len(self) - made.n_distinct
+                    n_forgotten = self._ids.null_count
+                    made = make_id_lookup(self._ids.drop_null() if n_forgotten else self._ids)
+                    if twice := len(self) - n_forgotten - made.n_distinct:
                         raise BundleError(f"{twice} of {self.name} are there twice. Export the bundle again.")
-                    self._id_lookup = made
+                    self._id_lookup = KnownRows(made, self.known_rows) if n_forgotten else made
         return self._id_lookup
 
     def _int64(self, ids: Any) -> np.ndarray:

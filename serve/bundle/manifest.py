@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from serve.bundle.changes import Addition, Forgotten
+from serve.bundle.explain import Explain
 from serve.bundle.item_rules import ItemRules
 from serve.bundle.packing import Compression, Packing
 from serve.errors import BundleError, NotABundleError
@@ -256,47 +258,6 @@ class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
     by_popularity: list[PopularityBand]
 
 
-class ListRows(msgspec.Struct, frozen=True, kw_only=True):
-    """How new items were placed in a part that ranks: by the half-step of implicit ALS on users' rows."""
-
-    unobserved_weight: float
-    """Of the square of any user's score."""
-    regularization: float
-    """Of the row, relative to the mean squared length of the users' rows."""
-    scale: float
-    """The row is multiplied by it."""
-    confidence: tuple[float, float] | None
-    """As in `RankingPart`; None: the value of a rating does not matter."""
-    error: float
-    """Of known items, placed by up to 20 raters: squared error of all users' scores over their squares."""
-
-
-class Addition(msgspec.Struct, frozen=True, kw_only=True):
-    """Items that were added to a bundle without training."""
-
-    base_version: str
-    """SHA-256 of the manifest of the bundle that they were added to."""
-    data: str
-    """Name of the file of ratings."""
-    data_sha256: str
-    item_ids: list[int | str]
-    """The new items, in index order; they follow those of the base."""
-    n_item_ratings: list[int]
-    """Ratings that each of them was folded in from."""
-    n_unknown_users: int
-    """Ratings left out because their user is not in the bundle."""
-    n_items_left_out: int
-    """New items that only such users have rated."""
-    n_known_items: int
-    """Ratings left out because their item was in the bundle already."""
-    regularization: float | None
-    """Of the ridge regression that gave the rows of the part that predicts ratings; None: there is none."""
-    left_out_rmse: float | None
-    """RMSE (ratings) of each rating, predicted from the others of its item; None with too few."""
-    list_rows: dict[str, ListRows] = {}
-    """Kind of each part that ranks -> how its new rows were made."""
-
-
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """One graph on one provider against torch: errors in scores, lists as fractions."""
 
@@ -340,6 +301,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     fold_in: FoldIn | None = None
     list_fold_in: ListFoldIn | None = None
     similar_items: SimilarItems | None = None
+    explain: Explain | None = None
+    """None: there is no graph `explain`."""
     item_rules: ItemRules | None = None
     """None: there are no graphs with rules."""
     left_out: dict[str, str] = {}
@@ -347,6 +310,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     held_out: HeldOut | None = None
     additions: list[Addition] = []
     """In order: each one extends the bundle of the one before it. The other fields are the training's."""
+    forgotten: list[Forgotten] = []
+    """In order, likewise. Their ids are null in `users.parquet`."""
+    without_seen: bool = False
+    """Whether it was exported without `seen.parquet`, and without ratings of users anywhere else."""
+
+    @property
+    def n_forgotten(self) -> int:
+        """The users without an id."""
+        return sum(one.n_users for one in self.forgotten)
 
 
 class _Versioned(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,6 +26,10 @@ CALLED: dict[str, tuple[set[tuple[str, str, int]], set[tuple[str, str, int]]]] =
     "fold_in": (_RATED, _TOP),
     "recommend_filtered": ({_USER, _EXCLUDE} | _RULES, _TOP),
     "fold_in_filtered": (_RATED | {_EXCLUDE} | _RULES, _TOP),
+    "explain": (
+        _RATED | {("explained_item_indices", "int64", 2)},
+        {("contributions", "float32", 3), ("rest", "float32", 2)},
+    ),
 }
 # Of `recommend`, `recommend_fast` and `fold_in`, where the scores that order a list are no ratings: the
 # first two have it wherever `score` predicts ratings, `fold_in` where these can be folded in.
@@ -47,6 +51,7 @@ ROWS_HELD = {
     "fold_in": ("items",),
     "recommend_filtered": ("users", "items"),
     "fold_in_filtered": ("items",),
+    "explain": ("items",),
 }
 MAX_GRAPHS = 100
 MAX_TABLES = 1000
@@ -76,6 +81,8 @@ def fault_of_counts(manifest: Manifest) -> str | None:
     n_users, n_items = manifest.model.n_users, manifest.model.n_items
     if not (1 <= n_users < 1 << 31 and 1 <= n_items < 1 << 31):
         return f"{n_users} users and {n_items} items are impossible"
+    if any(one.n_users < 1 for one in manifest.forgotten) or manifest.n_forgotten >= n_users:
+        return f"{manifest.n_forgotten} of {n_users} users can't have been forgotten"
     if len(manifest.graphs) > MAX_GRAPHS:
         return f"it lists {len(manifest.graphs)} graphs, more than {MAX_GRAPHS}"
     n_named = sum(len(table.graphs) for table in manifest.tables)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from serve.commands import rule_options
+from serve.commands import rule_options, variety_options
 from serve.commands.options import (
     bundle_argument,
     device_option,
@@ -49,6 +49,8 @@ def _parse_rates(
     "rating, title and perhaps year.",
 )
 @rule_options.rule_options
+@variety_options.variety_options
+@variety_options.explain_option
 @top_k_option
 @device_option
 @json_option
@@ -56,6 +58,7 @@ def fold_in(
     bundle: Path,
     rates: list[tuple[str, float]],
     file: Path | None,
+    explain: bool,
     top_k: int | None,
     device: str,
     as_json: bool,
@@ -66,6 +69,7 @@ def fold_in(
     \b
       recsys fold-in artifacts/default --rate "Toy Story (1995)=5" --rate "Heat (1995)=2"
       recsys fold-in artifacts/default --ratings letterboxd/ratings.csv
+      recsys fold-in artifacts/default --rate "Toy Story (1995)=5" --explain
     """
     if not rates and file is None:
         raise click.UsageError("Missing option '--rate' or '--ratings': at least one rating.")
@@ -83,6 +87,8 @@ def fold_in(
         raise InputError(f"{file} rates no item of {bundle}.")
     rated = [item_fields(index, items) for index in indices]
     rules = rule_options.rules_of(options, lambda: items)
-    ranking = recommender.fold_in([entry["item_id"] for entry in rated], ratings, top_k, rules=rules)
+    variety = variety_options.variety_of(options)
+    item_ids = [entry["item_id"] for entry in rated]
+    ranking = recommender.fold_in(item_ids, ratings, top_k, rules=rules, variety=variety, reasons=explain)
     echoed = [{**entry, "rating": rating} for entry, rating in zip(rated, ratings, strict=True)]
     print_recommended(ranking, recommender, as_json, ratings=echoed)

@@ -10,6 +10,7 @@ import click
 
 from serve.commands.options import bundle_argument, json_option, print_json
 from serve.commands.table import format_table
+from serve.files.names import SIGNATURE_NAME
 from serve.terminal import printable
 
 if TYPE_CHECKING:
@@ -32,13 +33,16 @@ def inspect(bundle: Path, as_json: bool) -> None:
     recommender = Recommender.load(bundle, "cpu")
     check_all(recommender)
     opened = recommender.bundle
+    signed = (opened.path / SIGNATURE_NAME).is_file()
     if as_json:
         import msgspec
 
-        found = {"bundle": str(opened.path), "version": opened.version, "checked": True}
+        found = {"bundle": str(opened.path), "version": opened.version, "checked": True, "signed": signed}
         print_json(found | msgspec.to_builtins(opened.manifest))
         return
     click.echo(f"{opened.path}\nversion {opened.version}: every checksum, graph, float and row is in order\n")
+    if signed:
+        click.echo(f"signed ({SIGNATURE_NAME}); `recsys verify --public-key KEY` tells by whom\n")
     click.echo("\n\n".join(_sections(opened.manifest)))
 
 
@@ -55,6 +59,7 @@ def _sections(manifest: Manifest) -> list[str]:
                 "users": f"{model.n_users:,}",
                 "items": f"{model.n_items:,}",
                 "added later": "; ".join(added) or None,
+                "users forgotten": manifest.n_forgotten or None,
                 "factors": model.n_factors,
                 "scores": f"{model.scores}, {score_range}",
                 "lists by": model.lists,

@@ -10,10 +10,12 @@ import click
 
 from serve.commands.table import format_table
 from serve.reading.options import IntegerRange
+from serve.terminal import printable
 
 if TYPE_CHECKING:
     from serve.bundle.items import Catalogue
     from serve.runtime.rankings import Ranking
+    from serve.runtime.reasons import Reasons
     from serve.runtime.recommender import Recommender
 
 T = TypeVar("T")
@@ -97,9 +99,13 @@ def print_json(value: Any) -> None:
 def print_recommended(ranking: Ranking, recommender: Recommender, as_json: bool, **fields: Any) -> None:
     """Print a user's list, best first: as a table, or as one JSON object with further fields.
 
-    The table has predicted ratings instead of scores where there are any; they need not fall.
+    The table has predicted ratings instead of scores where there are any; they need not fall. Below an item
+    are its reasons, if the list has some.
     """
     entries = _entries(ranking, recommender.items)
+    reasons = ranking.reasons
+    if reasons is not None:
+        entries = [entry | {"reasons": reasons.described(place)} for place, entry in enumerate(entries)]
     ratings: list[Any] = [None] * len(entries)
     if ranking.ratings is not None:
         ratings = ranking.ratings[: len(entries)].tolist()
@@ -111,9 +117,9 @@ def print_recommended(ranking: Ranking, recommender: Recommender, as_json: bool,
         has_stars = low >= 0 and high == N_STARS
         stars = [f"{'★' * round(rating):{N_STARS}} " if has_stars else "" for rating in ratings]
         cells = [f"{drawn}{rating:.2f}" for drawn, rating in zip(stars, ratings, strict=True)]
-        _print_table("rating", cells, entries)
+        _print_table("rating", cells, entries, reasons)
     else:
-        _print_table("score", [f"{entry['score']:.3f}" for entry in entries], entries)
+        _print_table("score", [f"{entry['score']:.3f}" for entry in entries], entries, reasons)
 
 
 def print_similar(ranking: Ranking, items: Catalogue, as_json: bool, **fields: Any) -> None:
@@ -131,9 +137,24 @@ def _entries(ranking: Ranking, items: Catalogue) -> list[dict[str, Any]]:
     return [{**item_fields(index, items), "score": score} for index, score in pairs]
 
 
-def _print_table(name: str, cells: Sequence[str], entries: Sequence[dict[str, Any]]) -> None:
+def _print_table(
+    name: str, cells: Sequence[str], entries: Sequence[dict[str, Any]], reasons: Reasons | None = None
+) -> None:
     rows = [
         [str(rank), cell, str(entry["item_id"]), entry["title"] or ""]
         for rank, (cell, entry) in enumerate(zip(cells, entries, strict=True), 1)
     ]
-    click.echo(format_table(["", name, "id", "title"], rows, align=">>><"))
+    heading, *lines = format_table(["", name, "id", "title"], rows, align=">>><").split("\n")
+    if reasons is not None:
+        told = [printable(", ".join(map(str, because)), keep="") for because in reasons]
+        below = [f"because you rated {text}" if text else "not because of any rating" for text in told]
+        lines = [f"{line}\n      {text}" for line, text in zip(lines, below, strict=True)]
+    click.echo("\n".join([heading, *lines]))
+    if reasons is None or reasons.row_scores is None or not reasons.contributions.size:
+        return
+    distances, scores = abs(reasons.row_scores - reasons.scores), reasons.row_scores
+    click.echo(
+        "\nThe reasons are those of a new user with the same ratings, whose scores differ from the list's "
+        f"({scores.min():.3g} to {scores.max():.3g}) by {distances.mean():.2g} on average, "
+        f"{distances.max():.2g} at most."
+    )

@@ -8,13 +8,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from serve.commands import rule_options
+from serve.commands import rule_options, variety_options
 from serve.commands.batch_options import batch_options, run_and_report
 from serve.commands.options import bundle_argument, exact_option, load, print_recommended, top_k_option
 
 FOR_ONE = {
-    *("bundle", "user_id", "top_k", "include_seen", "exact", "unknown", "device", "as_json"),
+    *("bundle", "user_id", "top_k", "include_seen", "exact", "unknown", "device", "as_json", "explain"),
     *rule_options.NAMES,
+    *variety_options.NAMES,
 }
 """Parameters that apply to one user; the others are for many."""
 
@@ -28,6 +29,8 @@ FOR_ONE = {
 @click.option("--include-seen", is_flag=True, help="List items that the user has rated, too.")
 @exact_option
 @rule_options.rule_options
+@variety_options.variety_options
+@variety_options.explain_option
 @click.option("--explode", is_flag=True, help="Many users: one row for each item, not for each user.")
 @batch_options(
     unknown="A user who is not in the bundle: the average user's list, none (many users only), or an error."
@@ -43,6 +46,7 @@ def recommend(
     top_k: int | None,
     include_seen: bool,
     exact: bool,
+    explain: bool,
     explode: bool,
     unknown: Any,
     as_json: bool,
@@ -58,12 +62,16 @@ def recommend(
     Examples:
       recsys recommend artifacts/default --user-id 42 -k 10
       recsys recommend artifacts/default --user-id 42 --category Comedy --years 1990-1999
+      recsys recommend artifacts/default --user-id 42 --diversity 0.5 --max-per-category 3
       recsys recommend artifacts/default --all-users --output lists
       recsys recommend artifacts/default --input users.csv --output lists --explode --format csv
     """
     if (user_id is not None) + (input is not None) + all_users != 1:
         raise click.UsageError("Take one of --user-id, --input and --all-users.")
+    variety = variety_options.variety_of(options)
     if user_id is None:
+        if explain:
+            raise click.UsageError("--explain is for one user: --user-id.")
         from serve.batch.recommend import Recommend
         from serve.runtime.recommender import Recommender
 
@@ -72,6 +80,7 @@ def recommend(
             exclude_seen=not include_seen,
             explode=explode,
             unknown=unknown,
+            variety=variety,
             rules=rule_options.rules_of(options, lambda: Recommender.load(bundle, "cpu").items),
         )
         run_and_report(task, bundle, input, options, as_json)
@@ -84,7 +93,15 @@ def recommend(
     recommender = load(bundle, options["device"], exact=exact)
     user = recommender.users.parse(user_id)
     rules = rule_options.rules_of(options, lambda: recommender.items)
-    ranking = recommender.recommend(user, top_k, exclude_seen=not include_seen, rules=rules, unknown=unknown)
+    ranking = recommender.recommend(
+        user,
+        top_k,
+        exclude_seen=not include_seen,
+        rules=rules,
+        variety=variety,
+        reasons=explain,
+        unknown=unknown,
+    )
     if not ranking.known and not as_json:
         click.echo(f"User {user} is not in this bundle: the average user's recommendations.\n")
     print_recommended(ranking, recommender, as_json, user_id=user, known=ranking.known, graph=ranking.graph)

@@ -95,6 +95,16 @@ def _read_token(token_file: Path | None) -> str | None:
     type=click.Path(path_type=Path),
     help="A file with the bearer token that every route but health requires; or set RECSYS_TOKEN.",
 )
+@click.option(
+    "--require-signature",
+    is_flag=True,
+    help="Answer from a bundle only if the holder of --public-key has signed it (`recsys sign`).",
+)
+@click.option(
+    "--public-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A PEM file with the key, for --require-signature.",
+)
 @allow_host_option
 @device_option
 def serve(
@@ -108,6 +118,8 @@ def serve(
     share_tables: bool | None,
     exact: bool,
     token_file: Path | None,
+    require_signature: bool,
+    public_key: Path | None,
     allow_hosts: tuple[str, ...],
     device: str,
     **limits: float | None,
@@ -130,6 +142,13 @@ def serve(
 
     if not math.isfinite(limits["drain_seconds"] or 0):
         raise click.UsageError(f"--drain-seconds must be a finite number, got {limits['drain_seconds']}.")
+    if require_signature != (public_key is not None):
+        raise click.UsageError("--require-signature and --public-key go together.")
+    if public_key is not None:
+        from serve.bundle.signature import check_public_key, check_signature
+
+        check_public_key(public_key)
+        check_signature(resolve(bundle), public_key)
     read_manifest(resolve(bundle))  # a wrong path is refused here, before workers start
     token = _read_token(token_file)
     if address is not None and engine != "ray":
@@ -142,6 +161,7 @@ def serve(
         threads=threads or max(1, available_cpus() // workers),
         share_tables=workers > 1 if share_tables is None else share_tables,
         exact=exact,
+        public_key=None if public_key is None else public_key.absolute(),
         token=token,
         allowed_hosts=allow_hosts,
         **{name: value for name, value in limits.items() if value is not None},  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from serve.bundle.signature import check_signature
 from serve.http.batching import Batcher, Compute
 from serve.http.metrics import Metrics
 from serve.runtime.recommender import Recommender
@@ -89,16 +90,21 @@ def load_model(
     *,
     share_tables: bool = False,
     exact: bool = False,
+    public_key: Path | None = None,
 ) -> LoadedModel:
     """Load the bundle in `folder`, run every conformance case, and warm it up for the first request.
 
     Raises:
-        BundleError: the bundle is incomplete or damaged, or fails a conformance case.
+        BundleError: the bundle is incomplete or damaged, fails a conformance case, or is not signed by
+            `public_key`, if there is one.
         DeviceError: device="cuda", and there is no such device.
     """
+    if public_key is not None:
+        check_signature(folder, public_key)
     recommender = Recommender.load(folder, device, threads=threads, share_tables=share_tables, exact=exact)
     n_cases = recommender.check()
-    recommender.recommend(recommender.users.one_id(1), 1)
+    exclude_seen = not recommender.manifest.without_seen
+    recommender.recommend(recommender.users.first_id, 1, exclude_seen=exclude_seen)
     recommender.items.ids.lookup_one(recommender.items.ids.one_id(1))
     recommender.items.search("warm")
     titles = [None, *recommender.items.titles]

@@ -64,7 +64,13 @@ def run_on_ray(
         ClusterError: there is no such cluster.
     """
     # Loaded here once, so that a bad bundle ends the command at once.
-    model = load_model(resolve(settings.bundle), settings.device, settings.threads, exact=settings.exact)
+    model = load_model(
+        resolve(settings.bundle),
+        settings.device,
+        settings.threads,
+        exact=settings.exact,
+        public_key=settings.public_key,
+    )
     version, device = model.version, model.recommender.device
     del model
     logging.getLogger("ray.serve").setLevel(logging.WARNING)

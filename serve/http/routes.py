@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from serve.errors import SeenLeftOutError
 from serve.http import schemas
 from serve.http.batching import NOTHING, UserList, UserQuery
 from serve.http.middleware.admission import RETRY_AFTER_SECONDS
@@ -19,7 +20,9 @@ from serve.http.parsing import from_body, from_query
 from serve.http.problems import Problem
 from serve.http.schemas import ErrorResponse
 from serve.runtime.rankings import Ranking
+from serve.runtime.reasons import Reasons
 from serve.runtime.rules import Rules
+from serve.runtime.variety import Variety
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     401: {"model": ErrorResponse, "description": "The token is missing or wrong."},
@@ -90,8 +93,11 @@ Model = Annotated[LoadedModel, Depends(current_model)]
 async def recommend(model: Model, body: schemas.RecommendRequest) -> Response:
     """The best items for one user."""
     recommender = model.recommender
+    if body.exclude_seen and recommender.manifest.without_seen:
+        raise SeenLeftOutError  # before it joins the requests of others
     user_index = int(recommender.resolve(body.user_id, body.unknown)[0])
-    if (rules := _rules(body)) is not None:  # requests with rules are not batched: each has its own
+    rules, variety = _rules(body), _variety(body)
+    if rules is not None or variety is not None or body.explain:  # not batched: each has its own
         found = await model.compute_in_turn(
             lambda: recommender.recommend(
                 body.user_id,
@@ -99,10 +105,13 @@ async def recommend(model: Model, body: schemas.RecommendRequest) -> Response:
                 exclude_seen=body.exclude_seen,
                 exclude_item_ids=body.exclude_item_ids,
                 rules=rules,
+                variety=variety,
+                reasons=body.explain,
             )
         )
-        top = _user_list(found)
+        top, reasons = _user_list(found), found.reasons
     else:
+        reasons = None
         query = UserQuery(
             user_index,
             recommender.list_length(body.top_k, "recommend"),
@@ -117,7 +126,7 @@ async def recommend(model: Model, body: schemas.RecommendRequest) -> Response:
             "user_id": body.user_id,
             "known": known,
             "graph": top.graph,
-            "items": _rated_items(model, top),
+            "items": _rated_items(model, top, reasons),
         }
     )
 
@@ -150,11 +159,14 @@ async def fold_in(model: Model, body: schemas.FoldInRequest) -> Response:
     """The best items for a new user, from a few ratings. Nothing is trained or stored."""
     item_ids = [rating.item_id for rating in body.ratings]
     ratings = [rating.rating for rating in body.ratings]
-    rules = _rules(body)
+    rules, variety = _rules(body), _variety(body)
     found = await model.compute_in_turn(
-        lambda: model.recommender.fold_in(item_ids, ratings, body.top_k, rules=rules)
+        lambda: model.recommender.fold_in(
+            item_ids, ratings, body.top_k, rules=rules, variety=variety, reasons=body.explain
+        )
     )
-    return answer({"model_version": model.version, "items": _rated_items(model, _user_list(found))})
+    items = _rated_items(model, _user_list(found), found.reasons)
+    return answer({"model_version": model.version, "items": items})
 
 
 @router.get("/items", response_model=schemas.ItemsResponse, responses=ERRORS)
@@ -181,6 +193,10 @@ def _rules(body: schemas.RecommendRequest | schemas.FoldInRequest) -> Rules | No
     return None if body.rules is None else Rules(**body.rules.model_dump())
 
 
+def _variety(body: schemas.RecommendRequest | schemas.FoldInRequest) -> Variety | None:
+    return None if body.variety is None else Variety(**body.variety.model_dump())
+
+
 def _user_list(found: Ranking) -> UserList:
     n = found.count
     return UserList(
@@ -201,8 +217,10 @@ def _items(model: LoadedModel, found: UserList) -> list[dict[str, Any]]:
     ]
 
 
-def _rated_items(model: LoadedModel, found: UserList) -> list[dict[str, Any]]:
-    """The same with predicted ratings, or null."""
+def _rated_items(model: LoadedModel, found: UserList, reasons: Reasons | None = None) -> list[dict[str, Any]]:
+    """The same with predicted ratings, or null; and with reasons, if there are some."""
     items = _items(model, found)
+    if reasons is not None:
+        items = [item | {"reasons": reasons.described(place)} for place, item in enumerate(items)]
     ratings: Sequence[float | None] = found.ratings or [None] * len(items)
     return [{**item, "rating": rating} for item, rating in zip(items, ratings, strict=True)]

@@ -49,11 +49,16 @@ Id = Annotated[int | str, PlainValidator(_check_id), WithJsonSchema(ID_SCHEMA)]
 Rating = Annotated[
     float, Field(strict=True, allow_inf_nan=False, description="On the scale of the data: see `/v1/model`.")
 ]
+Weight = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 TopK = Annotated[
     StrictInt,
     Field(
         ge=1, description="Length of the list; at most what the bundle ranks, `largest_top_k` of `/v1/model`."
     ),
+]
+Explain = Annotated[
+    StrictBool,
+    Field(description="Give each item its `reasons`; needs a bundle of `recsys export --explain`."),
 ]
 Unknown = Annotated[
     Literal["average", "error"],
@@ -102,6 +107,22 @@ class RulesRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class VarietyRequest(BaseModel):
+    """How a list differs from the best items in order; `serve.Variety`."""
+
+    diversity: Weight = Field(0, ge=0, le=1, description="Of being unlike the items above.")
+    surprise: Weight = Field(
+        0, ge=-1, le=1, description="Towards items that few know; below 0, towards the familiar."
+    )
+    max_per_category: StrictInt | None = Field(
+        None,
+        ge=1,
+        lt=1 << 31,
+        description="Items of one genre, as long as others are left.",
+    )
+    model_config = ConfigDict(extra="forbid")
+
+
 class RecommendRequest(BaseModel):
     """A user."""
 
@@ -112,6 +133,8 @@ class RecommendRequest(BaseModel):
         [], max_length=MAX_ITEMS, description="Further items to exclude; unknown ids are ignored."
     )
     rules: RulesRequest | None = None
+    variety: VarietyRequest | None = None
+    explain: Explain = False
     unknown: Unknown = "average"
     model_config = _example(user_id=42, top_k=3)
 
@@ -148,6 +171,8 @@ class FoldInRequest(BaseModel):
     ratings: list[ItemRating] = Field(max_length=MAX_ITEMS)
     top_k: TopK = 10
     rules: RulesRequest | None = None
+    variety: VarietyRequest | None = None
+    explain: Explain = False
     model_config = _example(ratings=[{"item_id": 1, "rating": 5}, {"item_id": 6, "rating": 2.5}], top_k=3)
 
 
@@ -159,8 +184,30 @@ class RankedItem(BaseModel):
     score: float = Field(description="What orders the list; of similar items, the cosine.")
 
 
+class RatingReason(BaseModel):
+    """A rating of the user that raises an item's score."""
+
+    item_id: Id
+    title: str | None
+    rating: float
+    contribution: float = Field(description="What it adds to the score, in the score's unit.")
+
+
+class ItemReasons(BaseModel):
+    """How an item's score follows from the user's ratings."""
+
+    because: list[RatingReason] = Field(description="The ratings that add most, at most three.")
+    rest: float = Field(description="What belongs to no rating.")
+    explained_score: float = Field(
+        description="`rest` and what all ratings add: a new user's score. That of a known user, "
+        "by a trained row, is near."
+    )
+
+
 class RecommendedItem(RankedItem):
     """One item of a user's list, best first."""
+
+    reasons: ItemReasons | None = Field(None, description="Only there if `explain` is true.")
 
     rating: float | None = Field(
         description="The predicted rating, on the scale of the data; null where nothing predicts ratings."
@@ -201,7 +248,7 @@ class RecommendResponse(FoldInResponse):
 
     user_id: Id
     known: bool = Field(description="False: not in the bundle; this is the average user's list.")
-    graph: Literal["recommend", "recommend_fast"] = Field(
+    graph: Literal["recommend", "recommend_fast", "recommend_filtered"] = Field(
         description="What ranked: recommend_fast may miss an item at the end of a list."
     )
 

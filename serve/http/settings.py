@@ -25,6 +25,8 @@ class ServiceSettings:
     """Map the tables of `tables.bin`, so that several workers share their pages."""
     exact: bool = False
     """Never answer with `recommend_fast.onnx`."""
+    public_key: Path | None = None
+    """The key that must have signed whatever bundle answers; None: none need be signed."""
     token: str | None = field(default=None, repr=False)
     """Bearer token that every route but health requires; None: no route does."""
     allowed_hosts: tuple[str, ...] = ()

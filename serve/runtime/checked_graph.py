@@ -45,4 +45,5 @@ def check_all(recommender: Recommender) -> None:
     """
     recommender.check()
     recommender.check(*recommender.manifest.graphs)
-    recommender.seen.check()
+    if not recommender.manifest.without_seen:
+        recommender.seen.check()

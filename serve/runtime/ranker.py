@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 
-# From this many items on, one user's list from `recommend_fast.onnx` takes less time than the exact one; at
-# 10,000 items the two are equal. Batches of users are faster exactly.
-FAST_ITEMS = 20_000
+# From this many items on, one user's list from `recommend_fast.onnx` takes half to four fifths of the exact
+# one's time (benchmarks/results/query.md). Batches of users are faster exactly.
+FAST_ITEMS = 100_000
 
 
 def ranking_graph(manifest: Manifest, n_users: int, top_k: int) -> str:

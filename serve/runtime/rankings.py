@@ -11,6 +11,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from serve.bundle.items import Catalogue
+    from serve.runtime.reasons import Reasons
 
 # Lists of a batch that a notebook shows.
 N_SHOWN = 5
@@ -50,6 +51,8 @@ class Ranking:
     """int, or int64 [B]: number of items; less than k only where no more items were left."""
     catalogue: Catalogue = field(repr=False)
     """The items of the bundle, which know the titles."""
+    reasons: Reasons | None = None
+    """What each rating adds to the scores of the items, in their order; None: nobody has asked."""
 
     def __len__(self) -> int:
         return len(self.item_ids) if self._is_batch else int(self.count)
@@ -93,11 +96,14 @@ class Ranking:
     def _html(self) -> str:
         names = ["", "id", *(["title"] if self.catalogue.has_titles else []), "score"]
         names += [] if self.ratings is None else ["rating"]
+        names += [] if self.reasons is None else ["because of"]
         lines = []
         for rank, item in enumerate(self, 1):
             cells = [str(rank), str(item.item_id)]
             cells += [item.title or ""] if self.catalogue.has_titles else []
             cells += [f"{item.score:.3f}"] + ([] if item.rating is None else [f"{item.rating:.2f}"])
+            if self.reasons is not None:
+                cells.append(", ".join(map(str, self.reasons.of(rank - 1))))
             lines.append("".join(f"<td>{html.escape(cell)}</td>" for cell in cells))
         heading = "".join(f"<th>{name}</th>" for name in names)
         rows = "".join(f"<tr>{line}</tr>" for line in lines)

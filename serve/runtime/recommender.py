@@ -2,129 +2,30 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from serve.bundle.bundle import Bundle, open_bundle
-from serve.bundle.ids import IdIndex
-from serve.bundle.items import Catalogue
-from serve.bundle.manifest import Manifest
-from serve.bundle.manifest_check import CALLED, score_bounds
-from serve.bundle.profiles import check_profiles
-from serve.bundle.seen import Seen
+from serve.bundle.manifest_check import score_bounds
 from serve.errors import RequestError, UnknownIdError, UnsupportedError
-from serve.files.names import TABLES_NAME
 from serve.runtime import validation
 from serve.runtime.batching import Each, Top, rank_rows, rank_users, score_pairs, with_ratings
-from serve.runtime.checked_graph import open_checked
 from serve.runtime.given_ratings import given_ratings
+from serve.runtime.item_facts import list_scores
+from serve.runtime.opened import OpenedBundle
 from serve.runtime.ranker import GraphRanker, Ranker, has_ratings, ranking_graph
 from serve.runtime.rankings import Ranking, Scores
+from serve.runtime.reasons import Reasons, check_explainable, explain, with_reasons
 from serve.runtime.rules import Rules, check_left, rule_inputs
-from serve.runtime.session import (
-    Device,
-    available_cpus,
-    has_cuda_gpu,
-    run_named,
-    session_device,
-)
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+from serve.runtime.session import available_cpus
+from serve.runtime.variety import Variety, checked, rerank, rerank_users
 
 Unknown = Literal["average", "error"]
-T = TypeVar("T")
 
 
-class Recommender:
+class Recommender(OpenedBundle):
     """A loaded bundle. Any number of threads may share it; a forked process must load its own."""
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        device: Device = "auto",
-        *,
-        threads: int | None = None,
-        share_tables: bool = False,
-        exact: bool = False,
-    ) -> None:
-        self.bundle = bundle
-        self._exact = exact
-        self._threads = threads
-        # Tables inside the graphs' files are never mapped, so they can't be shared.
-        share_tables = share_tables and TABLES_NAME in bundle.manifest.files
-        self._open = partial(open_checked, bundle, threads=threads, share_tables=share_tables)
-        self._device: Device = "cpu" if device == "auto" and not has_cuda_gpu() else device
-        self._lock = threading.RLock()
-        self._parts: dict[str, Any] = {}
-        if self._device != "cpu":
-            # Whether CUDA works shows only here; the other graphs then use the same device.
-            self._device = session_device(self._session("recommend"))
-
-    @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        device: Device = "auto",
-        *,
-        threads: int | None = None,
-        share_tables: bool = False,
-        exact: bool = False,
-    ) -> Recommender:
-        """Check and load a bundle. Graphs and tables of ids are loaded at their first use.
-
-        Args:
-            path: The bundle's folder, or a link to it.
-            device: "auto" takes CUDA where it works, else the CPU.
-            threads: Threads of one call on the CPU; None: all CPUs that this process may use.
-            share_tables: Processes on the CPU share the pages of `tables.bin`; large batches take longer.
-            exact: Never use `recommend_fast.onnx`, the graph for single users of large catalogues.
-
-        Raises:
-            BundleError: the bundle is incomplete, damaged or not to be trusted.
-            DeviceError: device="cuda", and CUDA does not work.
-            RequestError: `device` is none of the three.
-        """
-        return cls(open_bundle(path), device, threads=threads, share_tables=share_tables, exact=exact)
-
-    @property
-    def device(self) -> Literal["cpu", "cuda"]:
-        """The device in use."""
-        assert self._device != "auto"
-        return self._device
-
-    @property
-    def manifest(self) -> Manifest:
-        """The bundle's manifest."""
-        return self.bundle.manifest
-
-    @property
-    def predicts_ratings(self) -> bool:
-        """Whether scores are predicted ratings, which `recommend` then gives beside each item."""
-        return self.manifest.model.scores == "ratings"
-
-    @property
-    def users(self) -> IdIndex:
-        """The user ids."""
-        path, n_users = self.bundle.file("users.parquet"), self.manifest.model.n_users
-        return self._part("users", lambda: IdIndex.read(path, "user_id", n_users))
-
-    @property
-    def items(self) -> Catalogue:
-        """The items: ids, titles, search."""
-        file, n_items = self.bundle.file, self.manifest.model.n_items
-        return self._part("items", lambda: Catalogue(file("items.parquet"), n_items))
-
-    @property
-    def seen(self) -> Seen:
-        """The items that each user has rated."""
-        file, model = self.bundle.file, self.manifest.model
-        return self._part("seen", lambda: Seen(file("seen.parquet"), model.n_users, model.n_items))
 
     def largest_k(self, graph: str) -> int:
         """The K of a ranking graph: its longest list. Raises UnsupportedError: there is no such graph."""
@@ -167,7 +68,9 @@ class Recommender:
         index = np.array([known.lookup_one(ids)]) if one else known.lookup(ids)
         if unknown == "error" and not index.all():
             wrong = ids if one else np.asarray(ids, object)[index == 0][0]
-            raise UnknownIdError(f"{known.name} {wrong!r} is not in this bundle ({len(known)} are).")
+            raise UnknownIdError(
+                f"{known.name} {wrong!r} is not in this bundle ({len(known.known_rows)} are)."
+            )
         return index
 
     def rank(
@@ -178,6 +81,7 @@ class Recommender:
         exclude_seen: bool | np.ndarray = True,
         exclude_item_indices: Sequence[np.ndarray] | None = None,
         rules: Rules | None = None,
+        variety: Variety | None = None,
         each: Each = map,
     ) -> Top:
         """The best items of any number of users, from indices to indices, in bounded memory.
@@ -188,6 +92,7 @@ class Recommender:
             exclude_seen: Exclude the items that a user has rated: for all users, or bool [B].
             exclude_item_indices: Further items to exclude: B arrays of int64 from 0 to n_items.
             rules: What all listed items obey; see `Rules`. A list is short only where few do.
+            variety: How lists differ from the best items in order; see `Variety`.
             each: Does the runs of the graph: `map`, or the `map` of an executor.
 
         Returns:
@@ -195,9 +100,11 @@ class Recommender:
 
         Raises:
             RequestError: wrong types, shapes or ranges, or rules that no item can obey.
-            UnsupportedError: there are rules, and the bundle has no graphs with rules.
+            SeenLeftOutError, UnsupportedError: `exclude_seen`, or rules, and the bundle has nothing for it.
         """
+        variety = checked(variety)
         model, asked = self.manifest.model, rule_inputs(rules, self)
+        seen = self.seen if exclude_seen is True or np.any(exclude_seen) else None
         graph = asked.graph("recommend")
         top_k = self.list_length(top_k, graph)
         user_index = validation.indices("user_index", user_index, 1, model.n_users)
@@ -206,11 +113,17 @@ class Recommender:
             rows = validation.exclusions(exclude_item_indices, len(user_index), model.n_items)
             exclude = rows if exclude is None else np.concatenate([exclude, rows], axis=1)
         rated_by = user_index * np.asarray(exclude_seen, np.int64)  # row 0 has rated nothing
-        seen = None if exclude_seen is False else self.seen
+        n_ranked = top_k if variety is None else self.largest_k(graph)
         if graph == "recommend" and not self._exact and self._device == "cpu":
-            graph = ranking_graph(self.manifest, len(user_index), top_k)
-        top = rank_users(self._ranker(graph, asked.feeds), user_index, top_k, seen, rated_by, exclude, each)
-        return with_ratings(top, self.manifest)
+            graph = ranking_graph(self.manifest, len(user_index), n_ranked)
+        ranker = self._ranker(graph, asked.feeds)
+
+        def ranked(rows: slice = slice(None)) -> Top:
+            out = None if exclude is None else exclude[rows]
+            top = rank_users(ranker, user_index[rows], n_ranked, seen, rated_by[rows], out, each)
+            return with_ratings(top, self.manifest)
+
+        return ranked() if variety is None else rerank_users(ranked, len(user_index), top_k, variety, self)
 
     def name(self, top: Top, known: Any) -> Ranking:
         """`top`, the results of `rank` or a row of them, with ids; `known` and the result: see `Ranking`."""
@@ -227,6 +140,8 @@ class Recommender:
         exclude_seen: bool = True,
         exclude_item_ids: Sequence[Any] | None = None,
         rules: Rules | None = None,
+        variety: Variety | None = None,
+        reasons: bool = False,
         unknown: Unknown = "average",
     ) -> Ranking:
         """The items with the highest scores for a user, or for each of many.
@@ -238,24 +153,34 @@ class Recommender:
             exclude_item_ids: Further items to exclude: a list of ids, or for many users a list of lists. Ids
                 that are not in the bundle are ignored.
             rules: What all listed items obey; see `Rules`.
+            variety: How lists differ from the best items in order; see `Variety`.
+            reasons: Say in `Ranking.reasons` what each rating adds to the scores; for one user.
             unknown: A user who is not in the bundle gets the average user's list, or raises an error.
 
         Raises:
             RequestError: wrong types, shapes or ranges, or no item obeys the rules.
             UnknownIdError: a user is not in the bundle, and `unknown` is "error".
-            UnsupportedError: rules, and the bundle has no graphs with rules.
+            SeenLeftOutError, UnsupportedError: as `rank`; or reasons, and the bundle has no graph for them.
         """
         one = validation.is_one(user_ids)
+        if reasons:
+            check_explainable(self, one)
         user_index = self.resolve(user_ids, unknown)
         exclude = None
         if exclude_item_ids is not None:
             rows = validation.lists("exclude_item_ids", exclude_item_ids, None if one else len(user_index))
             exclude = [self.items.ids.lookup(row) for row in rows]
         top = self.rank(
-            user_index, top_k, exclude_seen=exclude_seen, exclude_item_indices=exclude, rules=rules
+            user_index,
+            top_k,
+            exclude_seen=exclude_seen,
+            exclude_item_indices=exclude,
+            rules=rules,
+            variety=variety,
         )
         check_left(top, rules)
-        return self._named(one, user_index > 0, top)
+        ranking = self._named(one, user_index > 0, top)
+        return with_reasons(ranking, self, *self._rated(int(user_index[0])), True) if reasons else ranking
 
     def score(self, user_ids: Any, item_ids: Any, *, unknown: Unknown = "average") -> Scores:
         """The scores of pairs; a single user or item is paired with each of many.
@@ -315,7 +240,14 @@ class Recommender:
         return self._named(one, item_index > 0, top)
 
     def fold_in(
-        self, item_ids: Any, ratings: Any = None, top_k: int | None = None, *, rules: Rules | None = None
+        self,
+        item_ids: Any,
+        ratings: Any = None,
+        top_k: int | None = None,
+        *,
+        rules: Rules | None = None,
+        variety: Variety | None = None,
+        reasons: bool = False,
     ) -> Ranking:
         """Recommendations for a new user, from a few ratings; rated items are excluded.
 
@@ -325,6 +257,8 @@ class Recommender:
             ratings: As many ratings, in the same form, on the scale of the data.
             top_k: Length of the list; None: ten, or all that the bundle ranks.
             rules: What all listed items obey; see `Rules`.
+            variety: How lists differ from the best items in order; see `Variety`.
+            reasons: Say in `Ranking.reasons` what each rating adds to the scores; for one user.
 
         Raises:
             RequestError: wrong types, lengths that differ, ratings off the scale, an item rated twice, no or
@@ -332,43 +266,54 @@ class Recommender:
             UnknownIdError: an item is not in the bundle.
             UnsupportedError: the bundle has no such graph (an MLP has no closed form).
         """
-        asked = rule_inputs(rules, self)
+        asked, variety = rule_inputs(rules, self), checked(variety)
         graph = asked.graph("fold_in")
         top_k = self.list_length(top_k, graph)
         one, items, values = given_ratings(self, item_ids, ratings)
+        if reasons:
+            check_explainable(self, one)
         feeds = {
             "item_indices": validation.padded(items, np.int64),
             "ratings": validation.padded(values, np.float32),
         }
         if (denied := asked.denied(len(items))) is not None:
             feeds["exclude_item_indices"] = denied
-        top = with_ratings(self._run_ranking(graph, feeds, top_k, asked.feeds), self.manifest)
+        n_ranked = top_k if variety is None else self.largest_k(graph)
+        top = with_ratings(self._run_ranking(graph, feeds, n_ranked, asked.feeds), self.manifest)
+        if variety is not None:
+            top = rerank(top, top_k, variety, self)
         check_left(top, rules)
-        return self._named(one, np.ones(len(items), bool), top)
+        ranking = self._named(one, np.ones(len(items), bool), top)
+        return with_reasons(ranking, self, items[0], values[0]) if reasons else ranking
 
-    def check(self, *graphs: str) -> int:
-        """Open graphs, which runs their conformance cases; returns how many there are.
+    def explain(self, user: Any, item_ids: Any) -> Reasons:
+        """What each rating of a user adds to the scores of some items, listed or not.
 
-        Any graph is checked at its first use; without names, all that this class calls, ids and profiles are.
+        Args:
+            user: An id of the bundle; or the ratings of a new user, `{title or id: rating}`.
+            item_ids: The items to explain; one id, or [k] of them.
 
-        Raises BundleError: a graph has no cases, or does not answer as they say; or a file is damaged.
+        Raises:
+            RequestError: as `fold_in`.
+            UnknownIdError: the user or an item is not in the bundle.
+            UnsupportedError: the bundle has no reasons.
         """
-        names = graphs or [name for name in CALLED if not (self._exact and name == "recommend_fast")]
-        n_cases = sum(self._checked(name)[1] for name in names if name in self.manifest.graphs)
-        if not graphs:
-            for ids in (self.users, self.items.ids):
-                ids.lookup_one(ids.one_id(1))  # finds ids that repeat
-            self.seen.of_user(1)
-            check_profiles(self.bundle)
-        return n_cases
-
-    def run_graph(self, graph: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Run a graph: input name -> array (types and ranks are not checked), to output name -> array."""
-        return run_named(self._session(graph), feeds)
+        check_explainable(self, one=validation.is_one(user))
+        explained = self.resolve(item_ids, "error", table="item")
+        if isinstance(user, Mapping):
+            _, (rated,), (ratings,) = given_ratings(self, user, None)
+            return explain(self, rated, ratings, explained)
+        user_index = int(self.resolve(user, "error")[0])
+        return explain(self, *self._rated(user_index), explained, list_scores(self, user_index, explained))
 
     def _named(self, one: bool, known: np.ndarray, top: Top) -> Ranking:
         """As `name`; `one`: the request was for a single id."""
         return self.name(top.row(0), bool(known[0])) if one else self.name(top, known)
+
+    def _rated(self, user_index: int) -> tuple[np.ndarray, np.ndarray]:
+        """What a user has rated: int64 [H] and float32 [H]."""
+        items, ratings, _ = self.seen.history(user_index)
+        return items.astype(np.int64), ratings
 
     def _ranker(self, graph: str, rules: Mapping[str, np.ndarray]) -> Ranker:
         k, n_items = self.largest_k(graph), self.manifest.model.n_items
@@ -381,20 +326,3 @@ class Recommender:
         rated, n_items = has_ratings(self.manifest, graph), self.manifest.model.n_items
         k, session = self.largest_k(graph), self._session(graph)
         return rank_rows(session, graph, feeds, n_items, k, has_ratings=rated, shared=shared).first(top_k)
-
-    def _session(self, graph: str) -> InferenceSession:
-        return self._checked(graph)[0]
-
-    def _checked(self, graph: str) -> tuple[InferenceSession, int]:
-        """The session of a graph, and how many conformance cases it has passed."""
-        return self._part(graph, lambda: self._open(graph, self._device))
-
-    def _part(self, name: str, make: Callable[[], T]) -> T:
-        """Load a part of the bundle at its first use, once for all threads."""
-        part = self._parts.get(name)
-        if part is None:
-            with self._lock:
-                part = self._parts.get(name)
-                if part is None:
-                    part = self._parts[name] = make()
-        return part

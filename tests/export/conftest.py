@@ -12,11 +12,11 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 import tiny_runs
+from fixture_bundles import FIXTURES
 
 from export.model.arrays import Arrays
 from export.model.dot import DotArrays
 from export.model.mlp import MlpArrays
-from export.write.bundle import export_run
 
 N_USERS, N_ITEMS, N_FACTORS = 9, 23, 5
 
@@ -90,16 +90,6 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(
-    tiny_run: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Path]:
-    """Bundles of the same runs, made once: not to be changed."""
-    made: dict[str, Path] = {}
-
-    def get(name: str) -> Path:
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp("bundles") / name
-            export_run(tiny_run(name), made[name])
-        return made[name]
-
-    return get
+def tiny_bundle() -> Callable[[str], Path]:
+    """The committed bundles of the same runs: what is exported equals them (test_bundle.py)."""
+    return FIXTURES.joinpath

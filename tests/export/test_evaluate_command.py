@@ -94,6 +94,7 @@ def test_a_bundle_measures_as_its_run(pair: tuple[Path, Path], ratings: Path) ->
     assert through_torch["baselines"]["global_mean"]["rmse"] > through_torch["baselines"]["bias_only"]["rmse"]
 
 
+@pytest.mark.parametrize("pair", ["dot-bias", "ease"], indirect=True)
 def test_a_bundle_is_measured_without_torch(pair: tuple[Path, Path], ratings: Path) -> None:
     """In a process of its own, where an attempt to import torch, onnx or safetensors would fail."""
     code = (

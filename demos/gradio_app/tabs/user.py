@@ -16,6 +16,7 @@ EVERY_GENRE = "All genres"
 def user_tab(showcase: Showcase) -> None:
     """Build the tab."""
     first = showcase.find_users("")
+    has_seen = not showcase.recommender.manifest.without_seen
 
     def picks(user_id: str | None, k: float, exclude_seen: bool, genre: str | None) -> Markup:
         wanted = None if genre == EVERY_GENRE else genre
@@ -28,7 +29,8 @@ def user_tab(showcase: Showcase) -> None:
             return cards.card("empty", "No user is chosen", "Choose one to see what they have rated.")
         rows = showcase.history(user_id, newest_first=order != BEST)
         if not rows:
-            return cards.card("empty", "No ratings", f"This bundle has no ratings by user {user_id}.")
+            why = f"ratings by user {user_id}" if has_seen else "ratings: it was exported without them"
+            return cards.card("empty", "No ratings", f"This bundle has no {why}.")
         return cards.card("rated", rows, showcase.scale, f"What user {user_id} has rated")
 
     with gr.Row(equal_height=False):
@@ -49,10 +51,12 @@ def user_tab(showcase: Showcase) -> None:
                 visible=bool(showcase.genres),
                 elem_id="genre",
             )
-            exclude_seen = gr.Checkbox(True, label="Leave out what they have rated", elem_id="exclude-seen")
+            exclude_seen = gr.Checkbox(
+                has_seen, label="Leave out what they have rated", visible=has_seen, elem_id="exclude-seen"
+            )
             order = gr.Radio([NEWEST, BEST], value=NEWEST, label="Their ratings", elem_id="order")
         with gr.Column(scale=2, min_width=300):
-            top = html(picks(first[0], min(10, showcase.longest_list), True, EVERY_GENRE), "picks")
+            top = html(picks(first[0], min(10, showcase.longest_list), has_seen, EVERY_GENRE), "picks")
         with gr.Column(scale=2, min_width=300):
             rated = html(history(first[0], NEWEST), "history")
 

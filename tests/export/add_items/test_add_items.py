@@ -173,9 +173,8 @@ def test_more_can_be_added_to_what_was_added_to_with_the_same_bytes(
 
 def test_string_ids_raw_ids_and_shared_tables(tiny_run: Callable[[str], Path], tmp_path: Path) -> None:
     """Numbers of a file are text where the bundle's ids are text; what the base has, the new one has."""
-    export_run(
-        tiny_run("dot-bias-string-ids"), tmp_path / "base", tables_file="always", raw_ids=True, filtered=True
-    )
+    every = {"raw_ids": True, "filtered": True, "explain": True}
+    export_run(tiny_run("dot-bias-string-ids"), tmp_path / "base", tables_file="always", **every)
     rows = [(f"user-{10 * user:03d}", "7", 4.0) for user in range(1, 9)] + [("5", "7", 1.0)]
     add_items(tmp_path / "base", ratings_of(rows), tmp_path / "new")
     recommender = Recommender.load(tmp_path / "new", "cpu")
@@ -188,6 +187,9 @@ def test_string_ids_raw_ids_and_shared_tables(tiny_run: Callable[[str], Path], t
     found = onnxruntime_runner(tmp_path / "new", "cpu")("recommend_by_id", feeds)
     assert found["top_item_ids"][0, :2].tolist() == ["7", ""]
     assert found["known"].all()
+    reasons = recommender.fold_in(["7"], [4.0], reasons=True)
+    assert reasons.reasons is not None
+    np.testing.assert_allclose(reasons.reasons.scores, reasons.scores, atol=1e-4)
 
 
 @pytest.mark.parametrize(

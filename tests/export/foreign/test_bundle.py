@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 
 import recsys
 from export.errors import TableError
-from export.verify.compare_lists import compare_lists
+from export.graphs.compare_lists import compare_lists
 from recsys.errors import DataError
 from serve.errors import OutputError
 from serve.runtime.profiles import Profiles
@@ -63,6 +63,7 @@ def ranked(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made = made_tables()
     made["item_factors"] = torch.from_numpy(made["item_factors"]).requires_grad_()
     options = {"user_ids": USER_IDS, "item_ids": np.array(ITEM_IDS), "items": titles, "top_k": 20}
+    options["explain"] = True
     return recsys.bundle(output=path, scores="ranking", seen=csr_matrix(seen_pairs()), **made, **options)
 
 
@@ -76,7 +77,9 @@ def test_a_model_that_ranks_is_a_whole_bundle(ranked: Any) -> None:
     assert served.seen.history(1).item_indices.tolist() == (1 + np.flatnonzero(seen_pairs()[0])).tolist()
     assert Profiles.of(served).profiles
     assert served.recommend("user 3").ratings is None
-    assert len(served.fold_in({"A (1990)": 1, 110: 1}, top_k=5)) == 5
+    new = served.fold_in({"A (1990)": 1, 110: 1}, top_k=5, reasons=True)
+    assert len(new) == 5
+    np.testing.assert_allclose(new.reasons.scores, new.scores, atol=1e-5 * ranked.manifest.model.list_span)
 
 
 def test_a_taken_folder_stays(ranked: Any) -> None:

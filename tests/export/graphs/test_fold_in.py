@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from export.graphs.compare_lists import compare_lists
 from export.graphs.fold_in import fold_in_graph
 from export.graphs.recommend import recommend_graph
 from export.model.dot import DotArrays
 from export.model.inputs import FoldInHistory, Ratings
-from export.verify.compare_lists import compare_lists
 from export.write.fold_in_choice import STEPS, max_row_error
 from serve.bundle.manifest import FoldIn
 

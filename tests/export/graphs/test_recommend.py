@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from export.graphs.compare_lists import compare_lists
 from export.graphs.recommend import recommend_graph
 from export.model.arrays import Arrays
 from export.model.dot import DotArrays
 from export.model.mlp import MlpArrays
 from export.model.reference import MASKED
-from export.verify.compare_lists import compare_lists
 
 ALL_USERS = np.arange(10)
 NOBODY = np.zeros((10, 1), np.int64)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from export.errors import GraphError
+from export.graphs.compare_lists import compare_lists
 from export.graphs.recommend import recommend_graph
 from export.graphs.recommend_filtered import left_out, recommend_filtered_graph
 from export.graphs.rules import example_rules, no_rules
 from export.model.item_columns import ItemColumns
-from export.verify.compare_lists import compare_lists
 from serve.bundle.item_rules import MAX_CATEGORIES, UNKNOWN_NUMBER
 
 N_ITEMS = 23

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from export.graphs.compare_lists import compare_lists
 from export.graphs.similar_items import similar_items_graph
 from export.model import reference
 from export.model.side_by_side import SideBySide
 from export.model.similar_items import MIN_RATINGS, directions, similar_rows, support
-from export.verify.compare_lists import compare_lists
 from export.write.shrinkage_choice import DEFAULT_SHRINKAGE, choose_shrinkage
 
 TOLERANCE = 1e-6

@@ -36,7 +36,7 @@ def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=[["dot"], ["dot-bias"], ["dot-bias", "ease"], ["ease"], ["mlp"]])
+@pytest.fixture(scope="module", params=[["dot-bias"], ["dot-bias", "ease"], ["mlp"]])
 def trained(
     request: pytest.FixtureRequest, ratings: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Run, Path]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fixture_bundles import FIXTURES
 
-from serve import Rules, open_bundle
+from serve import Rules, Variety, open_bundle
 from serve.runtime.rankings import Ranking
 from serve.runtime.recommender import Recommender
 
@@ -213,6 +213,56 @@ def test_rules_that_are_refused(bundle: str, rules: dict[str, Any], told: str) -
     async def post() -> Any:
         async with app_client(FIXTURES.parent / bundle) as client:
             return await client.post("/v1/recommend", json={"user_id": 10, "rules": rules})
+
+    response = asyncio.run(post())
+    assert response.status_code == 422
+    assert told in response.text
+
+
+def test_variety_and_reasons_are_those_of_the_recommender() -> None:
+    bundle = FIXTURES.with_name("raw_id_bundles") / "parts"
+    served = Recommender.load(bundle, "cpu", threads=1)
+    user, items = ids(served)
+    weights = {"diversity": 0.6, "surprise": -0.2, "max_per_category": 2}
+    found = ask(bundle, "/v1/recommend", {"user_id": user, "variety": weights, "explain": True})
+    expected = served.recommend(user, variety=Variety(**weights), reasons=True)
+    check_items(found["items"], expected, served)
+    check_reasons(found["items"], expected)
+    ratings = [{"item_id": item, "rating": 4} for item in items]
+    found = ask(bundle, "/v1/fold-in", {"ratings": ratings, "variety": {"diversity": 1}, "explain": True})
+    expected = served.fold_in(items, [4, 4, 4], variety=Variety(diversity=1), reasons=True)
+    check_items(found["items"], expected, served)
+    check_reasons(found["items"], expected)
+    assert "reasons" not in ask(bundle, "/v1/recommend", {"user_id": user, "explain": False})["items"][0]
+
+
+def check_reasons(found: list[dict[str, Any]], expected: Ranking) -> None:
+    assert expected.reasons is not None
+    for place, item in enumerate(found):
+        told = expected.reasons.described(place)
+        assert item["reasons"]["because"] == told["because"]
+        assert item["reasons"]["explained_score"] == pytest.approx(told["explained_score"])
+
+
+@pytest.mark.parametrize(
+    ("bundle", "asked", "told"),
+    [
+        ("bundles/parts", {"explain": True}, "--explain"),
+        ("bundles/mlp", {"explain": True}, "no reasons"),
+        ("bundles/parts", {"explain": 1}, "explain"),
+        ("bundles/parts", {"variety": {"diversity": 1.01}}, "variety.diversity"),
+        ("bundles/parts", {"variety": {"diversity": "0.5"}}, "variety.diversity"),
+        ("bundles/parts", {"variety": {"surprise": -2}}, "variety.surprise"),
+        ("bundles/parts", {"variety": {"max_per_category": 0}}, "variety.max_per_category"),
+        ("bundles/parts", {"variety": {"max_per_category": 1.5}}, "variety.max_per_category"),
+        ("bundles/parts", {"variety": {"weight": 1}}, "Extra inputs"),
+        ("bundles/parts", {"diversity": 0.5}, "Extra inputs"),
+    ],
+)
+def test_variety_and_reasons_that_are_refused(bundle: str, asked: dict[str, Any], told: str) -> None:
+    async def post() -> Any:
+        async with app_client(FIXTURES.parent / bundle) as client:
+            return await client.post("/v1/recommend", json={"user_id": 10, **asked})
 
     response = asyncio.run(post())
     assert response.status_code == 422

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from export.verify.compare_lists import compare_lists
+from export.graphs.compare_lists import compare_lists
 
 
 def agreement(truth: list[float], exclude: list[int], indices: list[int], scores: list[float]) -> float:

@@ -1,0 +1,1 @@
+"""Taking users out of a bundle."""

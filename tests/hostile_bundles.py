@@ -188,4 +188,5 @@ KINDS: dict[str, list[Callable[[Path, Rng], str]]] = {
     "json": [json_value, json_value, json_value, json_text, any_bytes],
     "parquet": [parquet_column, parquet_column, any_bytes],
     "onnx": [onnx_part, onnx_part, any_bytes],
+    "md": [any_bytes],
 }

@@ -157,7 +157,7 @@ def demo(bundle: Path, folder: Path) -> bool:
         build_app(recommender)
         showcase = Showcase(recommender)
         user_id = str(first_id("users", "user_id"))
-        showcase.recommend(user_id, 10, exclude_seen=True, genre="")
+        showcase.recommend(user_id)
         showcase.history(user_id, newest_first=True)
     except ServeError:
         return False

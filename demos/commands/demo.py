@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import webbrowser
 from pathlib import Path
 
 import click
@@ -11,7 +12,11 @@ from serve.commands.listen import listen
 from serve.commands.options import allow_host_option, bundle_argument, device_option
 from serve.processes.signals import Signals
 from serve.reading.options import IntegerRange
-from serve.terminal import say
+from serve.terminal import say, warn
+
+PORT = 7860
+N_PORTS = 20
+"""How many ports are tried, from `PORT` on."""
 
 
 @click.command()
@@ -20,23 +25,25 @@ from serve.terminal import say
 @click.option(
     "--port",
     type=IntegerRange(0, 65535),
-    default=7860,
-    show_default=True,
-    help="The port to listen on; 0 takes a free one.",
+    help=f"The port to listen on; 0 takes a free one. [default: {PORT}, or the next that is free]",
 )
+@click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 @allow_host_option
 @device_option
-def demo(bundle: Path, host: str, port: int, allow_hosts: tuple[str, ...], device: str) -> None:
+def demo(
+    bundle: Path, host: str, port: int | None, opened: bool, allow_hosts: tuple[str, ...], device: str
+) -> None:
     """Show BUNDLE as a page: pick a user, rate as a new user, similar items, a map, the model's card.
 
     \b
-      recsys demo artifacts/default
+      recsys demo artifacts/default --open
     """
+    warn(f"Loading {bundle} …")
     from serve import Recommender
 
     recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
     recommender.check()
-    listener = listen(host, port)
+    listener = listen(host, PORT, N_PORTS - 1) if port is None else listen(host, port)
     from demos.gradio_app.app import build_app, mounted, served
     from demos.gradio_app.guard import guarded
 
@@ -44,4 +51,6 @@ def demo(bundle: Path, host: str, port: int, allow_hosts: tuple[str, ...], devic
     signals = Signals(signal.SIGINT, signal.SIGTERM)  # the page can be reached before `served` yields
     with served(app, listener) as url:
         say(f"{url} (Ctrl-C stops)")
+        if opened and not webbrowser.open(url.replace("//0.0.0.0:", "//127.0.0.1:").replace("[::]", "[::1]")):
+            warn("There is no browser to open the page with.")
         signals.next()

@@ -10,6 +10,7 @@ import gradio as gr
 import msgspec
 from gradio.events import api
 
+from demos.gradio_app.options import ListOptions
 from demos.gradio_app.page import CONCURRENCY
 from demos.gradio_app.showcase import Listing, Showcase
 from serve.bundle.items import Item
@@ -52,7 +53,8 @@ def add_api(showcase: Showcase) -> None:
         user_id: Text, top_k: int = 10, exclude_seen: bool = True, genre: str | None = ""
     ) -> dict[str, Any]:
         """The best items for a user; `known` is false where it is the average user's list."""
-        return _listing(showcase.recommend(str(user_id), top_k, exclude_seen=exclude_seen, genre=genre))
+        options = ListOptions(top_k, exclude_seen, genre)
+        return _listing(showcase.recommend(str(user_id), options))
 
     @_offer
     def history(user_id: Text, newest_first: bool = True) -> list[dict[str, Any]]:

@@ -27,11 +27,12 @@ from starlette.types import ASGIApp
 
 from demos.gradio_app.api import add_api
 from demos.gradio_app.cards import card
+from demos.gradio_app.links import follow_links
 from demos.gradio_app.page import html, style, theme
 from demos.gradio_app.showcase import Showcase
 from demos.gradio_app.tabs.factor_map import map_tab
 from demos.gradio_app.tabs.model import model_tab
-from demos.gradio_app.tabs.newcomer import newcomer_tab
+from demos.gradio_app.tabs.newcomer import kept_ratings, newcomer_tab
 from demos.gradio_app.tabs.similar import similar_tab
 from demos.gradio_app.tabs.user import user_tab
 from demos.report.page import check_figures
@@ -39,12 +40,13 @@ from serve import Recommender
 from serve.processes.listener import url
 
 TABS = {
-    "Pick a user": user_tab,
-    "New here": newcomer_tab,
-    "Similar items": similar_tab,
-    "Map": map_tab,
-    "Model": model_tab,
+    "user": "Pick a user",
+    "new": "New here",
+    "similar": "Similar items",
+    "map": "Map",
+    "model": "Model",
 }
+"""The tabs by their names in the page's address."""
 
 
 def build_app(recommender: Recommender) -> gr.Blocks:
@@ -66,10 +68,19 @@ def build_app(recommender: Recommender) -> gr.Blocks:
     with gr.Blocks(title=title, analytics_enabled=False, fill_width=True) as page:
         add_api(showcase)  # first: Gradio adds "_1" to a name that an event handler of a tab has taken
         html(card("banner", facts), "banner")
-        with gr.Tabs(overflow_behavior="wrap"):
-            for name, build in TABS.items():
-                with gr.Tab(name, id=name):
-                    build(showcase)
+        kept = kept_ratings(showcase)
+        with gr.Tabs(overflow_behavior="wrap") as tabs:
+            with gr.Tab(TABS["user"], id="user"):
+                user = user_tab(showcase)
+            with gr.Tab(TABS["new"], id="new"):
+                newcomer = newcomer_tab(showcase, page, kept)
+            with gr.Tab(TABS["similar"], id="similar"):
+                similar = similar_tab(showcase)
+            with gr.Tab(TABS["map"], id="map"):
+                map_tab(showcase)
+            with gr.Tab(TABS["model"], id="model"):
+                model_tab(showcase)
+        follow_links(showcase, page, tabs, list(TABS), user, newcomer, similar)
     return page
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from demos.gradio_app.showcase import Listing
 from demos.report.render import ENVIRONMENT, render_macro
 from serve.bundle.items import Item
+from serve.bundle.titles import displayed
 
 N_GENRES = 3
 
@@ -15,8 +17,10 @@ card = partial(render_macro, "gradio_app/templates/cards.html.j2")
 
 
 def label(item: Item) -> str:
-    """An item as one line of text: its title, or its id where it has no title."""
-    return item.title if item.title is not None else f"Item {item.item_id}"
+    """An item as one line of text: its title, articles in front; its id where it has no title."""
+    if item.title is not None:
+        return displayed(item.title)
+    return item.item_id if isinstance(item.item_id, str) else f"Item {item.item_id}"
 
 
 def shown(item: Item, shared: Sequence[str] = ()) -> dict[str, object]:
@@ -24,7 +28,24 @@ def shown(item: Item, shared: Sequence[str] = ()) -> dict[str, object]:
     # Names in brackets, such as MovieLens' "(no genres listed)", are not genres.
     genres = sorted((name for name in item.genres if not name.startswith("(")), key=lambda n: n not in shared)
     title = label(item).removesuffix(f" ({item.year})")
-    return {"title": title, "year": item.year, "genres": genres[:N_GENRES], "shared": shared}
+    return {
+        "title": title,
+        "year": item.year,
+        "genres": genres[:N_GENRES],
+        "shared": shared,
+        "index": item.item_index,
+    }
+
+
+def widest(found: Listing) -> float:
+    """The longest bar of a list: how far a predicted rating lies from the mean, in ratings."""
+    far = [
+        abs(row.rating - found.mean)
+        for row in found.rows
+        if row.rating is not None and found.mean is not None
+    ]
+    return max(far, default=0.0) or 1.0
 
 
 ENVIRONMENT.filters["shown"] = shown
+ENVIRONMENT.globals["widest_of"] = widest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib.resources import files
@@ -12,6 +13,7 @@ from markupsafe import Markup
 
 from demos.gradio_app import cards
 from demos.gradio_app.showcase import Showcase
+from serve.bundle.items import Catalogue, Item
 from serve.errors import ServeError
 
 CONCURRENCY = 8
@@ -28,6 +30,33 @@ def html(value: str, elem_id: str) -> gr.HTML:
         padding=False,
         visible=bool(value),
     )
+
+
+def rows(value: str, elem_id: str, *, visible: bool = True) -> gr.HTML:
+    """A list whose buttons are reported: `pressed` reads the event."""
+    return scripted(value, elem_id, "list.js", visible=visible)
+
+
+def scripted(value: str, elem_id: str, script: str, *, visible: bool = True) -> gr.HTML:
+    """Markup of our own with a script of this folder, which runs once in the page."""
+    return gr.HTML(
+        value,
+        elem_id=elem_id,
+        elem_classes=["recsys"],
+        apply_default_css=False,
+        js_on_load=files("demos.gradio_app").joinpath(script).read_text(encoding="utf-8"),
+        padding=False,
+        visible=visible,
+    )
+
+
+def pressed(event: gr.EventData, items: Catalogue) -> tuple[str, Item]:
+    """The deed and the item of a button of `rows`. Raises gr.Error: the browser sent something else."""
+    deed, index = getattr(event, "act", None), getattr(event, "item", None)
+    text = index if isinstance(index, str) and re.fullmatch("[0-9]{1,9}", index) else "0"
+    if isinstance(deed, str) and 1 <= int(text) <= len(items):
+        return deed, items[int(text)]
+    raise gr.Error(f"no button has the deed {deed!r:.40} and the item {index!r:.40}", print_exception=False)
 
 
 def notice(text: str) -> gr.HTML:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
@@ -12,15 +12,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from demos.gradio_app.columns import items_by_genre, raters
+from demos.gradio_app.options import ItemFilter, ListOptions
+from demos.report.factor_map import item_counts
 from serve import Profiles, Ranking, Recommender
 from serve.bundle.items import Item
 from serve.bundle.profiles import PROFILES_NAME
-from serve.errors import RequestError, UnsupportedError
+from serve.errors import UnsupportedError
 from serve.runtime.profiles import Answer
 
 LONGEST_LIST = 50
 N_FOUND = 12
 N_NEAREST = 5
+# The mean of fewer ratings says little of what a user means by them.
+FEWEST_FOR_MEAN = 3
 
 
 class Row(NamedTuple):
@@ -43,6 +47,10 @@ class Listing(NamedTuple):
     device: str
     milliseconds: float
     """Time of the call that ranked the items."""
+    lowest: float
+    """The score of the last item that was ranked, below the list: where bars of scores begin."""
+    mean: float | None = None
+    """The mean of the user's own ratings, where bars of predicted ratings begin; None: too few to say."""
 
 
 class Shared(NamedTuple):
@@ -72,6 +80,8 @@ class Showcase:
         self.recommender = recommender
         manifest = recommender.manifest
         self.genres = items_by_genre(recommender.bundle)
+        self.columns = ItemFilter(recommender, self.genres, item_counts(recommender.bundle))
+        self.has_times = recommender.seen.history(1).timestamps is not None
         self.profiles = Profiles.of(recommender) if PROFILES_NAME in manifest.files else None
         """None: the bundle has none."""
         self.has_fold_in = "fold_in" in manifest.graphs
@@ -79,12 +89,10 @@ class Showcase:
         self.longest_list = min(LONGEST_LIST, recommender.largest_k("recommend"))
         self.scale = manifest.data.ratings_range
         """The lowest and highest rating of the data."""
-        self.list_span = None if manifest.model.lists == "ratings" else manifest.model.list_span
-        """Width of the scores that order lists; None where they are predicted ratings."""
 
     def warm_up(self) -> None:
         """Run every graph that the page needs once, since the first run includes loading the graph."""
-        self.recommend(self.find_users("")[0], 1)
+        self.recommend(self.find_users("")[0])
         self.fold_in({1: self.scale[1]}, 1)
         if self.has_similar:
             self.similar(1, 1)
@@ -107,20 +115,17 @@ class Showcase:
         users = self.recommender.users
         return users.take(users.known_rows).cast(pa.string())
 
-    def recommend(
-        self, user_id: str, top_k: int = 10, *, exclude_seen: bool = True, genre: str | None = None
-    ) -> Listing:
-        """The best items for a user, of all items or of one genre; for an unknown id the average user's list.
+    def recommend(self, user_id: str, options: ListOptions | None = None) -> Listing:
+        """The best items for a user; for an unknown id the average user's list.
 
         Raises:
-            RequestError: no item has the genre, or `top_k` is out of range.
+            RequestError: no item has the genre, or an option is out of range; see `ListOptions`.
         """
-        others = np.empty(0, np.int64)
-        if genre:
-            if genre not in self.genres:
-                raise RequestError(f"no item has the genre {genre!r}; there are {', '.join(self.genres)}")
-            others = np.setdiff1d(np.arange(1, len(self.recommender.items) + 1), self.genres[genre])
-        return self._rank(self.recommender.users.lookup_text(user_id), top_k, others, exclude_seen)
+        options = options or ListOptions()
+        others = self.columns.excluded(options)
+        index = self.recommender.users.lookup_text(user_id)
+        found = self._rank(index, options.top_k, others, options.exclude_seen)
+        return found._replace(mean=_mean(self.recommender.seen.history(index).ratings))
 
     def history(self, user_id: str, *, newest_first: bool = True) -> list[tuple[Item, float]]:
         """A user's items and ratings, newest first where the data has times, else best first.
@@ -144,8 +149,10 @@ class Showcase:
         near = items.nearest(query, N_NEAREST) if query and items.has_titles else []
         return [items[index] for index in near], False
 
-    def fold_in(self, ratings: Mapping[int, float], top_k: int = 10) -> Listing:
+    def fold_in(self, ratings: Mapping[int, float], top_k: int = 10, hidden: Collection[int] = ()) -> Listing:
         """Recommendations from a new user's ratings, item index -> rating; rated items are left out.
+
+        So are those in `hidden`; where there are very many, the list is shorter.
 
         Without ratings, or where the model has no fold-in, it is the average user's list (`known` is false).
 
@@ -153,9 +160,13 @@ class Showcase:
             RequestError: a rating off the scale, or no such item.
         """
         if not ratings or not self.has_fold_in:
-            return self._rank(0, top_k, np.array(list(ratings), np.int64))
+            return self._rank(0, top_k, np.array([*ratings, *hidden], np.int64))
         ids = [self.recommender.items[index].item_id for index in ratings]
-        return self._listing(lambda: self.recommender.fold_in(ids, list(ratings.values()), top_k))
+        given, longest = list(ratings.values()), self.recommender.largest_k("fold_in")
+        n = self.recommender.list_length(top_k, "fold_in")
+        # The graph has no input for items to leave out but those that are rated.
+        found = self._listing(lambda: self.recommender.fold_in(ids, given, longest), n, frozenset(hidden))
+        return found._replace(mean=_mean(np.array(given)))
 
     def answer(self, answers: Mapping[int, Answer], top_k: int = 10) -> tuple[int | None, Listing]:
         """The place of the nearest profile (None: the average user), and its list.
@@ -169,7 +180,11 @@ class Showcase:
             raise UnsupportedError("this bundle has no profiles. Export it again to get them.")
         place = profiles.match(answers)
         rated = [index for index, given in answers.items() if given is not None]
-        return place, self._listing(lambda: profiles.recommend(place, top_k, exclude_item_indices=rated))
+        n = self.recommender.list_length(top_k, "recommend")
+        n_ranked = max(n, self.longest_list)
+        return place, self._listing(
+            lambda: profiles.recommend(place, n_ranked, exclude_item_indices=rated), n
+        )
 
     def similar(self, item_index: int, top_k: int = 10) -> Similar:
         """The items most similar to one, and what each has in common with it.
@@ -179,7 +194,7 @@ class Showcase:
             UnsupportedError: the bundle has no such graph.
         """
         item = self.recommender.items[item_index]
-        listing = self._listing(lambda: self.recommender.similar_items(item.item_id, top_k))
+        listing = self._listing(lambda: self.recommender.similar_items(item.item_id, top_k), top_k)
         users = raters(self.recommender.bundle, [item_index, *(row.item.item_index for row in listing.rows)])
         own = users[item_index]
         shared = []
@@ -190,24 +205,36 @@ class Showcase:
         return Similar(item, len(own), listing, shared)
 
     def _rank(self, user_index: int, top_k: int, exclude: np.ndarray, exclude_seen: bool = False) -> Listing:
+        n = self.recommender.list_length(top_k, "recommend")
+        n_ranked = max(n, self.longest_list)
+
         def rank() -> Ranking:
             top = self.recommender.rank(
-                np.array([user_index]), top_k, exclude_seen=exclude_seen, exclude_item_indices=[exclude]
+                np.array([user_index]), n_ranked, exclude_seen=exclude_seen, exclude_item_indices=[exclude]
             )
             return self.recommender.name(top.row(0), user_index > 0)
 
-        return self._listing(rank)
+        return self._listing(rank, n)
 
-    def _listing(self, rank: Callable[[], Ranking]) -> Listing:
+    def _listing(
+        self, rank: Callable[[], Ranking], top_k: int, hidden: Collection[int] = frozenset()
+    ) -> Listing:
+        """The first `top_k` of a ranking. Graphs rank as many as they can in any case."""
         started = time.perf_counter()
         ranking = rank()
         milliseconds = 1000 * (time.perf_counter() - started)
-        n = ranking.count
-        ratings = [None] * n if ranking.ratings is None else ranking.ratings[:n].tolist()
-        pairs = self._rows(ranking.item_indices[:n], ranking.scores[:n])
+        indices = ranking.item_indices[: ranking.count]
+        kept = np.flatnonzero(~np.isin(indices, list(hidden)))[:top_k]
+        ratings = [None] * len(kept) if ranking.ratings is None else ranking.ratings[kept].tolist()
+        pairs = self._rows(indices[kept], ranking.scores[kept])
         rows = [Row(*pair, rating) for pair, rating in zip(pairs, ratings, strict=True)]
-        return Listing(rows, ranking.known, self.recommender.device, milliseconds)
+        lowest = float(ranking.scores[ranking.count - 1]) if ranking.count else 0.0
+        return Listing(rows, ranking.known, self.recommender.device, milliseconds, lowest)
 
     def _rows(self, indices: np.ndarray, values: np.ndarray) -> list[tuple[Item, float]]:
         items = self.recommender.items
         return [(items[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True)]
+
+
+def _mean(ratings: np.ndarray) -> float | None:
+    return float(ratings.mean()) if len(ratings) >= FEWEST_FOR_MEAN else None

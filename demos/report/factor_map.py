@@ -11,6 +11,7 @@ import pyarrow as pa
 from serve import Bundle
 from serve.bundle.items import Catalogue
 from serve.bundle.parquet import ParquetTable, numbers
+from serve.bundle.titles import displayed
 
 # The most rated items: more points would hide each other.
 MAX_POINTS = 800
@@ -81,7 +82,7 @@ def factor_map(bundle: Bundle, items: Catalogue, n_ratings: np.ndarray) -> Facto
     series, of_item = _by_genre([item.genres for item in found])
     points = []
     for order, (item, (x, y), genre) in enumerate(zip(found, places.tolist(), of_item, strict=True)):
-        title = items.label(item.item_index)
+        title = displayed(items.label(item.item_index))
         short = title if len(title) <= LONGEST_LABEL else title[: LONGEST_LABEL - 1] + "…"
         label = short if order < MAX_LABELS else None
         points.append(Point(x, y, genre, f"{title}: {n_ratings[item.item_index]:,} ratings", label))

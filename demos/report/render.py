@@ -37,9 +37,9 @@ def render(template: str, **values: Any) -> Markup:
     return _printable(ENVIRONMENT.get_template(template).render(values))
 
 
-def render_macro(template: str, name: str, *arguments: Any) -> Markup:
+def render_macro(template: str, name: str, *arguments: Any, **named: Any) -> Markup:
     """Render one macro of a template."""
-    return _printable(getattr(ENVIRONMENT.get_template(template).module, name)(*arguments))
+    return _printable(getattr(ENVIRONMENT.get_template(template).module, name)(*arguments, **named))
 
 
 def _printable(html: str) -> Markup:

@@ -143,7 +143,7 @@ def _leaves(schema: pa.Schema) -> list[str]:
 def _csv(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
     import pyarrow.csv as pa_csv
 
-    names = _harmless(pa.array(schema.names, pa.string())).to_pylist()
+    names = harmless(pa.array(schema.names, pa.string())).to_pylist()
     plain = pa.schema(zip(names, (_plain(kind) for kind in schema.types), strict=True))
     writer = pa_csv.CSVWriter(file, plain)
 
@@ -152,7 +152,7 @@ def _csv(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
         for name, column, kind in zip(schema.names, table.columns, plain.types, strict=True):
             column = column.cast(kind)
             _check_times(name, column)
-            columns.append(_harmless(column) if pa.types.is_string(kind) else column)
+            columns.append(harmless(column) if pa.types.is_string(kind) else column)
         writer.write_table(pa.Table.from_arrays(columns, schema=plain))
 
     yield write
@@ -184,7 +184,7 @@ WRITERS: dict[Format, Callable[[BinaryIO, pa.Schema], AbstractContextManager[Wri
 }
 
 
-def _harmless(text: pa.Array) -> pa.Array:
+def harmless(text: pa.Array) -> pa.Array:
     """Put an apostrophe before text that a spreadsheet would otherwise run as a formula."""
     formula = pc.and_(
         pc.match_substring_regex(text, FORMULA), pc.invert(pc.match_substring_regex(text, NUMBER))

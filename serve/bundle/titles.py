@@ -12,6 +12,9 @@ _ARTICLE = ARTICLES.replace(" ", "|")
 _TRAILING = re.compile(rf"(.*\S), ({_ARTICLE})")
 _LEADING = re.compile(rf"(?:(?:{_ARTICLE}) |l')(.+)")
 _YEAR = re.compile(r"(.*\S) (\([0-9]{4}\))")
+# Between names: those in parentheses have articles of their own.
+_PARENTHESES = re.compile(r"([()])")
+_MOVED = re.compile(rf"((?:a\.k\.a\. )?)(.*\S), ({_ARTICLE})( *)", re.IGNORECASE)
 # Other names, such as the original one: "City of Lost Children, The (Cité des enfants perdus, La) (1995)".
 _OTHERS = re.compile(r"(.*?\S)((?: \([^()]*\))*)")
 
@@ -24,6 +27,20 @@ def folded(text: str) -> str:
 def article_first(text: str) -> str:
     """A folded title with its article in front: "the matrix (1999)" for "matrix, the (1999)"."""
     return "".join(_name(text))
+
+
+def displayed(title: str) -> str:
+    """A title as it is read, its articles in front: "The Matrix (1999)" for "Matrix, The (1999)"."""
+    return "".join(map(_in_front, _PARENTHESES.split(title)))
+
+
+def _in_front(name: str) -> str:
+    moved = _MOVED.fullmatch(name)
+    if moved is None:
+        return name
+    before, name, article, after = moved.groups()
+    space = "" if article.endswith("'") else " "
+    return f"{before}{article}{space}{name}{after}"
 
 
 def starts(text: str) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ def fold_in(
     indices = [items.resolve(text) for text, _ in rates]
     ratings = [rating for _, rating in rates]
     if file is not None:
-        of_file = read_rated(file, items)
+        of_file = read_rated(file, items, recommender.manifest.data.ratings_range)
         if of_file.left_out:
             warn(listed(of_file.left_out, "ratings are left out"))
         indices += of_file.item_indices

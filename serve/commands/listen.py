@@ -11,12 +11,17 @@ import click
 from serve.processes.listener import bind
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Listen on a host and port; 0 takes a free one. Raises UsageError: it is taken, or no such host."""
+def listen(host: str, port: int, n_more: int = 0) -> socket.socket:
+    """Listen on a host and port; 0 takes a free one. If it is taken, the next `n_more` are tried.
+
+    Raises UsageError: all are taken, or no such host.
+    """
     try:
         return bind(host, port)
     except (OSError, UnicodeError) as error:
         number = None if isinstance(error, socket.gaierror) else getattr(error, "errno", None)
+        if number == errno.EADDRINUSE and n_more:
+            return listen(host, port + 1, n_more - 1)
         why = "it is no address of this machine; 127.0.0.1 is, and 0.0.0.0 stands for all of them"
         if number not in (None, errno.EADDRNOTAVAIL):
             why = os.strerror(number)

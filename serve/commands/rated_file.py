@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 TITLES = ("title", "name")
 SHOWN = 5
+# The columns of IMDb's export, whose ratings lie on IMDb's own scale.
+IMDB = {"const", "your rating"}
+IMDB_SCALE = 1.0, 10.0
 
 
 class RatedFile(NamedTuple):
@@ -26,8 +30,10 @@ class RatedFile(NamedTuple):
     """Rows of items that the bundle does not have, or has several of."""
 
 
-def read_rated(path: Path, items: Catalogue) -> RatedFile:
+def read_rated(path: Path, items: Catalogue, scale: tuple[float, float]) -> RatedFile:
     """Read a file with a row for each rated item: its id, or its title and perhaps the year; and the rating.
+
+    Ratings of IMDb, from 1 to 10, are brought to `scale`, that of the bundle.
 
     Raises:
         InputError: the file can't be read, has no such columns, or has rows that can't be read.
@@ -50,7 +56,12 @@ def read_rated(path: Path, items: Catalogue) -> RatedFile:
     if by_id:
         check_type(source, found["item"], items.ids.type, "the bundle's")
     columns = [found["item"]] if by_id else [name for name in (title, year) if name]
-    return _resolved(source.read([*columns, found["rating"]]), columns, by_id, items)
+    rated = _resolved(source.read([*columns, found["rating"]]), columns, by_id, items)
+    if not {name.lower() for name in names} >= IMDB:
+        return rated
+    (low, high), (lowest, highest) = IMDB_SCALE, scale
+    ratings = [lowest + (value - low) / (high - low) * (highest - lowest) for value in rated.ratings]
+    return rated._replace(ratings=ratings)
 
 
 def _resolved(parts: Iterable[Rows], columns: Sequence[str], by_id: bool, items: Catalogue) -> RatedFile:
@@ -93,7 +104,23 @@ def _index(text: str, year: str, by_id: bool, items: Catalogue) -> int:
         is_id = items.ids.is_string or parse_integer(text) is not None
         raise RequestError("not in the bundle" if is_id else why_not(text))
     year = re.sub(r"\.0+$", "", year)  # as pandas writes years where some are missing
-    return items.resolve(f"{text} ({year})" if year and f"({year})" not in text else text)
+    name = f"{text} ({year})" if year and f"({year})" not in text else text
+    try:
+        return items.resolve(name)
+    except RequestError:
+        plain = _without_accents(name)
+        if plain == name:
+            raise
+        try:
+            return items.resolve(plain)
+        except RequestError:
+            pass
+        raise
+
+
+def _without_accents(text: str) -> str:
+    """The text without accents, in which catalogues differ: Amelie for Amélie."""
+    return "".join(char for char in unicodedata.normalize("NFD", text) if not unicodedata.combining(char))
 
 
 def listed(rows: Sequence[RefusedRow], what: str) -> str:

@@ -7,9 +7,9 @@ import numpy as np
 from markupsafe import Markup
 
 from demos.gradio_app import cards
-from demos.gradio_app.page import html
+from demos.gradio_app.page import html, scripted
 from demos.gradio_app.showcase import Showcase
-from demos.report.factor_map import factor_map, item_counts
+from demos.report.factor_map import factor_map
 from demos.report.page import factor_map_section
 
 N_BIASES = 8
@@ -20,14 +20,14 @@ FEWEST_RATINGS = 20
 def map_tab(showcase: Showcase) -> None:
     """Build the tab."""
     recommender = showcase.recommender
-    counts = item_counts(recommender.bundle)
+    counts = showcase.columns.counts
     found = factor_map(recommender.bundle, recommender.items, counts)
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
             if found is None:
                 html(cards.card("empty", "Nothing to draw", "No item of this bundle has been rated."), "map")
             else:
-                html(cards.card("report", factor_map_section(found), "", ""), "map")
+                scripted(cards.card("map", factor_map_section(found)), "map", "map.js")
         with gr.Column(scale=2, min_width=300):
             html(_biases(showcase, counts), "biases")
 

@@ -2,41 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
 from markupsafe import Markup
 
 from demos.gradio_app import cards
-from demos.gradio_app.page import find_items, html, notice, on, search_box, show
+from demos.gradio_app.download import download
+from demos.gradio_app.mine import Mine
+from demos.gradio_app.page import html, on, pressed, rows, show
 from demos.gradio_app.showcase import Showcase
-from demos.report.render import number
+from demos.gradio_app.upload import LARGEST_FILE, read_upload
+from demos.gradio_app.varied import varied
 from serve import Profiles
+from serve.bundle.items import Item
+from serve.errors import ServeError
 from serve.runtime.profiles import Answer
 
 ANSWERS: dict[str, Answer] = {"Like": "like", "Dislike": "dislike", "Not seen": None}
-NOT_RATED = "Until you have rated something, this is what the average user gets."
+N_FIRST = 12
+FIRST = "Rate a few that you know: from the first star on, this list is made for you."
 NO_FOLD_IN = (
     "This model can't fold new ratings in (an MLP has no closed form). What you rate is left out of the "
     "list, which is the average user's."
 )
 
-Given = dict[str, float]
-"""Item index (JSON keys are text) -> rating."""
+
+class NewcomerTab(NamedTuple):
+    """What links and other tabs set or listen to."""
+
+    offered: gr.HTML
+    session: gr.State
+    offer: Callable[[list[Item], Mine], gr.HTML]
+    """Shows items to rate in `offered`."""
 
 
-def newcomer_tab(showcase: Showcase) -> None:
-    """Build the tab."""
+def kept_ratings(showcase: Showcase) -> gr.BrowserState:
+    """What the browser keeps. Outside of tabs: Gradio loads what is in a tab when the tab is opened."""
+    # Not to hide anything: with a secret of each process, what the browser keeps could not be read again.
+    name = f"recsys-{showcase.recommender.manifest.data.name}"
+    return gr.BrowserState({}, storage_key=name, secret="recsys")
+
+
+def newcomer_tab(showcase: Showcase, page: gr.Blocks, kept: gr.BrowserState) -> NewcomerTab:
+    """Build the tab; `kept` as `kept_ratings` gives it."""
     if showcase.profiles is None:
-        _rating(showcase)
-        return
+        return _rating(showcase, page, kept)
     with gr.Tabs():
         with gr.Tab("Rate a few"):
-            _rating(showcase)
+            tab = _rating(showcase, page, kept)
         with gr.Tab("Answer questions"):
             _questions(showcase, showcase.profiles)
+    return tab
 
 
 def rating_choices(low: float, high: float) -> list[float]:
@@ -47,55 +67,136 @@ def rating_choices(low: float, high: float) -> list[float]:
     return [float(value) for value in np.unique(np.linspace(low, high, 5).round(2).clip(low, high))]
 
 
-def _rating(showcase: Showcase) -> None:
-    items = showcase.recommender.items
+def _rating(showcase: Showcase, page: gr.Blocks, kept: gr.BrowserState) -> NewcomerTab:
+    recommender, scale = showcase.recommender, showcase.scale
+    items, choices = recommender.items, rating_choices(*scale)
+    counts = showcase.columns.counts
 
-    def folded(ticked: list[str], given: Given) -> Markup:
-        ratings = {int(index): given[index] for index in given if index in ticked}
-        found = showcase.fold_in(ratings)
-        picks = partial(cards.card, "picks", found, showcase)
-        if found.known:
-            return picks(f"From your {len(ratings)} rating{'s' if len(ratings) > 1 else ''}")
-        why = NOT_RATED if showcase.has_fold_in else NO_FOLD_IN
-        return cards.card("notice", why) + picks("For the average user")
+    def listed(ratings: dict[int, float], hidden: list[int]) -> Markup:
+        picks = partial(cards.card, "picks", deeds=("stars", "hide"), choices=choices)
+        if not showcase.has_fold_in:
+            found = showcase.fold_in(ratings, hidden=hidden)
+            return cards.card("notice", NO_FOLD_IN) + picks(found, showcase, "For the average user")
+        if not ratings:
+            first = [items[index] for index in varied(counts, showcase.genres, N_FIRST, hidden)]
+            return cards.card("choices", "Which of these have you seen?", FIRST, first, {}, choices, True)
+        found = showcase.fold_in(ratings, hidden=hidden)
+        heading = f"From your {len(ratings)} rating{'s' if len(ratings) > 1 else ''}"
+        return picks(found, showcase, heading, download=download(found, "mine"))
 
-    choices = rating_choices(*showcase.scale)
-    scale = [(f"{number(value)} ★", value) for value in choices]
-    given = gr.State({})
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=280):
-            query, note, found = search_box(showcase, "rate")
-            stars = gr.Radio(scale, label="Your rating", visible=False, elem_id="rate-stars")
-            add = gr.Button("Rate it", variant="primary", visible=False, elem_id="rate-add")
-            mine = gr.CheckboxGroup(
-                [], label="Your ratings (untick one to take it back)", visible=False, elem_id="rated"
-            )
-        with gr.Column(scale=3, min_width=300):
-            top = html(folded([], {}), "folded")
-
-    def search(text: str) -> tuple[object, ...]:
-        note, found = find_items(showcase, text)
-        visible = found["visible"]
-        return note, found, gr.Radio(value=None, visible=visible), gr.Button(visible=visible)
-
-    def rate(chosen: str | None, rating: float | None, given: Given, ticked: list[str]) -> tuple[object, ...]:
-        if chosen is None or rating is None:
-            why = "Choose a title first." if chosen is None else "Choose how many stars first."
-            return given, gr.CheckboxGroup(), notice(why), gr.Radio()
-        given = {**given, chosen: float(rating)}
-        rows = [(f"{number(value)} ★  {cards.label(items[int(i)])}", i) for i, value in given.items()]
-        value = [index for index in given if index in (*ticked, chosen)]
+    def drawn(mine: Mine) -> tuple[Any, ...]:
+        """The session, what the browser keeps, and all that is shown of both."""
+        ratings, hidden = mine.resolved(items, scale)
+        try:
+            top = listed(ratings, hidden)
+        except ServeError as error:
+            top = cards.card("notice", str(error), "bad")
+        rated = [items[index] for index in reversed(ratings)]
+        if mine.undo and (index := items.ids.lookup_text(mine.undo[-1].item_id)):
+            top = cards.card("undo", _told(mine, cards.label(items[index])), items[index]) + top
+        mine_now = cards.card("choices", "Your ratings", "", rated, ratings, choices, False) if rated else ""
         return (
-            given,
-            gr.CheckboxGroup(choices=rows, value=value, visible=True),
-            notice(""),
-            gr.Radio(value=None),
+            mine,
+            mine.kept(),
+            top,
+            gr.HTML(mine_now, visible=bool(rated)),
         )
 
-    on([query.submit], search, [query], [note, found, stars, add])
-    on([add.click], rate, [found, stars, given, mine], [given, mine, note, stars], trigger_mode="once")
-    # Answering does not set the boxes: the user may be clicking others meanwhile.
-    on([mine.change, given.change], show(folded), [mine, given], [top])
+    session = gr.State(Mine())
+    query = gr.Textbox(
+        label="Search a title" if items.has_titles else "Search an item id",
+        placeholder="A few words, then Enter",
+        max_lines=1,
+        elem_id="rate-query",
+    )
+    offered = rows("", "rate-found", visible=False)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=320):
+            top = rows(listed({}, []), "folded")
+        with gr.Column(scale=2, min_width=300):
+            rated = rows("", "rated", visible=False)
+            file = rows(cards.card("upload", LARGEST_FILE), "upload")
+            report = html("", "upload-note")
+    outputs = [session, kept, top, rated]
+
+    def search(text: str, mine: Mine) -> gr.HTML:
+        found, exact = showcase.search(text)
+        about = "" if exact else f"Nothing is called “{text.strip()[:80]}”."
+        if not text.strip():
+            about = "Type a few words of a title first."
+        if about and not found:
+            return gr.HTML(cards.card("notice", about), visible=True)
+        return offer(found, mine, "Found" if exact else f"{about} The nearest titles:")
+
+    def offer(found: list[Item], mine: Mine, heading: str) -> gr.HTML:
+        ratings, _ = mine.resolved(items, scale)
+        return gr.HTML(cards.card("choices", heading, "", found, ratings, choices, False), visible=True)
+
+    def done(mine: Mine, event: gr.EventData) -> tuple[Any, ...]:
+        deed, item = pressed(event, items)
+        item_id = str(item.item_id)
+        if deed == "hide":
+            return drawn(mine.hide(item_id))
+        if deed == "undo":
+            return drawn(mine.undone())
+        return drawn(mine.rate(item_id, _value(getattr(event, "value", None), choices)))
+
+    def found_done(mine: Mine, event: gr.EventData) -> tuple[Any, ...]:
+        shown = done(mine, event)
+        return offer([pressed(event, items)[1]], shown[0], "Rated"), *shown
+
+    def uploaded(mine: Mine, event: gr.EventData) -> tuple[Any, ...]:
+        try:
+            found = read_upload(getattr(event, "name", None), getattr(event, "content", None), recommender)
+        except ServeError as error:
+            told = cards.card("notice", f"Not read: {error}", "bad")
+            return gr.HTML(told, visible=True), *[gr.skip()] * len(outputs)
+        told = cards.card("uploaded", found)
+        return gr.HTML(told, visible=True), *drawn(mine.add(found.ratings))
+
+    def _on(triggers: list[Any], answer: Any, inputs: list[Any], outputs: list[Any]) -> None:
+        # One after another, none left out: each begins with what the one before has left.
+        gr.on(
+            triggers,
+            answer,
+            inputs,
+            outputs,
+            api_visibility="private",
+            show_progress="hidden",
+            trigger_mode="multiple",
+            concurrency_limit=1,
+            concurrency_id="mine",
+        )
+
+    def restored(found: object) -> tuple[Any, ...]:
+        mine, _, *shown = drawn(Mine.of(found))
+        return mine, *shown
+
+    _on([page.load], restored, [kept], [session, top, rated])
+    _on([top.click, rated.click], done, [session], outputs)
+    _on([offered.click], found_done, [session], [offered, *outputs])
+    _on([file.upload], uploaded, [session], [report, *outputs])
+    on([query.submit], search, [query, session], [offered])
+    return NewcomerTab(offered, session, partial(offer, heading="To rate"))
+
+
+def _told(mine: Mine, name: str) -> str:
+    """What was done last, to the item of this name."""
+    last = mine.undo[-1]
+    if last.item_id in mine.hidden and not last.hidden:
+        return f"Hidden: {name}."
+    rating = mine.ratings.get(last.item_id)
+    return f"Taken back: {name}." if rating is None else f"Rated {rating:g}: {name}."
+
+
+def _value(text: object, choices: list[float]) -> float | None:
+    """The rating of a button; None takes one back. Raises gr.Error: there is no such button."""
+    if text is None:
+        return None
+    found = [value for value in choices if f"{value:g}" == text]
+    if not found:
+        raise gr.Error(f"no button gives the rating {text!r:.40}", print_exception=False)
+    return found[0]
 
 
 def _questions(showcase: Showcase, profiles: Profiles) -> None:

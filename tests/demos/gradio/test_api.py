@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from urllib.error import URLError
 
@@ -19,6 +19,7 @@ from gradio_client.exceptions import AppError
 from patience import PATIENCE, wait_until
 from ports import free_port
 
+from demos.commands.demo import N_PORTS, PORT
 from serve import Profiles
 
 from .conftest import next_line
@@ -142,6 +143,29 @@ def test_the_command_prints_its_address_answers_and_ends_with_ctrl_c(tmp_path) -
         finally:
             running.kill()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_default_port_makes_way_and_a_browser_is_opened(tmp_path) -> None:
+    """Another program has the default port, or this test takes it; the page gets the next one."""
+    opener, seen = tmp_path / "browser", tmp_path / "seen"
+    opener.write_text(f'#!/bin/sh\nprintf %s "$1" > {seen}.part && mv {seen}.part {seen}\n')
+    opener.chmod(0o755)
+    environment = {**os.environ, "BROWSER": f"{opener} %s"}
+    with ExitStack() as stack:
+        with suppress(OSError):
+            stack.enter_context(socket.create_server(("127.0.0.1", PORT)))
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0, "env": environment}
+        running = stack.enter_context(subprocess.Popen([*COMMAND, FIXTURES / "dot", "--open"], **options))
+        try:
+            url = next_line(running).removesuffix(" (Ctrl-C stops)")
+            assert PORT < int(url.rpartition(":")[2]) < PORT + N_PORTS
+            wait_until(seen.exists)
+            assert seen.read_text() == url
+            running.terminate()
+            assert running.wait(PATIENCE) == 0
+            assert running.stderr.read().decode().startswith(f"Loading {FIXTURES / 'dot'} …")
+        finally:
+            running.kill()
 
 
 def test_the_command_needs_no_standard_output() -> None:

@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from tabs import HOSTILE, PHONE, findings, picture, read_list, wait_for_list, wait_in_tab
 
 from serve import Profiles
+from serve.bundle.titles import displayed
 
 TABS = ["Pick a user", "New here", "Similar items", "Map", "Model"]
 
@@ -28,7 +29,11 @@ def named(served: Any, index: int) -> str:
     item = served.recommender.items[int(index)]
     if item.title is None:
         return f"Item {item.item_id}"
-    return item.title.removesuffix(f" ({item.year})")
+    return displayed(item.title).removesuffix(f" ({item.year})")
+
+
+def line(served: Any, index: int) -> str:
+    return displayed(served.recommender.items.label(int(index)))
 
 
 def check(tab: Any, where: str, served: Any, ranking: Any, n: int = 10) -> None:
@@ -49,12 +54,12 @@ def choose(tab: Any, where: str, option: str) -> None:
     tab.get_by_role("option", name=option, exact=True).click()
 
 
-def rate(tab: Any, title: str, stars: int) -> None:
-    search(tab, "rate-query", title)
-    tab.locator("#rate-found").get_by_text(title, exact=True).click()
-    tab.locator("#rate-stars").get_by_text(f"{stars} ★", exact=True).click()
-    tab.get_by_role("button", name="Rate it").click()
-    expect(tab.locator("#rated")).to_contain_text(f"{stars} ★ {title}")
+def rate(tab: Any, served: Any, index: int, stars: int) -> None:
+    search(tab, "rate-query", served.recommender.items.label(index))
+    title = named(served, index)
+    row = tab.locator("#rate-found li").filter(has=tab.get_by_text(title, exact=True))
+    row.locator(f"[data-value='{stars}']").click()
+    expect(tab.locator("#rated .title").first).to_have_text(title)
 
 
 def test_pick_a_user(open_page, pages) -> None:
@@ -72,6 +77,7 @@ def test_pick_a_user(open_page, pages) -> None:
     history = recommender.seen.history(recommender.users.lookup_one(250))
     newest = history.item_indices[np.argsort(-history.timestamps, kind="stable")]
     expect(tab.locator("#history .title")).to_have_text([named(served, index) for index in newest])
+    tab.get_by_role("button", name="Options").click()
     tab.locator("#order").get_by_text("Best first").click()
     expect(tab.locator("#history .title").first).to_have_text(
         named(served, history.item_indices[int(history.ratings.argmax())])
@@ -120,43 +126,60 @@ def test_ratings_are_folded_in_and_answers_lead_to_a_profile(open_page, pages) -
     recommender = served.recommender
     tab = open_page("dot-bias")
     go(tab, "New here")
-    expect(tab.locator("#folded")).to_contain_text("this is what the average user gets")
+    expect(tab.locator("#folded h2")).to_have_text("Which of these have you seen?")
+    expect(tab.locator("#folded .rate")).to_have_count(12)
     picture(tab, "demo-new-empty")
-    needs_a_title_and_stars(tab)
+    what_is_not_found_is_said(tab)
     given = {3: 5, 17: 1, 41: 4}
     for index, stars in given.items():
-        rate(tab, recommender.items.label(index), stars)
+        rate(tab, served, index, stars)
     ids = [recommender.items[index].item_id for index in given]
     expect(tab.locator("#folded h2")).to_have_text("From your 3 ratings")
     check(tab, "#folded", served, recommender.fold_in(ids, [5.0, 1.0, 4.0]))
+    expect(tab.locator("#rated .title")).to_have_text([named(served, index) for index in (41, 17, 3)])
     picture(tab, "demo-new")
-    # Changing a mind, taking one back, and taking all back.
-    rate(tab, recommender.items.label(17), 5)
+    # Changing a mind, taking one back, and undoing both.
+    tab.locator("#rated li").nth(1).locator("[data-value='5']").click()
     check(tab, "#folded", served, recommender.fold_in(ids, [5.0, 5.0, 4.0]))
-    tab.locator("#rated").get_by_text(recommender.items.label(17)).click()
-    check(tab, "#folded", served, recommender.fold_in([ids[0], ids[2]], [5.0, 4.0]))
-    for index in (3, 41):  # at once: the page is not waited for
-        tab.locator("#rated").get_by_text(recommender.items.label(index)).click()
-    expect(tab.locator("#folded")).to_contain_text("this is what the average user gets")
-    # Ticked again it counts again, and what is not ticked stays so when another title is rated.
-    tab.locator("#rated").get_by_text(recommender.items.label(41)).click()
-    check(tab, "#folded", served, recommender.fold_in([ids[2]], [4.0]))
-    rate(tab, recommender.items.label(5), 2)
-    check(tab, "#folded", served, recommender.fold_in([ids[2], recommender.items[5].item_id], [4.0, 2.0]))
+    tab.locator("#rated li").nth(1).get_by_role("button", name="Remove").click()
+    check(tab, "#folded", served, recommender.fold_in([ids[0], ids[1]], [5.0, 5.0]))
+    undo = tab.locator("#folded").get_by_role("button", name="Undo")
+    undo.click()
+    check(tab, "#folded", served, recommender.fold_in(ids, [5.0, 5.0, 4.0]))
+    undo.click()
+    check(tab, "#folded", served, recommender.fold_in(ids, [5.0, 1.0, 4.0]))
+    # The stars of the list itself, and hiding.
+    first = recommender.fold_in(ids, [5.0, 1.0, 4.0]).item_ids[0]
+    tab.locator("#folded li").first.locator("[data-value='2']").click()
+    wanted = recommender.fold_in([*ids, first], [5.0, 1.0, 4.0, 2.0], 20)
+    check(tab, "#folded", served, wanted)
+    hidden = named(served, wanted.item_indices[0])
+    tab.locator("#folded li").first.get_by_role("button", name="Hide").click()
+    expect(tab.locator("#folded .undo span")).to_have_text(f"Hidden: {line(served, wanted.item_indices[0])}.")
+    expect(tab.locator("#folded .title").first).to_have_text(named(served, wanted.item_indices[1]))
+    # The browser keeps all of it.
+    tab.reload()
+    go(tab, "New here")
+    expect(tab.locator("#folded h2")).to_have_text("From your 4 ratings")
+    expect(tab.locator("#folded .title").first).to_have_text(named(served, wanted.item_indices[1]))
+    expect(tab.locator("#folded .items")).not_to_contain_text(hidden)
+    for n in (4, 3, 2, 1):
+        undo.click()
+        expect(tab.locator("#folded h2")).to_have_text(f"From your {n} rating{'s' if n > 1 else ''}")
+    undo.click()
+    expect(tab.locator("#folded h2")).to_have_text("Which of these have you seen?")
+    expect(tab.locator("#rated")).to_be_hidden()
     answer_questions(tab, served)
 
 
-def needs_a_title_and_stars(tab: Any) -> None:
+def what_is_not_found_is_said(tab: Any) -> None:
     search(tab, "rate-query", "   ")
-    expect(tab.locator("#rate-note")).to_contain_text("Type a few words")
+    expect(tab.locator("#rate-found")).to_contain_text("Type a few words")
     search(tab, "rate-query", "zzzz" * 40)
-    expect(tab.locator("#rate-note")).to_contain_text("Nothing is called")
+    expect(tab.locator("#rate-found")).to_contain_text("Nothing is called")
     search(tab, "rate-query", "movei 13 the")  # mistyped: the nearest titles
-    expect(tab.locator("#rate-note")).to_contain_text("The nearest titles")
-    expect(tab.locator("#rate-found")).to_contain_text("Movie 13, The (1963)")
-    tab.get_by_role("button", name="Rate it").click()
-    expect(tab.locator("#rate-note")).to_contain_text("Choose how many stars first")
-    expect(tab.locator("#rated")).to_be_hidden()
+    expect(tab.locator("#rate-found")).to_contain_text("The nearest titles")
+    expect(tab.locator("#rate-found")).to_contain_text("The Movie 13")
 
 
 def answer_questions(tab: Any, served: Any) -> None:
@@ -212,7 +235,7 @@ def test_map_biases_and_model_card(open_page, pages) -> None:
     rated = {index for user in range(1, 31) for index in recommender.seen.of_user(user).tolist()}
     expect(tab.locator("#map use")).to_have_count(len(rated))
     titles = tab.locator("#map g > title").all_text_contents()
-    assert {text.rpartition(":")[0] for text in titles} == {recommender.items.label(index) for index in rated}
+    assert {text.rpartition(":")[0] for text in titles} == {line(served, index) for index in rated}
     legend = tab.locator("#map .legend li").all_inner_texts()
     assert {"Drama", "Action", "Comedy", "Romance"} <= {text.strip() for text in legend}
     biases = recommender.bundle.table("item_biases").reshape(-1)
@@ -235,7 +258,7 @@ def test_a_model_without_fold_in_and_biases_says_so(open_page, pages) -> None:
     go(tab, "New here")
     expect(tab.locator("#folded")).to_contain_text("can't fold new ratings in")
     best = recommender.recommend(11, 1)
-    rate(tab, recommender.items.label(int(best.item_indices[0])), 2)
+    rate(tab, served, int(best.item_indices[0]), 2)
     check(tab, "#folded", served, recommender.recommend(11, 10, exclude_item_ids=best.item_ids.tolist()))
     expect(tab.locator("#folded h2")).to_have_text("For the average user")
     go(tab, "Map")
@@ -252,8 +275,8 @@ def test_ids_alone_are_enough(open_page, pages) -> None:
     expect(tab.get_by_role("tab", name="Answer questions")).to_have_count(0)
     search(tab, "rate-query", "1013")
     expect(tab.locator("#rate-found")).to_contain_text("Item 1013")
-    tab.locator("#rate-stars").get_by_text("5 ★", exact=True).click()
-    tab.get_by_role("button", name="Rate it").click()
+    tab.locator("#rate-found [data-value='5']").first.click()
+    expect(tab.locator("#folded h2")).to_have_text("From your 1 rating")
     check(tab, "#folded", served, served.recommender.fold_in([1013], [5.0]))
     go(tab, "Similar items")
     search(tab, "similar-query", "1001")
@@ -266,9 +289,8 @@ def test_markup_in_string_ids_titles_and_genres_is_text(open_page, pages) -> Non
         go(tab, name)
     go(tab, "New here")
     search(tab, "rate-query", "img")
-    expect(tab.locator("#rate-found")).to_contain_text("<script>")
-    tab.locator("#rate-stars").get_by_text("5 ★", exact=True).click()
-    tab.get_by_role("button", name="Rate it").click()
+    expect(tab.locator("#rate-found li").first).to_contain_text("<script>")
+    tab.locator("#rate-found [data-value='5']").first.click()
     expect(tab.locator("#folded h2")).to_have_text("From your 1 rating")
     recommender = pages["hostile"].recommender
     (rated,) = recommender.items.search("img", 1)
@@ -299,23 +321,19 @@ def test_by_keyboard_alone(open_page, pages) -> None:
     press_until(tab, box)
     tab.keyboard.type("movie 13,")
     tab.keyboard.press("Enter")
-    expect(tab.locator("#rate-found input").first).to_be_checked()
-    press_until(tab, tab.locator("#rate-stars input").nth(4))
-    tab.keyboard.press("Space")
-    expect(tab.locator("#rate-stars input").nth(4)).to_be_checked()
-    press_until(tab, tab.get_by_role("button", name="Rate it"))
+    expect(tab.locator("#rate-found li")).to_have_count(1)
+    press_until(tab, tab.locator("#rate-found [data-value='5']"))
     tab.keyboard.press("Enter")
     expect(tab.locator("#folded h2")).to_have_text("From your 1 rating")
     check(tab, "#folded", pages["dot-bias"], pages["dot-bias"].recommender.fold_in([1013], [5.0]))
-    press_until(tab, tab.locator("#rated input").first)
+    press_until(tab, tab.locator("#rated").get_by_role("button", name="Remove"))
     tab.keyboard.press("Space")
-    expect(tab.locator("#rated input").first).not_to_be_checked()
-    expect(tab.locator("#folded")).to_contain_text("this is what the average user gets")
+    expect(tab.locator("#folded h2")).to_have_text("Which of these have you seen?")
 
 
 def press_until(tab: Any, target: Any) -> None:
     """Press Tab until the target has the focus."""
-    for _ in range(30):
+    for _ in range(120):
         if target.evaluate("element => element === document.activeElement"):
             return
         tab.keyboard.press("Tab")
@@ -323,7 +341,7 @@ def press_until(tab: Any, target: Any) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_has_no_serious_finding_and_a_phone_needs_no_sideways_scroll(open_page, scheme) -> None:
+def test_axe_has_no_serious_finding_and_a_phone_needs_no_sideways_scroll(open_page, pages, scheme) -> None:
     tab = open_page("dot-bias", color_scheme=scheme, viewport=PHONE)
     shade = tab.evaluate("getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number)")
     assert (sum(shade[:3]) < 200) == (scheme == "dark")
@@ -338,7 +356,7 @@ def test_axe_has_no_serious_finding_and_a_phone_needs_no_sideways_scroll(open_pa
     for name in TABS:
         go(tab, name)
         if name == "New here":
-            rate(tab, "Movie 3, The (1953)", 5)
+            rate(tab, pages["dot-bias"], 3, 5)
             audit("Rate a few")
             go(tab, "Answer questions")
         elif name == "Similar items":

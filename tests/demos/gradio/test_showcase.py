@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import shutil
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from fixture_bundles import BUNDLES, FIXTURES, edit_manifest
 
-from demos.gradio_app.cards import card
+from demos.gradio_app.cards import card, label, shown
 from demos.gradio_app.columns import items_by_genre, raters
-from demos.gradio_app.showcase import Showcase
+from demos.gradio_app.download import download
+from demos.gradio_app.options import ListOptions
+from demos.gradio_app.showcase import Listing, Row, Showcase
 from demos.gradio_app.tabs.newcomer import rating_choices
+from demos.gradio_app.tabs.user import clamped, popularity_bands
 from serve import Recommender
 from serve.bundle.ids import write_users
+from serve.bundle.items import Item
 from serve.errors import RequestError
 
 
@@ -46,10 +53,79 @@ def test_a_genre_lists_all_its_items_by_score(showcase) -> None:
     for genre, members in showcase.genres.items():
         every = recommender.recommend(recommender.users.one_id(3), 50)
         order = [index for index in every.item_indices.tolist() if index in members]
-        rows = showcase.recommend(user_id, 50, genre=genre).rows
+        rows = showcase.recommend(user_id, ListOptions(50, genre=genre)).rows
         assert [row.item.item_index for row in rows] == order
     with pytest.raises(RequestError, match="no item has the genre 'Opera'"):
-        showcase.recommend(user_id, genre="Opera")
+        showcase.recommend(user_id, ListOptions(genre="Opera"))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"min_year": 1960, "max_year": 1975},
+        {"max_year": 1960},
+        {"min_ratings": 12},
+        {"max_ratings": 10},
+        {"min_year": 1960, "min_ratings": 5, "genre": "Drama", "hidden": (20, 30)},
+        {"min_year": -5, "max_year": 10**12, "min_ratings": 0},
+    ],
+)
+def test_options_list_all_items_that_obey(showcase, asked) -> None:
+    items, counts = showcase.recommender.items, np.zeros(51, int)
+    for user in range(1, 31):
+        counts[showcase.recommender.seen.of_user(user)] += 1
+
+    def lies_between(year: int | None) -> bool:
+        if year is None:
+            return "min_year" not in asked
+        return asked.get("min_year", 0) <= year <= asked.get("max_year", 9999)
+
+    wanted = [
+        row
+        for row in showcase.recommend("nobody", ListOptions(50)).rows
+        if lies_between(items[row.item.item_index].year)
+        and asked.get("min_ratings", 0) <= counts[row.item.item_index] <= asked.get("max_ratings", 999)
+        and asked.get("genre", row.item.genres[0]) in row.item.genres
+        and row.item.item_index not in asked.get("hidden", ())
+    ]
+    assert showcase.recommend("nobody", ListOptions(50, **asked)).rows == wanted
+
+
+@pytest.mark.parametrize("what", ["year", "ratings"])
+def test_bounds_that_leave_nothing_are_refused(showcase, what) -> None:
+    options = ListOptions(**{f"min_{what}": 9, f"max_{what}": 8})
+    with pytest.raises(RequestError, match=f"min_{what} is 9, more than max_{what}, 8"):
+        showcase.recommend("nobody", options)
+
+
+def test_years_are_brought_into_those_of_the_data() -> None:
+    wanted = {1700: 1902, 9999: 2018, 1950: 1950, -7: 1902}
+    assert {year: clamped(year, (1902, 2018)) for year in wanted} == wanted
+
+
+def test_bands_of_popularity_have_items() -> None:
+    counts = np.array([0, *range(1, 101), 0, 0])
+    bands = popularity_bands(counts)
+    assert list(bands.values()) == [(None, None), (90, None), (None, 50)]
+    assert popularity_bands(np.array([0, 1, 1])) == {
+        "All": (None, None),
+        "Well known: 1 ratings or more": (1, None),
+    }
+    assert list(popularity_bands(np.array([0]))) == ["All"]
+
+
+def test_hidden_items_make_room_for_the_next(showcase) -> None:
+    user_id = str(showcase.recommender.users.one_id(3))
+    rows = showcase.recommend(user_id, ListOptions(12)).rows
+    hidden = rows[0].item.item_index, rows[4].item.item_index
+    left = showcase.recommend(user_id, ListOptions(10, hidden=hidden)).rows
+    assert left == [row for row in rows if row.item.item_index not in hidden]
+    given = {5: showcase.scale[1], 9: showcase.scale[0], 30: showcase.scale[1]}
+    rows = showcase.fold_in(given, 12).rows
+    hidden = rows[0].item.item_index, rows[4].item.item_index
+    assert showcase.fold_in(given, 10, hidden).rows == [
+        row for row in rows if row.item.item_index not in hidden
+    ]
 
 
 @pytest.mark.parametrize(
@@ -95,19 +171,93 @@ def test_the_ratings_on_offer_lie_on_the_scale(low, high, choices) -> None:
 
 def test_a_list_has_stars_or_bars_where_scores_only_order_it(showcase) -> None:
     model = showcase.recommender.manifest.model
-    found = showcase.recommend(str(showcase.recommender.users.one_id(3)), 5)
+    found = showcase.recommend(str(showcase.recommender.users.one_id(3)), ListOptions(5))
     shown = card("picks", found, showcase, "For somebody")
     assert shown.count('class="stars"') == (5 if model.scores == "ratings" else 0)
     widths = [float(width) for width in re.findall(r'bar-track"[^>]*><span style="width:([\d.]+)%', shown)]
+    mean = float(showcase.recommender.seen.history(3).ratings.mean())
     if model.scores == "ratings":
+        above = np.array([row.rating for row in found.rows]) - mean
+        wanted = 50 * np.abs(above) / np.abs(above).max()
+        halves = re.findall(r'bar-track middle"[^>]*><span.*?(left|right):50%;width:([\d.]+)%', shown)
+        np.testing.assert_allclose([float(width) for _, width in halves], wanted, atol=0.051)
+        assert [side == "left" for side, _ in halves] == (above >= 0).tolist()
         assert widths == []
     else:
-        scores = np.array([row.score for row in found.rows])
-        np.testing.assert_allclose(widths, 100 - 100 * (scores[0] - scores) / model.list_span, atol=0.051)
+        every = showcase.recommend(str(showcase.recommender.users.one_id(3)), ListOptions(50)).rows
+        scores, lowest = np.array([row.score for row in found.rows]), every[-1].score
+        np.testing.assert_allclose(widths, 100 * (scores - lowest) / (scores[0] - lowest), atol=0.051)
     for row in found.rows:
         assert (row.rating is None) == (model.scores == "ranking")
         if row.rating is not None:
-            assert f"<b>{round(row.rating, 2):,.12g}</b>" in shown
+            assert f"<b>{row.rating:.2f}</b>" in shown
+
+
+def test_the_genre_that_was_asked_for_comes_first() -> None:
+    item = Item(1, 1, "Matrix, The (1999)", ("Action", "Sci-Fi", "(none)", "Thriller", "Drama"), 1999)
+    assert shown(item, ["Drama"])["genres"] == ["Drama", "Action", "Sci-Fi"]
+    assert shown(item)["title"] == "The Matrix"
+
+
+@pytest.mark.parametrize(
+    ("item_id", "title", "wanted"),
+    [
+        (7, None, "Item 7"),
+        ("Braveheart (1995)", None, "Braveheart (1995)"),
+        (7, "Piano, The (1993)", "The Piano (1993)"),
+        (7, "", ""),
+    ],
+)
+def test_an_item_is_called_by_its_title_or_its_id(item_id, title, wanted) -> None:
+    assert label(Item(1, item_id, title, (), None)) == wanted
+
+
+def test_a_download_holds_the_list_and_no_formula() -> None:
+    titles = [
+        '=HYPERLINK("http://x")',
+        "@SUM(A1)",
+        "+1 (1999)",
+        "-5",
+        "  =1",
+        'Say "hi", twice\nor more',
+        None,
+    ]
+    items = [Item(n, f"-{n}+1", title, ("=Drama", "B"), None) for n, title in enumerate(titles, 1)]
+    rows = [Row(item, 1 / item.item_index, None if item.item_index > 3 else 4.5) for item in items]
+    file = download(Listing(rows, True, "cpu", 1.0, 0.0), 'user ../../"<x>')
+    assert file.name == "recommendations-user-x.csv"
+    scheme, _, content = file.href.partition(",")
+    assert scheme == "data:text/csv;charset=utf-8"
+    assert re.fullmatch(r"[\w%./~-]*", content)
+    text = unquote(content)
+    assert text.startswith("\ufeffrank,item_id,title,year,genres,score,rating\r\n")
+    cells = list(csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline="")))[1:]
+    assert [row[2] for row in cells] == [
+        '\'=HYPERLINK("http://x")',
+        "'@SUM(A1)",
+        "'+1 (1999)",
+        "-5",
+        "'  =1",
+        'Say "hi", twice\nor more',
+        "",
+    ]
+    assert [row[1] for row in cells] == [f"'-{n}+1" for n in range(1, 8)]
+    assert {row[4] for row in cells} == {"'=Drama|B"}
+    assert [row[5:] for row in cells[:4]] == [
+        ["1", "4.5000"],
+        ["0.5", "4.5000"],
+        ["0.333333", "4.5000"],
+        ["0.25", ""],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rating", "width", "number"), [(9.0, 100, "5.00"), (-3.0, 10, "0.50"), (4.0, 80, "4.00")]
+)
+def test_stars_never_leave_the_scale(rating, width, number) -> None:
+    drawn = card("stars", rating, (0.5, 5.0), "predicted rating", 2)
+    assert f"width:{width}%" in drawn
+    assert f"<b>{number}</b>" in drawn
 
 
 def test_stars_are_drawn_where_a_rating_is_out_of_five() -> None:

@@ -23,7 +23,7 @@ def items() -> Catalogue:
 def read(tmp_path: Path, content: str, items: Catalogue) -> RatedFile:
     path = tmp_path / "ratings.csv"
     path.write_text(content)
-    return read_rated(path, items)
+    return read_rated(path, items, (0.5, 5.0))
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ def read(tmp_path: Path, content: str, items: Catalogue) -> RatedFile:
     [
         'Date,Name,Year,Letterboxd URI,Rating\n2020-01-01,"Movie 3, The",1953,x,4.5\n'
         ',"Movie 9, The",1959,x,1\n2020-01-01,Elsewhere,2020,x,5\n',
-        'Const,Your Rating,Date Rated,Title,IMDb Rating,Year\ntt1,4.5,2020-01-01,"Movie 3, The",8.1,1953\n'
-        'tt2,1,,"Movie 9, The (1959)",8,1959\ntt3,5,,Elsewhere,8,2020\n',
+        'Const,Your Rating,Date Rated,Title,IMDb Rating,Year\ntt1,9,2020-01-01,"Movie 3, The",8.1,1953\n'
+        'tt2,2,,"Movie 9, The (1959)",8,1959\ntt3,5,,Elsewhere,8,2020\n',
         "item_id,rating\n1003,4.5\n1009,1\n10030,5\n",
         "movieId,title,rating\n1003,anything,4.5\n1009,anything,1\n1_003,anything,5\n",
     ],
@@ -74,4 +74,21 @@ def test_integers_are_no_ids_where_ids_are_strings(tmp_path: Path) -> None:
     strings = Catalogue(FIXTURES / "dot-bias-string-ids" / "items.parquet", 50)
     pq.write_table(pa.table({"item_id": [1003], "rating": [4.0]}), tmp_path / "r.parquet")
     with pytest.raises(InputError, match="ids are strings, whose leading zeros an integer has lost"):
-        read_rated(tmp_path / "r.parquet", strings)
+        read_rated(tmp_path / "r.parquet", strings, (0.5, 5.0))
+
+
+def test_ratings_of_imdb_are_brought_to_the_scale_of_the_bundle(tmp_path, items) -> None:
+    found = read(
+        tmp_path,
+        "Const,Your Rating,Title,Year\n"
+        "t1,1,The Movie 1,1951\nt2,7,The Movie 2,1952\nt3,10,The Movie 3,1953\n",
+        items,
+    )
+    assert found.item_indices == [1, 2, 3]
+    assert found.ratings == pytest.approx([0.5, 3.5, 5.0])
+
+
+def test_a_title_is_found_without_its_accents(tmp_path, items) -> None:
+    assert read(tmp_path, "title,year,rating\nThe Mövié 13,1963,4\n", items).item_indices == [13]
+    (left_out,) = read(tmp_path, "title,year,rating\nThe Mövié 99,1963,4\n", items).left_out
+    assert "The Mövié 99" in str(left_out)

@@ -1,0 +1,44 @@
+// The buttons of lists: what was pressed goes to Python as a click with the deed and the item.
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-act]");
+  if (!button) return;
+  const { act, item, value, link } = button.dataset;
+  if (act === "link") {
+    const address = new URL(link, document.baseURI).href;
+    const copied = () => { button.textContent = "Copied"; };
+    const offered = () => { window.prompt("The address of this list:", address); };
+    // Browsers offer the clipboard on localhost and over HTTPS alone.
+    if (navigator.clipboard) navigator.clipboard.writeText(address).then(copied, offered);
+    else offered();
+    return;
+  }
+  const rows = [...element.querySelectorAll("li")];
+  element.pressed = rows.indexOf(button.closest("li"));
+  trigger("click", { act, item, value });
+});
+// The list that comes back replaces the button that had the focus: give it to the row in its place.
+watch("value", () => {
+  if (element.pressed === undefined || element.contains(document.activeElement)) return;
+  const rows = element.querySelectorAll("li");
+  const row = rows[Math.min(Math.max(element.pressed, 0), rows.length - 1)];
+  element.pressed = undefined;
+  if (document.activeElement === document.body) row?.querySelector("button")?.focus({ preventScroll: true });
+});
+// A file goes to Python inside an event, since the server takes no uploads.
+element.addEventListener("change", (event) => {
+  const input = event.target.closest("input[type=file]");
+  const file = input?.files[0];
+  if (!file) return;
+  const said = element.querySelector("[data-said]");
+  const largest = Number(input.dataset.largest);
+  input.value = "";
+  if (file.size > largest) {
+    said.textContent = `${file.name} has ${file.size} bytes; at most ${largest} are read.`;
+    return;
+  }
+  said.textContent = "";
+  const reader = new FileReader();
+  reader.onload = () => trigger("upload", { name: file.name, content: reader.result.split(",")[1] ?? "" });
+  reader.onerror = () => { said.textContent = `${file.name} can't be read.`; };
+  reader.readAsDataURL(file);
+});

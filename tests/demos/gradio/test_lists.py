@@ -1,0 +1,216 @@
+"""What people do with a list in a real Chromium: hide, undo, similar, links, a download."""
+
+from __future__ import annotations
+
+import csv
+import re
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import expect
+from tabs import HOSTILE, PHONE
+
+from serve.bundle.titles import displayed
+
+
+def titles(tab: Any, where: str = "#picks") -> Any:
+    return tab.locator(f"{where} .items .title")
+
+
+def names(served: Any, indices: Any) -> list[str]:
+    items = served.recommender.items
+    return [
+        displayed(items.label(int(index))).removesuffix(f" ({items[int(index)].year})") for index in indices
+    ]
+
+
+def test_rows_are_hidden_and_come_back(open_page, pages) -> None:
+    served = pages["dot-bias"]
+    tab = open_page("dot-bias")
+    ranked = names(served, served.recommender.recommend(10, 12).item_indices)
+    for n_hidden in (1, 2):
+        tab.locator("#picks li").nth(2).get_by_role("button", name="Hide").click()
+        expect(titles(tab)).to_have_text([*ranked[:2], *ranked[2 + n_hidden : 10 + n_hidden]])
+    expect(tab.locator("#picks .undo")).to_contain_text(f"Hidden: {ranked[3]}")
+    expect(tab.locator("#picks .undo")).to_contain_text("and 1 more")
+    # The keyboard goes on in the row that took the place.
+    assert tab.evaluate("document.activeElement.closest('#picks li .actions') !== null")
+    tab.get_by_role("button", name="Undo").click()
+    expect(titles(tab)).to_have_text([*ranked[:2], *ranked[3:11]])
+    tab.get_by_role("button", name="Undo").click()
+    expect(titles(tab)).to_have_text(ranked[:10])
+    expect(tab.get_by_role("button", name="Undo")).to_be_hidden()
+
+
+def test_similar_leads_from_tab_to_tab(open_page, pages) -> None:
+    served = pages["dot-bias"]
+    tab = open_page("dot-bias")
+    best = served.recommender.recommend(10, 1)
+    tab.locator("#picks li").first.get_by_role("button", name="Similar").click()
+    expect(tab.get_by_role("tab", name="Similar items")).to_have_attribute("aria-selected", "true")
+    near = served.recommender.similar_items(best.item_ids[0])
+    expect(titles(tab, "#neighbours")).to_have_text(names(served, near.item_indices))
+    tab.locator("#neighbours li").nth(1).get_by_role("button", name="Similar").click()
+    near = served.recommender.similar_items(near.item_ids[1])
+    expect(titles(tab, "#neighbours")).to_have_text(names(served, near.item_indices))
+
+
+def test_a_list_is_downloaded(open_page, pages, tmp_path) -> None:
+    served = pages["dot-bias"]
+    tab = open_page("dot-bias")
+    with tab.expect_download() as downloading:
+        tab.get_by_role("link", name="Download CSV").click()
+    assert downloading.value.suggested_filename == "recommendations-user-10.csv"
+    downloading.value.save_as(tmp_path / "list.csv")
+    with (tmp_path / "list.csv").open(encoding="utf-8-sig", newline="") as file:
+        found = list(csv.DictReader(file))
+    wanted = served.recommender.recommend(10)
+    assert [row["item_id"] for row in found] == [str(item_id) for item_id in wanted.item_ids]
+    assert [float(row["rating"]) for row in found] == pytest.approx(wanted.ratings.tolist(), abs=1e-4)
+
+
+def test_a_copied_link_shows_the_list_again(open_page, pages) -> None:
+    served = pages["dot-bias"]
+    tab = open_page("dot-bias", permissions=["clipboard-read", "clipboard-write"])
+    box = tab.locator("#user-query textarea, #user-query input").first
+    box.fill("250")
+    box.press("Enter")
+    expect(tab.locator("#picks h2")).to_have_text("For user 250")
+    tab.locator("#genre input").click()
+    tab.get_by_role("option", name="Drama", exact=True).click()
+    expect(tab.locator("#picks .chip.shared").first).to_have_text("Drama")
+    tab.get_by_role("button", name="Copy link").click()
+    expect(tab.get_by_role("button", name="Copied")).to_be_visible()
+    link = tab.evaluate("navigator.clipboard.readText()")
+    assert link == f"{served.url}/?user=250&tab=user&k=10&genre=Drama"
+    shown = titles(tab).all_inner_texts()
+    tab.goto(link)
+    expect(tab.locator("#picks h2")).to_have_text("For user 250")
+    expect(titles(tab)).to_have_text(shown)
+
+
+@pytest.mark.parametrize(
+    ("query", "selected", "where", "said"),
+    [
+        ("user=250&tab=user&k=3", "Pick a user", "#picks h2", "For user 250"),
+        ("tab=map", "Map", "#map", "Factor map"),
+        ("tab=similar&item=1013", "Similar items", "#neighbours .chosen", "The Movie 13"),
+        ("tab=similar&item=77", "Similar items", "#similar-note", "No item has the id “77”"),
+        ("user=77", "Pick a user", "#user-note", "No user has the id “77”"),
+        (f"user={quote(HOSTILE)}&tab=x&k=1e9&genre=<b>", "Pick a user", "#user-note", "A list has 1 to 50"),
+        ("tab=user&k=-1&user=&genre=", "Pick a user", "#user-note", "No item has the genre “”"),
+    ],
+)  # fmt: skip
+def test_addresses_lead_to_a_tab_and_a_list(open_tab, pages, query, selected, where, said) -> None:
+    tab = open_tab(f"{pages['dot-bias'].url}/")
+    tab.goto(f"{pages['dot-bias'].url}/?{query}")
+    expect(tab.locator(where)).to_contain_text(said)
+    expect(tab.get_by_role("tab", name=selected)).to_have_attribute("aria-selected", "true")
+    assert tab.locator("img[src=x], .notice b").count() == 0
+    assert tab.title() == "tiny: dot-bias"
+
+
+def test_on_a_phone_results_are_seen_without_scrolling(open_page) -> None:
+    tab = open_page("dot-bias", viewport=PHONE)
+    for place in range(3):
+        box = tab.locator("#picks li").nth(place).bounding_box()
+        assert box["y"] + box["height"] <= PHONE["height"]
+    heights = tab.locator("#picks .name").evaluate_all("all => all.map(e => e.offsetHeight)")
+    assert max(heights) < 30  # one line
+
+
+def test_own_ratings_are_uploaded_and_what_did_not_match_is_listed(open_page, pages, tmp_path) -> None:
+    served = pages["dot-bias"]
+    recommender = served.recommender
+    tab = open_page("dot-bias")
+    tab.get_by_role("tab", name="New here").click()
+    (tmp_path / "imdb.csv").write_text(
+        "Const,Your Rating,Title,Year\n"
+        "tt1,10,The Movie 13,1963\ntt2,1,The Movie 3,1953\ntt3,5,<b>No such film</b>,2030\n"
+    )
+    tab.locator("#upload input").set_input_files(tmp_path / "imdb.csv")
+    expect(tab.locator("#upload-note")).to_contain_text("2 ratings read, 1 left out")
+    tab.locator("#upload-note summary").click()
+    expect(tab.locator("#upload-note li")).to_contain_text("line 4: Title '<b>No such film</b>'")
+    assert tab.locator("#upload-note b").count() == 0
+    low, high = recommender.manifest.data.ratings_range
+    wanted = recommender.fold_in([1013, 1003], [high, low])
+    expect(titles(tab, "#folded")).to_have_text(names(served, wanted.item_indices))
+    for content, said in (
+        (b"", "Not read:"),
+        (b"a,b\n1,2\n", "no column of"),
+        (b"x" * 700_001, "at most 700000"),
+    ):
+        (tmp_path / "other.csv").write_bytes(content)
+        tab.locator("#upload input").set_input_files(tmp_path / "other.csv")
+        expect(tab.locator("#upload-note, #upload [data-said]").filter(has_text=said)).to_be_visible()
+    expect(tab.locator("#folded h2")).to_have_text("From your 2 ratings")
+
+
+def test_rate_leads_to_ones_own_ratings(open_page, pages) -> None:
+    served = pages["dot-bias"]
+    tab = open_page("dot-bias")
+    best = served.recommender.recommend(10, 1)
+    tab.locator("#picks li").first.get_by_role("button", name="Rate").click()
+    expect(titles(tab, "#rate-found")).to_have_text(names(served, best.item_indices))
+    tab.locator("#rate-found [data-value='4']").click()
+    expect(tab.locator("#folded h2")).to_have_text("From your 1 rating")
+
+
+def test_years_and_popularity_are_chosen_and_impossible_years_brought_back(open_page, pages) -> None:
+    served = pages["dot-bias"]
+    tab = open_page("dot-bias")
+    tab.get_by_role("button", name="Options").click()
+    first, last = tab.locator("#first-year input"), tab.locator("#last-year input")
+    years = [year for year in served.recommender.items.years if year is not None]
+    for given, wanted in (("99999", max(years)), ("-7", min(years)), ("1960", 1960)):
+        first.fill(given)
+        first.press("Enter")
+        expect(first).to_have_value(str(wanted))
+    last.fill("1965")
+    last.press("Enter")
+    items = served.recommender.items
+    ranked = served.recommender.recommend(10, 50).item_indices
+    between = [index for index in ranked if index and 1960 <= (items[int(index)].year or 0) <= 1965]
+    expect(titles(tab)).to_have_text(names(served, between[:10]))
+    last.fill("")
+    last.press("Enter")
+    first.fill("")
+    first.press("Enter")
+    expect(titles(tab)).to_have_text(names(served, ranked[:10]))
+    tab.locator("#known input").click()
+    tab.get_by_role("option", name="Well known").click()
+    expect(titles(tab)).not_to_have_text(names(served, ranked[:10]))
+
+
+def test_the_map_is_searched_and_zoomed(open_page, pages) -> None:
+    tab = open_page("dot-bias", viewport=PHONE)
+    tab.get_by_role("tab", name="Map").click()
+    drawing, said = tab.locator("#map svg"), tab.locator("#map [data-said]")
+    expect(drawing).to_have_attribute("viewBox", "0 0 900 640")
+    tab.get_by_role("button", name="Zoom in").click()
+    expect(drawing).to_have_attribute("viewBox", "168.75 120 562.5 400")
+    for _ in range(20):
+        tab.get_by_role("button", name="Zoom in").click()
+    expect(drawing).to_have_attribute("viewBox", "412.5 293.3333333333333 75 53.333333333333336")
+    tab.get_by_role("button", name="All").click()
+    expect(drawing).to_have_attribute("viewBox", "0 0 900 640")
+    box = tab.get_by_role("searchbox", name="Find on the map")
+    box.fill("movié 13 ")
+    expect(said).to_have_text(f"The Movie 13 (1963): {n_raters(pages['dot-bias'], 13)} ratings")
+    assert tab.locator("#map g.hit").count() == 1
+    box.press("Enter")
+    expect(drawing).to_have_class(re.compile(r"\bzoomed\b"))
+    box.fill("no such film")
+    expect(said).to_have_text("Nothing on the map is called so.")
+    box.fill("")
+    expect(said).to_have_text("")
+    tab.get_by_role("button", name="All").click()
+    tab.locator("#map use").last.click(force=True)  # a tap on a point says its title
+    expect(said).to_contain_text("ratings")
+
+
+def n_raters(served: Any, item_index: int) -> int:
+    seen = served.recommender.seen
+    return sum(item_index in seen.of_user(user) for user in range(1, 31))

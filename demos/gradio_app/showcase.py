@@ -17,6 +17,7 @@ from demos.report.factor_map import item_counts
 from serve import Profiles, Ranking, Recommender
 from serve.bundle.items import Item
 from serve.bundle.profiles import PROFILES_NAME
+from serve.bundle.seen import History
 from serve.errors import UnsupportedError
 from serve.runtime.profiles import Answer
 
@@ -81,7 +82,10 @@ class Showcase:
         manifest = recommender.manifest
         self.genres = items_by_genre(recommender.bundle)
         self.columns = ItemFilter(recommender, self.genres, item_counts(recommender.bundle))
-        self.has_times = recommender.seen.history(1).timestamps is not None
+        self.has_seen = not manifest.without_seen
+        """Whether the bundle holds what users have rated."""
+        first = self._rated_by(1)
+        self.has_times = first is not None and first.timestamps is not None
         self.profiles = Profiles.of(recommender) if PROFILES_NAME in manifest.files else None
         """None: the bundle has none."""
         self.has_fold_in = "fold_in" in manifest.graphs
@@ -92,7 +96,7 @@ class Showcase:
 
     def warm_up(self) -> None:
         """Run every graph that the page needs once, since the first run includes loading the graph."""
-        self.recommend(self.find_users("")[0])
+        self.recommend(self.find_users("")[0], ListOptions(exclude_seen=self.has_seen))
         self.fold_in({1: self.scale[1]}, 1)
         if self.has_similar:
             self.similar(1, 1)
@@ -125,16 +129,17 @@ class Showcase:
         others = self.columns.excluded(options)
         index = self.recommender.users.lookup_text(user_id)
         found = self._rank(index, options.top_k, others, options.exclude_seen)
-        return found._replace(mean=_mean(self.recommender.seen.history(index).ratings))
+        rated = self._rated_by(index)
+        return found._replace(mean=_mean(rated.ratings) if rated else None)
 
     def history(self, user_id: str, *, newest_first: bool = True) -> list[tuple[Item, float]]:
         """A user's items and ratings, newest first where the data has times, else best first.
 
         Empty where the bundle does not hold them.
         """
-        if self.recommender.manifest.without_seen:
+        history = self._rated_by(self.recommender.users.lookup_text(user_id))
+        if history is None:
             return []
-        history = self.recommender.seen.history(self.recommender.users.lookup_text(user_id))
         order = np.argsort(-history.ratings, kind="stable")
         if newest_first and history.timestamps is not None:
             order = order[np.argsort(-history.timestamps[order], kind="stable")]
@@ -203,6 +208,10 @@ class Showcase:
             genres = [name for name in row.item.genres if name in item.genres and name in self.genres]
             shared.append(Shared(genres, len(np.intersect1d(own, theirs, assume_unique=True)), len(theirs)))
         return Similar(item, len(own), listing, shared)
+
+    def _rated_by(self, user_index: int) -> History | None:
+        """None: the bundle was exported without what users have rated."""
+        return self.recommender.seen.history(user_index) if self.has_seen else None
 
     def _rank(self, user_index: int, top_k: int, exclude: np.ndarray, exclude_seen: bool = False) -> Listing:
         n = self.recommender.list_length(top_k, "recommend")

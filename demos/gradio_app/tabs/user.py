@@ -35,8 +35,7 @@ class UserTab(NamedTuple):
 
 def user_tab(showcase: Showcase) -> UserTab:
     """Build the tab."""
-    first = showcase.find_users("")
-    has_seen = not showcase.recommender.manifest.without_seen
+    first, has_seen = showcase.find_users(""), showcase.has_seen
     deeds = [deed for deed in DEEDS if deed != "similar" or showcase.has_similar]
 
     bands = popularity_bands(showcase.columns.counts)
@@ -104,7 +103,10 @@ def user_tab(showcase: Showcase) -> UserTab:
     with gr.Accordion("Options", open=False, elem_id="options"), gr.Row(elem_classes=["controls"]):
         k = how_many(showcase.longest_list, "k")
         exclude_seen = gr.Checkbox(
-            has_seen, label="Leave out what they have rated", visible=has_seen, elem_id="exclude-seen"
+            has_seen,
+            label="Leave out what they have rated",
+            visible=has_seen,
+            elem_id="exclude-seen",
         )
         order = gr.Radio(
             [NEWEST, BEST] if showcase.has_times else [BEST],
@@ -135,7 +137,15 @@ def user_tab(showcase: Showcase) -> UserTab:
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=320):
             top = rows(
-                picks(first[0], min(10, showcase.longest_list), has_seen, EVERY_GENRE, [], [None, None], ""),
+                picks(
+                    first[0],
+                    min(10, showcase.longest_list),
+                    has_seen,
+                    EVERY_GENRE,
+                    [],
+                    [None, None],
+                    "",
+                ),
                 "picks",
             )
         with gr.Column(scale=2, min_width=300):

@@ -76,6 +76,19 @@ def make_bare(path: Path) -> Path:
     return path
 
 
+def make_without_seen(path: Path) -> Path:
+    """A bundle without what users have rated."""
+    shutil.copytree(FIXTURES / "parts", path)
+    (path / "seen.parquet").unlink()
+
+    def leave_out(manifest: dict[str, Any]) -> None:
+        manifest["without_seen"] = True
+        del manifest["files"]["seen.parquet"]
+
+    edit_manifest(path, leave_out)
+    return path
+
+
 class Page:
     """A served page and its bundle."""
 
@@ -95,6 +108,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Page]]
         "mlp": FIXTURES / "mlp",
         "hostile": make_hostile(folder / "hostile"),
         "bare": make_bare(folder / "bare"),
+        "without seen": make_without_seen(folder / "without seen"),
     }
     temp, log = folder / "temp", folder / "log"
     temp.mkdir()

@@ -266,6 +266,18 @@ def test_a_model_without_fold_in_and_biases_says_so(open_page, pages) -> None:
     expect(tab.locator("#map use").first).to_be_visible()
 
 
+def test_a_bundle_without_ratings(open_page, pages) -> None:
+    """Nothing can be left out, nobody has a history, and the page says why."""
+    served = pages["without seen"]
+    tab = open_page("without seen")
+    check(tab, "#picks", served, served.recommender.recommend(10, exclude_seen=False))
+    expect(tab.locator("#history")).to_contain_text("it was exported without them")
+    expect(tab.locator("#exclude-seen")).to_have_count(0)
+    go(tab, "Similar items")
+    search(tab, "similar-query", "Movie 1,")
+    expect(tab.locator("#neighbours li").first).to_be_visible()
+
+
 def test_ids_alone_are_enough(open_page, pages) -> None:
     served = pages["bare"]
     tab = open_page("bare")

@@ -20,12 +20,8 @@ const userIndex = users.findIndex((row) => row.user_id !== null && String(row.us
 const { model, data, without_seen: withoutSeen } = JSON.parse(await readFile(join(bundle, 'manifest.json'), 'utf8'))
 
 // What this user has rated is left out, where the bundle holds it. Only the row groups that may hold this user are read.
-const seen = withoutSeen
-  ? []
-  : await read('seen.parquet', {
-      columns: ['user_index', 'item_index'],
-      filter: { user_index: { $eq: userIndex } },
-    })
+const wanted = { columns: ['user_index', 'item_index'], filter: { user_index: { $eq: userIndex } } }
+const seen = withoutSeen ? [] : await read('seen.parquet', wanted)
 if (withoutSeen) console.error('This bundle does not hold what users have rated: the list may have it, too.')
 const exclude = seen.length ? seen.map((row) => BigInt(row.item_index)) : [0n] // 0 is padding
 

@@ -29,5 +29,6 @@ def needed_bytes(part: PartInfo, interactions: Interactions, n_train: int) -> in
     with torch.device("meta"):  # no memory: only the sizes of the weights are needed
         model = build(kind, config, n_users, n_items)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
-    copies = SPARSE_COPIES if is_sparse(part, n_users, n_items) else COPIES
+    is_lean = part.training is not None and is_sparse(part, n_users, n_items)
+    copies = SPARSE_COPIES if is_lean else COPIES
     return LIBRARIES + int(copies * weights) + BYTES_A_RATING * n_train

@@ -45,10 +45,13 @@ class LoadedModel:
         """Computes concurrent recommendations together."""
         return Batcher(self.recommender, self.compute)
 
-    async def compute_in_turn(self, work: Callable[[], T]) -> T:
-        """As `compute`, after the requests that have arrived by now have passed the admission."""
+    async def compute_in_turn(self, work: Callable[[], T], *, is_long: bool = False) -> T:
+        """As `compute`, after the requests that have arrived by now have passed the admission.
+
+        `is_long`: it may take many times as long as a recommendation.
+        """
         await asyncio.sleep(0)
-        return await self.compute(work)
+        return await (asyncio.to_thread if is_long else self.compute)(work)
 
     def card(self) -> dict[str, Any]:
         """The content of a `schemas.ModelResponse`."""

@@ -107,7 +107,8 @@ async def recommend(model: Model, body: schemas.RecommendRequest) -> Response:
                 rules=rules,
                 variety=variety,
                 reasons=body.explain,
-            )
+            ),
+            is_long=variety is not None or body.explain,
         )
         top, reasons = _user_list(found), found.reasons
     else:
@@ -163,7 +164,8 @@ async def fold_in(model: Model, body: schemas.FoldInRequest) -> Response:
     found = await model.compute_in_turn(
         lambda: model.recommender.fold_in(
             item_ids, ratings, body.top_k, rules=rules, variety=variety, reasons=body.explain
-        )
+        ),
+        is_long=variety is not None or body.explain,
     )
     items = _rated_items(model, _user_list(found), found.reasons)
     return answer({"model_version": model.version, "items": items})

@@ -40,7 +40,13 @@ def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=sorted(KINDS))
+QUICK = ("dot-bias", "ease", "mlp")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow) for kind in sorted(KINDS)],
+)
 def pair(
     request: pytest.FixtureRequest, ratings: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
@@ -121,6 +127,7 @@ def test_the_table_shows_the_baselines_beside_the_model(pair: tuple[Path, Path])
     assert re.fullmatch(r"The model ranks .* popularity(, and predicts ratings .* biases)?\.", lines[-1])
 
 
+@pytest.mark.slow
 def test_a_model_of_all_ratings_is_exported_and_measured_by_nothing(ratings: Path, tmp_path: Path) -> None:
     run, bundle = tmp_path / "run", tmp_path / "bundle"
     options = ["--model", "dot-bias", "--model", "ease", "--epochs", 1, "--valid-fraction", 0]

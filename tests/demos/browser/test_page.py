@@ -60,7 +60,14 @@ def check_average(tab: Any, model: str = "dot") -> None:
     expect(tab.locator("#basis")).to_contain_text("the average user")
 
 
-@pytest.mark.parametrize("model", ["dot", "dot-bias, string ids", "parts"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param("dot", marks=pytest.mark.slow),
+        pytest.param("dot-bias, string ids", marks=pytest.mark.slow),
+        "parts",
+    ],
+)
 def test_ratings_are_folded_in_with_the_network_cut(open_page, page_of, model) -> None:
     page = page_of(model)
     served = Recommender.load(BUNDLES[model], "cpu")
@@ -87,6 +94,7 @@ def test_ratings_are_folded_in_with_the_network_cut(open_page, page_of, model) -
     assert len(page.requests) == asked
 
 
+@pytest.mark.slow
 def test_a_list_without_ratings_shows_no_stars(open_page, page_of) -> None:
     """A bar says how far an item is below the best one; the score has no scale to be drawn on."""
     served = Recommender.load(BUNDLES["ranking"], "cpu")
@@ -105,6 +113,7 @@ def test_a_list_without_ratings_shows_no_stars(open_page, page_of) -> None:
     assert bars == pytest.approx((1 - below).tolist(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_where_all_ratings_are_equal_there_is_one_star(open_page, serve_page, tmp_path) -> None:
     bundle = Path(shutil.copytree(BUNDLES["ranking"], tmp_path / "bundle"))
     edit_manifest(bundle, lambda manifest: manifest["data"].update(ratings_range=[1.0, 1.0]))
@@ -118,6 +127,7 @@ def test_where_all_ratings_are_equal_there_is_one_star(open_page, serve_page, tm
     expect(tab.locator("#list .title")).to_have_text(titles)
 
 
+@pytest.mark.slow
 def test_a_model_without_fold_in_says_so_and_leaves_out_what_was_rated(open_page, page_of) -> None:
     served = Recommender.load(BUNDLES["mlp"], "cpu")
     tab = open_page(page_of("mlp"))
@@ -200,7 +210,10 @@ WEBGPU_FAILURES = {
 }
 
 
-@pytest.mark.parametrize("why", WEBGPU_FAILURES)
+@pytest.mark.parametrize(
+    "why",
+    ["no WebGPU adapter", *(pytest.param(why, marks=pytest.mark.slow) for why in list(WEBGPU_FAILURES)[1:])],
+)
 def test_where_webgpu_fails_webassembly_answers_and_says_why(chromium_with_webgpu, page_of, why) -> None:
     tab = chromium_with_webgpu.new_page()
     tab.add_init_script(WEBGPU_FAILURES[why])
@@ -217,6 +230,7 @@ def test_where_webgpu_fails_webassembly_answers_and_says_why(chromium_with_webgp
     tab.close()
 
 
+@pytest.mark.slow
 def test_webgpu_answers_and_where_it_fails_later_webassembly_goes_on(chromium_with_webgpu, page_of) -> None:
     tab = chromium_with_webgpu.new_page()
     tab.add_init_script("""
@@ -240,7 +254,7 @@ def test_webgpu_answers_and_where_it_fails_later_webassembly_goes_on(chromium_wi
     tab.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
 def test_axe_finds_nothing_and_a_phone_needs_no_sideways_scroll(open_page, page_of, scheme) -> None:
     tab = open_page(page_of("dot-bias"), color_scheme=scheme, viewport=PHONE)
 

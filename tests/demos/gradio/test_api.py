@@ -145,6 +145,7 @@ def test_the_command_prints_its_address_answers_and_ends_with_ctrl_c(tmp_path) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_default_port_makes_way_and_a_browser_is_opened(tmp_path) -> None:
     """Another program has the default port, or this test takes it; the page gets the next one."""
     opener, seen = tmp_path / "browser", tmp_path / "seen"
@@ -168,6 +169,7 @@ def test_the_default_port_makes_way_and_a_browser_is_opened(tmp_path) -> None:
             running.kill()
 
 
+@pytest.mark.slow
 def test_the_command_needs_no_standard_output() -> None:
     port = free_port()
     line = [*COMMAND, FIXTURES / "dot", "--port", str(port)]

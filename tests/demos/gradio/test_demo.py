@@ -103,6 +103,7 @@ def test_pick_a_user(open_page, pages) -> None:
     picture(tab, "demo-user")
 
 
+@pytest.mark.slow
 def test_an_unknown_user_gets_the_average_users_list(open_page, pages) -> None:
     served = pages["dot-bias"]
     tab = open_page("dot-bias")
@@ -227,6 +228,7 @@ def test_similar_items_and_why(open_page, pages) -> None:
     picture(tab, "demo-similar")
 
 
+@pytest.mark.slow
 def test_map_biases_and_model_card(open_page, pages) -> None:
     served = pages["dot-bias"]
     recommender = served.recommender
@@ -251,6 +253,7 @@ def test_map_biases_and_model_card(open_page, pages) -> None:
     picture(tab, "demo-model")
 
 
+@pytest.mark.slow
 def test_a_model_without_fold_in_and_biases_says_so(open_page, pages) -> None:
     served = pages["mlp"]
     recommender = served.recommender
@@ -278,6 +281,7 @@ def test_a_bundle_without_ratings(open_page, pages) -> None:
     expect(tab.locator("#neighbours li").first).to_be_visible()
 
 
+@pytest.mark.slow
 def test_ids_alone_are_enough(open_page, pages) -> None:
     served = pages["bare"]
     tab = open_page("bare")
@@ -352,7 +356,7 @@ def press_until(tab: Any, target: Any) -> None:
     raise AssertionError("the keyboard does not get there")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
 def test_axe_has_no_serious_finding_and_a_phone_needs_no_sideways_scroll(open_page, pages, scheme) -> None:
     tab = open_page("dot-bias", color_scheme=scheme, viewport=PHONE)
     shade = tab.evaluate("getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number)")

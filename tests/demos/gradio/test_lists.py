@@ -70,6 +70,7 @@ def test_a_list_is_downloaded(open_page, pages, tmp_path) -> None:
     assert [float(row["rating"]) for row in found] == pytest.approx(wanted.ratings.tolist(), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_copied_link_shows_the_list_again(open_page, pages) -> None:
     served = pages["dot-bias"]
     tab = open_page("dot-bias", permissions=["clipboard-read", "clipboard-write"])
@@ -90,18 +91,23 @@ def test_a_copied_link_shows_the_list_again(open_page, pages) -> None:
     expect(titles(tab)).to_have_text(shown)
 
 
+ADDRESSES = [
+    ("user=250&tab=user&k=3", "Pick a user", "#picks h2", "For user 250"),
+    ("tab=similar&item=1013", "Similar items", "#neighbours .chosen", "The Movie 13"),
+    (f"user={quote(HOSTILE)}&tab=x&k=1e9&genre=<b>", "Pick a user", "#user-note", "A list has 1 to 50"),
+]
+MORE_ADDRESSES = [
+    ("tab=map", "Map", "#map", "Factor map"),
+    ("tab=similar&item=77", "Similar items", "#similar-note", "No item has the id “77”"),
+    ("user=77", "Pick a user", "#user-note", "No user has the id “77”"),
+    ("tab=user&k=-1&user=&genre=", "Pick a user", "#user-note", "No item has the genre “”"),
+]
+
+
 @pytest.mark.parametrize(
     ("query", "selected", "where", "said"),
-    [
-        ("user=250&tab=user&k=3", "Pick a user", "#picks h2", "For user 250"),
-        ("tab=map", "Map", "#map", "Factor map"),
-        ("tab=similar&item=1013", "Similar items", "#neighbours .chosen", "The Movie 13"),
-        ("tab=similar&item=77", "Similar items", "#similar-note", "No item has the id “77”"),
-        ("user=77", "Pick a user", "#user-note", "No user has the id “77”"),
-        (f"user={quote(HOSTILE)}&tab=x&k=1e9&genre=<b>", "Pick a user", "#user-note", "A list has 1 to 50"),
-        ("tab=user&k=-1&user=&genre=", "Pick a user", "#user-note", "No item has the genre “”"),
-    ],
-)  # fmt: skip
+    [*ADDRESSES, *(pytest.param(*address, marks=pytest.mark.slow) for address in MORE_ADDRESSES)],
+)
 def test_addresses_lead_to_a_tab_and_a_list(open_tab, pages, query, selected, where, said) -> None:
     tab = open_tab(f"{pages['dot-bias'].url}/")
     tab.goto(f"{pages['dot-bias'].url}/?{query}")
@@ -111,6 +117,7 @@ def test_addresses_lead_to_a_tab_and_a_list(open_tab, pages, query, selected, wh
     assert tab.title() == "tiny: dot-bias"
 
 
+@pytest.mark.slow
 def test_on_a_phone_results_are_seen_without_scrolling(open_page) -> None:
     tab = open_page("dot-bias", viewport=PHONE)
     for place in range(3):
@@ -148,6 +155,7 @@ def test_own_ratings_are_uploaded_and_what_did_not_match_is_listed(open_page, pa
     expect(tab.locator("#folded h2")).to_have_text("From your 2 ratings")
 
 
+@pytest.mark.slow
 def test_rate_leads_to_ones_own_ratings(open_page, pages) -> None:
     served = pages["dot-bias"]
     tab = open_page("dot-bias")
@@ -158,6 +166,7 @@ def test_rate_leads_to_ones_own_ratings(open_page, pages) -> None:
     expect(tab.locator("#folded h2")).to_have_text("From your 1 rating")
 
 
+@pytest.mark.slow
 def test_years_and_popularity_are_chosen_and_impossible_years_brought_back(open_page, pages) -> None:
     served = pages["dot-bias"]
     tab = open_page("dot-bias")
@@ -184,6 +193,7 @@ def test_years_and_popularity_are_chosen_and_impossible_years_brought_back(open_
     expect(titles(tab)).not_to_have_text(names(served, ranked[:10]))
 
 
+@pytest.mark.slow
 def test_the_map_is_searched_and_zoomed(open_page, pages) -> None:
     tab = open_page("dot-bias", viewport=PHONE)
     tab.get_by_role("tab", name="Map").click()

@@ -77,7 +77,9 @@ def overflow(page) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
 
 
-@pytest.mark.parametrize("name", BUNDLES)
+@pytest.mark.parametrize(
+    "name", ["parts", *(pytest.param(name, marks=pytest.mark.slow) for name in BUNDLES if name != "parts")]
+)
 def test_every_bundle_has_a_whole_page(show, name) -> None:
     bundle = open_bundle(FIXTURES / name)
     page = show(FIXTURES / name)
@@ -292,6 +294,7 @@ def test_charts_of_little_data() -> None:
     assert "<use " in charts.factor_map(FactorMap([Point(0, 0, 0, "a: 1 rating", "a")], ["items"], 1.0)).svg
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path) -> None:
     def recsys(bundle: Path, output: Path) -> tuple[int, str]:
         line = [sys.executable, "-m", "recsys", "report", bundle, "-o", output]

@@ -31,7 +31,7 @@ STRING_IDS = IdTables(
 
 # Each is exported here; those that share a kind or its code with another are slow.
 NAMES = [
-    name if name in ("dot-bias-string-ids", "mlp", "parts") else pytest.param(name, marks=pytest.mark.slow)
+    name if name in ("dot-bias-string-ids", "parts") else pytest.param(name, marks=pytest.mark.slow)
     for name in tiny_runs.CONFIGS
 ]
 
@@ -43,7 +43,7 @@ def raw_bundle(tiny_run, tmp_path_factory):
     def get(name: str) -> Path:
         if name not in made:
             made[name] = tmp_path_factory.mktemp("raw") / name
-            export_run(tiny_run(name), made[name], raw_ids=True, filtered=True)
+            export_run(tiny_run(name), made[name], raw_ids=True, filtered=True, explain=True)
         return made[name]
 
     return get

@@ -14,7 +14,7 @@ from export.graphs.score import score_graph
 from recsys.models import build
 
 
-@pytest.mark.parametrize("name", ["dot", "dot-bias", "mlp"])
+@pytest.mark.parametrize("name", [pytest.param("dot", marks=pytest.mark.slow), "dot-bias", "mlp"])
 def test_equals_the_module(run_model, rng, name) -> None:
     ((kind, config),) = tiny_runs.CONFIGS[name]
     module = build(kind, config, tiny_runs.N_USERS, tiny_runs.N_ITEMS)

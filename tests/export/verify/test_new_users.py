@@ -36,7 +36,13 @@ def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=[["dot-bias"], ["dot-bias", "ease"], ["mlp"]])
+@pytest.fixture(
+    scope="module",
+    params=[
+        ["dot-bias", "ease"],
+        *(pytest.param([kind], marks=pytest.mark.slow) for kind in ("dot-bias", "mlp")),
+    ],
+)
 def trained(
     request: pytest.FixtureRequest, ratings: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Run, Path]:

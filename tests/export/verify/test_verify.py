@@ -62,6 +62,7 @@ def add(array: np.ndarray) -> None:
     array += 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dot-bias", "mlp"])
 def test_an_untouched_bundle_passes(tiny_run, tiny_bundle, name) -> None:
     parity = verify(tiny_bundle(name), tiny_run(name))

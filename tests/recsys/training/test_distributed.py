@@ -86,6 +86,7 @@ def two(ratings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     return output, done.stdout
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(ratings: Path, two: tuple[Path, str], tmp_path: Path) -> None:
     path, printed = two
     one = tmp_path / "one"

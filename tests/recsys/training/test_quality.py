@@ -42,6 +42,7 @@ def test_the_notes_settings_give_at_least_the_notes_figures(
     assert run.info.metrics["rmse"] <= bound
 
 
+@pytest.mark.slow
 def test_dot_bias_beats_every_baseline(tmp_path: Path) -> None:
     settings = new_settings("dot-bias", {})
     run = train(load("ml-latest-small"), settings, tmp_path / "run", machine=Machine("cpu"))

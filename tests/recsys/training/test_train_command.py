@@ -264,7 +264,7 @@ def test_killed_runs_are_whole_and_end_the_same(unbroken: Path, tmp_path: Path) 
     assert weights(path) == weights(unbroken)
 
 
-@pytest.mark.parametrize("has_reader", [True, False])
+@pytest.mark.parametrize("has_reader", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_ctrl_c_leaves_the_last_epoch_and_says_how_to_go_on(tmp_path: Path, has_reader: bool) -> None:
     path = tmp_path / "run"
     with start(path) as process:

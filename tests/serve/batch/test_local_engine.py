@@ -81,6 +81,7 @@ def test_the_bytes_of_one_process(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_the_fragments_of_killed_workers_are_done_again(
     pairs: Path, tmp_path: Path, do: DoJob, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -143,7 +144,13 @@ def test_a_worker_that_can_not_load_the_bundle_says_so(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "stop",
+    [
+        signal.SIGKILL,
+        *(pytest.param(stop, marks=pytest.mark.slow) for stop in (signal.SIGTERM, signal.SIGINT)),
+    ],
+)
 def test_workers_end_with_the_job_and_it_is_resumed(
     stop: signal.Signals, pairs: Path, tmp_path: Path, do: DoJob
 ) -> None:

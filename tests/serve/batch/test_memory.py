@@ -49,7 +49,9 @@ def test_bad_rows_are_not_gathered(tmp_path: Path) -> None:
     assert added < 32 << 10
 
 
-@pytest.mark.parametrize(("workers", "rows_in_a_group"), [(1, 5_000_000), (2, 1_000_000)])
+@pytest.mark.parametrize(
+    ("workers", "rows_in_a_group"), [pytest.param(1, 5_000_000, marks=pytest.mark.slow), (2, 1_000_000)]
+)
 def test_five_times_the_rows_take_no_more_memory(workers: int, rows_in_a_group: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
 

@@ -178,6 +178,7 @@ def test_workers_that_die_again_and_again_stop_the_job(
     do(Score(), pairs, part_rows=4_000, batch_rows=1, resume=True, engine=ray_engine(None, 1, 0))
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_the_local_engine(cluster: Any, tmp_path: Path, do: DoJob) -> None:
     path = tmp_path / "users.csv"
     path.write_text("user_id\n" + "10\n" * 50 + "x\n" + "20\n" * 50)

@@ -194,6 +194,7 @@ def test_requests_in_progress_are_finished_and_a_second_sigterm_has_no_effect(tm
         assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
+@pytest.mark.slow
 def test_a_request_that_exceeds_the_grace_time_gets_503(tmp_path: Path) -> None:
     """Neither that nor clients that leave are errors in the log."""
     options = ["--drain-seconds", "0", "--grace-seconds", "1"]
@@ -210,6 +211,7 @@ def test_a_request_that_exceeds_the_grace_time_gets_503(tmp_path: Path) -> None:
         assert "Traceback" not in service.log()
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
     with running(tmp_path, BUNDLE, "--workers", "2") as service:
         workers = service.children()

@@ -107,6 +107,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
         yield Cluster(service, client, link, tmp_path, models)
 
 
+@pytest.mark.slow
 def test_two_replicas_answer_reload_and_stop(cluster: Cluster) -> None:
     assert cluster.answers_from(DOT)
     assert cluster.client.get("/health/ready").json()["device"] == "cpu"

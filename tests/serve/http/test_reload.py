@@ -120,6 +120,7 @@ def test_reloads_under_load(
             wait_until(lambda bundle=bundle: versions(service) == {version_of(bundle)})
 
 
+@pytest.mark.slow
 def test_a_rolling_restart_under_load(tmp_path: Path, link: Path, models: dict[str, Recommender]) -> None:
     """SIGHUP: each worker is replaced by another, which serves before the first one ends.
 
@@ -140,6 +141,7 @@ def test_a_rolling_restart_under_load(tmp_path: Path, link: Path, models: dict[s
         assert versions(service) == {version_of("dot-bias")}
 
 
+@pytest.mark.slow
 def test_a_bad_bundle_changes_nothing_and_a_folder_may_be_replaced(tmp_path: Path, link: Path) -> None:
     """The pointer is a text file that names a link; nobody reads the standard output."""
     for name in ("damaged", "pipe", "new"):
@@ -181,6 +183,7 @@ def test_a_bad_bundle_changes_nothing_and_a_folder_may_be_replaced(tmp_path: Pat
         assert "Traceback" not in service.log()
 
 
+@pytest.mark.slow
 def test_a_dead_worker_is_replaced_though_the_pointer_is_bad(tmp_path: Path, link: Path) -> None:
     """The new worker loads the last good bundle, and the metrics keep the values of the dead one."""
 

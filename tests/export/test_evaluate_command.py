@@ -151,6 +151,7 @@ def test_a_model_of_all_ratings_is_exported_and_measured_by_nothing(ratings: Pat
     assert evaluate(run).output == expected["summary"] + "\n"
 
 
+@pytest.mark.slow
 def test_held_out_ratings_may_be_in_a_file_of_their_own(ratings: Path, tmp_path: Path) -> None:
     run, bundle, mine = tmp_path / "run", tmp_path / "bundle", tmp_path / "mine.csv"
     header, *rows = ratings.read_text().splitlines()

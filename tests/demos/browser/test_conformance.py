@@ -21,8 +21,9 @@ def same_graphs(one: Path, other: Path) -> bool:
     return files[0] == files[1]
 
 
-# A software GPU takes seconds to compile each graph.
-@pytest.mark.parametrize("runtime", ["wasm", pytest.param("webgpu", marks=pytest.mark.slow)])
+# All graphs of all bundles; a software GPU takes seconds to compile each.
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["wasm", "webgpu"])
 def test_the_browser_reproduces_the_conformance_cases(request, page_of, runtime) -> None:
     browser = request.getfixturevalue("chromium" if runtime == "wasm" else "chromium_with_webgpu")
     found: dict[str, dict[str, dict]] = {}  # model -> graph -> verdict

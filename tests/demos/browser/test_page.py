@@ -156,6 +156,7 @@ def test_searching(open_page, page_of) -> None:
     expect(tab.locator("#error")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_by_keyboard_alone(open_page, page_of) -> None:
     tab = open_page(page_of("dot-bias"))
     tab.keyboard.press("Tab")
@@ -254,7 +255,8 @@ def test_webgpu_answers_and_where_it_fails_later_webassembly_goes_on(chromium_wi
     tab.close()
 
 
-@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_and_a_phone_needs_no_sideways_scroll(open_page, page_of, scheme) -> None:
     tab = open_page(page_of("dot-bias"), color_scheme=scheme, viewport=PHONE)
 

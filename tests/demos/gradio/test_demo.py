@@ -299,6 +299,7 @@ def test_ids_alone_are_enough(open_page, pages) -> None:
     expect(tab.locator("#neighbours .why").first).to_be_visible()
 
 
+@pytest.mark.slow
 def test_markup_in_string_ids_titles_and_genres_is_text(open_page, pages) -> None:
     tab = open_page("hostile")
     for name in TABS:
@@ -327,6 +328,7 @@ def test_markup_in_string_ids_titles_and_genres_is_text(open_page, pages) -> Non
     assert tab.title() == "tiny: dot-bias"
 
 
+@pytest.mark.slow
 def test_by_keyboard_alone(open_page, pages) -> None:
     tab = open_page("dot-bias")
     tab.get_by_role("tab", name="Pick a user", exact=True).focus()
@@ -356,7 +358,8 @@ def press_until(tab: Any, target: Any) -> None:
     raise AssertionError("the keyboard does not get there")
 
 
-@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_has_no_serious_finding_and_a_phone_needs_no_sideways_scroll(open_page, pages, scheme) -> None:
     tab = open_page("dot-bias", color_scheme=scheme, viewport=PHONE)
     shade = tab.evaluate("getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number)")

@@ -43,6 +43,7 @@ def test_rows_are_hidden_and_come_back(open_page, pages) -> None:
     expect(tab.get_by_role("button", name="Undo")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_similar_leads_from_tab_to_tab(open_page, pages) -> None:
     served = pages["dot-bias"]
     tab = open_page("dot-bias")

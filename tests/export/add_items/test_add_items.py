@@ -156,6 +156,7 @@ def test_the_manifest_says_so(base: Path, added: Path) -> None:
         assert getattr(after, name) == getattr(before.manifest, name)
 
 
+@pytest.mark.slow
 def test_more_can_be_added_to_what_was_added_to_with_the_same_bytes(
     base: Path, added: Path, tmp_path: Path
 ) -> None:
@@ -171,6 +172,7 @@ def test_more_can_be_added_to_what_was_added_to_with_the_same_bytes(
     assert Recommender(bundle, "cpu").items[N_ITEMS + 4].item_id == 9000
 
 
+@pytest.mark.slow
 def test_string_ids_raw_ids_and_shared_tables(tiny_run: Callable[[str], Path], tmp_path: Path) -> None:
     """Numbers of a file are text where the bundle's ids are text; what the base has, the new one has."""
     every = {"raw_ids": True, "filtered": True, "explain": True}

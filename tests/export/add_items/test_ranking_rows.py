@@ -57,7 +57,10 @@ def new_ratings() -> Interactions:
 
 @pytest.fixture(
     scope="module",
-    params=[["ease", "ials:0.5"], ["dot-bias", "ease"], ["dot-bias:1"]],
+    params=[
+        ["ease", "ials:0.5"],
+        *(pytest.param(parts, marks=pytest.mark.slow) for parts in (["dot-bias", "ease"], ["dot-bias:1"])),
+    ],
     ids=["ease and ials", "dot-bias for ratings and ease", "dot-bias for ranking"],
 )
 def bundles(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:

@@ -15,6 +15,9 @@ OWN = ("implicit.", "surprise.", "torch.")
 PAGE = Path(__file__).parents[3] / "docs" / "bring-your-own.md"
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The names of all snippets, which run in order in an empty folder."""

@@ -59,7 +59,7 @@ def without(tmp_path_factory: pytest.TempPathFactory) -> Forget:
 
 slow = pytest.mark.slow
 BASES = [
-    pytest.param(RAW_ID_FIXTURES / "parts", id="parts"),
+    pytest.param(RAW_ID_FIXTURES / "parts", id="parts", marks=slow),
     pytest.param(FIXTURES / "mlp", id="mlp"),
     *(pytest.param(FIXTURES / kind, id=kind, marks=slow) for kind in ("dot", "dot-bias", "ranking")),
     pytest.param(RAW_ID_FIXTURES / "dot-bias-string-ids", id="string-ids", marks=slow),

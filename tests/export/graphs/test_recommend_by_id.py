@@ -31,7 +31,7 @@ STRING_IDS = IdTables(
 
 # Each is exported here; those that share a kind or its code with another are slow.
 NAMES = [
-    name if name in ("dot-bias-string-ids", "parts") else pytest.param(name, marks=pytest.mark.slow)
+    name if name == "dot-bias-string-ids" else pytest.param(name, marks=pytest.mark.slow)
     for name in tiny_runs.CONFIGS
 ]
 

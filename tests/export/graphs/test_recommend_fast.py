@@ -151,6 +151,7 @@ def test_the_check_notices_a_wrong_table(tiny_run, run_model) -> None:
     assert comparison.errors.max() > comparison.tolerance
 
 
+@pytest.mark.slow
 def test_its_table_is_rearranged_where_others_are_shared(fast_bundle) -> None:
     bundle = open_bundle(fast_bundle("dot-bias"))
 

@@ -114,6 +114,7 @@ def test_another_models_run_is_refused(tiny_run, tiny_bundle) -> None:
         verify(tiny_bundle("dot"), tiny_run("mlp"))
 
 
+@pytest.mark.slow
 def test_the_command_reports_and_fails(tiny_run, copy) -> None:
     bundle, run = copy("dot-bias"), tiny_run("dot-bias")
     good = CliRunner().invoke(verify_command, [str(bundle), "--run", str(run), "--json"])

@@ -171,6 +171,7 @@ def test_large_tables_lie_once_in_a_shared_file(tiny_run, tiny_bundle, tmp_path)
     np.testing.assert_array_equal(answers[0][0], answers[1][0])
 
 
+@pytest.mark.slow
 def test_an_existing_bundle_is_only_replaced_when_asked(tiny_run, tiny_bundle, tmp_path) -> None:
     output = tmp_path / "bundle"
     shutil.copytree(tiny_bundle("dot"), output)

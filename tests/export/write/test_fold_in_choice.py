@@ -78,6 +78,7 @@ def test_ratings_in_other_units_give_the_same_lists(rng, run_model, scale: float
         np.testing.assert_array_equal(*lists)
 
 
+@pytest.mark.slow
 def test_a_fold_in_that_can_not_be_solved_is_left_out_with_the_reason(tiny_run) -> None:
     loaded = load_run_inputs(tiny_run("dot"))
     before = loaded.arrays

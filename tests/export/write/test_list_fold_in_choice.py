@@ -75,6 +75,7 @@ def test_ratings_in_a_list_are_those_of_the_pairs(bundle: Path) -> None:
         np.testing.assert_allclose(ratings, scores, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(bundle: Path, tmp_path: Path) -> None:
     export_run(bundle.parent / "run", tmp_path / "again", top_k=20)
     assert (tmp_path / "again" / "manifest.json").read_bytes() == (bundle / "manifest.json").read_bytes()

@@ -34,6 +34,7 @@ def parts_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_rating_weight_is_the_runs_unless_export_is_told_another(parts_run: Path, tmp_path: Path) -> None:
     assert [part.weight for part in export_run(parts_run, tmp_path / "own").model.parts] == [0.25, 1, 0.5]
     arguments = [str(parts_run), "--output", str(tmp_path / "heavy"), "--rating-weight", "2"]
@@ -54,6 +55,7 @@ def test_a_rating_weight_needs_both_kinds_of_part(tmp_path: Path) -> None:
     assert not (tmp_path / "bundle").exists()
 
 
+@pytest.mark.slow
 def test_where_nothing_is_held_out_no_figure_says_so(tmp_path: Path) -> None:
     """Ratings of the training may choose the settings of fold-in; they measure nothing."""
     asked = {"valid_fraction": 0.0, "factors": 4, "iterations": 30, "epochs": 2, "objective": "ranking"}
@@ -74,7 +76,7 @@ def test_where_nothing_is_held_out_no_figure_says_so(tmp_path: Path) -> None:
     assert "fold_in" in export_run(tmp_path / "mlp", tmp_path / "network").left_out
 
 
-@pytest.mark.parametrize("rating", [1.0, 3.0])
+@pytest.mark.parametrize("rating", [1.0, pytest.param(3.0, marks=pytest.mark.slow)])
 def test_likes_are_exported_and_verified(tmp_path: Path, rating: float) -> None:
     data = tiny_runs.interactions()
     data = replace(

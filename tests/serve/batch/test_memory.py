@@ -36,6 +36,7 @@ def peak_kib(source: Path, output: Path, workers: int = 1) -> int:
     return int(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.slow
 def test_bad_rows_are_not_gathered(tmp_path: Path) -> None:
     def write(n: int) -> Path:
         path = tmp_path / f"{n}.parquet"

@@ -20,6 +20,7 @@ from serve.errors import InputError, OutputError, RequestError
 from .conftest import BUNDLE, DoJob, as_given, contents, make_pairs, read, score_command
 
 
+@pytest.mark.slow
 def test_more_files_than_may_be_open(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number in range(150):

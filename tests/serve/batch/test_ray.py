@@ -29,7 +29,8 @@ from serve.errors import BadRowError, JobError
 
 from .conftest import BUNDLE, DoJob, contents, hit_at_work, make_pairs, score_command
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of its sockets and of releases to come
+# A cluster takes half a minute to start. Warnings are Ray's own, of its sockets and of releases to come.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 OBJECT_STORE = 80_000_000
 SLOWLY = {"part_rows": 200, "batch_rows": 1}

@@ -76,6 +76,7 @@ def test_killed_at_random_moments_it_ends_with_the_bytes_of_an_unbroken_run(
     assert killed >= 2 * rounds
 
 
+@pytest.mark.slow
 def test_interrupted_and_interrupted_again(pairs: Path, tmp_path: Path) -> None:
     for attempt in range(3):
         output = tmp_path / f"out-{attempt}"
@@ -285,6 +286,7 @@ def test_what_is_done_counts_by_the_rule_of_the_resumption(tmp_path: Path, do: D
     assert do(Recommend(), path, on_bad_row="quarantine", max_bad_rows=30, **options).quarantined == 30
 
 
+@pytest.mark.slow
 def test_the_exit_code_is_the_same_with_a_closed_stdout(tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("user_id,item_id\n10,1001\nx,1001\n")
     arguments = score_command("--input", tmp_path / "bad.csv", "--output", tmp_path / "out")

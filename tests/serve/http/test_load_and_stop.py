@@ -176,6 +176,7 @@ def test_clients_that_heed_readiness_see_no_failure(tmp_path: Path) -> None:
     assert set(statuses) == {200}
 
 
+@pytest.mark.slow
 def test_requests_in_progress_are_finished_and_a_second_sigterm_has_no_effect(tmp_path: Path) -> None:
     """`timeout` and service managers may signal a process, and then its whole group."""
     options = ["--workers", "2", "--drain-seconds", "0", "--grace-seconds", "600"]

@@ -102,6 +102,7 @@ def test_a_token_from_a_file_allowed_hosts_and_ctrl_c(tmp_path: Path) -> None:
         assert "no token" not in service.log()
 
 
+@pytest.mark.slow
 def test_files_of_the_current_folder_are_not_run_and_an_open_service_warns(tmp_path: Path) -> None:
     for name in ("serve.py", "secrets.py", "sitecustomize.py"):
         (tmp_path / name).write_text("raise SystemExit('a file of the folder was run')")

@@ -210,7 +210,7 @@ def _conjugate_gradients(
 
 def memory(config: IalsConfig, n_users: int, n_items: int, n_ratings: int) -> int:
     """See `Kind.memory`: both tables and the vectors of conjugate gradients; the ratings in two orders."""
-    return 23 * (n_users + n_items) * config.n_factors + 80 * n_ratings
+    return 19 * (n_users + n_items) * config.n_factors + 80 * n_ratings
 
 
 KIND = Kind("ials", IalsConfig, build, ("ranking",), fit, memory, fits_untrained_rows=True)

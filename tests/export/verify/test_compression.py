@@ -61,7 +61,8 @@ def test_a_damaged_row_fails_and_so_does_another_run(tiny_run, copy) -> None:
     def swap(codes: np.ndarray) -> None:
         codes[[5, 6]] = codes[[6, 5]]
 
-    for graph in ("recommend", "fold_in", "recommend_by_id", "recommend_filtered", "fold_in_filtered"):
+    graphs = ("recommend", "fold_in", "recommend_by_id", "recommend_filtered", "fold_in_filtered", "explain")
+    for graph in graphs:
         edit_table(bundle, graph, "ranking_item_factors", swap)
     parity = verify(bundle, tiny_run("parts"))
     assert [check.provider for check in parity.checks if not check.passed] == ["rounding"]

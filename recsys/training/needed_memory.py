@@ -9,7 +9,7 @@ from recsys.models import build, config_from_dict, kind_of
 from recsys.training.learner import is_sparse
 from recsys.training.run_info import PartInfo
 
-# Measured by benchmarks/bench_memory.py.
+# From single runs of `dot-bias` (docs/experiments.md); benchmarks/bench_memory.py compares more.
 LIBRARIES = 200_000_000
 """Bytes that torch takes once it computes."""
 COPIES = 5.5

@@ -18,9 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from machine import describe_machine
+from made_up_run import interactions
 
 RESULTS = Path(__file__).parent / "results" / "memory.md"
 EPOCH: dict[str, Any] = {"epochs": 1, "batch_size": 65_536}
@@ -47,26 +46,11 @@ def resident() -> int:
 
 def measure(kind: str, n_users: int, n_items: int, n_ratings: int, options: dict[str, Any]) -> dict[str, Any]:
     """Train here; returns the peak and the forecast, in bytes."""
-    from recsys.data.interactions import Interactions
     from recsys.training.needed_memory import needed_bytes
     from recsys.training.settings import new_settings
     from recsys.training.train import Machine, train
 
-    rng = np.random.default_rng(0)
-    pairs = rng.permutation(np.unique(rng.integers(0, n_users * n_items, n_ratings)))
-    data = Interactions(
-        name="made up",
-        sha256="0" * 64,
-        licence="none",
-        item_key="id",
-        users=pd.DataFrame({"user_id": np.arange(1, n_users + 1)}),
-        items=pd.DataFrame({"item_id": np.arange(1, n_items + 1)}),
-        user_index=(pairs // n_items + 1).astype(np.int32),
-        item_index=(pairs % n_items + 1).astype(np.int32),
-        ratings=rng.integers(1, 11, len(pairs)).astype(np.float32) / 2,
-        timestamps=None,
-    )
-    del pairs
+    data = interactions(n_users, n_items, n_ratings)
     before, peak = resident(), 0
     ended = threading.Event()
 

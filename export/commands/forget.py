@@ -61,7 +61,7 @@ def forget(
         click.echo(msgspec.json.encode(last))
         return
     left = manifest.model.n_users - manifest.n_forgotten
-    click.echo(f"Forgotten: {last.n_users:,} users. Left: {left:,}.")
+    click.echo(f"Users forgotten: {last.n_users:,}; left: {left:,}.")
     click.echo(f"Bundle: {output}")
 
 

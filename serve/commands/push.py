@@ -60,7 +60,7 @@ def push(bundle: Path, repo: str, private: bool, with_seen: bool, as_json: bool)
         raise HubError("no token: run `hf auth login`, or set HF_TOKEN.") from None
     except click.UsageError:
         raise
-    except Exception as error:  # noqa: BLE001  errors of the HTTP library below, which has changed before
+    except Exception as error:  # noqa: BLE001  of the HTTP library below: requests, httpx or httpx2
         raise HubError(f"{api.endpoint}: {' '.join(str(error).split())[:300]}") from None
     if as_json:
         print_json({"repo": made.repo_id, "commit": commit.oid, "version": opened.version})

@@ -311,7 +311,12 @@ class Recommender(OpenedBundle):
         return self.name(top.row(0), bool(known[0])) if one else self.name(top, known)
 
     def _rated(self, user_index: int) -> tuple[np.ndarray, np.ndarray]:
-        """What a user has rated: int64 [H] and float32 [H]."""
+        """What a user has rated: int64 [H] and float32 [H]. Raises UnsupportedError: it was left out."""
+        if self.manifest.without_seen:
+            raise UnsupportedError(
+                "this bundle was exported without what users have rated (--without-seen), which reasons are "
+                "made of: give the ratings, as for a new user (`recsys fold-in --explain`)"
+            )
         items, ratings, _ = self.seen.history(user_index)
         return items.astype(np.int64), ratings
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixture_bundles import FIXTURES, edit_manifest
+from fixture_bundles import FIXTURES, RAW_ID_FIXTURES, edit_manifest
 
 from demos.report.factor_map import item_counts
 from serve.bundle.bundle import open_bundle
-from serve.errors import BundleError, SeenLeftOutError
+from serve.errors import BundleError, SeenLeftOutError, UnsupportedError
 from serve.runtime.checked_graph import check_all
 from serve.runtime.recommender import Recommender
 
@@ -55,6 +55,24 @@ def test_python(bundle: Path) -> None:
     np.testing.assert_array_equal(top.indices[0], expected.item_indices)
     assert recommender.fold_in([1001], [5.0]).count == 10
     assert not item_counts(recommender.bundle).any()
+
+
+def test_reasons_need_ratings(tmp_path: Path) -> None:
+    """Of a user of the bundle, who has none there; a new user brings them."""
+    path = Path(shutil.copytree(RAW_ID_FIXTURES / "dot-bias", tmp_path / "bundle"))
+    (path / "seen.parquet").unlink()
+
+    def leave_out(manifest: dict) -> None:
+        manifest["without_seen"] = True
+        del manifest["files"]["seen.parquet"]
+
+    edit_manifest(path, leave_out)
+    recommender = Recommender.load(path, "cpu")
+    with pytest.raises(UnsupportedError, match="which reasons are made of: give the ratings"):
+        recommender.recommend(10, exclude_seen=False, reasons=True)
+    with pytest.raises(UnsupportedError, match="which reasons are made of: give the ratings"):
+        recommender.explain(10, [1001])
+    assert recommender.fold_in([1001], [5.0], reasons=True).reasons
 
 
 def test_the_command_line(bundle: Path, tmp_path: Path, recsys: Run) -> None:

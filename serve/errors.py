@@ -92,5 +92,9 @@ class ClusterError(ServeError, ConnectionError):
     """A Ray cluster can't be reached, or refuses the connection."""
 
 
+class StoreError(ServeError, ConnectionError):
+    """An object store can't be reached, refuses, or is of an unknown kind."""
+
+
 class JobError(ServeError, RuntimeError):
     """A batch job stopped before its end; finished parts are kept for `--resume`."""

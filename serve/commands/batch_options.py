@@ -18,6 +18,8 @@ from serve.reading.options import IntegerRange
 from serve.terminal import warn
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from serve.batch.fragments import Engine
     from serve.batch.job import Job, Plan
     from serve.batch.recommend import Recommend
@@ -42,7 +44,17 @@ OPTIONS = (
         metavar="NAMES",
         help="Columns of text whose first line is data, in order: user_id,item_id,rating.",
     ),
-    click.option("--output", type=click.Path(), help="The folder to make; it appears once it is whole."),
+    click.option(
+        "--output",
+        type=click.Path(),
+        help="The folder to make, or an address such as s3://bucket/lists; it appears once it is whole.",
+    ),
+    click.option(
+        "--work-folder",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="s3://… and the like: where copies of input and output lie until the job ends. "
+        "[default: .NAME.job beside the output, or here]",
+    ),
     choice_option("--format", "parquet", "csv", "jsonl", help="File format of the parts."),
     click.option("--resume", is_flag=True, help="Continue the same job after it was stopped."),
     click.option("--overwrite", is_flag=True, help="Replace OUTPUT once the new one is whole."),
@@ -103,7 +115,6 @@ def run_and_report(
     if options["output"] is None:
         raise click.UsageError("Missing option '--output', the folder to make.")
     from serve.batch.job import Job
-    from serve.batch.run import run_job
 
     fields = {name: value for name, value in options.items() if name in Job.__struct_fields__}
     job = Job(task=task, bundle=str(bundle), input=input, **fields)
@@ -111,7 +122,7 @@ def run_and_report(
     show = Progress()
     summary = None
     with suppress(KeyboardInterrupt), show.bar, _interruptible(show):
-        summary = run_job(
+        summary = _runner(job, options["work_folder"], show)(
             job,
             resume=options["resume"],
             overwrite=options["overwrite"],
@@ -127,6 +138,21 @@ def run_and_report(
         context.meta["exit_code"] = EXIT_QUARANTINED  # also if stdout is closed, see recsys/cli.py
     _print(job, summary, time.monotonic() - started, show.rows, as_json)
     context.exit(context.meta.get("exit_code", 0))
+
+
+def _runner(job: Job, work: Path | None, show: Progress) -> Callable[..., JobSummary]:
+    """What runs the job: where it lies in a store, by way of a folder of this machine."""
+    from serve.batch.object_store import is_address
+
+    if is_address(job.output) or is_address(job.input or ""):
+        from serve.batch.stored_job import default_work_folder, run_stored_job
+
+        return partial(run_stored_job, work=work or default_work_folder(job), on_bytes=show.on_bytes)
+    if work is not None:
+        raise click.UsageError("--work-folder is for an input or an output at s3://… and the like.")
+    from serve.batch.run import run_job
+
+    return run_job
 
 
 @contextmanager
@@ -204,6 +230,7 @@ class Progress:
             transient=True,
             disable=not console.is_terminal,
         )
+        self._copied: dict[str, TaskID] = {}
         self._task = self.bar.add_task("rows", total=None, rate="")
         self._started = time.monotonic()
 
@@ -218,3 +245,9 @@ class Progress:
         self.rows += n
         rate = self.rows / max(1e-9, time.monotonic() - self._started)
         self.bar.update(self._task, advance=n, rate=f"{rate:,.0f} rows/s")
+
+    def on_bytes(self, what: str, done: int, total: int) -> None:
+        """See `run_stored_job`."""
+        if what not in self._copied:
+            self._copied[what] = self.bar.add_task(f"{what}, MB", total=total // 1_000_000, rate="")
+        self.bar.update(self._copied[what], completed=done // 1_000_000)

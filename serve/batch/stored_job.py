@@ -1,0 +1,263 @@
+"""A job whose input or output lies in an object store: fetched, run on this machine, and put.
+
+The work folder holds, until the job ends:
+
+- `_lock`: locked by the process that runs the job
+- `input/`: the fetched objects; `_fetched.json`: their sizes and times, so that a job that goes on fetches
+  what has changed
+- `output/`: the output, as a job of this machine makes it (`serve.batch.run`)
+
+A store renames no folder in one step, so an output is put in three. All its files go under `_new-…/`, a name
+that readers of tables leave out. Then the old output is deleted, and the new files get their names. At last
+`_SUCCESS.json` is written. A kill leaves the old output whole, or one without `_SUCCESS.json`, which
+`--resume` finishes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import msgspec
+
+from serve.batch.fragments import Engine
+from serve.batch.job import Job, Plan
+from serve.batch.job_folder import LOCK, SUCCESS, check_ours, claimed, empty
+from serve.batch.local_engine import run_locally
+from serve.batch.object_store import Store, is_address, last_name, without_pattern
+from serve.batch.run import JobSummary, run_job
+from serve.errors import FullDiskError, InputError, JobError, OutputError
+from serve.files.atomic import check_outside_bundles, write_file
+from serve.reading.files import HIDDEN
+
+FETCHED = "_fetched.json"
+NEW = "_new-"
+ALL_PUT = "_all-put"
+"""The object in `_new-…/` that says that all files are there, and that the old output is gone."""
+PROBE = f"{NEW}probe"
+AT_ONCE = 8
+"""Objects that are copied at the same time."""
+MOST_BYTES = 5 << 30
+"""What a store may refuse to copy under another name in one request (S3)."""
+MOST_MARKER_BYTES = 1 << 28
+
+OnBytes = Callable[[str, int, int], None]
+
+
+def default_work_folder(job: Job) -> Path:
+    """`.NAME.job`: beside an output of this machine; in the working directory for an output in a store."""
+    if is_address(job.output):
+        return Path(f".{last_name(job.output)}.job")
+    return Path(job.output).absolute().with_name(f".{Path(job.output).name}.job")
+
+
+def run_stored_job(
+    job: Job,
+    work: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    engine: Engine = run_locally,
+    on_plan: Callable[[Plan, int], None] = lambda plan, rows_done: None,
+    on_rows: Callable[[int], None] = lambda n: None,
+    on_bytes: OnBytes = lambda what, done, total: None,
+) -> JobSummary:
+    """Run a job whose input or output is the address of a store, or the rest of one. See `run_job`.
+
+    Args:
+        job: What to compute.
+        work: The folder for copies of the input and the output, which all machines of a cluster must share.
+            Removed at the end.
+        resume: As for `run_job`, like the next four.
+        overwrite: Replace an existing output once the new one is whole.
+        engine: Runs the fragments.
+        on_plan: Told the plan.
+        on_rows: Told of rows done.
+        on_bytes: Called with "fetching" or "storing", and the bytes done and in all.
+
+    Raises:
+        StoreError: a store can't be reached, or refuses; `resume` goes on.
+        FullDiskError: the work folder has no room for the input.
+        InputError, OutputError, JobError, …: as `run_job`.
+    """
+    store = Store(job.output) if is_address(job.output) else None
+    if store and without_pattern(job.output)[1]:
+        raise OutputError(f"{store.address}: an output is no pattern. Leave out * and [.")
+    check_outside_bundles(work.absolute())
+    check_ours(work)
+    with ExitStack() as stack:
+        if store:
+            _check_free(store, resume, overwrite)
+            store.write(PROBE, b"")  # a store that refuses should not say so after hours of work
+            store.delete(PROBE)
+        stack.enter_context(claimed(work))
+        if (work / "output").exists() and not (resume or overwrite):
+            raise OutputError(
+                f"{work} holds an output that was not stored. Store it with --resume, or start again with "
+                f"--overwrite."
+            )
+        here = job
+        if job.input is not None and is_address(job.input):
+            here = msgspec.structs.replace(here, input=str(_fetch(job.input, work, on_bytes)))
+        if store:
+            here = msgspec.structs.replace(here, output=str(work / "output"))
+        summary = run_job(
+            here, resume=resume, overwrite=overwrite, engine=engine, on_plan=on_plan, on_rows=on_rows
+        )
+        if store:
+            _put(work / "output", store, summary, overwrite, on_bytes)
+        empty(work)
+    return summary
+
+
+def _fetch(address: str, work: Path, on_bytes: OnBytes) -> Path:
+    """Copy the objects of an address into the work folder; the path that stands for them there."""
+    place, pattern = without_pattern(address)
+    store = Store(place)
+    if one := None if pattern else store.itself():
+        found = {last_name(place): one}
+    else:
+        found = {
+            name: file
+            for name, file in store.list().items()
+            if not _is_hidden(name) and fnmatchcase(name.partition("/")[0], pattern or "*")
+        }
+    if not found:
+        raise InputError(f"{address}: no such object, and none below it. Give an object, a folder or a glob.")
+    folder = work / "input"
+    for name in found:
+        if any(part in ("", ".", "..") or "\0" in part for part in name.split("/")):
+            raise InputError(f"{address}: {name!r} can't be the name of a file. Copy it under another name.")
+    if both := sorted(name for name in found if any(other.startswith(f"{name}/") for other in found)):
+        raise InputError(f"{address}: {both[0]} is an object and a folder. Name one of them.")
+    now = {name: (file.size, file.mtime_ns or 0) for name, file in found.items()}
+    before = _fetched_before(work)
+    for path in sorted(folder.rglob("*"), reverse=True):
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif name not in now or before.get(name) != now[name] or path.stat().st_size != now[name][0]:
+            path.unlink()
+    missing = [name for name in found if not (folder / name).exists()]
+    total = sum(found[name].size for name in missing)
+    _check_room(work, total)
+    write_file(work / FETCHED, msgspec.json.encode(now))
+
+    def fetch(name: str) -> int:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        store.fetch(found[name], folder / name)
+        return int(found[name].size)
+
+    _copy(fetch, missing, "fetching", total, on_bytes)
+    return folder / (last_name(place) if one else pattern)
+
+
+def _fetched_before(work: Path) -> dict[str, tuple[int, int]]:
+    try:
+        return msgspec.json.decode((work / FETCHED).read_bytes(), type=dict[str, tuple[int, int]])
+    except (OSError, msgspec.DecodeError):
+        return {}
+
+
+def _check_room(work: Path, n_bytes: int) -> None:
+    room = os.statvfs(work)
+    if n_bytes > (free := room.f_bavail * room.f_frsize):
+        raise FullDiskError(
+            f"{work} needs {n_bytes:,} bytes for the input. Free on its disk: {free:,} bytes. Make room, or "
+            f"name another folder: --work-folder"
+        )
+
+
+def _check_free(store: Store, resume: bool, overwrite: bool) -> None:
+    """Raise OutputError where an address holds something that this job may not replace."""
+    names = store.list()
+    ours = SUCCESS in names or any(name.startswith(NEW) for name in names)
+    if names and not ours:
+        raise OutputError(
+            f"{store.address} holds {len(names)} objects and no {SUCCESS}, so it isn't ours to overwrite. "
+            f"Choose another output."
+        )
+    if names and not (resume or overwrite):
+        raise OutputError(
+            f"{store.address} is already there. Choose another output, or add --overwrite."
+            if SUCCESS in names
+            else f"{store.address} holds half an output. Finish it with --resume, or start again with "
+            f"--overwrite."
+        )
+
+
+def _put(folder: Path, store: Store, summary: JobSummary, overwrite: bool, on_bytes: OnBytes) -> None:
+    """Store a finished output, or the rest of it. Raises OutputError: another job's is there."""
+    marker = (folder / SUCCESS).read_bytes()
+    sizes = {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in (SUCCESS, LOCK)
+    }
+    if large := [name for name, size in sizes.items() if size > MOST_BYTES]:
+        raise OutputError(f"{large[0]} has more than {MOST_BYTES:,} bytes. Take fewer --part-rows.")
+    new = f"{NEW}{hashlib.sha256(marker).hexdigest()[:16]}"
+    there = store.list()
+    is_same = SUCCESS in there and store.read(SUCCESS, MOST_MARKER_BYTES) == marker
+    if is_same and all(name in there and there[name].size == size for name, size in sizes.items()):
+        store.delete_folder(new)  # killed in its last step
+        return
+    if SUCCESS in there and not is_same and not overwrite:
+        raise OutputError(
+            f"{store.address} holds the output of another job. Choose another output, or add --overwrite."
+        )
+    if f"{new}/{ALL_PUT}" not in there:
+        left = [
+            name
+            for name, size in sizes.items()
+            if (at := there.get(f"{new}/{name}")) is None or at.size != size
+        ]
+
+        def put(name: str) -> int:
+            store.put(folder / name, f"{new}/{name}")
+            return sizes[name]
+
+        _copy(put, left, "storing", sum(sizes[name] for name in left), on_bytes)
+        old = sorted(
+            (name for name in there if not name.startswith(f"{new}/")), key=lambda name: name != SUCCESS
+        )
+        for name in old:  # first what says that the old output is whole
+            store.delete(name)
+        store.write(f"{new}/{ALL_PUT}", b"all files are here\n")
+    there = store.list(new)
+    unnamed = [name for name in sizes if f"{new}/{name}" in there]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in pool.map(lambda name: store.move(f"{new}/{name}", name), unnamed):
+            pass
+    stored = {name: file.size for name, file in store.list().items() if not name.startswith(f"{new}/")}
+    if stored != sizes:
+        differ = sorted(name for name in stored.keys() | sizes.keys() if stored.get(name) != sizes.get(name))
+        raise JobError(
+            f"{store.address}: {differ[0]} is not as it was stored. Does another job write there? Once it "
+            f"has ended, start again with --overwrite."
+        )
+    store.write(SUCCESS, marker)
+    store.delete_folder(new)
+
+
+def _copy(copy: Callable[[str], int], names: Iterable[str], what: str, total: int, on_bytes: OnBytes) -> None:
+    """Copy several objects at once, and count their bytes."""
+    done = 0
+    on_bytes(what, 0, total)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        try:
+            for n_bytes in pool.map(copy, names):
+                on_bytes(what, done := done + n_bytes, total)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(HIDDEN) for part in name.split("/"))

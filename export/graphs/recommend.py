@@ -100,12 +100,13 @@ def tolerance(inputs: ExportInputs) -> dict[str, float]:
 def check_rated(found: Named, inputs: ExportInputs, users: Int64, exclude: Int64) -> Comparison:
     """Compare lists, and the ratings in them where there are any, with torch."""
     allowed = tolerance(inputs)
-    truth = inputs.torch_list_scores(users)
+    truth = inputs.torch_list_scores(users, found["top_item_indices"])
     comparison = check_lists(truth, exclude, found, inputs.top_k, allowed["top_scores"])
     if not inputs.rates_lists or np.isinf(comparison.errors).any():
         return comparison
-    errors = np.abs(found["top_ratings"] - ratings_at(inputs.torch_scores(users), found["top_item_indices"]))
-    errors[found["top_item_indices"] == 0] = 0.0  # -1e30 is no float32
+    listed = found["top_item_indices"]
+    errors = np.abs(found["top_ratings"] - inputs.torch_ratings(users, listed))
+    errors[listed == 0] = 0.0  # padding
     return with_errors(comparison, errors, allowed["top_ratings"])
 
 

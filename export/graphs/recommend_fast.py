@@ -103,7 +103,7 @@ def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
     """Compare lists with torch's; `list_agreement` is the share of ranks with the exact score there."""
     feeds = {"user_index": sample.users, "exclude_item_indices": sample.exclude}
     found = run("recommend_fast", feeds)
-    truth, top_k = inputs.torch_list_scores(sample.users), _top_k(inputs)
+    truth, top_k = inputs.torch_list_scores(sample.users, found["top_item_indices"]), _top_k(inputs)
     allowed = recommend.tolerance(inputs)["top_scores"]
     exact = check_lists(truth, sample.exclude, found, top_k, allowed)
     return exact._replace(tolerance=_tolerance(inputs)["top_scores"])

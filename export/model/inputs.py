@@ -12,10 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from export.model.arrays import Arrays, Float32, Float64, Int64, row_slices
+from export.model.arrays import Arrays, Float32, Float64, Int64
 from export.model.item_columns import ItemColumns
 from export.model.packed_table import PackedTable
 from export.model.side_by_side import SideBySide
+from recsys.models.scoring import PAIRS_AT_ONCE, item_scorer, score_pairs
 from serve.bundle.explain import Explain
 from serve.bundle.manifest import FoldIn, ListFoldIn, SimilarItems
 from serve.bundle.packing import Precision
@@ -233,13 +234,29 @@ class ExportInputs:
         """Width of the scores that order the lists, likewise."""
         return self.score_span if self.ranking is None else _span(self.ranking, None)
 
-    def torch_scores(self, users: Int64) -> Float64:
-        """Scores of the module for every item, one user at a time: int64 [B] -> float64 [B, n_items + 1]."""
-        return _torch_scores(self.module, users, self.arrays.n_items)
+    def torch_ratings(self, users: Int64, listed: Int64) -> Float64:
+        """The module's scores of lists: users int64 [B], items int64 [B, K] -> float64 [B, K]."""
+        return _torch_scores_of(self.module, users, listed)
 
-    def torch_list_scores(self, users: Int64) -> Float64:
-        """The scores that order the lists, likewise."""
-        return _torch_scores(self.ranking_module or self.module, users, self.arrays.n_items)
+    def torch_list_scores(self, users: Int64, listed: Int64) -> Float64:
+        """What the lists of users are compared with: int64 [B], int64 [B, K] -> float64 [B, n_items + 1].
+
+        Listed items have the score that the ranking module gives to their pair. The others, which say whether
+        better ones are missing, are scored all at once: pair by pair, a module copies its item table for each
+        user.
+        """
+        module, n_items = self.ranking_module or self.module, self.arrays.n_items
+        scorer = item_scorer(module, n_items)
+        scores = np.empty((len(users), n_items + 1))
+        with torch.inference_mode():
+            at_once = max(1, PAIRS_AT_ONCE // (n_items + 1))
+            for start in range(0, len(users), at_once):
+                part = users[start : start + at_once]
+                scores[start : start + at_once] = scorer(torch.from_numpy(part)).numpy()
+        if len(listed) == len(users):  # a damaged graph may list anything
+            listed = np.clip(listed, 0, n_items)
+            np.put_along_axis(scores, listed, _torch_scores_of(module, users, listed), axis=1)
+        return scores
 
     @property
     def example_users(self) -> Int64:
@@ -273,14 +290,9 @@ def _span(arrays: Arrays, scale: tuple[float, float] | None) -> float:
     return float(f"{span:.6g}") or 1.0
 
 
-def _torch_scores(module: nn.Module, users: Int64, n_items: int) -> Float64:
-    scores = np.empty((len(users), n_items + 1))
-    with torch.inference_mode():
-        for part in row_slices(n_items + 1):
-            items = torch.arange(part.start, part.stop)
-            for row, user in enumerate(users.tolist()):
-                scores[row, part] = module(torch.full_like(items, user), items).double().numpy()
-    return scores
+def _torch_scores_of(module: nn.Module, users: Int64, listed: Int64) -> Float64:
+    pairs = np.repeat(users, listed.shape[1]), listed.ravel()
+    return score_pairs(module, *pairs).astype(np.float64).reshape(listed.shape)
 
 
 def _examples(n: int) -> Int64:

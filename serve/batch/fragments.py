@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from serve.batch.job import Fragment, Plan
 from serve.batch.job_folder import DONE, LOCK, QUARANTINE
-from serve.batch.part_writers import new_part
+from serve.batch.partitioned import new_files
 from serve.batch.prefetch import prefetched
 from serve.batch.sources import open_planned
 from serve.errors import BadRowError, InputError, JobError
@@ -26,6 +26,27 @@ from serve.runtime.recommender import Recommender
 from serve.runtime.session import Device
 
 
+class WrittenFile(msgspec.Struct, frozen=True):
+    """A file in the job's folder, as it was written."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, folder: Path, name: str, rows: int) -> WrittenFile:
+        """Describe the file `name`. Raises OSError: it can't be read."""
+        return cls(name, rows, (folder / name).stat().st_size, sha256_of(folder / name))
+
+    def is_whole(self, folder: Path) -> bool:
+        """Whether the file is there, with the bytes that were written; reads it."""
+        try:
+            return sha256_of(folder / self.name) == self.sha256
+        except OSError:
+            return False
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """The counts of a finished fragment."""
 
@@ -35,12 +56,10 @@ class Outcome(msgspec.Struct, frozen=True):
     quarantined: int
     unknown: int
     """Rows of which an id is not in the bundle; quarantined ones don't count."""
-    bytes: int
-    """Size of the part."""
-    sha256: str
-    """Of the part."""
-    quarantine_sha256: str | None = None
-    """Of its bad rows' file; None: it has none."""
+    parts: list[WrittenFile]
+    """Its part; with `partition_by`, one for each value of that column."""
+    bad_rows: list[WrittenFile]
+    """The file of its bad rows, where there are some that are quarantined."""
 
 
 Engine = Callable[[Plan, Sequence[Fragment], Path, Recommender, Callable[[int], None]], Generator[Outcome]]
@@ -107,7 +126,7 @@ class FragmentRunner:
         for file in files:
             file.check_unchanged()
         source = open_planned(plan, fragment.file, folder, recommender)
-        path = folder / plan.part_name(fragment)
+        schema = task.schema(source, plan.columns, recommender)
         rows_in = rows_out = n_bad = n_unknown = 0
 
         def batches() -> Generator[Rows]:
@@ -129,7 +148,10 @@ class FragmentRunner:
         quarantine: BinaryIO | None = None
         with (
             ExitStack() as stack,
-            new_part(path, plan.job.format, task.schema(source, plan.columns, recommender)) as write,
+            new_files(folder, plan.part_name(fragment), plan.job.format, schema, plan.job.partition_by) as (
+                write,
+                written,
+            ),
             self._ahead(results()) as ready,
         ):
             for table, refused, unknown in ready:
@@ -139,7 +161,7 @@ class FragmentRunner:
                     check_bad_rows(plan, n_bad, refused)
                     if quarantine is None:
                         (folder / QUARANTINE).mkdir(exist_ok=True)
-                        quarantine = stack.enter_context(new_file(quarantine_path(folder, fragment.number)))
+                        quarantine = stack.enter_context(new_file(folder / quarantine_name(fragment.number)))
                     quarantine.write(msgspec.json.Encoder().encode_lines(refused))
                 write(table)
                 rows_out += len(table)
@@ -152,15 +174,15 @@ class FragmentRunner:
             # A worker may outlive the process that started it, and another job may have the folder by now.
             if (folder / LOCK).read_text() != plan.run_id:
                 raise JobError(f"another job has begun in {folder}. This one ends here.")
+        name = quarantine_name(fragment.number)
         outcome = Outcome(
             fragment.number,
             rows_in,
             rows_out,
             n_bad,
             n_unknown,
-            path.stat().st_size,
-            sha256_of(path),
-            sha256_of(quarantine_path(folder, fragment.number)) if n_bad else None,
+            [WrittenFile.of(folder, file, rows) for file, rows in written.items()],
+            [WrittenFile.of(folder, name, n_bad)] if n_bad else [],
         )
         (folder / DONE).mkdir(exist_ok=True)
         write_file(_record_path(folder, fragment.number), _record(outcome))
@@ -181,9 +203,9 @@ def check_bad_rows(plan: Plan, n: int, some: Sequence[RefusedRow]) -> None:
         raise BadRowError(f"more than {job.max_bad_rows} rows are bad.{first} Look at the input.")
 
 
-def quarantine_path(folder: Path, number: int) -> Path:
-    """Where the bad rows of a fragment are written."""
-    return folder / QUARANTINE / f"part-{number:05d}.jsonl"
+def quarantine_name(number: int) -> str:
+    """The file in the job's folder for the bad rows of a fragment."""
+    return f"{QUARANTINE}/part-{number:05d}.jsonl"
 
 
 def finished(plan: Plan, folder: Path) -> dict[int, Outcome]:
@@ -196,13 +218,8 @@ def finished(plan: Plan, folder: Path) -> dict[int, Outcome]:
         try:
             written = _record_path(folder, fragment.number).read_bytes()
             outcome = msgspec.json.decode(written.partition(b"\n")[0], type=Outcome)
-            is_whole = (
-                written == _record(outcome)
-                and sha256_of(folder / plan.part_name(fragment)) == outcome.sha256
-                and (
-                    outcome.quarantine_sha256 is None
-                    or sha256_of(quarantine_path(folder, fragment.number)) == outcome.quarantine_sha256
-                )
+            is_whole = written == _record(outcome) and all(
+                file.is_whole(folder) for file in (*outcome.parts, *outcome.bad_rows)
             )
         except (OSError, msgspec.DecodeError):
             continue

@@ -37,6 +37,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     heading: str | None = None
     """Names of the columns of text without a heading, separated by commas; None: its first line has them."""
     format: Format = "parquet"
+    partition_by: str | None = None
+    """Column of the output whose values become folders, `COLUMN=VALUE`; None: no folders."""
     device: Device = "auto"
     part_rows: int | None = None
     """Rows of the input for one part; row groups of Parquet are not split. None: the task's default."""
@@ -156,6 +158,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             "task": msgspec.to_builtins(job.task),
             "all_users": job.input is None,
             "format": job.format,
+            "partition_by": job.partition_by,
             "part_rows": job.rows_per_part,
             "batch_rows": job.rows_per_batch,
             "device": self.device,
@@ -168,5 +171,5 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return Path(self.job.output).absolute()
 
     def part_name(self, fragment: Fragment) -> str:
-        """File name of a fragment's part."""
+        """File name of a fragment's part; with `partition_by`, in the folder of each value."""
         return f"part-{fragment.number:05d}.{self.job.format}"

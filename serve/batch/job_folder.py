@@ -4,7 +4,7 @@
 - `_lock`: locked by the processes that run the job; holds the run's id
 - `_input/00000.parquet`: a staged text input; removed at the end
 - `_staged.json`: SHA-256 of each staged input
-- `part-00000.parquet`: a finished part, renamed into place whole
+- `part-00000.parquet`: a finished part, renamed into place whole; in folders where the job is partitioned
 - `_done/00000.json`: the outcome of a fragment with the SHA-256 of its part, written after it
 - `_quarantine/part-….jsonl`: bad rows, where they are quarantined
 - `_SUCCESS.json`: written last; then the folder takes the output's name
@@ -71,9 +71,8 @@ def share_claim(folder: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove the temporary files of killed processes."""
-    for place in (folder, folder / INPUT, folder / DONE, folder / QUARANTINE):
-        for temporary in place.glob(".*.tmp"):
-            temporary.unlink(missing_ok=True)
+    for temporary in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
+        temporary.unlink(missing_ok=True)
 
 
 def remove(folder: Path) -> None:

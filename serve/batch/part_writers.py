@@ -43,15 +43,19 @@ PLAIN = (*SCORES, "known")
 
 
 @contextmanager
-def new_part(path: Path, format: Format, schema: pa.Schema) -> Iterator[Write]:
+def new_part(
+    path: Path, format: Format, schema: pa.Schema, row_group_bytes: int = ROW_GROUP_BYTES
+) -> Iterator[Write]:
     """Give a function that writes tables of one schema; `path` appears when the block ends without an error.
+
+    `row_group_bytes` is the size of Parquet's row groups in memory.
 
     Raises:
         JobError: not writable, or the disk is full; `path` is then as it was.
         InputError: a value that the format can't hold.
     """
     try:
-        with new_file(path) as file, WRITERS[format](file, schema) as write:
+        with new_file(path) as file, WRITERS[format](file, schema, row_group_bytes) as write:
             behind = 0
 
             def write_on(table: pa.Table) -> None:
@@ -81,7 +85,7 @@ def check_format(format: Format, schema: pa.Schema) -> None:
 
 
 @contextmanager
-def _parquet(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
+def _parquet(file: BinaryIO, schema: pa.Schema, row_group_bytes: int) -> Iterator[Write]:
     import pyarrow.parquet as pq
 
     repeating = [
@@ -118,7 +122,7 @@ def _parquet(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
         nonlocal n_bytes
         held.append(table)
         n_bytes += table.nbytes
-        if n_bytes >= ROW_GROUP_BYTES:
+        if n_bytes >= row_group_bytes:
             write_group()
 
     try:
@@ -140,7 +144,7 @@ def _leaves(schema: pa.Schema) -> list[str]:
 
 
 @contextmanager
-def _csv(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
+def _csv(file: BinaryIO, schema: pa.Schema, row_group_bytes: int) -> Iterator[Write]:
     import pyarrow.csv as pa_csv
 
     names = harmless(pa.array(schema.names, pa.string())).to_pylist()
@@ -160,7 +164,7 @@ def _csv(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
 
 
 @contextmanager
-def _json_lines(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
+def _json_lines(file: BinaryIO, schema: pa.Schema, row_group_bytes: int) -> Iterator[Write]:
     encode = msgspec.json.Encoder(decimal_format="number").encode_lines
 
     def write(table: pa.Table) -> None:
@@ -177,7 +181,7 @@ def _json_lines(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
     yield write
 
 
-WRITERS: dict[Format, Callable[[BinaryIO, pa.Schema], AbstractContextManager[Write]]] = {
+WRITERS: dict[Format, Callable[[BinaryIO, pa.Schema, int], AbstractContextManager[Write]]] = {
     "parquet": _parquet,
     "csv": _csv,
     "jsonl": _json_lines,

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from serve.batch.job import Fragment, InputFile, Job, Plan
 from serve.batch.part_writers import check_format
+from serve.batch.partitioned import check_partition
 from serve.batch.sources import UsersSource, open_planned
 from serve.errors import InputError
 from serve.files.checksum import sha256_of
@@ -49,7 +50,10 @@ def make_plan(job: Job, recommender: Recommender) -> Plan:
     named = {"user": job.user_column, "item": job.item_column}
     roles = {role: named[role] for role in job.task.roles}
     columns = find_columns(first.schema.names, roles, first.name)
-    check_format(job.format, job.task.schema(first, columns, recommender))
+    schema = job.task.schema(first, columns, recommender)
+    if job.partition_by is not None:
+        check_partition(job.partition_by, schema)
+    check_format(job.format, schema)
     return Plan(
         job=msgspec.structs.replace(job, bundle=str(recommender.bundle.path)),
         device=recommender.device,

@@ -15,14 +15,13 @@ from typing import Any
 
 import msgspec
 
-from serve.batch.fragments import Engine, Outcome, check_bad_rows, finished, load
+from serve.batch.fragments import Engine, Outcome, WrittenFile, check_bad_rows, finished, load
 from serve.batch.job import Job, Plan
 from serve.batch.job_folder import (
     DONE,
     INPUT,
     LOCK,
     PLAN,
-    QUARANTINE,
     STAGED,
     SUCCESS,
     check_ours,
@@ -49,8 +48,10 @@ class JobSummary(msgspec.Struct, frozen=True):
     quarantined: int
     unknown: int
     """Rows of which an id is not in the bundle."""
-    parts: list[dict[str, Any]]
-    """Name, rows, bytes and SHA-256 of each part; the SHA-256 of its bad rows' file where there is one."""
+    parts: list[WrittenFile]
+    """The files of the output, fragment by fragment."""
+    bad_rows: list[WrittenFile]
+    """The files of bad rows that were quarantined."""
 
 
 def run_job(
@@ -140,20 +141,12 @@ def _finished_job(folder: Path, plan: Plan, overwrite: bool) -> JobSummary | Non
         raise OutputError(f"{folder / SUCCESS} is damaged ({error}). Start again with --overwrite.") from None
     try:
         _check_same(summary.identity, plan, folder)
-        for part in summary.parts:
-            files = {folder / str(part["name"]): part["sha256"]}
-            if "quarantine_sha256" in part:
-                name = Path(str(part["name"])).with_suffix(".jsonl")
-                files[folder / QUARANTINE / name] = part["quarantine_sha256"]
-            for path, checksum in files.items():
-                if not path.is_file() or sha256_of(path) != checksum:
-                    raise OutputError(
-                        f"{path} has gone or changed since the job ended. Start again with --overwrite."
-                    )
-    except KeyError as error:
-        raise OutputError(
-            f"{folder / SUCCESS} is damaged: a part has no {error}. Start again with --overwrite."
-        ) from None
+        for file in (*summary.parts, *summary.bad_rows):
+            if not file.is_whole(folder):
+                raise OutputError(
+                    f"{folder / file.name} has gone or changed since the job ended. Start again with "
+                    f"--overwrite."
+                )
     except OutputError:
         if overwrite:
             return None
@@ -205,24 +198,11 @@ def _finish(folder: Path, plan: Plan, outcomes: dict[int, Outcome]) -> JobSummar
         rows_out=sum(outcome.rows_out for outcome in outcomes.values()),
         quarantined=sum(outcome.quarantined for outcome in outcomes.values()),
         unknown=sum(outcome.unknown for outcome in outcomes.values()),
-        parts=[
-            {
-                "name": plan.part_name(fragment),
-                "rows": outcomes[fragment.number].rows_out,
-                "bytes": outcomes[fragment.number].bytes,
-                "sha256": outcomes[fragment.number].sha256,
-                **_quarantine(outcomes[fragment.number]),
-            }
-            for fragment in plan.fragments
-        ],
+        parts=[part for fragment in plan.fragments for part in outcomes[fragment.number].parts],
+        bad_rows=[file for fragment in plan.fragments for file in outcomes[fragment.number].bad_rows],
     )
     write_file(folder / SUCCESS, msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
     return summary
-
-
-def _quarantine(outcome: Outcome) -> dict[str, str]:
-    checksum = outcome.quarantine_sha256
-    return {} if checksum is None else {"quarantine_sha256": checksum}
 
 
 def _check_staged(folder: Path) -> None:
@@ -248,9 +228,11 @@ def _record_staged(folder: Path) -> None:
 def _move(folder: Path, plan: Plan, summary: JobSummary, overwrite: bool) -> None:
     for name in (DONE, INPUT):
         shutil.rmtree(folder / name, ignore_errors=True)
-    kept = {SUCCESS, QUARANTINE, LOCK, *(part["name"] for part in summary.parts)}
-    for found in folder.iterdir():
-        if found.name not in kept:
+    kept = {SUCCESS, LOCK, *(file.name for file in (*summary.parts, *summary.bad_rows))}
+    for found in sorted(folder.rglob("*"), reverse=True):  # what a folder holds before the folder
+        if found.is_dir() and not any(found.iterdir()):
+            found.rmdir()
+        elif found.is_file() and found.relative_to(folder).as_posix() not in kept:
             found.unlink()
     # The lock moves with the folder, so another job finds it locked under either name.
     move_into_place(folder, plan.output, overwrite=overwrite, marker=SUCCESS)

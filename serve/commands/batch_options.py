@@ -56,6 +56,11 @@ OPTIONS = (
         "[default: .NAME.job beside the output, or here]",
     ),
     choice_option("--format", "parquet", "csv", "jsonl", help="File format of the parts."),
+    click.option(
+        "--partition-by",
+        metavar="COLUMN",
+        help="A column of the output whose values become folders, COLUMN=VALUE, as Hive and Spark have them.",
+    ),
     click.option("--resume", is_flag=True, help="Continue the same job after it was stopped."),
     click.option("--overwrite", is_flag=True, help="Replace OUTPUT once the new one is whole."),
     choice_option(
@@ -195,7 +200,7 @@ def _print(job: Job, summary: JobSummary, seconds: float, rows: int, as_json: bo
             {"output": job.output, **counts, "parts": len(summary.parts), "seconds": round(seconds, 3)}
         )
         return
-    n_bytes = sum(part["bytes"] for part in summary.parts)
+    n_bytes = sum(part.bytes for part in summary.parts)
     click.echo(
         f"{job.output}: {summary.rows_out:,} rows, {n_bytes:,} bytes, parts: {len(summary.parts)}; "
         f"{rows:,} rows read in {seconds:.1f} s ({rows / seconds:,.0f} rows/s)"

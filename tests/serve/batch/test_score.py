@@ -45,7 +45,7 @@ def test_the_same_rows_with_the_scores_of_the_recommender(
     assert found["known"].to_pylist() == expected.known.tolist()
     assert not all(found["known"].to_pylist())
     assert (summary.rows_in, summary.rows_out, summary.quarantined) == (500, 500, 0)
-    assert [part["rows"] for part in summary.parts] == [192, 192, 116], "row groups of 64 are never split"
+    assert [part.rows for part in summary.parts] == [192, 192, 116], "row groups of 64 are never split"
 
 
 def test_a_csv_is_the_same_pairs(bundle_path: Path, tmp_path: Path, do: DoJob) -> None:

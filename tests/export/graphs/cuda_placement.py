@@ -48,6 +48,7 @@ def place(model: onnx.ModelProto) -> Placement:
     inputs = {value.name for value in graph.input}
     small = {tensor.name for tensor in graph.initializer if prod(tensor.dims) <= SMALL}
     found = Placement([], [], [])
+    shapes = set[str]()  # and what is computed from them, on the host
     # Initializers are put where they are read, and are never copied.
     read_on_host, read_on_device = set[str](), set[str]()
     made_on_host, made_on_device = set[str](), set[str]()
@@ -58,14 +59,18 @@ def place(model: onnx.ModelProto) -> Placement:
         kernel = _kernel(node, schema, types)
         if isinstance(kernel, str):
             found.no_kernel.append(kernel)
-        elif not _prefers_cpu(node, kernel, inputs | small, made_on_host, types):
+        elif not _prefers_cpu(node, kernel, inputs | small, shapes, types):
             for place, name in enumerate(node.input):
                 (read_on_host if place in kernel.host_inputs else read_on_device).add(name)
-            (made_on_host if kernel.host_output else made_on_device).update(node.output)
+            (made_on_host if kernel.makes_shape else made_on_device).update(node.output)
+            if kernel.makes_shape:
+                shapes.update(node.output)
             continue
         found.on_cpu.append(node.op_type)
         read_on_host.update(node.input)
         made_on_host.update(node.output)
+        if not shapes.isdisjoint(node.input):
+            shapes.update(node.output)
     to_device = read_on_device & (made_on_host | (inputs & read_on_host))
     found.copies.extend(sorted(to_device | (made_on_device & read_on_host)))
     return found
@@ -95,17 +100,18 @@ def _constraints(node: onnx.NodeProto, schema: defs.OpSchema) -> Iterator[tuple[
 
 
 def _prefers_cpu(
-    node: onnx.NodeProto, kernel: Kernel, anywhere: set[str], on_host: set[str], types: Mapping[str, str]
+    node: onnx.NodeProto, kernel: Kernel, anywhere: set[str], shapes: set[str], types: Mapping[str, str]
 ) -> bool:
-    """Whether a node reads something on the host that its kernel wants on the device, and nothing else.
+    """Whether a node only computes on shapes, and its kernel would read them on the GPU.
 
-    `anywhere` are the tensors that may be read on either; 16-bit floats are never computed on the CPU.
+    `shapes` are tensors in the memory of the host that follow from shapes; those in `anywhere` may be read on
+    either side. 16-bit floats are not computed on the CPU.
     """
-    names = [(place, name) for place, name in enumerate(node.input) if name]
-    return any(name in on_host for _, name in names) and all(
+    return not shapes.isdisjoint(node.input) and all(
         types[name] not in ("float16", "bfloat16")
-        and (name in anywhere or (name in on_host and place not in kernel.host_inputs))
-        for place, name in names
+        and (name in anywhere or (name in shapes and place not in kernel.host_inputs))
+        for place, name in enumerate(node.input)
+        if name
     )
 
 

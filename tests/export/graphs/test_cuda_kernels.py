@@ -43,7 +43,7 @@ def test_every_node_has_a_kernel_and_nothing_is_copied(path, tmp_path) -> None:
 
 @pytest.mark.parametrize("path", BY_ID, ids=name_of)
 def test_only_strings_are_on_the_cpu(path) -> None:
-    """No kernel on CUDA takes strings: these optional graphs copy indices for titles, and can't be captured."""
+    """No CUDA kernel takes strings: these optional graphs copy indices for titles, and can't be captured."""
     placement = place(onnx.load(path))
     kinds = {lack.partition(": ")[2] for lack in placement.no_kernel}
     titles, ids = (

@@ -1,10 +1,15 @@
 """Whether the graphs of bundles run on CUDA as a whole, so that a CUDA graph can be captured of them.
 
-`recommend_fast.onnx` is not here: it is never opened on a GPU.
+`recommend_fast.onnx` is not here: it answers on the CPU only.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -13,7 +18,9 @@ import pytest
 from fixture_bundles import FIXTURES, RAW_ID_FIXTURES
 from onnx import parser
 
+from . import placed_by_onnxruntime
 from .cuda_placement import place
+from .cuda_stand_ins import PROVIDER, build
 
 GRAPHS = sorted(FIXTURES.glob("*/*.onnx")) + sorted(RAW_ID_FIXTURES.glob("*/*.onnx"))
 BY_ID = [path for path in GRAPHS if path.stem == "recommend_by_id"]
@@ -103,3 +110,22 @@ def test_arithmetic_on_shapes_is_on_the_cpu_and_copied_only_where_it_is_no_shape
 def test_an_input_that_is_read_as_numbers_and_as_a_shape_is_copied() -> None:
     nodes = "r = Reshape (x, s) d = Cast <to = 1> (s) y = Mul (r, d)"
     assert place(made_up("float[N] x, int64[1] s", "float[N] y", nodes)).copies == ["s"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (PROVIDER.exists() and shutil.which("gcc")), reason="needs onnxruntime-gpu and gcc")
+def test_onnxruntime_places_them_so_with_stand_ins_for_cuda(tmp_path) -> None:
+    build(tmp_path)
+    done = subprocess.run(
+        [sys.executable, placed_by_onnxruntime.__file__, tmp_path, *GRAPHS],
+        env=os.environ | {"LD_LIBRARY_PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    computed = {str(path): place(onnx.load(path)) for path in GRAPHS}
+    assert found == {
+        path: [sorted(placement.on_cpu), len(placement.copies), not placement.copies]
+        for path, placement in computed.items()
+    }

@@ -101,7 +101,7 @@ def say_used(path: Path, command: click.Command, values: Mapping[str, Any], also
         for word in option_words(option, values[option.name])
     ]
     if words or also:
-        said = printable(" ".join([shlex.join(words), also]).strip(), keep="")
+        said = printable("; ".join(filter(None, [shlex.join(words), also])), keep="")
         warn(f"{path}: {said} (flags override it)")
 
 

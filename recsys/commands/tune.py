@@ -80,7 +80,7 @@ def tune(
     from serve.files.atomic import write_file
 
     if output.exists() and not overwrite:
-        raise ConfigError(f"{output} is there: replace it with --overwrite, or choose another --output")
+        raise ConfigError(f"{output} is there: replace its parts with --overwrite, or choose another --output")
     with_parts(_text(output), "", output)  # whether that will do is not found out after the search
     interactions = load_from_options(data, **options)
     console = Console(soft_wrap=True)

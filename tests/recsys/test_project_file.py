@@ -157,7 +157,7 @@ def test_training_takes_parts_and_flags_from_one_file(folder: Path) -> None:
     assert done.exit_code == 0, done.output
     said = done.stderr.splitlines()[0]
     assert said.startswith("recsys.toml: --data films.csv --user-column who")
-    assert "--output run --valid-fraction 0.1 --device cpu parts bayes, ease (flags" in said
+    assert "--output run --valid-fraction 0.1 --device cpu; parts bayes, ease (flags" in said
     assert "--seed" not in said
     info = read_info(Path("run"))
     assert (info.seed, info.split.valid_fraction, info.rating_weight) == (8, 0.1, 0.5)

@@ -53,8 +53,8 @@ allow-host = ["shop.example"]       # a list for a flag that can be repeated
 
 Keys are the names of the flags. Flags on the command line override the file; a line on stderr says what it
 sets. `--model`, `--preset` and `--init-from` replace its parts and their rating weight, `--config FILE` all
-that it sets for `train`, and a resumed training keeps its run's settings. An unknown table or key is
-an error.
+that it sets for `train`, and a resumed training keeps its run's settings. An unknown table
+is an error, and so is an unknown key of the command that runs.
 
 `RECSYS_CONFIG=FILE` names another file; `RECSYS_CONFIG=`, empty, turns it off.
 

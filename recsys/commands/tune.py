@@ -80,8 +80,10 @@ def tune(
     from serve.files.atomic import write_file
 
     if output.exists() and not overwrite:
-        raise ConfigError(f"{output} is there: replace its parts with --overwrite, or choose another --output")
-    with_parts(_text(output), "", output)  # whether that will do is not found out after the search
+        raise ConfigError(
+            f"{output} is there: replace its parts with --overwrite, or choose another --output"
+        )
+    with_parts(_text(output), "", output)  # fails before the search, not after it
     interactions = load_from_options(data, **options)
     console = Console(soft_wrap=True)
     console.print("nDCG@10   seconds   setting", style="bold")

@@ -97,6 +97,15 @@ test: $(VENV)/.dev ## Run the tests
 	@# One thread each: threads of several tests that wait for each other while spinning take many times as long.
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(TESTS_AT_ONCE) $(PYTEST_ARGS)
 
+$(VENV)/.docs: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
+.PHONY: docs
+docs: $(VENV)/.docs ## Build the site of docs/ into build/site; a broken link fails
+	$(BIN)/python docs/stage_site.py build/docs
+	$(BIN)/zensical build --strict --clean
+
 .PHONY: wheel
 wheel: $(VENV)/.dev ## Build the wheel into dist/
 	$(BIN)/python -m build --no-isolation --wheel --outdir dist .

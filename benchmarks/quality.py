@@ -129,6 +129,11 @@ def summary(found: dict[str, list[float]]) -> str:
     return ", ".join(shown)
 
 
+def _values(result: dict[str, Any]) -> list[float]:
+    """The values of the first metric, one for each seed or fold."""
+    return next(iter(result["found"].values()))
+
+
 def write_page(results: dict[str, Any]) -> None:
     """Replace the table in docs/quality.md."""
     lines = ["| measure | protocol | goal | measured |", "| --- | --- | --- | --- |"]
@@ -137,6 +142,9 @@ def write_page(results: dict[str, Any]) -> None:
             one = results[name]
             cells = (f"{one['measure']} (`{name}`)", one["protocol"], one["goal"], summary(one["found"]))
             lines.append(f"| {' | '.join(cells)} |")
+    once = [f"`{name}`" for name in ROWS if name in results and len(_values(results[name])) == 1]
+    if once:
+        lines += ["", f"Measured once, with one seed: {', '.join(once)}."]
     table = "\n".join([*lines, "", describe_machine("torch", "onnxruntime-gpu", "numpy")])
     text = PAGE.read_text(encoding="utf-8")
     marked = re.compile(r"(<!-- table -->\n).*(<!-- end of table -->)", re.DOTALL)

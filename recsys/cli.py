@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 
+from recsys.project_file import default_map, naming_the_file
 from serve.files.full_disk import is_full
 from serve.terminal import has_no_reader, mute, printable, warn
 
@@ -100,6 +101,8 @@ class LazyGroup(click.Group):
             # Flushing the buffer at exit must not fail.
             mute(sys.stdout)
             return ctx.exit(ctx.meta.get("exit_code", 0))
+        except click.BadParameter as error:
+            raise naming_the_file(error) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands from the table above, importing none of them."""
@@ -109,11 +112,18 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; the error for an unknown command names those like it, none of which is imported."""
+        """As click does, with the settings of `recsys.toml` as defaults.
+
+        The error for an unknown command names those like it, none of which is imported.
+        """
         try:
-            return super().resolve_command(ctx, args)
+            name, command, words = super().resolve_command(ctx, args)
         except click.NoSuchCommand as error:
             raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+        asks_for_help = not set(ctx.help_option_names).isdisjoint(words)
+        if name and command and not (ctx.resilient_parsing or asks_for_help):
+            ctx.default_map = default_map(name, command, words, COMMANDS)
+        return name, command, words
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -123,10 +133,14 @@ def cli(debug: bool) -> None:
     """Train a recommender in PyTorch, ship it as ONNX files, and prove that they agree.
 
     \b
-    The main job, step by step:
-      recsys train  --data ml-latest-small --output runs/mine
+    From ratings to recommendations:
+      recsys train --output runs/mine              # on ratings that are in the package
       recsys export runs/mine --output artifacts/mine
       recsys recommend artifacts/mine --user-id 42
+      recsys demo artifacts/mine --open
+
+    `recsys data describe FILE` looks at ratings of your own, and `recsys COMMAND --help` explains a command.
+    A file recsys.toml in the working directory sets flags (docs/commands.md).
 
     Exit codes: 0 done, 1 failed, 2 wrong usage or input, 3 finished but rows were quarantined,
     130 interrupted.

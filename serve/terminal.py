@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import shlex
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
 import click
@@ -35,6 +38,18 @@ def warn(line: str) -> None:
     """Print a line on stderr; a closed stderr is no error, since the exit code says the same."""
     with contextlib.suppress(OSError):
         click.echo(line, err=True)
+
+
+def next_step(*commands: Sequence[str | int | Path]) -> None:
+    """Print on stderr, a line each, the commands that a user may want to type next, quoted for a POSIX shell.
+
+    Each command is its words; a path that starts with a dash is written so that it is no option.
+    """
+    lead = "Next: "
+    for words in commands:
+        texts = [f"./{w}" if isinstance(w, Path) and str(w).startswith("-") else str(w) for w in words]
+        warn(lead + printable(shlex.join(texts), keep=""))
+        lead = " " * len(lead)
 
 
 def has_no_reader(stream: TextIO) -> bool:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from recsys.commands.data_options import data_options, flags_given, load_from_options
+from recsys.commands.data_options import data_options, load_from_options
 from serve.commands.options import bundle_argument, bundle_output_option, json_option, overwrite_option
-from serve.terminal import warn
+from serve.terminal import next_step, warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +73,7 @@ def add_items(
     from serve.bundle.manifest import read_manifest
 
     manifest = read_manifest(bundle)
-    if not flags_given(ctx, ["item_key"]):
+    if ctx.get_parameter_source("item_key") is ParameterSource.DEFAULT:
         options["item_key"] = manifest.data.item_key
     n_users = manifest.model.n_users, manifest.n_forgotten
     types = {"user": IdIndex.read(bundle / "users.parquet", "user_id", *n_users).type}
@@ -104,6 +105,8 @@ def add_items(
     for graph, why in made.left_out.items():
         click.echo(f"Without {graph}.onnx: {why}")
     click.echo(f"Bundle: {output}")
+    if "similar_items" in made.graphs:
+        next_step(["recsys", "similar", output, "--item-id", made.additions[-1].item_ids[0]])
 
 
 def _described(data: Interactions, details: pd.DataFrame, file: Path) -> Interactions:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from recsys.commands.data_options import (
     DATA_OPTIONS,
@@ -15,10 +16,12 @@ from recsys.commands.data_options import (
     load_from_options,
     load_valid_data,
 )
+from recsys.commands.next_steps import export_words
 from recsys.data.splits import GIVEN_SHARE
 from serve.bundle.summary import summary
 from serve.commands.options import device_option, json_option
 from serve.reading.options import IntegerRange
+from serve.terminal import next_step
 
 if TYPE_CHECKING:
     from recsys.data.interactions import Interactions
@@ -76,6 +79,7 @@ def evaluate(
     ratings and is measured by the rest; a run, which has no fold-in, gives them the average user's answers.
     """
     bundle_options = ["data", "valid_data", "given_share", *DATA_OPTIONS]
+    next_words: list[str | Path] = ["recsys", "demo", run_or_bundle]
     if (run_or_bundle / "run.json").is_file():
         if given := flags_given(ctx, bundle_options):
             raise click.UsageError(
@@ -85,6 +89,7 @@ def evaluate(
         from recsys.training.evaluate_run import evaluate_run
 
         result = evaluate_run(load_run(run_or_bundle), k, device)
+        next_words = export_words(run_or_bundle)
     else:
         from export.verify.evaluate_bundle import evaluate_bundle
         from serve.runtime.recommender import Recommender
@@ -104,6 +109,7 @@ def evaluate(
         click.echo(json.dumps(result, indent=2))
         return
     _print_table(run_or_bundle, result)
+    next_step(next_words)
 
 
 def _ratings(
@@ -118,7 +124,7 @@ def _ratings(
         raise click.UsageError(
             f"the bundle was trained on {source!r}, no known data set: name it with --data."
         )
-    if not flags_given(ctx, ["item_key"]):
+    if ctx.get_parameter_source("item_key") is ParameterSource.DEFAULT:
         options["item_key"] = manifest.data.item_key
     return load_from_options(source, **options)
 

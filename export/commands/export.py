@@ -9,6 +9,7 @@ import click
 
 from serve.commands.options import bundle_output_option, json_option, overwrite_option
 from serve.reading.options import IntegerRange
+from serve.terminal import next_step
 
 
 @click.command()
@@ -104,6 +105,7 @@ def export(
     from export.write.triton import MARKER, write_repository
     from recsys.console import Console
     from serve.bundle.bundle import open_bundle
+    from serve.bundle.ids import IdIndex
     from serve.bundle.manifest import encode_manifest
     from serve.commands.inspect import format_files, format_parity
     from serve.files.atomic import check_target
@@ -143,3 +145,5 @@ def export(
     click.echo(f"Bundle: {output}")
     if triton is not None:
         click.echo(f"Triton model repository: {triton}")
+    user_id = IdIndex.read(output / "users.parquet", "user_id", manifest.model.n_users).first_id
+    next_step(["recsys", "recommend", output, "--user-id", user_id], ["recsys", "demo", output])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from serve.commands.options import bundle_argument, bundle_output_option, json_option, overwrite_option
+from serve.terminal import next_step
 
 if TYPE_CHECKING:
     from serve.bundle.ids import IdIndex
@@ -63,6 +64,7 @@ def forget(
     left = manifest.model.n_users - manifest.n_forgotten
     click.echo(f"Users forgotten: {last.n_users:,}; left: {left:,}.")
     click.echo(f"Bundle: {output}")
+    next_step(["recsys", "serve", output])
 
 
 def _ids_in(file: Path, users: IdIndex) -> list[Any]:

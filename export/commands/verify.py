@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from serve.commands.options import bundle_argument, json_option
+from serve.terminal import next_step
 
 
 @click.command()
@@ -35,18 +36,26 @@ def verify(bundle: Path, run: Path | None, public_key: Path | None, as_json: boo
     """
     if run is None and public_key is None:
         raise click.UsageError("Verify against what? --run RUN, or --public-key KEY, or both.")
+    serving: list[str | Path] = ["recsys", "serve", bundle]
     if public_key is not None:
         from serve.bundle.bundle import open_bundle
         from serve.bundle.signature import check_signature
 
         check_signature(bundle.resolve(), public_key)
         open_bundle(bundle)
-        if run is None:
-            click.echo('{"signed":true}' if as_json else f"Signed by the key in {public_key}: {bundle}")
-            return
+        serving += ["--require-signature", "--public-key", public_key]
         if not as_json:
-            click.echo(f"Signed by the key in {public_key}: {bundle}\n")
-    assert run is not None
+            click.echo(f"Signed by the key in {public_key}: {bundle}" + ("\n" if run else ""))
+    if run is not None:
+        _compare(bundle, run, as_json)
+    elif as_json:
+        click.echo('{"signed":true}')
+    if not as_json:
+        next_step(serving)
+
+
+def _compare(bundle: Path, run: Path, as_json: bool) -> None:
+    """Print the parity of a bundle with its run. Raises ParityError: beyond the tolerance."""
     import msgspec
 
     from export.errors import ParityError

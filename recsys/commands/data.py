@@ -7,8 +7,15 @@ from typing import Any
 
 import click
 
-from recsys.commands.data_options import from_file_option, load_from_options, training_data_options
+from recsys.commands.data_options import (
+    TRAINING_DATA_OPTIONS,
+    from_file_option,
+    load_from_options,
+    training_data_options,
+    words_given,
+)
 from recsys.data.catalog import KNOWN
+from serve.terminal import next_step
 
 
 @click.group()
@@ -41,13 +48,15 @@ def download(name: str, from_file: Path | None) -> None:
     console.print(f"Terms:  {known.licence}", markup=False)
     console.print(f"Source: {known.url}", markup=False)
     console.print(f"File:   {path}", markup=False)
+    next_step(["recsys", "train", "--data", name, "--output", Path("runs", name)])
 
 
 @data.command()
 @click.argument("source", metavar="NAME_OR_PATH")
 @training_data_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for machines.")
-def describe(source: str, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def describe(ctx: click.Context, /, source: str, as_json: bool, **options: Any) -> None:
     """Describe NAME_OR_PATH: counts, first rows, titles, a corner of the crosstab, the ratings.
 
     NAME_OR_PATH is a name as of `recsys data --help`; a CSV, TSV, JSON lines, Parquet or RecBole .inter
@@ -57,4 +66,9 @@ def describe(source: str, as_json: bool, **options: Any) -> None:
     from recsys.commands.data_view import views_as_json, views_as_text
 
     interactions = load_from_options(source, **options)
-    click.echo(views_as_json(interactions) if as_json else views_as_text(interactions))
+    if as_json:
+        click.echo(views_as_json(interactions))
+        return
+    click.echo(views_as_text(interactions))
+    reading = words_given(ctx, TRAINING_DATA_OPTIONS)
+    next_step(["recsys", "train", "--data", source, *reading, "--output", Path("runs", "mine")])

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from recsys.data import DUPLICATES, ITEM_KEYS
 from recsys.errors import ConfigError
+from recsys.project_file import option_words
 
 if TYPE_CHECKING:
     from recsys.data.interactions import Interactions
@@ -111,6 +112,15 @@ def flags_given(ctx: click.Context, names: Collection[str]) -> list[str]:
         for parameter in ctx.command.params
         if parameter.name in names and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
     ]
+
+
+def words_given(ctx: click.Context, names: Collection[str]) -> list[str]:
+    """Those of these options that are on the command line, as its words, to write them again."""
+    words = []
+    for parameter in ctx.command.params:
+        if isinstance(parameter, click.Option) and flags_given(ctx, {parameter.name or ""} & set(names)):
+            words += option_words(parameter, ctx.params[parameter.name or ""])
+    return words
 
 
 def load_from_options(source: str, **options: Any) -> Interactions:

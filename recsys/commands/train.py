@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
-from click.core import ParameterSource
 
+from recsys.commands.config_options import config_options, is_found, of_file, say_found, take_models
 from recsys.commands.data_options import (
     TRAINING_DATA_OPTIONS,
     flags_given,
@@ -20,16 +20,17 @@ from recsys.commands.data_options import (
     load_valid_data,
     training_data_options,
 )
+from recsys.commands.next_steps import export_words
 from recsys.data.splits import Kind as SplitKind
 from recsys.data.splits import SplitRecipe
 from recsys.errors import ConfigError, PeerError
 from recsys.models import KINDS, BayesConfig, DotConfig, MlpConfig, Objective
 from recsys.models.ials import IalsConfig
-from recsys.training.config_file import PRESETS, ConfigFile, parse_part, read_config, read_preset
+from recsys.training.config_file import ConfigFile, parse_part
 from recsys.training.run_info import Precision, SparseUpdates, TrainingConfig, is_run, read_info
 from recsys.training.settings import DEFAULT_PRESET, check_unchanged, new_settings
 from serve.reading.options import Integer
-from serve.terminal import warn
+from serve.terminal import next_step, warn
 
 if TYPE_CHECKING:
     from recsys.data.interactions import Interactions
@@ -45,21 +46,6 @@ def _check_parts(ctx: click.Context, param: click.Parameter, texts: tuple[str, .
     except ConfigError as error:
         raise click.BadParameter(str(error), ctx, param) from None
     return texts
-
-
-def _read_file(ctx: click.Context, param: click.Parameter, given: Path | str | None) -> ConfigFile | None:
-    """Read a config file or a preset, whose settings become the defaults of the flags."""
-    if given is None:
-        return None
-    if ctx.default_map:
-        raise click.UsageError("--config and --preset both bring settings: use one of them.")
-    file = read_config(given) if isinstance(given, Path) else read_preset(given)
-    flags = {option.name for option in ctx.command.params} - {"config", "preset", "model"}
-    if unknown := sorted(file.settings.keys() - flags):
-        names = ", ".join(name.replace("_", "-") for name in unknown)
-        raise ConfigError(f"{given}: no flag is called {names}, nor may a model stand outside of a [[part]]")
-    ctx.default_map = dict(file.settings)
-    return file
 
 
 def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> list[int] | None:
@@ -83,22 +69,7 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
     help=f"Kind of model: {', '.join(KINDS)}. Repeat it for several parts, at most one of which predicts "
     f"ratings; WEIGHT is of a part that ranks. [default: the preset '{DEFAULT_PRESET}']",
 )
-@click.option(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    is_eager=True,
-    callback=_read_file,
-    metavar="FILE",
-    help="TOML file of settings by the names of these flags, and a [[part]] for each part "
-    "(docs/training.md). Flags override it.",
-)
-@click.option(
-    "--preset",
-    type=click.Choice(PRESETS),
-    is_eager=True,
-    callback=_read_file,
-    help="Such a file inside the package: documented sets of parts and settings.",
-)
+@config_options
 @click.option(
     "--rating-weight",
     type=float,
@@ -252,6 +223,8 @@ def train(
       recsys train --data ratings.csv --item-column film --output runs/films
       torchrun --nproc-per-node 2 -m recsys train --output runs/two
     """
+    if of_file(ctx, "overwrite") and flags_given(ctx, ["resume"]):
+        overwrite = False
     if resume and overwrite:
         raise click.UsageError("--resume continues a run, and --overwrite replaces it: use one of them.")
     if not init_from and flags_given(ctx, ["match_items"]):
@@ -259,10 +232,13 @@ def train(
     continues = resume and is_run(output)
     if continues and init_from:
         raise click.UsageError("--resume continues from the run's weights: leave out --init-from.")
-    file = config or preset
-    if file and file.parts and (model or init_from):
-        other = "--model" if model else "--init-from"
-        raise click.UsageError(f"{other} and the file both bring the parts: leave one of them out.")
+    reading = {name: options.pop(name) for name in TRAINING_DATA_OPTIONS}  # the rest are settings
+    found = is_found(ctx)
+    models = take_models(ctx, config, preset, model, starts=bool(init_from), options=options)
+    if continues and found:  # a run keeps its settings, whatever the file says by now
+        models = ()
+        data = None if of_file(ctx, "data") else data
+        valid_data = None if of_file(ctx, "valid_data") else valid_data
 
     from recsys.console import Console
     from recsys.training import pretrained
@@ -271,17 +247,8 @@ def train(
     from recsys.training.progress import show_training
     from recsys.training.run_folder import check_free
 
-    reading = {name: options.pop(name) for name in TRAINING_DATA_OPTIONS}  # the rest are settings
-    of_file = {
-        name: options.pop(name)
-        for name in list(options)
-        if ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP
-    }
-    models = (
-        ConfigFile(of_file, file.parts or [parse_part(text) for text in model], file.is_preset)
-        if file
-        else model
-    )
+    if found and leads() and not continues:
+        say_found(ctx, models)
     source = start = None
     if init_from:  # by the module's path, because `recsys` imports nothing that reads bundles
         source = import_module("export.model.pretrained").read_pretrained(init_from)
@@ -296,7 +263,10 @@ def train(
                 run = training.resume(output, machine=machine, reporter=reporter)
             else:
                 check_free(output, overwrite)  # before reading the data, which takes time
-                named = source.settings(model, of_file | options) if source else (models, options)
+                named = models, options
+                if source:
+                    of_files = models.settings if isinstance(models, ConfigFile) else {}
+                    named = source.settings(model, {**of_files, **options})
                 settings = new_settings(*named)
                 ratings = load_from_options(data or DEFAULT_DATA, **reading)
                 if source:
@@ -313,7 +283,7 @@ def train(
                     reporter=reporter,
                 )
     except KeyboardInterrupt:
-        warn(_interrupted(output))
+        _say_interrupted(output)
         ctx.exit(130)
     except PeerError:
         # Gloo's threads, interrupted in a collective, can abort the process while Python exits.
@@ -328,6 +298,8 @@ def train(
     elif not metrics:
         result = f"`recsys evaluate {output}` measures its lists"
     console.print(f"{output}: {result}", markup=False, highlight=False)
+    if leads():
+        next_step(export_words(output, overwrite=overwrite))
 
 
 def _check_resumed(
@@ -376,13 +348,15 @@ def _leave(exit_code: int) -> None:
     os._exit(exit_code)
 
 
-def _interrupted(output: Path) -> str:
+def _say_interrupted(output: Path) -> None:
     if not is_run(output):
-        return "Interrupted before an epoch or a fit was done: nothing was written."
+        warn("Interrupted before an epoch or a fit was done: nothing was written.")
+        return
     info = read_info(output)
     done = [part for part in info.parts if part.history]
     last = done[-1]
     state = f"part {len(done)} of {len(info.parts)}"
     if last.training:
         state = f"epoch {last.iterations_done} of {last.training.epochs}"
-    return f"Interrupted. {output} holds {state}; continue with:\n  recsys train --output {output} --resume"
+    warn(f"Interrupted. {output} holds {state}.")
+    next_step(["recsys", "train", "--output", output, "--resume"])

@@ -1,4 +1,6 @@
-"""Settings of a run from a TOML file: the run's at the top, and a `[[part]]` with its own for each part.
+"""Settings of a run from a TOML file: the run's at the top or in `[train]`, and a `[[part]]` for each part.
+
+Tables of other commands may stand beside them (`recsys.project_file`).
 
 Presets are such files inside the package.
 """
@@ -10,11 +12,12 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 from recsys.errors import ConfigError
 from recsys.models import Kind, Objective, kind_of
+from recsys.project_file import read_toml
 
 PRESETS = ("default", "ml-100k-ranking", "ml-100k-ratings")
 # Flags that are no fields of that name.
@@ -45,19 +48,24 @@ class ConfigFile:
     is_preset: bool = False
 
 
-def read_config(file: Traversable) -> ConfigFile:
+def read_config(file: Path) -> ConfigFile:
     """Read a TOML file. Names of settings are those of the flags, with or without dashes.
 
     Raises:
-        ConfigError: it can't be read or is no TOML, or a part has no valid model, weight or objective.
+        ConfigError: it can't be read or is no TOML, a setting is there twice, or a part has no valid model,
+            weight or objective.
     """
-    try:
-        values = tomllib.loads(file.read_bytes().decode())
-    except OSError as error:
-        raise ConfigError(f"{file} can't be read: {error.strerror or error}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file} is not TOML: {error}") from None
-    tables = values.pop("part", [])
+    return _config(file, read_toml(file))
+
+
+def _config(file: object, values: dict[str, Any]) -> ConfigFile:
+    tables, of_train = values.pop("part", []), values.pop("train", {})
+    values = {name: value for name, value in values.items() if not isinstance(value, dict)}
+    if not isinstance(of_train, dict):
+        raise ConfigError(f"{file}: train is a command, so its settings are a table: [train]")
+    if twice := _fields(values).keys() & _fields(of_train).keys():
+        raise ConfigError(f"{file}: {', '.join(sorted(twice))} at the top and in [train]: keep one of them")
+    values |= of_train
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ConfigError(f"{file}: parts are tables that begin with [[part]]")
     try:
@@ -74,7 +82,8 @@ def read_preset(name: str) -> ConfigFile:
     """
     if name not in PRESETS:
         raise ConfigError(f"no preset is called {name!r}; there are: {', '.join(PRESETS)}")
-    file = read_config(files("recsys") / "presets" / f"{name}.toml")
+    source = files("recsys") / "presets" / f"{name}.toml"
+    file = _config(name, tomllib.loads(source.read_text(encoding="utf-8")))
     return ConfigFile(file.settings, file.parts, is_preset=True)
 
 

@@ -18,7 +18,8 @@ from rich.text import Text
 
 from recsys.console import Console
 from recsys.training.learner import is_sparse
-from recsys.training.run_info import Iteration, PartInfo, RunInfo
+from recsys.training.overfitting import overfitting_hint
+from recsys.training.run_info import Iteration, PartInfo, RunInfo, TrainingConfig
 from recsys.training.session import Reporter
 
 
@@ -38,18 +39,20 @@ def show_training(console: Console) -> Iterator[Reporter]:
         *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
     )
     task = progress.add_task("training", counts_ratings=True)
-    n_train, by_gradient = 0, True
+    n_train = 0
+    config: TrainingConfig | None = None
+    history: list[Iteration] = []
     header = ""
 
     def on_part(info: RunInfo, part: PartInfo, n_ratings: int) -> None:
-        nonlocal task, n_train, by_gradient, header
-        n_train, by_gradient, header = n_ratings, part.training is not None, ""
+        nonlocal task, n_train, config, history, header
+        n_train, config, history, header = n_ratings, part.training, [], ""
         progress.remove_task(task)  # a task that has a total can't lose it again
         task = progress.add_task(
             part.kind,
             completed=part.iterations_done * n_ratings if part.training else 0,
             total=part.training.epochs * n_ratings if part.training else None,
-            counts_ratings=by_gradient,
+            counts_ratings=part.training is not None,
         )
         data = info.data
         n_held_out = f"{data.n_held_out:,}" if data.n_held_out else "none"
@@ -67,16 +70,19 @@ def show_training(console: Console) -> Iterator[Reporter]:
     def on_iteration(iteration: Iteration) -> None:
         nonlocal header
         metrics = {_title(name): value for name, value in iteration.metrics.items()}
-        counted = "epoch" if by_gradient else "iteration"
-        columns = "   ".join([counted, *metrics, "seconds", *(["ratings/s"] if by_gradient else [])])
+        counted = "epoch" if config else "iteration"
+        columns = "   ".join([counted, *metrics, "seconds", *(["ratings/s"] if config else [])])
         if columns != header:  # before the first row, and if the metrics change
             console.print(columns, style="bold")
             header = columns
         values = "".join(f"{value:{3 + len(title)}.4f}" for title, value in metrics.items())
         row = f"{iteration.number:{len(counted)}d}{values}{iteration.seconds:10.2f}"
-        if by_gradient:
+        if config:
             row += f"{n_train / max(iteration.seconds, 1e-9):12,.0f}"  # a run.json may say 0
         console.print(row, highlight=False)
+        history.append(iteration)
+        if config and iteration.number == config.epochs and (hint := overfitting_hint(history, config)):
+            console.print(hint, highlight=False)
 
     with progress:
         yield Reporter(
@@ -88,4 +94,6 @@ def show_training(console: Console) -> Iterator[Reporter]:
 
 
 def _title(metric: str) -> str:
+    if metric == "train_loss":
+        return "train MSE"  # the unit is not that of the RMSE beside it
     return metric.replace("_", " ").replace("rmse", "RMSE").replace("mae", "MAE").replace("ndcg at ", "nDCG@")

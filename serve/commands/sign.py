@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from serve.commands.options import bundle_argument
+from serve.terminal import next_step
 
 
 @click.command()
@@ -36,3 +37,8 @@ def sign(bundle: Path, private_key: Path) -> None:
     opened = open_bundle(bundle)
     sign_bundle(opened, private_key)
     click.echo(f"Signed: {opened.path / SIGNATURE_NAME}")
+    public_key = private_key.with_suffix(".pub")
+    lines: list[list[str | Path]] = [["recsys", "verify", bundle, "--public-key", public_key]]
+    if not public_key.exists():
+        lines.insert(0, ["openssl", "ec", "-in", private_key, "-pubout", "-out", public_key])
+    next_step(*lines)

@@ -119,7 +119,7 @@ def test_a_bundle_is_measured_without_torch(pair: tuple[Path, Path], ratings: Pa
 
 def test_the_table_shows_the_baselines_beside_the_model(pair: tuple[Path, Path]) -> None:
     result = evaluate(pair[0], "-k", 3)
-    lines = result.output.splitlines()
+    lines = result.stdout.splitlines()
     headers = "RMSE MAE nDCG@3 recall@3 precision@3 MRR@3 hit rate@3 coverage@3 popularity@3"
     assert " ".join(lines[0].split()) == headers
     rows = [line.split("  ")[0] for line in lines[1:5]]
@@ -136,7 +136,7 @@ def test_a_model_of_all_ratings_is_exported_and_measured_by_nothing(ratings: Pat
     assert result.exit_code == 0, (result.output, result.exception)
     n = len(load(str(ratings)))
     assert f"{n:,} ratings to train on, none held out" in result.output
-    assert result.output.splitlines()[-1].endswith("run: none held out")
+    assert result.stdout.splitlines()[-1].endswith("run: none held out")
     manifest = export_run(run, bundle)
     assert manifest.parity.passed
     assert verify(bundle, run).passed
@@ -148,7 +148,7 @@ def test_a_model_of_all_ratings_is_exported_and_measured_by_nothing(ratings: Pat
     }
     assert manifest.metrics == expected
     assert measured(run) == measured(bundle, "--data", ratings) == expected | {"k": K}
-    assert evaluate(run).output == expected["summary"] + "\n"
+    assert evaluate(run).stdout == expected["summary"] + "\n"
 
 
 @pytest.mark.slow

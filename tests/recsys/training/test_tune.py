@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from made_up import interactions
 
 from recsys.cli import main
-from recsys.commands.tune import as_toml
+from recsys.commands.tune import as_toml, with_parts
 from recsys.data.interactions import Interactions
+from recsys.errors import ConfigError
 from recsys.training.config_file import read_config
 from recsys.training.session import Machine
 from recsys.training.settings import new_settings
@@ -65,9 +67,47 @@ def test_the_command_writes_the_file_and_replaces_none(
     with pytest.raises(SystemExit) as done:
         main(arguments)
     assert not done.value.code
-    assert "recsys train --config" in capsys.readouterr().out
+    assert capsys.readouterr().err.startswith(f"Next: recsys train --config {tmp_path / 'found.toml'}")
     assert read_config(tmp_path / "found.toml").parts
     with pytest.raises(SystemExit) as refused:
         main(arguments)
     assert refused.value.code
     assert "--overwrite" in capsys.readouterr().err
+
+
+OWN = """# Mine.
+data = "ratings.csv"
+rating-weight = 0.5
+
+[[part]]
+model = "ease"
+
+[export]        # for the shop
+allow = [
+  "a",
+]
+
+[[part]]
+model = "bayes"
+
+[serve]
+port = 8080
+"""
+
+
+def test_a_new_search_replaces_the_parts_and_nothing_else() -> None:
+    found = as_toml(Tuned([{"model": "bayes"}, {"model": "ials", "weight": 0.5}], 0.25, 0.5))
+    made = with_parts(OWN, found, Path("recsys.toml"))
+    settings = tomllib.loads(made)
+    assert settings["part"] == [{"model": "bayes"}, {"model": "ials", "weight": 0.5}]
+    assert settings["rating-weight"] == 0.25
+    assert settings["export"] == {"allow": ["a"]}
+    assert (settings["data"], settings["serve"]) == ("ratings.csv", {"port": 8080})
+    assert "# Mine." in made
+    assert "# for the shop" in made
+    assert with_parts(made, found, Path("recsys.toml")) == made
+    alone = as_toml(Tuned([{"model": "ease"}], 0.0, 0.5))
+    assert "rating-weight" not in with_parts(made, alone, Path("recsys.toml"))
+    assert with_parts("", found, Path("recsys.toml")) == found
+    with pytest.raises(ConfigError, match="choose another --output"):
+        with_parts('x = """\n[[part]]\n"""\n', found, Path("recsys.toml"))

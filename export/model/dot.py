@@ -125,7 +125,12 @@ class DotArrays:
         if banned is not None:
             # tract takes the number of rows of a Gemm from its first operand alone.
             rules = op.Concat(op.Shape(banned, start=0, end=1), [1], axis=0)
-            operands[0] = op.Expand(operands[0], rules)
+            users = operands[0]
+            operands[0] = op.Expand(users, rules)
+            # Named, or else ONNX Runtime copies all scores where it could work in place; as tract names it.
+            assert users.shape
+            assert banned.shape
+            operands[0].shape = ir.Shape([f"broadcast({users.shape[0]},{banned.shape[0]})", *users.shape[1:]])
             operands.append(op.Where(banned, MASKED, 0.0 if biases is None else biases))
         elif biases is not None:
             operands.append(biases)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from serve.bundle.shards import MAX_SHARDS
 from serve.commands.options import bundle_output_option, json_option, overwrite_option
 from serve.reading.options import IntegerRange
 
@@ -39,6 +40,13 @@ from serve.reading.options import IntegerRange
     is_flag=True,
     help="Add recommend_fast.onnx: one user's list over a large catalogue by 4-bit tables, ranked again by "
     "the exact ones. ONNX Runtime only.",
+)
+@click.option(
+    "--shards",
+    type=IntegerRange(2, MAX_SHARDS),
+    metavar="S",
+    help="Cut the items into S ranges with a graph each, and merge.onnx for their lists, in place of "
+    "recommend.onnx.",
 )
 @click.option(
     "--filtered",
@@ -83,6 +91,7 @@ def export(
     tables_file: Any,
     raw_ids: bool,
     fast: bool,
+    shards: int | None,
     filtered: bool,
     precision: str,
     explain: bool,
@@ -108,6 +117,9 @@ def export(
     from serve.commands.inspect import format_files, format_parity
     from serve.files.atomic import check_target
 
+    wanted = {"--fast": fast, f"--precision {precision}": precision != "fp32", "--triton": triton is not None}
+    if shards and (unfit := [option for option, is_given in wanted.items() if is_given]):
+        raise click.UsageError(f"--shards can't be combined with {unfit[0]}.")
     console = Console(stderr=as_json)
     if triton is not None:
         here, there = output.absolute(), triton.absolute()
@@ -122,6 +134,7 @@ def export(
             tables_file=tables_file,
             raw_ids=raw_ids,
             fast=fast,
+            shards=shards or 0,
             filtered=filtered,
             precision=precision,
             explain=explain,

@@ -186,6 +186,8 @@ class ExportInputs:
     """Tables of `recommend_by_id.onnx`; None: no such graph"""
     fast: bool = False
     """Whether to make `recommend_fast.onnx`"""
+    n_shards: int = 0
+    """Shards that the catalogue is cut into; 0: none, and `recommend.onnx` ranks all items"""
     columns: ItemColumns | None = None
     """What rules can ask of the items; None: no graphs with rules"""
     ranking_module: nn.Module | None = None
@@ -233,13 +235,22 @@ class ExportInputs:
         """Width of the scores that order the lists, likewise."""
         return self.score_span if self.ranking is None else _span(self.ranking, None)
 
-    def torch_scores(self, users: Int64) -> Float64:
-        """Scores of the module for every item, one user at a time: int64 [B] -> float64 [B, n_items + 1]."""
-        return _torch_scores(self.module, users, self.arrays.n_items)
+    @cached_property
+    def order_span(self) -> float:
+        """Width of what orders the lists, before the user's bias and the range."""
+        return _span(self.lists.ordering, None)
 
-    def torch_list_scores(self, users: Int64) -> Float64:
+    def torch_scores(self, users: Int64, items: tuple[int, int] | None = None) -> Float64:
+        """Scores of the module for every item, one user at a time: int64 [B] -> float64 [B, n_items + 1].
+
+        `items`: the first index and one past the last; None: all, from 0.
+        """
+        return _torch_scores(self.module, users, items or (0, self.arrays.n_items + 1))
+
+    def torch_list_scores(self, users: Int64, items: tuple[int, int] | None = None) -> Float64:
         """The scores that order the lists, likewise."""
-        return _torch_scores(self.ranking_module or self.module, users, self.arrays.n_items)
+        module = self.ranking_module or self.module
+        return _torch_scores(module, users, items or (0, self.arrays.n_items + 1))
 
     @property
     def example_users(self) -> Int64:
@@ -273,11 +284,12 @@ def _span(arrays: Arrays, scale: tuple[float, float] | None) -> float:
     return float(f"{span:.6g}") or 1.0
 
 
-def _torch_scores(module: nn.Module, users: Int64, n_items: int) -> Float64:
-    scores = np.empty((len(users), n_items + 1))
+def _torch_scores(module: nn.Module, users: Int64, items_of: tuple[int, int]) -> Float64:
+    first, stop = items_of
+    scores = np.empty((len(users), stop - first))
     with torch.inference_mode():
-        for part in row_slices(n_items + 1):
-            items = torch.arange(part.start, part.stop)
+        for part in row_slices(stop - first):
+            items = torch.arange(first + part.start, first + part.stop)
             for row, user in enumerate(users.tolist()):
                 scores[row, part] = module(torch.full_like(items, user), items).double().numpy()
     return scores

@@ -117,9 +117,6 @@ def export(
     from serve.commands.inspect import format_files, format_parity
     from serve.files.atomic import check_target
 
-    wanted = {"--fast": fast, f"--precision {precision}": precision != "fp32", "--triton": triton is not None}
-    if shards and (unfit := [option for option, is_given in wanted.items() if is_given]):
-        raise click.UsageError(f"--shards can't be combined with {unfit[0]}.")
     console = Console(stderr=as_json)
     if triton is not None:
         here, there = output.absolute(), triton.absolute()

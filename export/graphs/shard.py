@@ -14,13 +14,14 @@ import onnx_ir as ir
 from export.graphs import recommend
 from export.graphs.build import begin, finish, rank
 from export.graphs.compare_lists import check_lists
+from export.graphs.packed_tables import with_packed_tables
 from export.graphs.recommend import INPUTS, RATED_TOP, rated, ratings_at
 from export.graphs.spec import SCORE_TOLERANCE, Comparison, GraphSpec, Named, Runner, with_errors
 from export.model import reference
 from export.model.arrays import Arrays, Float64, Int64
 from export.model.inputs import ExportInputs, Sample
 from serve.bundle.conformance import Case
-from serve.bundle.shards import MAX_SHARDS, shard_name
+from serve.bundle.shards import MAX_SHARDS, shard_name, shard_table
 
 Range = tuple[int, int]
 """Item indices: the first, and one past the last."""
@@ -55,7 +56,7 @@ def shard_graph(
     model = finish(graph, RATED_TOP, top, {"K": top_k})
     for name, value in list(model.graph.initializers.items()):
         if "item_" in name:  # tables of the whole catalogue have these names
-            value.name = f"{name}_shard_{number}"
+            value.name = shard_table(name, number)
     return model
 
 
@@ -75,8 +76,11 @@ def top_k(number: int, inputs: ExportInputs) -> int:
 
 
 def _build(number: int, inputs: ExportInputs) -> ir.Model:
-    k = top_k(number, inputs)
-    return shard_graph(inputs.lists, number, _range(number, inputs), k, recommend.ratings_of(inputs))
+    items, ratings = _range(number, inputs), recommend.ratings_of(inputs)
+    model = shard_graph(inputs.lists, number, items, top_k(number, inputs), ratings)
+    packed = {shard_table(name, number): table for name, table in inputs.packed.items()}
+    held = packed.keys() & model.graph.initializers.keys()
+    return with_packed_tables(model, {name: packed[name].of_rows(shard_rows(items)) for name in sorted(held)})
 
 
 def shard_lists64(number: int, inputs: ExportInputs, users: Int64, exclude: Int64) -> Named:

@@ -40,7 +40,7 @@ from serve.runtime.recommender import Recommender
 
 TOP_K = 100
 # Bytes that torch, onnx and ONNX Runtime take, and copies of the weights beside them: an estimate from one
-# export of a million items, which took 2.6 GB for weights of 0.3 GB (docs/experiments.md).
+# export of a million items, which took 2.6 GB for weights of 0.3 GB (docs/experiments.md). Shards add a copy.
 LIBRARIES = 700_000_000
 COPIES = 7
 
@@ -77,7 +77,7 @@ def export_run(
         CheckpointError: the run is damaged.
         ConfigError: a rating weight for a run without a part that predicts ratings beside one that ranks; or
             `fast` where an MLP orders the lists; or a precision that is none of the four; or a number of
-            shards that the items can't be cut into, or with packed tables or `fast`.
+            shards that the items can't be cut into.
         GraphError: the model can't be written.
         ParityError: a graph does not agree with torch; there is no bundle then.
         MemoryShortageError: it needs more memory than is free.
@@ -85,11 +85,9 @@ def export_run(
     """
     if precision not in FLAGS:
         raise ConfigError(f"precision must be one of {', '.join(FLAGS)}, got {precision!r}")
-    if shards and (fast or precision != "fp32"):
-        raise ConfigError("shards have tables of fp32 and no fast copy of them: leave out fast and precision")
     with new_folder(output, overwrite=overwrite) as folder:
         progress("reading the run")
-        _check_memory(run)
+        _check_memory(run, COPIES + bool(shards))
         loaded = load_run_inputs(run, rating_weight)
         if shards:
             _check_shards(shards, loaded.interactions.n_items)
@@ -135,11 +133,11 @@ def _check_shards(n_shards: int, n_items: int) -> None:
         raise ConfigError(f"{n_shards} shards need as many items, and the run has {n_items}")
 
 
-def _check_memory(run: Path) -> None:
-    """Log what a large export needs. Raises MemoryShortageError: more than there is."""
+def _check_memory(run: Path, n_copies: int) -> None:
+    """Log what an export with so many copies needs. Raises MemoryShortageError: more than there is."""
     weights = sum(path.stat().st_size for path in run.glob("weights-*.safetensors"))
     advice = "Free some, or train with fewer --factors."
-    forecast("exporting", LIBRARIES + COPIES * weights, advice)
+    forecast("exporting", LIBRARIES + n_copies * weights, advice)
 
 
 def write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs, *, without_seen: bool = False) -> None:

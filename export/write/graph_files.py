@@ -21,6 +21,7 @@ from export.verify.verify import build_graphs, describe_failures, verify_folder
 from export.write import tables_file as tables
 from serve.bundle import manifest as m
 from serve.bundle.conformance import write_conformance
+from serve.bundle.shards import whole_table
 from serve.files.checksum import sha256_of
 from serve.files.names import CONFORMANCE_NAME
 
@@ -114,7 +115,7 @@ def _list_tables(arrays: Mapping[str, Mapping[str, npt.NDArray[Any]]], inputs: E
                 found[name].graphs.append(graph)
             elif tables.is_table(name, array):
                 shape, dtype = list(array.shape), array.dtype.name
-                packed = inputs.packed.get(name)
+                packed = inputs.packed.get(whole_table(name))
                 found[name] = m.Table(
                     name=name,
                     dtype=dtype,

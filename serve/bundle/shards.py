@@ -1,4 +1,4 @@
-"""A catalogue in shards: the names of its graphs, and whether their ranges cover the items."""
+"""A catalogue in shards: the names of its graphs and tables, and whether the ranges cover the items."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ SHARD = "recommend_shard"
 MERGE = "merge"
 MAX_SHARDS = 64
 _NUMBERED = re.compile(rf"{SHARD}_[0-9]+")
+_OF_SHARD = re.compile(r"_shard_[0-9]+\Z")
 
 
 def shard_name(number: int) -> str:
@@ -25,6 +26,16 @@ def shard_name(number: int) -> str:
 def role(graph: str) -> str:
     """What a graph is: `SHARD` of any shard, else its name."""
     return SHARD if _NUMBERED.fullmatch(graph) else graph
+
+
+def shard_table(name: str, number: int) -> str:
+    """The name of the rows that a shard has of a table of items."""
+    return f"{name}_shard_{number}"
+
+
+def whole_table(name: str) -> str:
+    """The table whose rows a shard's table has; of any other, its name."""
+    return _OF_SHARD.sub("", name)
 
 
 def shards_of(graphs: Mapping[str, Graph]) -> list[str]:

@@ -346,7 +346,7 @@ class Recommender(OpenedBundle):
             raise UnsupportedError("this bundle is not in shards: `recsys export --shards` makes one that is")
         if len(shards) != len(names):
             raise RequestError(f"{len(shards)} shards, and the bundle has {len(names)}")
-        other = type(self)(self.bundle, self.device, threads=self._threads, exact=self._exact)
+        other = type(self)(self.bundle, self.device, threads=self._threads, exact=True)
         other.part("shards", lambda: other._shards_ranker(shards, each))
         return other
 

@@ -113,13 +113,15 @@ class Model {
     const shape = [1, Math.max(1, rated.length)]
     const indices = { dtype: 'int64', shape, data: rated.length ? rated : [0] }
     const folded = this.canFoldIn && rated.length > 0
-    const feeds = folded
-      ? { item_indices: indices, ratings: { dtype: 'float32', shape, data: [...ratings.values()] } }
+    // Without ratings, both give the average user's list; a bundle in shards has no recommend.onnx.
+    const graph = folded || !('recommend' in this.sessions) ? 'fold_in' : 'recommend'
+    const feeds = graph === 'fold_in'
+      ? { item_indices: indices, ratings: { dtype: 'float32', shape, data: rated.length ? [...ratings.values()] : [0] } }
       : { user_index: { dtype: 'int64', shape: [1], data: [0] }, exclude_item_indices: indices }
     const { ort } = this.runtime
     const tensors = Object.fromEntries(Object.entries(feeds).map(([name, array]) => [name, tensor(ort, array)]))
     const start = performance.now()
-    const found = await this.sessions[folded ? 'fold_in' : 'recommend'].run(tensors)
+    const found = await this.sessions[graph].run(tensors)
     const ms = performance.now() - start
     const { lists, ratings_range: [low, high] } = this.about
     const predicted = lists === 'ratings' ? found.top_scores : found.top_ratings

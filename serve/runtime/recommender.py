@@ -334,6 +334,13 @@ class Recommender(OpenedBundle):
         k, rated = self.largest_k(graph), has_ratings(self.manifest, graph)
         return GraphRanker(graph, self._session(graph), rules, self.manifest.graphs[graph].items, k, rated)
 
+    @property
+    def shards(self) -> list[str]:
+        """The graphs of the shards, in order. Raises UnsupportedError: the bundle is not in shards."""
+        if not (names := shards_of(self.manifest.graphs)):
+            raise UnsupportedError("this bundle is not in shards: `recsys export --shards` makes one that is")
+        return names
+
     def with_shards(self, shards: Sequence[Ranker], each: EachShard = map) -> Self:
         """The same bundle, its shards ranked by `shards` (in order), wherever these are.
 
@@ -341,11 +348,8 @@ class Recommender(OpenedBundle):
             UnsupportedError: the bundle is not in shards.
             RequestError: it has another number of them.
         """
-        names = shards_of(self.manifest.graphs)
-        if not names:
-            raise UnsupportedError("this bundle is not in shards: `recsys export --shards` makes one that is")
-        if len(shards) != len(names):
-            raise RequestError(f"{len(shards)} shards, and the bundle has {len(names)}")
+        if len(shards) != len(self.shards):
+            raise RequestError(f"{len(shards)} shards, and the bundle has {len(self.shards)}")
         other = type(self)(self.bundle, self.device, threads=self._threads, exact=True)
         other.part("shards", lambda: other._shards_ranker(shards, each))
         return other
@@ -357,7 +361,7 @@ class Recommender(OpenedBundle):
 
     def _own_shards(self) -> ShardsRanker:
         """The shards in this process."""
-        return self._shards_ranker([self.graph_ranker(name) for name in shards_of(self.manifest.graphs)])
+        return self._shards_ranker([self.graph_ranker(name) for name in self.shards])
 
     def _shards_ranker(self, shards: Sequence[Ranker], each: EachShard = map) -> ShardsRanker:
         n_items, rated = self.manifest.model.n_items, has_ratings(self.manifest, MERGE)

@@ -41,15 +41,17 @@ def merge_graph(lists: Arrays, top_k: int, width: int, *, has_ratings: bool = Fa
     op = graph.op
     values, places = op.TopK(scores, [top_k], axis=-1, largest=1, sorted=1, _outputs=2)
     left = op.Greater(values, MASKED / 10)
+    # Not GatherElements: the one of onnx.reference fails beyond 64 columns.
+    places = op.Unsqueeze(places, [2])
     if isinstance(lists, DotArrays) and lists.user_biases is not None:
         biases = table(graph, f"{lists.prefix}user_biases", lists.user_biases)
         values = op.Add(values, op.Gather(biases, user_index))
     top = {
-        "top_item_indices": op.GatherElements(indices, places, axis=1),
+        "top_item_indices": op.GatherND(indices, places, batch_dims=1),
         "top_scores": op.Where(left, to_range(op, values, lists.y_range), MASKED),
     }
     if ratings:
-        top["top_ratings"] = op.GatherElements(ratings[0], places, axis=1)
+        top["top_ratings"] = op.GatherND(ratings[0], places, batch_dims=1)
     return finish(graph, RATED_TOP, top, {"K": top_k})
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnx_ir as ir
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from export.graphs.merge import merge_graph, side_by_side
 from export.graphs.recommend import recommend_graph
@@ -102,6 +104,25 @@ def test_the_ratings_are_those_of_the_listed_items(arrays, rng, sharded, run_mod
     found = sharded(lists, 3, ratings=ratings)
     np.testing.assert_array_equal(found["top_item_indices"], whole["top_item_indices"])
     np.testing.assert_allclose(found["top_ratings"], whole["top_ratings"], rtol=0, atol=1e-5)
+
+
+def test_long_lists_are_merged_in_every_runtime(dot_arrays, run_model, rng) -> None:
+    """Also in onnx.reference, whose indexing has a limit of 64 columns."""
+    k, width = 100, 400
+    scores = rng.integers(0, 50, (10, width)).astype(np.float32)  # many are equal
+    feeds = {
+        "user_index": USERS,
+        "shard_item_indices": rng.permutation(np.arange(1, 10 * width + 1)).reshape(10, width),
+        "shard_scores": scores,
+        "shard_ratings": scores / 2,
+    }
+    model = merge_graph(dot_arrays, k, width, has_ratings=True)
+    wanted = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    evaluator = ReferenceEvaluator(ir.to_proto(model))
+    other = dict(zip(evaluator.output_names, evaluator.run(None, feeds), strict=True))
+    for found in (run_model(model, feeds), other):
+        for name, of in (("top_item_indices", "shard_item_indices"), ("top_ratings", "shard_ratings")):
+            np.testing.assert_array_equal(found[name], np.take_along_axis(feeds[of], wanted, axis=1))
 
 
 @pytest.mark.parametrize("n_items", [2, 64, 101, 10**6 + 1])

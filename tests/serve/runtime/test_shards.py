@@ -98,6 +98,9 @@ def test_http(pair: tuple[Recommender, Recommender]) -> None:
         current = CurrentModel(load_model(bundle, "cpu", 1))
         transport = httpx.ASGITransport(create_app(ServiceSettings(bundle=bundle), current))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            lengths = (await client.get("/v1/model")).json()["largest_top_k"]
+            assert lengths["recommend"] == 50
+            assert not [name for name in lengths if "shard" in name or name == "merge"]
             return (await client.post("/v1/recommend", json={"user_id": 20, "top_k": 20})).json()
 
     whole, shards = (asyncio.run(ask(served.bundle.path)) for served in pair)

@@ -207,16 +207,18 @@ def _fault_of_ratings(name: str, outputs: set[tuple[str, str, int]], manifest: M
 
 def _check_rows(manifest: Manifest, tensors: Tensors) -> str | None:
     """Which graph that is called has no table with a row for each user or item, or None."""
-    for name, graph in manifest.graphs.items():
+    called = [(kind, name) for kind in ROWS_HELD for name in manifest.graphs if role(name) == kind]
+    for kind, name in called:
+        graph = manifest.graphs[name]
         first, stop = graph.items
         n_rows = {"users": manifest.model.n_users + 1, "items": stop - first + 1}
         held = tensors[graph.file]
         # Of no columns, a table of any number of rows takes no bytes; two of int4 take one.
         rows = {tensor.shape[0] for tensor in held if tensor.shape and 2 * tensor.n_bytes >= tensor.shape[0]}
-        for side in ROWS_HELD.get(role(name), ()):
+        for side in ROWS_HELD[kind]:
             if n_rows[side] not in rows:
                 n = n_rows[side]
-                whose = "shard" if role(name) == SHARD and side == "items" else "model"
+                whose = "shard" if (kind, side) == (SHARD, "items") else "model"
                 return f"{name} has no table of {n} rows, and the {whose} has {n - 1} {side}"
     return None
 

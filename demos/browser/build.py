@@ -42,8 +42,7 @@ def build(bundle_path: Path, output: Path, packages: Path = PACKAGES) -> None:
 
     Raises:
         BundleError: the bundle is damaged.
-        UnsupportedError: its tables are in `tables.bin`, it has no graph that the page ranks by, or
-            onnxruntime-web is not installed.
+        UnsupportedError: its tables are in `tables.bin`, or onnxruntime-web is not installed.
         OutputError: `output` exists and is not such a page.
     """
     bundle = open_bundle(bundle_path)
@@ -51,11 +50,6 @@ def build(bundle_path: Path, output: Path, packages: Path = PACKAGES) -> None:
         raise UnsupportedError(
             f"{bundle_path} keeps its tables in tables.bin, which browsers can't read reliably. Export it "
             f"with --tables never."
-        )
-    if not {"recommend", "fold_in"} & bundle.manifest.graphs.keys():
-        raise UnsupportedError(
-            f"{bundle_path} is in shards and has no fold_in.onnx, so the page has no graph to rank by. "
-            f"Export it without --shards."
         )
     runtime = packages / "onnxruntime-web" / "dist"
     missing = [name for name in RUNTIME_FILES if not (runtime / name).exists()]

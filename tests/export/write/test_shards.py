@@ -85,3 +85,21 @@ def test_verify_compares_every_shard(tiny_run, bundle, run) -> None:
     graphs = {check.graph for check in parity.checks}
     assert {"recommend_shard_0", "recommend_shard_1", "recommend_shard_2", "merge"} < graphs
     assert "recommend" not in graphs
+
+
+@pytest.mark.slow
+def test_items_that_are_added_later_are_in_a_shard(tmp_path) -> None:
+    """The bundle has as many shards as before, cut anew."""
+    base, more = RAW_ID_FIXTURES / "dot-bias-shards", tmp_path / "more"
+    (tmp_path / "new.csv").write_text("user_id,item_id,rating\n10,5000,5\n20,5000,5\n30,5001,1\n40,5000,4\n")
+    arguments = ["add-items", base, "--ratings", tmp_path / "new.csv", "--output", more]
+    result = CliRunner().invoke(cli, list(map(str, arguments)))
+    assert result.exit_code == 0, result.output
+    graphs = Recommender.load(more, "cpu").manifest.graphs
+    ranges = [graphs[f"recommend_shard_{number}"].items for number in range(3)]
+    assert ranges == [(1, 18), (18, 35), (35, 53)]
+    before, after = (Recommender.load(path, "cpu").rank(USERS, 50) for path in (base, more))
+    assert 51 in after.indices
+    for old, new in zip(before.indices, after.indices, strict=True):
+        kept = new[(new > 0) & (new <= 50)]
+        np.testing.assert_array_equal(kept, old[: len(kept)])

@@ -214,7 +214,8 @@ ENTRANCES: dict[str, Callable[[Path, Path], bool]] = {
     "Python": python,
 }
 SLOW_ENTRANCES = {"add-items": add_items, "evaluate": evaluate, "demo": demo}
-SOURCES = [*(FIXTURES / name for name in BUNDLES), *(RAW_ID_FIXTURES / name for name in ("dot", "parts"))]
+MORE = ("dot", "parts", "dot-bias-shards")
+SOURCES = [*(FIXTURES / name for name in BUNDLES), *(RAW_ID_FIXTURES / name for name in MORE)]
 IDS: dict[str, Any] = {}
 
 
@@ -250,7 +251,7 @@ def test_what_is_unchanged_is_answered_at_every_entrance(tmp_path: Path, mutant:
 
 def test_hostile_bundles_are_refused_or_answer_as_they_say(mutant: Any) -> None:
     counts: Counter[str] = Counter()
-    for number in range(48):
+    for number in range(6 * len(SOURCES)):
         bundle, what = mutant(number)
         name = list(ENTRANCES)[number // len(SOURCES) % len(ENTRANCES)]
         try:

@@ -183,6 +183,13 @@ PACKED = {
 """Bundles with every graph and packed tables: the run, and the precision."""
 
 
+SHARDS = {
+    "dot-bias-shards": ("dot-bias", "fp32"),
+    "parts-int8-shards": ("parts", "int8"),
+}
+"""Bundles in three shards, likewise."""
+
+
 def main() -> None:
     """Make the fixtures anew."""
     from export.write.bundle import export_run
@@ -198,6 +205,9 @@ def main() -> None:
             output, options = RAW_ID_FIXTURES / name, dict.fromkeys(("raw_ids", "filtered", "explain"), True)
             shutil.rmtree(output, ignore_errors=True)
             export_run(Path(temporary) / of, output, **options, precision=precision)
+        for name, (of, precision) in SHARDS.items():
+            shutil.rmtree(RAW_ID_FIXTURES / name, ignore_errors=True)
+            export_run(Path(temporary) / of, RAW_ID_FIXTURES / name, precision=precision, shards=3)
 
 
 if __name__ == "__main__":

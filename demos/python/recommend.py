@@ -13,6 +13,7 @@ import onnxruntime as ort
 try:
     bundle, user_index = Path(sys.argv[1]), int(sys.argv[2])
     n_users = json.loads((bundle / "manifest.json").read_bytes())["model"]["n_users"]
+    (bundle / "recommend.onnx").stat()  # a bundle in shards has none
 except (IndexError, ValueError, OSError) as error:
     sys.exit(f"Usage: recommend.py BUNDLE USER_INDEX ({error})")
 if str(user_index) != sys.argv[2] or not 0 <= user_index <= n_users:  # int() also reads 1_0
@@ -20,5 +21,4 @@ if str(user_index) != sys.argv[2] or not 0 <= user_index <= n_users:  # int() al
 session = ort.InferenceSession(bundle / "recommend.onnx", providers=["CPUExecutionProvider"])
 feeds = {"user_index": np.array([user_index]), "exclude_item_indices": np.zeros((1, 1), np.int64)}
 indices, scores = session.run(["top_item_indices", "top_scores"], feeds)
-for index, score in zip(indices[0, :10], scores[0, :10], strict=True):
-    sys.stdout.write(f"{index}\t{score:.6f}\n")
+sys.stdout.writelines(f"{i}\t{score:.6f}\n" for i, score in zip(indices[0, :10], scores[0, :10], strict=True))

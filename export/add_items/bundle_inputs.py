@@ -20,6 +20,7 @@ from export.write.list_fold_in_choice import with_enough_list_steps
 from serve.bundle.bundle import Bundle
 from serve.bundle.ids import IdIndex
 from serve.bundle.items import Catalogue
+from serve.bundle.shards import list_graphs, shards_of
 
 
 class Fitted(NamedTuple):
@@ -73,7 +74,7 @@ def bundle_inputs(
     columns = None
     if counts.n_ratings is not None:
         columns = ItemColumns.of(counts.n_ratings, items.genres, items.years)
-    top_k, similar = manifest.graphs["recommend"].top_k, manifest.similar_items
+    top_k, similar = manifest.graphs[list_graphs(manifest.graphs)[-1]].top_k, manifest.similar_items
     assert top_k is not None  # open_bundle has checked it
     assert similar is not None  # every export has it
     inputs = ExportInputs(
@@ -83,6 +84,7 @@ def bundle_inputs(
         sample=sample,
         top_k=top_k,
         fast="recommend_fast" in manifest.graphs,
+        n_shards=len(shards_of(manifest.graphs)),
         scores=manifest.model.scores,
         similar=similar,
         item_support=counts.support,

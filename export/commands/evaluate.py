@@ -92,11 +92,13 @@ def evaluate(
         next_words = export_words(run_or_bundle)
     else:
         from export.verify.evaluate_bundle import evaluate_bundle
+        from serve.bundle.shards import list_graphs
         from serve.runtime.recommender import Recommender
 
         recommender = Recommender.load(run_or_bundle, device)
         split = recommender.manifest.split.get("kind")
-        recommender.check("score", "recommend", *(["fold_in"] if split == "by-user" else []))
+        lists = list_graphs(recommender.manifest.graphs)
+        recommender.check("score", *lists, *(["fold_in"] if split == "by-user" else []))
         if split != "by-user" and flags_given(ctx, ["given_share"]):
             raise click.UsageError(f"--given-share goes with a split by user, and this bundle's is {split}.")
         if split == "valid-data" and not valid_data:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from serve.bundle.shards import MAX_SHARDS
 from serve.commands.options import bundle_output_option, json_option, overwrite_option
 from serve.reading.options import IntegerRange
 from serve.terminal import next_step
@@ -40,6 +41,13 @@ from serve.terminal import next_step
     is_flag=True,
     help="Add recommend_fast.onnx: one user's list over a large catalogue by 4-bit tables, ranked again by "
     "the exact ones. ONNX Runtime only.",
+)
+@click.option(
+    "--shards",
+    type=IntegerRange(2, MAX_SHARDS),
+    metavar="S",
+    help="Cut the items into S ranges with a graph each, and merge.onnx for their lists, in place of "
+    "recommend.onnx.",
 )
 @click.option(
     "--filtered",
@@ -84,6 +92,7 @@ def export(
     tables_file: Any,
     raw_ids: bool,
     fast: bool,
+    shards: int | None,
     filtered: bool,
     precision: str,
     explain: bool,
@@ -124,6 +133,7 @@ def export(
             tables_file=tables_file,
             raw_ids=raw_ids,
             fast=fast,
+            shards=shards or 0,
             filtered=filtered,
             precision=precision,
             explain=explain,

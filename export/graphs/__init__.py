@@ -4,14 +4,17 @@ from export.graphs import (
     explain,
     fold_in,
     fold_in_filtered,
+    merge,
     recommend,
     recommend_by_id,
     recommend_fast,
     recommend_filtered,
     score,
+    shard,
     similar_items,
 )
 from export.graphs.spec import GraphSpec
+from export.model.inputs import ExportInputs
 
 GRAPHS: tuple[GraphSpec, ...] = (
     score.SPEC,
@@ -23,4 +26,11 @@ GRAPHS: tuple[GraphSpec, ...] = (
     recommend_filtered.SPEC,
     fold_in_filtered.SPEC,
     explain.SPEC,
+    *shard.SPECS,
+    merge.SPEC,
 )
+
+
+def graphs_of(inputs: ExportInputs) -> list[GraphSpec]:
+    """The graphs that a bundle of these inputs has."""
+    return [spec for spec in GRAPHS if spec.applies(inputs)]

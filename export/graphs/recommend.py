@@ -119,6 +119,7 @@ SPEC = GraphSpec(
     name="recommend",
     inputs=INPUTS,
     outputs=RATED_TOP,
+    applies=lambda inputs: not inputs.n_shards,
     build=lambda inputs: recommend_graph(inputs.lists, inputs.top_k, ratings_of(inputs)),
     cases=cases,
     check=_check,

@@ -30,7 +30,7 @@ class TensorSpec(NamedTuple):
     """A name of numpy; "string"; or "id" for the type of the data's ids, int64 or string."""
     shape: tuple[str, ...]
     optional: bool = False
-    """Whether only some models have this output."""
+    """Whether only some models have it."""
 
 
 class Comparison(NamedTuple):
@@ -78,5 +78,7 @@ class GraphSpec:
     """Whether an operator has a kernel on the CPU only."""
     top_k: Callable[[ExportInputs], int] = lambda inputs: inputs.top_k
     """K, where outputs have it."""
+    items: Callable[[ExportInputs], tuple[int, int]] = lambda inputs: (1, inputs.arrays.n_items + 1)
+    """The item indices that answers cover: the first, and one past the last."""
     onnxruntime_only: bool = False
     """Whether ONNX's reference evaluator lacks an operator."""

@@ -47,6 +47,10 @@ class Arrays(Protocol):
     def y_range(self) -> tuple[float, float] | None:
         """The range of the sigmoid on the logits (ratings); None where a score is the logit itself."""
 
+    @property
+    def ordering(self) -> Arrays:
+        """The model whose scores order items as these do: without the user's bias and the range."""
+
     def of_items(self, items: Int64) -> Self:
         """The model restricted to these items, int64 [n], row 0 included only if it is named."""
 

@@ -58,6 +58,11 @@ class DotArrays:
         """See Arrays."""
         return len(self.item_factors) - 1
 
+    @property
+    def ordering(self) -> DotArrays:
+        """See Arrays."""
+        return replace(self, user_biases=None, y_range=None)
+
     def of_items(self, items: Int64) -> Self:
         """See Arrays."""
         biases = None if self.item_biases is None else self.item_biases[items]

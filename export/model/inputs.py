@@ -187,6 +187,8 @@ class ExportInputs:
     """Tables of `recommend_by_id.onnx`; None: no such graph"""
     fast: bool = False
     """Whether to make `recommend_fast.onnx`"""
+    n_shards: int = 0
+    """Shards that the catalogue is cut into; 0: none, and `recommend.onnx` ranks all items"""
     columns: ItemColumns | None = None
     """What rules can ask of the items; None: no graphs with rules"""
     ranking_module: nn.Module | None = None
@@ -233,6 +235,11 @@ class ExportInputs:
     def list_span(self) -> float:
         """Width of the scores that order the lists, likewise."""
         return self.score_span if self.ranking is None else _span(self.ranking, None)
+
+    @cached_property
+    def order_span(self) -> float:
+        """Width of what orders the lists, before the user's bias and the range."""
+        return _span(self.lists.ordering, None)
 
     def torch_ratings(self, users: Int64, listed: Int64) -> Float64:
         """The module's scores of lists: users int64 [B], items int64 [B, K] -> float64 [B, K]."""

@@ -109,6 +109,11 @@ class MlpArrays:
         """See Arrays."""
         return len(self.item_hidden) - 1
 
+    @property
+    def ordering(self) -> MlpArrays:
+        """See Arrays."""
+        return replace(self, y_range=None)
+
     def of_items(self, items: Int64) -> Self:
         """See Arrays."""
         return replace(self, item_factors=self.item_factors[items], item_hidden=self.item_hidden[items])

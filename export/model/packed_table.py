@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.model.arrays import Float32, Float64, row_slices
+from export.model.arrays import Float32, Float64, Int64, row_slices
 from serve.bundle.packing import STORED, ZERO, Packing, Precision, unpack
 
 # Lowest and highest code; and what the largest entry of a row may be in codes: with more than the lowest, it
@@ -46,6 +46,11 @@ class PackedTable:
     def numbers(self) -> Float32:
         """What it stands for: float32 [n, columns]."""
         return unpack(self.codes, self.scales, self.units, self.packing)
+
+    def of_rows(self, rows: Int64) -> PackedTable:
+        """The table of these rows, int64 [n]."""
+        scales = None if self.scales is None else self.scales[rows]
+        return PackedTable(self.codes[rows], scales, self.units, self.packing)
 
 
 def pack(table: Float32, precision: Precision, moments: Float64 | None = None) -> PackedTable:

@@ -109,6 +109,11 @@ class SideBySide:
         """See Arrays."""
         return
 
+    @property
+    def ordering(self) -> SideBySide:
+        """See Arrays."""
+        return self
+
     def of_items(self, items: Int64) -> Self:
         """See Arrays."""
         return replace(self, dot=self.dot.of_items(items))

@@ -20,16 +20,17 @@ from recsys.training.evaluate_run import evaluate_run
 from serve.bundle import manifest as m
 from serve.bundle.bundle import Bundle
 from serve.bundle.packing import PRECISIONS, SCALES, UNITS, Compression
+from serve.bundle.shards import whole_table
 
 N_USERS = 1000
 """Users whose lists are compared, at most."""
 
 
 def read_packed(bundle: Bundle) -> dict[str, PackedTable]:
-    """The packed tables of a bundle, by name; none in float32."""
+    """The packed tables of a bundle, by name, without the rows that shards have of them; none in float32."""
     found = {}
     for table in bundle.manifest.tables:
-        if (packing := table.packing) is not None:
+        if (packing := table.packing) is not None and whole_table(table.name) == table.name:
             name = table.name
             scales = None if packing.precision == "float16" else bundle.stored_table(name + SCALES)
             units = bundle.stored_table(name + UNITS)

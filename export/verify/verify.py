@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from export.errors import ParityError
-from export.graphs import GRAPHS
+from export.graphs import graphs_of
 from export.graphs.packed_tables import with_packed_tables
 from export.graphs.spec import Comparison
 from export.model.arrays import Float64
@@ -26,6 +26,7 @@ from export.write.run_inputs import load_run_inputs
 from export.write.tables_file import initializers
 from serve.bundle.bundle import open_bundle
 from serve.bundle.manifest import Check, Parity
+from serve.bundle.shards import list_graphs, shards_of
 from serve.runtime.session import Device, open_session, session_device
 
 Initializers = Mapping[str, Mapping[str, npt.NDArray[Any]]]
@@ -64,13 +65,14 @@ def verify(bundle: Path, run: Path) -> Parity:
         raise ParityError(
             f"{bundle} holds {exported} (kind, users, items), {run} {trained}: not the same model"
         )
-    top_k = manifest.graphs["recommend"].top_k
+    top_k = manifest.graphs[list_graphs(manifest.graphs)[-1]].top_k
     assert top_k is not None  # open_bundle has checked it
     raw_ids = "recommend_by_id" in manifest.graphs
     inputs = loaded.inputs(
         top_k,
         raw_ids=raw_ids,
         fast="recommend_fast" in manifest.graphs,
+        n_shards=len(shards_of(manifest.graphs)),
         filtered=manifest.item_rules is not None,
         explain=manifest.explain or False,
         fold_in=(manifest.fold_in, manifest.list_fold_in),
@@ -84,11 +86,7 @@ def verify(bundle: Path, run: Path) -> Parity:
 
 def build_graphs(inputs: ExportInputs) -> dict[str, ir.Model]:
     """Every graph that applies, by name; with packed tables where the inputs have some."""
-    return {
-        spec.name: with_packed_tables(spec.build(inputs), inputs.packed)
-        for spec in GRAPHS
-        if spec.applies(inputs)
-    }
+    return {spec.name: with_packed_tables(spec.build(inputs), inputs.packed) for spec in graphs_of(inputs)}
 
 
 def verify_folder(folder: Path, expected: Initializers, inputs: ExportInputs) -> Parity:
@@ -103,9 +101,9 @@ def verify_folder(folder: Path, expected: Initializers, inputs: ExportInputs) ->
     runners = [(str(device), onnxruntime_runner(folder, device), inputs.sample) for device in devices]
     runners.append(("onnx.reference", reference_runner(folder), inputs.sample.head(N_REFERENCE)))
     for provider, run, sample in runners:
-        for spec in GRAPHS:
+        for spec in graphs_of(inputs):
             lacking = {"cuda": spec.cpu_only, "onnx.reference": spec.onnxruntime_only}.get(provider, False)
-            if spec.name in expected and not lacking:
+            if not lacking:
                 checks.append(_checked(spec.name, provider, spec.check(run, inputs, sample)))
     return Parity(passed=all(check.passed for check in checks), checks=checks)
 

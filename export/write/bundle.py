@@ -33,13 +33,14 @@ from serve.bundle.ids import write_items, write_users
 from serve.bundle.packing import FLAGS
 from serve.bundle.profiles import PROFILES_NAME
 from serve.bundle.seen import write_seen
+from serve.bundle.shards import MAX_SHARDS
 from serve.bundle.summary import summary
 from serve.files.atomic import new_folder
 from serve.runtime.recommender import Recommender
 
 TOP_K = 100
 # Bytes that torch, onnx and ONNX Runtime take, and copies of the weights beside them: an estimate from one
-# export of a million items, which took 2.6 GB for weights of 0.3 GB (docs/experiments.md).
+# export of a million items, which took 2.6 GB for weights of 0.3 GB (docs/experiments.md). Shards add a copy.
 LIBRARIES = 700_000_000
 COPIES = 7
 
@@ -52,6 +53,7 @@ def export_run(
     tables_file: TablesFile = "auto",
     raw_ids: bool = False,
     fast: bool = False,
+    shards: int = 0,
     filtered: bool = False,
     explain: bool = False,
     rating_weight: float | None = None,
@@ -65,15 +67,17 @@ def export_run(
     `top_k` is K, baked into the ranking graphs; the number of items if that is less. `tables_file` says
     whether tables go to one shared `tables.bin`; "auto": when they are large. `raw_ids` adds
     `recommend_by_id.onnx`, `fast` `recommend_fast.onnx`, `filtered` the graphs with rules, `explain`
-    `explain.onnx`. `rating_weight` takes the place of the run's. Tables with a row for each user or item are
-    packed to `precision`: "fp32", "fp16", "int8" or "int4". `without_seen` leaves out what users have rated:
-    `seen.parquet`, and their ratings among the conformance cases.
+    `explain.onnx`. `shards`, 2 or more, are graphs of so many ranges of the items in place of
+    `recommend.onnx`. `rating_weight` takes the place of the run's. Tables with a row for each user or item
+    are packed to `precision`: "fp32", "fp16", "int8" or "int4". `without_seen` leaves out what users have
+    rated: `seen.parquet`, and their ratings among the conformance cases.
     `progress` is called with the name of each step.
 
     Raises:
         CheckpointError: the run is damaged.
         ConfigError: a rating weight for a run without a part that predicts ratings beside one that ranks; or
-            `fast` where an MLP orders the lists; or a precision that is none of the four.
+            `fast` where an MLP orders the lists; or a precision that is none of the four; or a number of
+            shards that the items can't be cut into.
         GraphError: the model can't be written.
         ParityError: a graph does not agree with torch; there is no bundle then.
         MemoryShortageError: it needs more memory than is free.
@@ -83,10 +87,14 @@ def export_run(
         raise ConfigError(f"precision must be one of {', '.join(FLAGS)}, got {precision!r}")
     with new_folder(output, overwrite=overwrite) as folder:
         progress("reading the run")
-        _check_memory(run)
+        _check_memory(run, COPIES + bool(shards))
         loaded = load_run_inputs(run, rating_weight)
+        if shards:
+            _check_shards(shards, loaded.interactions.n_items)
         progress("choosing the fold-in ridge")
-        inputs = loaded.inputs(top_k, raw_ids=raw_ids, fast=fast, filtered=filtered, explain=explain)
+        inputs = loaded.inputs(
+            top_k, raw_ids=raw_ids, fast=fast, n_shards=shards, filtered=filtered, explain=explain
+        )
         if without_seen:
             made_up = made_up_seen(
                 inputs.example_users, inputs.arrays.n_items, loaded.run.info.data.ratings_range
@@ -117,11 +125,19 @@ def export_run(
     return manifest
 
 
-def _check_memory(run: Path) -> None:
-    """Log what a large export needs. Raises MemoryShortageError: more than there is."""
+def _check_shards(n_shards: int, n_items: int) -> None:
+    """Raises ConfigError: there are fewer items than shards, or too few or many shards."""
+    if not 2 <= n_shards <= MAX_SHARDS:
+        raise ConfigError(f"there can be 2 to {MAX_SHARDS} shards, not {n_shards}")
+    if n_shards > n_items:
+        raise ConfigError(f"{n_shards} shards need as many items, and the run has {n_items}")
+
+
+def _check_memory(run: Path, n_copies: int) -> None:
+    """Log what an export with so many copies needs. Raises MemoryShortageError: more than there is."""
     weights = sum(path.stat().st_size for path in run.glob("weights-*.safetensors"))
     advice = "Free some, or train with fewer --factors."
-    forecast("exporting", LIBRARIES + COPIES * weights, advice)
+    forecast("exporting", LIBRARIES + n_copies * weights, advice)
 
 
 def write_data(folder: Path, loaded: LoadedRun, inputs: ExportInputs, *, without_seen: bool = False) -> None:

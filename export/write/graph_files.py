@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from export.errors import ParityError
-from export.graphs import GRAPHS
+from export.graphs import graphs_of
 from export.graphs.build import IR_VERSION, OPSET
 from export.graphs.spec import GraphSpec
 from export.model.inputs import ExportInputs
@@ -21,6 +21,7 @@ from export.verify.verify import build_graphs, describe_failures, verify_folder
 from export.write import tables_file as tables
 from serve.bundle import manifest as m
 from serve.bundle.conformance import write_conformance
+from serve.bundle.shards import whole_table
 from serve.files.checksum import sha256_of
 from serve.files.names import CONFORMANCE_NAME
 
@@ -53,7 +54,7 @@ def write_graphs(
     for name, model in graphs.items():
         data = ir.to_proto(model).SerializeToString(deterministic=True)
         (folder / f"{name}.onnx").write_bytes(data)
-    specs = [spec for spec in GRAPHS if spec.name in graphs]
+    specs = graphs_of(inputs)
     write_conformance(folder / CONFORMANCE_NAME, {spec.name: spec.cases(inputs) for spec in specs})
     check_written()
     progress("verifying against torch")
@@ -91,7 +92,7 @@ def _describe(spec: GraphSpec, model: ir.Model, inputs: ExportInputs) -> m.Graph
         outputs=[_tensor(value) for value in model.graph.outputs],
         tolerance=spec.tolerance(inputs),
         precision=inputs.precision if inputs.packed.keys() & model.graph.initializers.keys() else "float32",
-        items=(1, inputs.arrays.n_items + 1),
+        items=spec.items(inputs),
         top_k=spec.top_k(inputs) if any("K" in tensor.shape for tensor in spec.outputs) else None,
     )
 
@@ -114,7 +115,7 @@ def _list_tables(arrays: Mapping[str, Mapping[str, npt.NDArray[Any]]], inputs: E
                 found[name].graphs.append(graph)
             elif tables.is_table(name, array):
                 shape, dtype = list(array.shape), array.dtype.name
-                packed = inputs.packed.get(name)
+                packed = inputs.packed.get(whole_table(name))
                 found[name] = m.Table(
                     name=name,
                     dtype=dtype,

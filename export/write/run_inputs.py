@@ -74,6 +74,7 @@ class LoadedRun:
         *,
         raw_ids: bool,
         fast: bool = False,
+        n_shards: int = 0,
         filtered: bool = False,
         explain: bool | Explain = False,
         fold_in: tuple[FoldIn | None, ListFoldIn | None] | Literal["choose"] = "choose",
@@ -85,6 +86,7 @@ class LoadedRun:
             top_k: K of the ranking graphs; at most the number of items.
             raw_ids: whether to make `recommend_by_id.onnx`.
             fast: whether to make `recommend_fast.onnx`.
+            n_shards: shards to cut the catalogue into; 0: none.
             filtered: whether to make the graphs with rules.
             explain: whether to make `explain.onnx`; or its settings.
             fold_in: settings of `fold_in.onnx`, of ratings and of lists; "choose": by the held-out ratings,
@@ -155,6 +157,7 @@ class LoadedRun:
             score_scale=(self.arrays.y_range or ratings_range) if scores == "ratings" else None,
             ids=self._id_tables() if raw_ids else None,
             fast=fast,
+            n_shards=n_shards,
             columns=self._columns(n_item_ratings) if filtered else None,
             ranking_module=self.ranking_module,
             ranking=ranking,

@@ -18,7 +18,7 @@ from serve.files.atomic import new_folder
 from serve.files.names import TABLES_NAME
 
 # A file of every repository: a folder without it is never replaced.
-MARKER = "recommend/config.pbtxt"
+MARKER = "score/config.pbtxt"
 DATA_TYPES = {"int64": "TYPE_INT64", "float32": "TYPE_FP32", "bool": "TYPE_BOOL", "string": "TYPE_STRING"}
 # How long a request waits for others, in microseconds: less than one recommendation takes.
 QUEUE_DELAY = 100
@@ -90,6 +90,7 @@ def _tensors(tensors: list[Tensor]) -> str:
 
 def _warmup(tensor: Tensor) -> str:
     """Zeros, or empty strings: the average user, nothing excluded."""
-    dims = ", ".join(["1"] * max(1, len(tensor.shape) - 1))
+    sizes = [size if isinstance(size, int) else 1 for size in tensor.shape[1:]]
+    dims = ", ".join(map(str, sizes or [1]))
     value = f"data_type: {DATA_TYPES[tensor.dtype]} dims: [ {dims} ] zero_data: true"
     return f'    inputs {{ key: "{tensor.name}" value {{ {value} }} }}'

@@ -10,8 +10,6 @@ it gives the same bytes, even if the dead worker had finished it.
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any
 from serve.batch.fragments import Engine, FragmentRunner, Outcome, load
 from serve.batch.job import Fragment, Plan
 from serve.errors import JobError, ServeError
-from serve.processes.ray_cluster import connect
+from serve.processes.ray_cluster import connected
 from serve.runtime.recommender import Recommender
 
 LOOK_EVERY = 5.0
@@ -66,7 +64,7 @@ def ray_engine(address: str | None, workers: int | None, gpus_per_worker: float)
     ) -> Generator[Outcome]:
         if not fragments:
             return
-        with _connected(address) as ray:
+        with connected(address) as ray:
             for outcome in _outcomes(ray, plan, fragments, folder, workers, gpus_per_worker):
                 on_rows(outcome.rows_in)
                 yield outcome
@@ -189,20 +187,3 @@ def _outcomes(
     finally:
         for worker in alive:
             ray.kill(worker)
-
-
-@contextlib.contextmanager
-def _connected(address: str | None) -> Iterator[Any]:
-    """Ray, connected; disconnected at the end if it was before."""
-    import ray
-
-    ours = not ray.is_initialized()
-    if ours:
-        connect(address)
-    try:
-        # Ray reports dead workers on stdout, which is for the job's result.
-        with contextlib.redirect_stdout(sys.stderr):
-            yield ray
-    finally:
-        if ours:
-            ray.shutdown()

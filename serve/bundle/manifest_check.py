@@ -9,9 +9,10 @@ from serve.bundle.item_rules import MAX_CATEGORIES, N_RATINGS, NAMES, YEAR
 from serve.bundle.manifest import Graph, Manifest, Table, Tensor
 from serve.bundle.onnx_wire import WireTensor
 from serve.bundle.packing import PRECISIONS, SCALES, STORED, UNITS, Packing
+from serve.bundle.shards import MERGE, SHARD, fault_of_shards, list_graphs, role
 
-# Graph that a `Recommender` calls -> its inputs, and the outputs that are read, as (name, dtype, rank). A
-# graph may have further outputs, and a bundle further graphs.
+# Graph that a `Recommender` calls, by its role -> its inputs, and the outputs that are read, as (name, dtype,
+# rank). A graph may have further outputs, and a bundle further graphs.
 _USER = ("user_index", "int64", 1)
 _ITEM = ("item_index", "int64", 1)
 _EXCLUDE = ("exclude_item_indices", "int64", 2)
@@ -22,6 +23,8 @@ CALLED: dict[str, tuple[set[tuple[str, str, int]], set[tuple[str, str, int]]]] =
     "score": ({_USER, _ITEM}, {("score", "float32", 1)}),
     "recommend": ({_USER, _EXCLUDE}, _TOP),
     "recommend_fast": ({_USER, _EXCLUDE}, _TOP),
+    SHARD: ({_USER, _EXCLUDE}, _TOP),
+    MERGE: ({_USER, ("shard_item_indices", "int64", 2), ("shard_scores", "float32", 2)}, _TOP),
     "similar_items": ({_ITEM}, _TOP),
     "fold_in": (_RATED, _TOP),
     "recommend_filtered": ({_USER, _EXCLUDE} | _RULES, _TOP),
@@ -31,10 +34,11 @@ CALLED: dict[str, tuple[set[tuple[str, str, int]], set[tuple[str, str, int]]]] =
         {("contributions", "float32", 3), ("rest", "float32", 2)},
     ),
 }
-# Of `recommend`, `recommend_fast` and `fold_in`, where the scores that order a list are no ratings: the
-# first two have it wherever `score` predicts ratings, `fold_in` where these can be folded in.
+# Of `recommend`, its variants and shards, and `fold_in`, where the scores that order a list are no ratings:
+# `fold_in` has it where these can be folded in, the others wherever `score` predicts ratings.
 TOP_RATINGS = ("top_ratings", "float32", 2)
-REQUIRED_GRAPHS = ("score", "recommend")
+SHARD_RATINGS = ("shard_ratings", "float32", 2)
+"""The input of `merge` for that."""
 TABLE_ROWS = {
     "user_factors": "users",
     "user_biases": "users",
@@ -47,6 +51,7 @@ ROWS_HELD = {
     "score": ("users", "items"),
     "recommend": ("users", "items"),
     "recommend_fast": ("users", "items"),
+    SHARD: ("users", "items"),
     "similar_items": ("items",),
     "fold_in": ("items",),
     "recommend_filtered": ("users", "items"),
@@ -133,13 +138,15 @@ def score_bounds(manifest: Manifest) -> tuple[float, float]:
 def _check_graphs(manifest: Manifest) -> str | None:
     """What the manifest's graphs lack to be called, or None."""
     n_items = manifest.model.n_items
-    if missing := [name for name in REQUIRED_GRAPHS if name not in manifest.graphs]:
+    required = ("score", *list_graphs(manifest.graphs))
+    if missing := [name for name in required if name not in manifest.graphs]:
         return f"it lists no {missing[0]} graph"
     for name, graph in manifest.graphs.items():
         inputs, outputs = signature(graph.inputs), signature(graph.outputs)
-        called = CALLED.get(name, (inputs, set()))
-        if inputs != called[0]:
-            return f"the inputs of {name} are {inputs}, not {called[0]}"
+        called = CALLED.get(role(name), (inputs, set()))
+        rated = {SHARD_RATINGS} if name == MERGE and TOP_RATINGS in outputs else set()
+        if inputs != called[0] | rated:
+            return f"the inputs of {name} are {inputs}, not {called[0] | rated}"
         if not called[1] <= outputs:
             return f"the outputs of {name} are {outputs}, without {called[1] - outputs}"
         if wrong := _fault_of_ratings(name, outputs, manifest) or _fault_of_rules(name, graph, manifest):
@@ -159,7 +166,9 @@ def _check_graphs(manifest: Manifest) -> str | None:
             return f"the precision of {name} is {graph.precision!r}"
         if not 1 <= graph.items[0] < graph.items[1] <= n_items + 1:
             return f"the items of {name} are {graph.items} of {n_items}"
-    return None
+        if role(name) in CALLED.keys() - {SHARD} and graph.items != (1, n_items + 1):
+            return f"the items of {name} are {graph.items}, not all {n_items}"
+    return fault_of_shards(manifest)
 
 
 def _fault_of_rules(name: str, graph: Graph, manifest: Manifest) -> str | None:
@@ -180,7 +189,8 @@ def _fault_of_rules(name: str, graph: Graph, manifest: Manifest) -> str | None:
 def _fault_of_ratings(name: str, outputs: set[tuple[str, str, int]], manifest: Manifest) -> str | None:
     """What is wrong with the predicted ratings beside the scores of a list, or None."""
     model = manifest.model
-    if name.removesuffix("_filtered") not in ("recommend", "recommend_fast", "fold_in"):
+    kind = role(name).removesuffix("_filtered")
+    if kind not in ("recommend", "recommend_fast", SHARD, MERGE, "fold_in"):
         return None
     if model.lists == "ratings" and model.scores == "ranking":
         return "its lists are ordered by ratings, which nothing predicts"
@@ -190,24 +200,26 @@ def _fault_of_ratings(name: str, outputs: set[tuple[str, str, int]], manifest: M
     is_rated = (model.lists, model.scores) == ("ranking", "ratings")
     if found and not is_rated:
         return f"{name} has top_ratings, though {model.lists} order its lists and scores are {model.scores}"
-    if is_rated and not found and name.startswith("recommend"):
+    if is_rated and not found and kind != "fold_in":
         return f"{name} has no top_ratings beside the scores that order its lists"
     return None
 
 
 def _check_rows(manifest: Manifest, tensors: Tensors) -> str | None:
     """Which graph that is called has no table with a row for each user or item, or None."""
-    n_rows = {"users": manifest.model.n_users + 1, "items": manifest.model.n_items + 1}
-    for name, sides in ROWS_HELD.items():
-        if name not in manifest.graphs:
-            continue
-        held = tensors[manifest.graphs[name].file]
+    called = [(kind, name) for kind in ROWS_HELD for name in manifest.graphs if role(name) == kind]
+    for kind, name in called:
+        graph = manifest.graphs[name]
+        first, stop = graph.items
+        n_rows = {"users": manifest.model.n_users + 1, "items": stop - first + 1}
+        held = tensors[graph.file]
         # Of no columns, a table of any number of rows takes no bytes; two of int4 take one.
         rows = {tensor.shape[0] for tensor in held if tensor.shape and 2 * tensor.n_bytes >= tensor.shape[0]}
-        for side in sides:
+        for side in ROWS_HELD[kind]:
             if n_rows[side] not in rows:
                 n = n_rows[side]
-                return f"{name} has no table of {n} rows, and the model has {n - 1} {side}"
+                whose = "shard" if (kind, side) == (SHARD, "items") else "model"
+                return f"{name} has no table of {n} rows, and the {whose} has {n - 1} {side}"
     return None
 
 

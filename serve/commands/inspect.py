@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from serve.bundle.shards import shards_of
 from serve.commands.options import bundle_argument, json_option, print_json
 from serve.commands.table import format_table
 from serve.files.names import SIGNATURE_NAME
@@ -63,6 +64,7 @@ def _sections(manifest: Manifest) -> list[str]:
                 "factors": model.n_factors,
                 "scores": f"{model.scores}, {score_range}",
                 "lists by": model.lists,
+                "shards": _shards(manifest),
             },
         ),
         "Parts\n"
@@ -105,6 +107,15 @@ def _sections(manifest: Manifest) -> list[str]:
         _pairs("Training", {"seed": manifest.training.seed, **manifest.training.settings}),
         _pairs("Versions", manifest.versions),
     ]
+
+
+def _shards(manifest: Manifest) -> str | None:
+    """How many shards there are, and of how many items; None: the catalogue is in one piece."""
+    sizes = [stop - first for first, stop in (manifest.graphs[n].items for n in shards_of(manifest.graphs))]
+    if not sizes:
+        return None
+    least, most = (f"{size:,}" for size in (min(sizes), max(sizes)))
+    return f"{len(sizes)} of {least if least == most else f'{least} to {most}'} items"
 
 
 def _fold_in(fold_in: FoldIn) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from serve.bundle.shards import MERGE, SHARD, role
 from serve.bundle.signature import check_signature
 from serve.http.batching import Batcher, Compute
 from serve.http.metrics import Metrics
@@ -58,7 +59,9 @@ class LoadedModel:
         recommender, manifest = self.recommender, self.recommender.manifest
         model, data = manifest.model, manifest.data
         ids = {"user_id": recommender.users, "item_id": recommender.items.ids}
-        graphs = manifest.graphs.items()
+        # A list of "recommend" may come from shards, which nobody asks.
+        lengths = {n: graph.top_k for n, graph in manifest.graphs.items() if role(n) not in (SHARD, MERGE)}
+        lengths["recommend"] = recommender.largest_k("recommend")
         return {
             "model_version": self.version,
             "device": recommender.device,
@@ -77,7 +80,7 @@ class LoadedModel:
             "id_types": {name: "string" if table.is_string else "integer" for name, table in ids.items()},
             "split": manifest.split,
             "metrics": manifest.metrics,
-            "largest_top_k": {name: graph.top_k for name, graph in graphs if graph.top_k is not None},
+            "largest_top_k": {name: k for name, k in lengths.items() if k is not None},
             "conformance_cases": self.n_conformance_cases,
         }
 

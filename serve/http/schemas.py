@@ -248,8 +248,8 @@ class RecommendResponse(FoldInResponse):
 
     user_id: Id
     known: bool = Field(description="False: not in the bundle; this is the average user's list.")
-    graph: Literal["recommend", "recommend_fast", "recommend_filtered"] = Field(
-        description="What ranked: recommend_fast may miss an item at the end of a list."
+    graph: Literal["recommend", "recommend_fast", "recommend_filtered", "merge"] = Field(
+        description="What ranked: recommend_fast may miss an item at the end of a list; merge: shards."
     )
 
 

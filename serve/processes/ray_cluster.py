@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
 
 from serve.errors import ClusterError
 
@@ -44,6 +48,23 @@ def connect(address: str | None) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = str(error).splitlines()[0].rstrip(".")
         raise ClusterError(f"no Ray cluster{where}: {first}. If it has a token: {TOKEN}.") from None
+
+
+@contextlib.contextmanager
+def connected(address: str | None) -> Iterator[Any]:
+    """Ray, connected as by `connect` unless it is already; disconnected at the end if it was before."""
+    import ray
+
+    ours = not ray.is_initialized()
+    if ours:
+        connect(address)
+    try:
+        # Ray reports dead workers on stdout, which is for results.
+        with contextlib.redirect_stdout(sys.stderr):
+            yield ray
+    finally:
+        if ours:
+            ray.shutdown()
 
 
 def _check_reachable(address: str | None) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from serve.bundle.manifest import Manifest
 from serve.bundle.seen import ItemLists, Seen
+from serve.bundle.shards import SHARD, role
 from serve.runtime.answers import fault_of_top, wrong_answer
 from serve.runtime.session import run
 
@@ -67,10 +68,11 @@ def with_ratings(top: Top, manifest: Manifest) -> Top:
 Each = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
 """Applies a function to the start of each run of a graph: `map`, or the `map` of an executor."""
 
-# Graph that ranks -> its input of items that its lists leave out.
+# Graph that ranks, by its role -> its input of items that its lists leave out.
 LEFT_OUT = {
     "recommend": "exclude_item_indices",
     "recommend_fast": "exclude_item_indices",
+    SHARD: "exclude_item_indices",
     "similar_items": "item_index",
     "fold_in": "item_indices",
     "recommend_filtered": "exclude_item_indices",
@@ -133,7 +135,7 @@ def rank_rows(
     session: InferenceSession,
     graph: str,
     feeds: Mapping[str, np.ndarray],
-    n_items: int,
+    items: tuple[int, int],
     k: int,
     *,
     has_ratings: bool,
@@ -141,22 +143,24 @@ def rank_rows(
 ) -> Top:
     """The results of a ranking graph (K is `k`) for feeds with any number of rows.
 
-    `has_ratings`: whether the graph has the output `top_ratings`. `shared`: inputs that all rows share.
+    `items`: the first index that the graph ranks, and one past the last. `has_ratings`: whether it has the
+    output `top_ratings`. `shared`: inputs that all rows share.
 
     Raises BundleError: the graph fails, or a list is none.
     """
     names = TOP_NAMES if has_ratings else TOP_NAMES[:2]
+    first, stop = items
 
     def ranked(part: Mapping[str, np.ndarray]) -> Top:
         indices, scores, *ratings = run(session, {**part, **shared}, names)
         top = Top(indices, scores, ratings[0] if ratings else None, graph)
-        left_out = part[LEFT_OUT[graph]]
-        if wrong := fault_of_top(*top[:3], left_out.reshape(len(left_out), -1), k, n_items):
+        left_out = part[LEFT_OUT[role(graph)]]
+        if wrong := fault_of_top(*top[:3], left_out.reshape(len(left_out), -1), k, stop - 1, first):
             raise wrong_answer(graph, wrong)
         return top
 
     n_rows = len(next(iter(feeds.values())))
-    step = rows_per_run(n_items)
+    step = rows_per_run(stop - first)
     if n_rows <= step and n_rows:
         return ranked(feeds)
     top = Top.empty(graph, n_rows, k, has_ratings=has_ratings)

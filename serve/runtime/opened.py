@@ -17,6 +17,7 @@ from serve.bundle.manifest import Manifest
 from serve.bundle.manifest_check import CALLED
 from serve.bundle.profiles import check_profiles
 from serve.bundle.seen import Seen
+from serve.bundle.shards import list_graphs, role
 from serve.bundle.users import read_users
 from serve.errors import SeenLeftOutError
 from serve.files.names import TABLES_NAME
@@ -52,7 +53,7 @@ class OpenedBundle:
         self._parts: dict[str, Any] = {}
         if self._device != "cpu":
             # Whether CUDA works shows only here; the other graphs then use the same device.
-            self._device = session_device(self._session("recommend"))
+            self._device = session_device(self._session(list_graphs(self.manifest.graphs)[0]))
 
     @classmethod
     def load(
@@ -122,8 +123,10 @@ class OpenedBundle:
 
         Raises BundleError: a graph has no cases, or does not answer as they say; or a file is damaged.
         """
-        names = graphs or [name for name in CALLED if not (self._exact and name == "recommend_fast")]
-        n_cases = sum(self._checked(name)[1] for name in names if name in self.manifest.graphs)
+        there = self.manifest.graphs
+        left_out = {"recommend_fast"} if self._exact else set()
+        names = graphs or [name for name in there if role(name) in CALLED.keys() - left_out]
+        n_cases = sum(self._checked(name)[1] for name in names if name in there)
         if not graphs:
             for ids in (self.users, self.items.ids):
                 ids.lookup_one(ids.first_id)  # finds ids that repeat

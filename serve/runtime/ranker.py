@@ -50,14 +50,15 @@ class Ranker(Protocol):
 
 
 class GraphRanker(NamedTuple):
-    """A `Ranker` that is one graph: `recommend.onnx`, or a variant of it, with its rules if it has some."""
+    """A `Ranker` that is one graph: `recommend.onnx`, a variant of it with any rules, or a shard."""
 
     graph: str
     """The name of the graph."""
     session: InferenceSession
     rules: Mapping[str, np.ndarray]
     """The inputs of rules, one row each; none: the graph has none."""
-    n_items: int
+    items: tuple[int, int]
+    """The items that it ranks: the first index, and one past the last."""
     top_k: int
     """K of the graph."""
     has_ratings: bool
@@ -70,7 +71,7 @@ class GraphRanker(NamedTuple):
             self.session,
             self.graph,
             feeds,
-            self.n_items,
+            self.items,
             self.top_k,
             has_ratings=self.has_ratings,
             shared=self.rules,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
 from serve.bundle.manifest_check import score_bounds
+from serve.bundle.shards import MERGE, list_graphs, shards_of
 from serve.errors import RequestError, UnknownIdError, UnsupportedError
 from serve.runtime import validation
 from serve.runtime.batching import Each, Top, rank_rows, rank_users, score_pairs, with_ratings
@@ -19,6 +20,7 @@ from serve.runtime.rankings import Ranking, Scores
 from serve.runtime.reasons import Reasons, check_explainable, explain, with_reasons
 from serve.runtime.rules import Rules, check_left, rule_inputs
 from serve.runtime.session import available_cpus
+from serve.runtime.shards import EachShard, ShardsRanker
 from serve.runtime.variety import Variety, checked, rerank, rerank_users
 
 Unknown = Literal["average", "error"]
@@ -30,6 +32,8 @@ class Recommender(OpenedBundle):
     def largest_k(self, graph: str) -> int:
         """The K of a ranking graph: its longest list. Raises UnsupportedError: there is no such graph."""
         graphs, kind = self.manifest.graphs, self.manifest.model.kind
+        if graph == "recommend":  # of shards, the graph that merges their lists
+            graph = list_graphs(graphs)[-1]
         if graph not in graphs:
             raise UnsupportedError(
                 f"this bundle has no {graph} graph (its model is {kind}; it has {', '.join(sorted(graphs))})"
@@ -320,14 +324,53 @@ class Recommender(OpenedBundle):
         items, ratings, _ = self.seen.history(user_index)
         return items.astype(np.int64), ratings
 
+    def graph_ranker(self, graph: str, rules: Mapping[str, np.ndarray] = {}) -> GraphRanker:
+        """One of the graphs that rank for users of the bundle, with the inputs of its rules if it has some.
+
+        Raises:
+            UnsupportedError: the bundle has no such graph.
+            BundleError: the graph does not answer as it must.
+        """
+        k, rated = self.largest_k(graph), has_ratings(self.manifest, graph)
+        return GraphRanker(graph, self._session(graph), rules, self.manifest.graphs[graph].items, k, rated)
+
+    @property
+    def shards(self) -> list[str]:
+        """The graphs of the shards, in order. Raises UnsupportedError: the bundle is not in shards."""
+        if not (names := shards_of(self.manifest.graphs)):
+            raise UnsupportedError("this bundle is not in shards: `recsys export --shards` makes one that is")
+        return names
+
+    def with_shards(self, shards: Sequence[Ranker], each: EachShard = map) -> Self:
+        """The same bundle, its shards ranked by `shards` (in order), wherever these are.
+
+        Raises:
+            UnsupportedError: the bundle is not in shards.
+            RequestError: it has another number of them.
+        """
+        if len(shards) != len(self.shards):
+            raise RequestError(f"{len(shards)} shards, and the bundle has {len(self.shards)}")
+        other = type(self)(self.bundle, self.device, threads=self._threads, exact=True)
+        other.part("shards", lambda: other._shards_ranker(shards, each))
+        return other
+
     def _ranker(self, graph: str, rules: Mapping[str, np.ndarray]) -> Ranker:
-        k, n_items = self.largest_k(graph), self.manifest.model.n_items
-        return GraphRanker(graph, self._session(graph), rules, n_items, k, has_ratings(self.manifest, graph))
+        if graph != "recommend" or MERGE not in self.manifest.graphs:
+            return self.graph_ranker(graph, rules)
+        return self.part("shards", self._own_shards)
+
+    def _own_shards(self) -> ShardsRanker:
+        """The shards in this process."""
+        return self._shards_ranker([self.graph_ranker(name) for name in self.shards])
+
+    def _shards_ranker(self, shards: Sequence[Ranker], each: EachShard = map) -> ShardsRanker:
+        n_items, rated = self.manifest.model.n_items, has_ratings(self.manifest, MERGE)
+        return ShardsRanker(shards, self._session(MERGE), n_items, self.largest_k(MERGE), rated, each)
 
     def _run_ranking(
         self, graph: str, feeds: dict[str, np.ndarray], top_k: int, shared: Mapping[str, np.ndarray] = {}
     ) -> Top:
         """The results of a ranking graph for any number of rows, in bounded memory."""
-        rated, n_items = has_ratings(self.manifest, graph), self.manifest.model.n_items
+        rated, items = has_ratings(self.manifest, graph), self.manifest.graphs[graph].items
         k, session = self.largest_k(graph), self._session(graph)
-        return rank_rows(session, graph, feeds, n_items, k, has_ratings=rated, shared=shared).first(top_k)
+        return rank_rows(session, graph, feeds, items, k, has_ratings=rated, shared=shared).first(top_k)

@@ -8,7 +8,7 @@ export async function load() {
   const [about, items, conformance] = await Promise.all(
     ['about', 'items', 'conformance'].map((name) => json(`bundle/${name}.json`)),
   )
-  const graphs = ['recommend', 'fold_in'].filter((graph) => graph in about.tolerance)
+  const graphs = Object.keys(about.tolerance).filter((graph) => /^(recommend(_shard_\d+)?|merge|fold_in)$/.test(graph))
   const files = Object.fromEntries(
     await Promise.all(graphs.map(async (graph) => [graph, await fetched(`bundle/${graph}.onnx`)])),
   )
@@ -119,7 +119,7 @@ class Model {
     const { ort } = this.runtime
     const tensors = Object.fromEntries(Object.entries(feeds).map(([name, array]) => [name, tensor(ort, array)]))
     const start = performance.now()
-    const found = await this.sessions[folded ? 'fold_in' : 'recommend'].run(tensors)
+    const found = await (folded ? this.sessions.fold_in.run(tensors) : this.ranked(tensors))
     const ms = performance.now() - start
     const { lists, ratings_range: [low, high] } = this.about
     const predicted = lists === 'ratings' ? found.top_scores : found.top_ratings
@@ -131,5 +131,20 @@ class Model {
       }))
       .filter(({ index }) => index > 0)
     return { items, folded, ms }
+  }
+
+  /** What recommend.onnx gives for one user; of a bundle in shards, what these and merge.onnx give. */
+  async ranked(tensors) {
+    if ('recommend' in this.sessions) return this.sessions.recommend.run(tensors)
+    const tops = []
+    for (let n = 0; `recommend_shard_${n}` in this.sessions; n++)
+      tops.push(await this.sessions[`recommend_shard_${n}`].run(tensors))
+    const feeds = { user_index: tensors.user_index }
+    for (const name of Object.keys(tops[0])) {
+      const data = tops.flatMap((top) => [...top[name].data])
+      const lists = { dtype: tops[0][name].type, shape: [1, data.length], data }
+      feeds[name.replace('top_', 'shard_')] = tensor(this.runtime.ort, lists)
+    }
+    return this.sessions.merge.run(feeds)
   }
 }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from runtimes_table import BUNDLES
+from runtimes_table import WITH_SHARDS
 from tabs import PACKAGES
 
 from demos.browser.build import build
@@ -56,4 +56,4 @@ def serve_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[P
 @pytest.fixture(scope="session")
 def page_of(serve_page: Callable[[Path], Page]) -> Callable[[str], Page]:
     """The page of one of the small bundles."""
-    return lambda model: serve_page(BUNDLES[model])
+    return lambda model: serve_page(WITH_SHARDS[model])

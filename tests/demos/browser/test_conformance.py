@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import runtimes_table
-from runtimes_table import BUNDLES, GRAPHS
+from runtimes_table import GRAPHS, WITH_SHARDS
 
 RUNTIMES = {"wasm": "ONNX Runtime Web, WASM", "webgpu": "ONNX Runtime Web, WebGPU"}
 
@@ -27,9 +27,9 @@ def same_graphs(one: Path, other: Path) -> bool:
 def test_the_browser_reproduces_the_conformance_cases(request, page_of, runtime) -> None:
     browser = request.getfixturevalue("chromium" if runtime == "wasm" else "chromium_with_webgpu")
     found: dict[str, dict[str, dict]] = {}  # model -> graph -> verdict
-    for model, bundle in BUNDLES.items():
+    for model, bundle in WITH_SHARDS.items():
         # The other graphs do not depend on ids, and a software GPU takes seconds to compile each.
-        twins = [other for other in found if same_graphs(BUNDLES[other], bundle)]
+        twins = [other for other in found if same_graphs(WITH_SHARDS[other], bundle)]
         graphs = ["recommend_by_id"] if twins else [graph.stem for graph in bundle.glob("*.onnx")]
         tab = browser.new_page()
         tab.goto(f"{page_of(model).url}/conformance.html?runtime={runtime}&graphs={','.join(graphs)}")

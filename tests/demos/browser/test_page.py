@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from fixture_bundles import edit_manifest
 from playwright.sync_api import expect
-from runtimes_table import BUNDLES
+from runtimes_table import BUNDLES, WITH_SHARDS
 from tabs import HOSTILE, PACKAGES, PHONE, findings, picture, wait_for_list
 
 from demos.browser.build import build
@@ -55,7 +55,7 @@ def check_list(tab: Any, wanted: list[tuple[str, float]]) -> None:
 
 
 def check_average(tab: Any, model: str = "dot") -> None:
-    served = Recommender.load(BUNDLES[model], "cpu")
+    served = Recommender.load(WITH_SHARDS[model], "cpu")
     check_list(tab, expected(served, served.recommend("nobody" if served.users.is_string else 11, N_SHOWN)))
     expect(tab.locator("#basis")).to_contain_text("the average user")
 
@@ -66,11 +66,12 @@ def check_average(tab: Any, model: str = "dot") -> None:
         pytest.param("dot", marks=pytest.mark.slow),
         pytest.param("dot-bias, string ids", marks=pytest.mark.slow),
         "parts",
+        pytest.param("parts-int8-shards", marks=pytest.mark.slow),
     ],
 )
 def test_ratings_are_folded_in_with_the_network_cut(open_page, page_of, model) -> None:
     page = page_of(model)
-    served = Recommender.load(BUNDLES[model], "cpu")
+    served = Recommender.load(WITH_SHARDS[model], "cpu")
     tab = open_page(page)
 
     def check_folded(given: dict[int, float]) -> None:

@@ -12,7 +12,7 @@ import pytest
 import runtimes_table
 from fixture_bundles import edit_manifest
 from patience import PATIENCE
-from runtimes_table import BUNDLES, GRAPHS
+from runtimes_table import BUNDLES, GRAPHS, WITH_SHARDS
 
 from demos.python.conformance import check
 from demos.python.runners import RUNTIMES
@@ -25,7 +25,7 @@ NAMES = {"onnxruntime": "ONNX Runtime, Python", "openvino": "OpenVINO", "tract":
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_runtime_reproduces_the_conformance_cases(runtime, graph) -> None:
     def verdict_of(model):
-        return check(open_bundle(BUNDLES[model]), graph, RUNTIMES[runtime])._asdict()
+        return check(open_bundle(WITH_SHARDS[model]), graph, RUNTIMES[runtime])._asdict()
 
     runtimes_table.check(NAMES[runtime], graph, verdict_of)
 

@@ -27,7 +27,8 @@ from recsys.cli import cli
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
 from serve.bundle.bundle import open_bundle
-from serve.bundle.manifest_check import CALLED, TOP_RATINGS
+from serve.bundle.manifest_check import CALLED, SHARD_RATINGS, TOP_RATINGS
+from serve.bundle.shards import MERGE, SHARD, role
 from serve.errors import OutputError, RequestError
 from serve.files.names import TABLES_NAME
 from serve.runtime.profiles import Profiles
@@ -219,11 +220,14 @@ def test_ratings_of_any_scale_are_exported_and_verified(tmp_path, kind, scale, o
 
 def test_every_graph_that_a_recommender_calls_has_the_tensors_that_it_uses() -> None:
     """`serve` must not import `export`, so it names those tensors itself."""
-    specs = {spec.name: spec for spec in GRAPHS}
+    specs = {role(spec.name): spec for spec in GRAPHS}
     for name, (inputs, outputs) in CALLED.items():
-        assert {(one.name, one.dtype, len(one.shape)) for one in specs[name].inputs} == inputs
+        assert {
+            (one.name, one.dtype, len(one.shape)) for one in specs[name].inputs if not one.optional
+        } == inputs
         assert outputs <= {
             (one.name, one.dtype, len(one.shape)) for one in specs[name].outputs if not one.optional
         }
-    for name in ("recommend", "fold_in"):
+    for name in ("recommend", "fold_in", SHARD, MERGE):
         assert TOP_RATINGS in {(one.name, one.dtype, len(one.shape)) for one in specs[name].outputs}
+    assert SHARD_RATINGS in {(one.name, one.dtype, len(one.shape)) for one in specs[MERGE].inputs}

@@ -39,9 +39,9 @@ def parse(protobuf: ModuleType, folder: Path):
     return text_format.Parse((folder / "config.pbtxt").read_text(encoding="utf-8"), protobuf.ModelConfig())
 
 
-@pytest.mark.parametrize("model", runtimes_table.BUNDLES)
+@pytest.mark.parametrize("model", runtimes_table.WITH_SHARDS)
 def test_every_config_says_what_its_graph_is(protobuf, tmp_path, model) -> None:
-    bundle = open_bundle(runtimes_table.BUNDLES[model])
+    bundle = open_bundle(runtimes_table.WITH_SHARDS[model])
     write_repository(bundle, tmp_path / "models")
     folders = sorted((tmp_path / "models").iterdir())
     assert [folder.name for folder in folders] == sorted(bundle.manifest.graphs)

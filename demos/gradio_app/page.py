@@ -126,6 +126,14 @@ def find_items(showcase: Showcase, query: str) -> tuple[gr.HTML, dict[str, Any]]
     return notice("" if exact else told), gr.update(choices=choices, value=value, visible=bool(items))
 
 
+def find_users(showcase: Showcase, text: str) -> tuple[object, object]:
+    """The users to choose from whose id contains a text, the first of them chosen; and a notice."""
+    if found := showcase.find_users(text):
+        return gr.Dropdown(choices=found, value=found[0]), notice("")
+    told = f"No user id contains “{text.strip()[:80]}”. An unknown user gets the average user's list."
+    return gr.Dropdown(choices=showcase.find_users(""), value=None), notice(told)
+
+
 def style() -> str:
     """The style as an element of the page's head: the report's, inside `.report`, and this page's."""
     report = files("demos.report").joinpath("style.css").read_text(encoding="utf-8")
@@ -163,12 +171,20 @@ def theme() -> gr.themes.Base:
 
 def how_many(longest: int, elem_id: str) -> gr.Slider:
     """A slider for the length of a list, from 1 to `longest`."""
-    usual = min(10, longest)
-    slider = gr.Slider(1, longest, value=usual, step=1, label="How many", elem_id=elem_id)
+    return slider(1, longest, min(10, longest), 1, label="How many", elem_id=elem_id)
 
-    def nearest(given: float | None) -> int:
-        return usual if given is None else int(min(max(given, 1), longest))
+
+def slider(low: float, high: float, usual: float, step: float, **named: Any) -> gr.Slider:
+    """A slider whose value is always within its range: `usual` where the box beside it is empty.
+
+    No event may give it an update (`gr.skip()` is one), which would replace it by one without that promise.
+    """
+    made = gr.Slider(low, high, value=usual, step=step, **named)
+
+    def nearest(given: float | None) -> float:
+        # Not a number, as a program may send it, is neither above nor below.
+        return usual if given is None or given != given else min(max(given, low), high)
 
     # Gradio's own `preprocess` raises where the box beside the slider is empty or its number is out of range.
-    slider.preprocess = nearest  # type: ignore[assignment,method-assign]
-    return slider
+    made.preprocess = nearest  # type: ignore[assignment,method-assign]
+    return made

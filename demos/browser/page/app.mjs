@@ -135,14 +135,14 @@ function recommend() {
   return running
 }
 
-/** A bar and a text for an item of the list: the predicted rating on its scale; else, without a scale, how far the
- * score is below the best one's. */
-function measure({ score, rating }, best) {
+/** A bar and a text for an item of the list: the predicted rating, the bar from the lowest to the highest of all that
+ * are ranked; else, without a scale, how far the score is below the best one's. */
+function measure({ score, rating }, ranked) {
   if (rating === undefined) {
-    const value = 1 - (best - score) / model.about.list_span
+    const value = 1 - (ranked[0].score - score) / model.about.list_span
     return [element('meter', { min: 0, max: 1, value, ariaLabel: 'Rank' }), element('span', { className: 'score' })]
   }
-  const [low, high] = model.about.ratings_range
+  const [low, high] = ends(ranked)
   const bar = element('meter', { min: low, max: high, value: rating, ariaLabel: 'Predicted rating' })
   return [bar, element('span', { className: 'score rating' }, rating.toFixed(2))]
 }
@@ -154,10 +154,10 @@ function showRecommended() {
   const [genre, k] = [at('genre').value, Number(at('k').value)]
   at('back').hidden = true
   const items = genre ? ranked.filter(({ index }) => model.item(index).genres.includes(genre)) : ranked
-  at('basis').textContent = basis(folded, ranked[0]?.rating !== undefined)
+  at('basis').textContent = basis(folded, ranked)
   at('few').textContent = genre && items.length < k ? `${genre}: ${items.length} of the ${ranked.length} best.` : ''
   at('list').replaceChildren(
-    ...items.slice(0, k).map((item, place) => row(item.index, place, ...measure(item, ranked[0].score))),
+    ...items.slice(0, k).map((item, place) => row(item.index, place, ...measure(item, ranked))),
   )
   const { runtime, nCases, notWebGpu } = model
   at('runtime').textContent =
@@ -207,10 +207,16 @@ function showSimilar(index, found) {
   )
 }
 
-function basis(folded, isRated) {
+/** The lowest and the highest predicted rating. */
+const ends = (ranked) => [Math.min, Math.max].map((end) => end(...ranked.map(({ rating }) => rating)))
+
+function basis(folded, ranked) {
   const n = ratings.size
   const from = `${n} ${n === 1 ? 'rating' : 'ratings'}`
-  const bar = isRated ? 'The bar is the rating that you would give.' : 'The bar is longer for what suits you better.'
+  const bar =
+    ranked[0]?.rating === undefined
+      ? 'The bar is longer for what suits you better.'
+      : `Bars begin at ${ends(ranked)[0].toFixed(2)}, the lowest predicted rating of the ${ranked.length} best.`
   if (folded) return `From your ${from}. ${bar}`
   if (!n) return 'Nothing rated yet: this is what the average user would like.'
   return (

@@ -181,9 +181,11 @@ def slider(low: float, high: float, usual: float, step: float, **named: Any) -> 
     """
     made = gr.Slider(low, high, value=usual, step=step, **named)
 
-    def nearest(given: float | None) -> float:
-        # Not a number, as a program may send it, is neither above nor below.
-        return usual if given is None or given != given else min(max(given, low), high)
+    def nearest(given: object) -> float:
+        # A program may send anything; NaN is neither above nor below.
+        if not isinstance(given, int | float) or given != given:
+            return usual
+        return min(max(given, low), high)
 
     # Gradio's own `preprocess` raises where the box beside the slider is empty or its number is out of range.
     made.preprocess = nearest  # type: ignore[assignment,method-assign]

@@ -49,6 +49,18 @@ class Pair:
             titles = [f"{one.manifest.model.title} ({one.bundle.version[:8]})" for one in self.both]
         return f"A: {titles[0]}", f"B: {titles[1]}"
 
+    def rated(self, user_indices: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """What either bundle knows a user to have rated, for both lists to leave out: item indices of A and
+        of B, int64, from the user's index in A and in B (0: unknown).
+        """
+        ids: dict[int | str, None] = {}
+        for one, index in zip(self.both, user_indices, strict=True):
+            if index and not one.manifest.without_seen:
+                seen = one.seen.of_user(index).astype(np.int64)
+                ids |= dict.fromkeys(one.items.ids.ids(seen).tolist())
+        a, b = (one.items.ids.lookup(list(ids)) if ids else np.zeros(0, np.int64) for one in self.both)
+        return a[a > 0], b[b > 0]
+
 
 class MetricRow(NamedTuple):
     """One metric of both models."""
@@ -121,7 +133,8 @@ def verdict(pair: Pair) -> str:
         for key, at in (("ndcg_at_k", "ranks"), ("rmse", "predicts ratings"))
         if key in rows and (clause := _clause(rows[key], at))
     ]
-    return f"{'; '.join(clauses)}." if clauses else "No metric is known of both."
+    text = "; ".join(clauses) or "no metric is known of both"
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _clause(row: MetricRow, at: str) -> str | None:
@@ -137,16 +150,16 @@ def _clause(row: MetricRow, at: str) -> str | None:
 
 
 def agreement(pair: Pair, k: int = 10) -> Agreement:
-    """Compare the lists of at most `N_USERS` users; each is without what its bundle knows the user to have
-    rated.
-    """
+    """Compare the lists of at most `N_USERS` users, without what either bundle knows them to have rated."""
     n = len(pair.user_ids)
     chosen = pair.user_ids.take(pa.array(np.linspace(0, n - 1, min(n, N_USERS)).astype(np.int64)))
     k = min(k, *(one.largest_k("recommend") for one in pair.both))
+    users = [one.users.lookup(chosen.to_pylist()) for one in pair.both]
+    rated = [pair.rated(indices) for indices in zip(*(found.tolist() for found in users), strict=True)]
     lists, n_listed, popularity = [], [], []
-    for one in pair.both:
-        users = one.users.lookup(chosen.to_pylist())
-        top = one.rank(users, k, exclude_seen=not one.manifest.without_seen)
+    for place, one in enumerate(pair.both):
+        exclude = [found[place] for found in rated]
+        top = one.rank(users[place], k, exclude_seen=False, exclude_item_indices=exclude)
         listed = top.indices[top.indices > 0]
         n_listed.append(len(np.unique(listed)))
         counts = item_counts(one.bundle)

@@ -23,7 +23,12 @@ def compare_tab(pair: Pair, showcase: Showcase) -> gr.Dropdown:
     first = showcase.find_users("")
 
     def lists(user_id: str | None, k: float) -> Markup:
-        found = [one.recommend(user_id or "", ListOptions(int(k), exclude_seen=one.has_seen)) for one in both]
+        text = user_id or ""
+        a, b = (one.recommender.users.lookup_text(text) for one in both)
+        found = [
+            one.recommend(text, ListOptions(int(k), exclude_seen=False, hidden=tuple(rated.tolist())))
+            for one, rated in zip(both, pair.rated((a, b)), strict=True)
+        ]
         return cards.card("side_by_side", found, both, pair.names, user_id, int(k))
 
     def find(text: str) -> tuple[object, object]:

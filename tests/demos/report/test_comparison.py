@@ -152,6 +152,42 @@ def test_a_bundle_is_not_compared_with_itself(tmp_path) -> None:
         Pair(load(FIXTURES / "dot"), load(copy))
 
 
+def test_lists_are_without_what_either_bundle_knows_of_the_user(pair, tmp_path) -> None:
+    """B was exported without ratings, and knows half of the items by the ids of A."""
+    copy = Path(shutil.copytree(FIXTURES / "dot-bias", tmp_path / "copy"))
+    for name in ("seen.parquet", "items.parquet"):
+        (copy / name).unlink()
+    write_items(copy / "items.parquet", np.arange(1026, 1076))
+
+    def leave_out(manifest: dict[str, Any]) -> None:
+        manifest["without_seen"] = True
+        del manifest["files"]["seen.parquet"]
+
+    edit_manifest(copy, leave_out)
+    other = Pair(pair.both[0], load(copy))
+    seen = pair.both[0].seen.of_user(3).tolist()
+    a, b = other.rated((3, 3))
+    assert sorted(a.tolist()) == sorted(seen)
+    assert sorted(b.tolist()) == sorted(index - 25 for index in seen if index > 25)
+    assert [one.tolist() for one in other.rated((0, 0))] == [[], []]
+    n_both = []
+    for user in range(1, 31):
+        first, second = (
+            one.recommend(
+                one.users.one_id(user),
+                5,
+                exclude_seen=False,
+                exclude_item_ids=one.items.ids.ids(rated).tolist(),
+            ).item_ids
+            for one, rated in zip(other.both, other.rated((user, user)), strict=True)
+        )
+        n_both.append(len({*first.tolist()} & {*second.tolist()}))
+    found = agreement(other, 5)
+    assert found.counts == np.bincount(n_both, minlength=6).tolist()
+    assert found.popularity[1] is None
+    assert "–" in comparison_page(other)
+
+
 def test_two_of_a_kind_are_told_apart_by_their_versions(edited) -> None:
     other = edited(lambda manifest: manifest["split"].update(seed=7))
     names = Pair(load(FIXTURES / "dot-bias"), other).names

@@ -50,9 +50,17 @@ def scripted(value: str, elem_id: str, script: str, *, visible: bool = True) -> 
     )
 
 
+def sent(event: gr.EventData, name: str) -> object:
+    """What the browser says of an event under a name; None where it says nothing, or is no browser."""
+    try:
+        return getattr(event, name, None)
+    except TypeError:  # the event is a number, or null
+        return None
+
+
 def pressed(event: gr.EventData, items: Catalogue) -> tuple[str, Item]:
     """The deed and the item of a button of `rows`. Raises gr.Error: the browser sent something else."""
-    deed, index = getattr(event, "act", None), getattr(event, "item", None)
+    deed, index = sent(event, "act"), sent(event, "item")
     text = index if isinstance(index, str) and re.fullmatch("[0-9]{1,9}", index) else "0"
     if isinstance(deed, str) and 1 <= int(text) <= len(items):
         return deed, items[int(text)]
@@ -62,6 +70,17 @@ def pressed(event: gr.EventData, items: Catalogue) -> tuple[str, Item]:
 def notice(text: str) -> gr.HTML:
     """New text for a notice; hidden where it is empty."""
     return gr.HTML(cards.card("notice", text) if text else "", visible=bool(text))
+
+
+def text_box(**named: Any) -> gr.Textbox:
+    """A box for one line, whose value is always text: a program may also send null."""
+    made = gr.Textbox(max_lines=1, **named)
+
+    def given(text: object) -> str:
+        return "" if text is None else str(text)
+
+    made.preprocess = given  # type: ignore[assignment,method-assign]
+    return made
 
 
 def on(
@@ -105,10 +124,9 @@ def show(render: Callable[..., Markup]) -> Callable[..., Markup]:
 
 def search_box(showcase: Showcase, name: str) -> tuple[gr.Textbox, gr.HTML, gr.Radio]:
     """A box to search items in, a notice about the search, and what `find_items` found."""
-    query = gr.Textbox(
+    query = text_box(
         label="Search a title" if showcase.recommender.items.has_titles else "Search an item id",
         placeholder="A few words, then Enter",
-        max_lines=1,
         elem_id=f"{name}-query",
     )
     note = html("", f"{name}-note")

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from demos.gradio_app import cards
 from demos.gradio_app.options import ListOptions
-from demos.gradio_app.page import find_users, how_many, html, notice, on, show
+from demos.gradio_app.page import find_users, how_many, html, notice, on, show, text_box
 from demos.gradio_app.showcase import Showcase
 from demos.report.comparison import Pair
 from demos.report.page import comparison_sections
@@ -35,9 +35,7 @@ def compare_tab(pair: Pair, showcase: Showcase) -> gr.Dropdown:
         return find_users(showcase, text)
 
     with gr.Row(elem_classes=["controls"]):
-        query = gr.Textbox(
-            label="Find a user", placeholder="An id", max_lines=1, min_width=90, elem_id="compare-query"
-        )
+        query = text_box(label="Find a user", placeholder="An id", min_width=90, elem_id="compare-query")
         user = gr.Dropdown(first, value=first[0], label="User", min_width=90, elem_id="compare-user")
         k = how_many(longest, "compare-k")
     note = html("", "compare-note")

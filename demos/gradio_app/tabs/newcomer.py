@@ -14,7 +14,7 @@ from demos.gradio_app import cards
 from demos.gradio_app.controls import variety_controls, variety_of
 from demos.gradio_app.download import download
 from demos.gradio_app.mine import Mine
-from demos.gradio_app.page import how_many, html, on, pressed, rows, show
+from demos.gradio_app.page import how_many, html, on, pressed, rows, sent, show, text_box
 from demos.gradio_app.profile_names import profile_names
 from demos.gradio_app.showcase import Showcase
 from demos.gradio_app.upload import LARGEST_FILE, read_upload
@@ -105,10 +105,9 @@ def _rating(showcase: Showcase, page: gr.Blocks, kept: gr.BrowserState) -> Newco
         )
 
     session = gr.State(Mine())
-    query = gr.Textbox(
+    query = text_box(
         label="Search a title" if items.has_titles else "Search an item id",
         placeholder="A few words, then Enter",
-        max_lines=1,
         elem_id="rate-query",
     )
     offered = rows("", "rate-found", visible=False)
@@ -144,7 +143,7 @@ def _rating(showcase: Showcase, page: gr.Blocks, kept: gr.BrowserState) -> Newco
             return drawn(mine.hide(item_id), *asked)
         if deed == "undo":
             return drawn(mine.undone(), *asked)
-        return drawn(mine.rate(item_id, _value(getattr(event, "value", None), choices)), *asked)
+        return drawn(mine.rate(item_id, _value(sent(event, "value"), choices)), *asked)
 
     def found_done(mine: Mine, event: gr.EventData, *asked: Any) -> tuple[Any, ...]:
         shown = done(mine, event, *asked)
@@ -152,7 +151,7 @@ def _rating(showcase: Showcase, page: gr.Blocks, kept: gr.BrowserState) -> Newco
 
     def uploaded(mine: Mine, event: gr.EventData, *asked: Any) -> tuple[Any, ...]:
         try:
-            found = read_upload(getattr(event, "name", None), getattr(event, "content", None), recommender)
+            found = read_upload(sent(event, "name"), sent(event, "content"), recommender)
         except ServeError as error:
             told = cards.card("notice", f"Not read: {error}", "bad")
             return gr.HTML(told, visible=True), *[gr.skip()] * len(outputs)

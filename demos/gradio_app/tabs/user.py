@@ -13,7 +13,7 @@ from demos.gradio_app import cards
 from demos.gradio_app.controls import VarietyControls, variety_controls, variety_of
 from demos.gradio_app.download import download
 from demos.gradio_app.options import ListOptions
-from demos.gradio_app.page import find_users, how_many, html, notice, on, pressed, rows, show
+from demos.gradio_app.page import find_users, how_many, html, notice, on, pressed, rows, show, text_box
 from demos.gradio_app.showcase import Showcase
 from serve import Variety
 
@@ -64,7 +64,7 @@ def user_tab(showcase: Showcase) -> UserTab:
         fewest, most = bands.get(known, (None, None))
         options = ListOptions(
             top_k=int(k),
-            exclude_seen=exclude_seen,
+            exclude_seen=bool(exclude_seen),
             genre=wanted,
             min_year=between[0],
             max_year=between[1],
@@ -94,13 +94,7 @@ def user_tab(showcase: Showcase) -> UserTab:
         return cards.card("rated", rated, showcase.scale, f"What user {user_id} has rated")
 
     with gr.Row(elem_classes=["controls"]):
-        query = gr.Textbox(
-            label="Find a user",
-            placeholder="An id",
-            max_lines=1,
-            min_width=90,
-            elem_id="user-query",
-        )
+        query = text_box(label="Find a user", placeholder="An id", min_width=90, elem_id="user-query")
         user = gr.Dropdown(first, value=first[0], label="User", min_width=90, elem_id="user")
         genre = gr.Dropdown(
             [EVERY_GENRE, *showcase.genres],

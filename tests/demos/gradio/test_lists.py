@@ -303,13 +303,31 @@ def test_years_and_popularity_are_chosen_and_impossible_years_brought_back(open_
     expect(titles(tab)).not_to_have_text(names(served, ranked[:10]))
 
 
+BOXES = """all => all.map(e => e.getBoundingClientRect())
+    .map(({ left, top, right, bottom }) => [left, top, right, bottom])"""
+
+
 @pytest.mark.slow
 def test_the_map_is_searched_and_zoomed(open_page, pages) -> None:
     tab = open_page("dot-bias", viewport=PHONE)
     tab.get_by_role("tab", name="Map").click()
     drawing, said = tab.locator("#map svg"), tab.locator("#map [data-said]")
+
+    def check_labels() -> None:
+        """At least three, within the map, none over another; each is the title of a point."""
+        boxes = tab.locator("#map svg text").evaluate_all(BOXES)
+        assert len(boxes) >= 3
+        frame = drawing.bounding_box()
+        for place, (left, top, right, bottom) in enumerate(boxes):
+            assert left >= frame["x"]
+            assert right <= frame["x"] + frame["width"]
+            for other in boxes[:place]:
+                assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+
     expect(drawing).to_have_attribute("viewBox", "0 0 900 960")
+    check_labels()
     tab.get_by_role("button", name="Zoom in").click()
+    check_labels()
     expect(drawing).to_have_attribute("viewBox", "168.75 180 562.5 600")
     for _ in range(20):
         tab.get_by_role("button", name="Zoom in").click()

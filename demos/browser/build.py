@@ -15,6 +15,7 @@ import msgspec
 from demos.report.factor_map import item_counts
 from serve import Recommender, open_bundle
 from serve.bundle.manifest import Manifest
+from serve.bundle.titles import displayed
 from serve.errors import ServeError, UnsupportedError
 from serve.files.atomic import new_folder
 from serve.files.names import CONFORMANCE_NAME, TABLES_NAME
@@ -74,7 +75,7 @@ def _items(recommender: Recommender) -> dict[str, list[Any]]:
     items = [recommender.items[index] for index in range(1, len(recommender.items) + 1)]
     return {
         "id": [str(item.item_id) for item in items],
-        "title": [recommender.items.label(item.item_index) for item in items],
+        "title": [displayed(recommender.items.label(item.item_index)) for item in items],
         "genres": [list(item.genres) for item in items],
         "n_ratings": item_counts(recommender.bundle)[1:].tolist(),
     }

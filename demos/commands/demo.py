@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from demos.commands.other_bundle import other_argument
 from serve.commands.listen import listen
 from serve.commands.options import allow_host_option, bundle_argument, device_option
 from serve.processes.signals import Signals
@@ -21,6 +22,7 @@ N_PORTS = 20
 
 @click.command()
 @bundle_argument
+@other_argument
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--port",
@@ -31,23 +33,34 @@ N_PORTS = 20
 @allow_host_option
 @device_option
 def demo(
-    bundle: Path, host: str, port: int | None, opened: bool, allow_hosts: tuple[str, ...], device: str
+    bundle: Path,
+    other: Path | None,
+    host: str,
+    port: int | None,
+    opened: bool,
+    allow_hosts: tuple[str, ...],
+    device: str,
 ) -> None:
     """Show BUNDLE as a page: pick a user, rate as a new user, similar items, a map, the model's card.
 
+    With OTHER, a second bundle of the same data, a tab compares the lists of the two.
+
     \b
       recsys demo artifacts/default --open
+      recsys demo artifacts/default artifacts/candidate
     """
-    warn(f"Loading {bundle} …")
     from serve import Recommender
 
-    recommender = Recommender.load(bundle, device)  # type: ignore[arg-type]
-    recommender.check()
+    shown = []
+    for path in [bundle, *([other] if other else [])]:
+        warn(f"Loading {path} …")
+        shown.append(Recommender.load(path, device))  # type: ignore[arg-type]
+        shown[-1].check()
     listener = listen(host, PORT, N_PORTS - 1) if port is None else listen(host, port)
     from demos.gradio_app.app import build_app, mounted, served
     from demos.gradio_app.guard import guarded
 
-    app = guarded(mounted(build_app(recommender)), [host, *allow_hosts])
+    app = guarded(mounted(build_app(*shown)), [host, *allow_hosts])
     signals = Signals(signal.SIGINT, signal.SIGTERM)  # the page can be reached before `served` yields
     with served(app, listener) as url:
         say(f"{url} (Ctrl-C stops)")

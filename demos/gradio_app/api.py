@@ -13,6 +13,7 @@ from gradio.events import api
 from demos.gradio_app.options import ListOptions
 from demos.gradio_app.page import CONCURRENCY
 from demos.gradio_app.showcase import Listing, Showcase
+from serve import Variety
 from serve.bundle.items import Item
 from serve.errors import RequestError, ServeError
 from serve.runtime.profiles import Answer
@@ -50,10 +51,17 @@ def add_api(showcase: Showcase) -> None:
 
     @_offer
     def recommend(
-        user_id: Text, top_k: int = 10, exclude_seen: bool = True, genre: str | None = ""
+        user_id: Text,
+        top_k: int = 10,
+        exclude_seen: bool = True,
+        genre: str | None = "",
+        diversity: float = 0.0,
+        surprise: float = 0.0,
+        max_per_category: int | None = None,
     ) -> dict[str, Any]:
         """The best items for a user; `known` is false where it is the average user's list."""
-        options = ListOptions(top_k, exclude_seen, genre)
+        variety = Variety(diversity=diversity, surprise=surprise, max_per_category=max_per_category)
+        options = ListOptions(top_k, exclude_seen, genre, variety=variety)
         return _listing(showcase.recommend(str(user_id), options))
 
     @_offer
@@ -63,9 +71,16 @@ def add_api(showcase: Showcase) -> None:
         return [{**_item(item), "rating": rating} for item, rating in rows]
 
     @_offer
-    def fold_in(ratings: dict[str, float], top_k: int = 10) -> dict[str, Any]:
+    def fold_in(
+        ratings: dict[str, float],
+        top_k: int = 10,
+        diversity: float = 0.0,
+        surprise: float = 0.0,
+        max_per_category: int | None = None,
+    ) -> dict[str, Any]:
         """Recommendations for a new user from ratings: item id -> rating."""
-        return _listing(showcase.fold_in(by_index(ratings), top_k))
+        variety = Variety(diversity=diversity, surprise=surprise, max_per_category=max_per_category)
+        return _listing(showcase.fold_in(by_index(ratings), top_k, variety=variety))
 
     @_offer
     def answer_questions(answers: dict[str, Answer], top_k: int = 10) -> dict[str, Any]:
@@ -130,5 +145,13 @@ def _item(item: Item) -> dict[str, Any]:
 
 
 def _listing(found: Listing) -> dict[str, Any]:
-    items = [{**_item(row.item), "score": row.score, "rating": row.rating} for row in found.rows]
+    items = [
+        {
+            **_item(row.item),
+            "score": row.score,
+            "rating": row.rating,
+            "reasons": None if found.reasons is None else found.reasons.described(place),
+        }
+        for place, row in enumerate(found.rows)
+    ]
     return {"known": found.known, "device": found.device, "milliseconds": found.milliseconds, "items": items}

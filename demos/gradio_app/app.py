@@ -30,11 +30,13 @@ from demos.gradio_app.cards import card
 from demos.gradio_app.links import follow_links
 from demos.gradio_app.page import html, style, theme
 from demos.gradio_app.showcase import Showcase
+from demos.gradio_app.tabs.compare import compare_tab
 from demos.gradio_app.tabs.factor_map import map_tab
 from demos.gradio_app.tabs.model import model_tab
 from demos.gradio_app.tabs.newcomer import kept_ratings, newcomer_tab
 from demos.gradio_app.tabs.similar import similar_tab
 from demos.gradio_app.tabs.user import user_tab
+from demos.report.comparison import Pair
 from demos.report.page import check_figures
 from serve import Recommender
 from serve.processes.listener import url
@@ -45,16 +47,21 @@ TABS = {
     "similar": "Similar items",
     "map": "Map",
     "model": "Model",
+    "compare": "Compare",
 }
-"""The tabs by their names in the page's address."""
+"""The tabs by their names in the page's address; "compare" is there where two bundles are shown."""
 
 
-def build_app(recommender: Recommender) -> gr.Blocks:
+def build_app(recommender: Recommender, other: Recommender | None = None) -> gr.Blocks:
     """The whole page. Every graph that it needs has answered once.
 
+    With `other`, one tab compares the two; all others show `recommender`.
+
     Raises:
-        BundleError: the bundle's files are damaged, or figures of its manifest are not finite.
+        BundleError: a bundle's files are damaged, or figures of a manifest are not finite.
+        RequestError: the two can't be compared; see `Pair`.
     """
+    pair = None if other is None else Pair(recommender, other)
     manifest, model = recommender.manifest, recommender.manifest.model
     check_figures(manifest)
     showcase = Showcase(recommender)
@@ -80,7 +87,12 @@ def build_app(recommender: Recommender) -> gr.Blocks:
                 map_tab(showcase)
             with gr.Tab(TABS["model"], id="model"):
                 model_tab(showcase)
-        follow_links(showcase, page, tabs, list(TABS), user, newcomer, similar)
+            compared_user = None
+            if pair is not None:
+                with gr.Tab(TABS["compare"], id="compare"):
+                    compared_user = compare_tab(pair, showcase)
+        names = [name for name in TABS if name != "compare" or pair is not None]
+        follow_links(showcase, page, tabs, names, user, newcomer, similar, compared_user)
     return page
 
 

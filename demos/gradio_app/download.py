@@ -23,19 +23,23 @@ class Download(NamedTuple):
 
 
 def download(found: Listing, name: str) -> Download:
-    """The list with its ids, titles, years, genres, scores and predicted ratings.
+    """The list with its ids, titles, years, genres, scores, predicted ratings, and reasons if it has some.
 
     Text that a spreadsheet would run as a formula gets an apostrophe in front, as in the output of jobs.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(["rank", "item_id", "title", "year", "genres", "score", "rating"])
-    for rank, row in enumerate(found.rows, 1):
+    names = ["rank", "item_id", "title", "year", "genres", "score", "rating"]
+    writer.writerow([*names, *([] if found.reasons is None else ["because_of"])])
+    for place, row in enumerate(found.rows):
         item = row.item
         texts = [str(item.item_id), item.title or "", "|".join(item.genres)]
-        item_id, title, genres = harmless(pa.array(texts)).to_pylist()
+        if found.reasons is not None:
+            texts.append("; ".join(map(str, found.reasons.of(place))))
+        item_id, title, genres, *because = harmless(pa.array(texts)).to_pylist()
         rating = "" if row.rating is None else f"{row.rating:.4f}"
-        writer.writerow([rank, item_id, title, item.year or "", genres, f"{row.score:.6g}", rating])
+        cells = [place + 1, item_id, title, item.year or "", genres, f"{row.score:.6g}", rating]
+        writer.writerow([*cells, *because])
     # A mark of UTF-8, without which Excel reads the file in the code page of its language.
     href = "data:text/csv;charset=utf-8," + quote("\ufeff" + buffer.getvalue())
     return Download(re.sub(r"[^0-9A-Za-z_-]+", "-", f"recommendations-{name}")[:60].strip("-") + ".csv", href)

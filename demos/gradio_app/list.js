@@ -12,14 +12,20 @@ element.addEventListener("click", (event) => {
     else offered();
     return;
   }
-  const rows = [...element.querySelectorAll("li")];
+  if (act === "why") {
+    const because = button.closest("li").querySelector(".because");
+    because.hidden = !because.hidden;
+    button.setAttribute("aria-expanded", String(!because.hidden));
+    return;
+  }
+  const rows = [...element.querySelectorAll(".items > li")];
   element.pressed = rows.indexOf(button.closest("li"));
   trigger("click", { act, item, value });
 });
 // The list that comes back replaces the button that had the focus: give it to the row in its place.
 watch("value", () => {
   if (element.pressed === undefined || element.contains(document.activeElement)) return;
-  const rows = element.querySelectorAll("li");
+  const rows = element.querySelectorAll(".items > li");
   const row = rows[Math.min(Math.max(element.pressed, 0), rows.length - 1)];
   element.pressed = undefined;
   if (document.activeElement === document.body) row?.querySelector("button")?.focus({ preventScroll: true });

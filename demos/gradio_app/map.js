@@ -1,10 +1,16 @@
-// Zoom, search and titles of the factor map, whose SVG matplotlib has drawn.
+// Zoom, search, titles and labels of the factor map, whose points matplotlib has drawn.
 const svg = element.querySelector(".map svg");
 const said = element.querySelector("[data-said]");
 if (svg) {
+  // A phone is higher than wide, and so is its map: the directions have no common scale.
+  const stretch = matchMedia("(max-width: 500px)").matches ? 1.5 : 1;
   const { x, y, width, height } = svg.viewBox.baseVal;
-  const whole = { x, y, width, height };
-  const MOST = 12;
+  const whole = { x, y, width, height: height * stretch };
+  for (const use of svg.querySelectorAll("use")) use.setAttribute("y", use.getAttribute("y") * stretch);
+  svg.querySelectorAll("text").forEach((text) => text.remove()); // labels for paper: here, zooming makes room for more
+  const MOST = 12; // times
+  const LABEL = 12; // pixels
+  const MOST_LABELS = 40;
   const view = { ...whole };
   const points = [...svg.querySelectorAll("g")]
     .map((group) => ({ group, title: group.querySelector(":scope > title")?.textContent, use: group.querySelector("use") }))
@@ -13,16 +19,53 @@ if (svg) {
   const fold = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
   const within = (value, low, high) => Math.min(Math.max(value, low), high);
 
-  // Points and labels grow less than the distances between them.
+  const labels = svg.appendChild(document.createElementNS(svg.namespaceURI, "g"));
+  labels.setAttribute("aria-hidden", "true"); // the points have titles
+  const ruler = document.createElement("canvas").getContext("2d");
+
+  // The titles of found points, then of the most rated, beside their points where they cover no other label.
+  const drawLabels = () => {
+    const box = svg.getBoundingClientRect();
+    const unit = view.width / box.width; // of the drawing, in a pixel
+    const longest = box.width < 430 ? 22 : 34;
+    ruler.font = `${LABEL}px ${getComputedStyle(svg).fontFamily}`;
+    labels.style.fontSize = `${LABEL * unit}px`;
+    labels.style.strokeWidth = `${3 * unit}px`;
+    labels.replaceChildren();
+    const taken = [];
+    const isHit = (point) => point.group.classList.contains("hit");
+    for (const point of box.width ? [...points.filter(isHit), ...points.filter((one) => !isHit(one))] : []) {
+      if (taken.length === MOST_LABELS) break;
+      const [x, y] = [(centre(point).x - view.x) / unit, (centre(point).y - view.y) / unit];
+      if (x < 0 || x > box.width || y < LABEL || y > box.height - LABEL) continue;
+      const title = point.title.replace(/: [^:]*$/, ""); // without the number of ratings
+      const text = title.length > longest ? `${title.slice(0, longest - 1)}…` : title;
+      const width = ruler.measureText(text).width;
+      for (const left of [x + 8, x - 8 - width]) {
+        const place = { left: left - 3, right: left + width + 3, top: y - LABEL, bottom: y + LABEL };
+        const covers = (other) =>
+          place.left < other.right && other.left < place.right && place.top < other.bottom && other.top < place.bottom;
+        if (place.left < 0 || place.right > box.width || taken.some(covers)) continue;
+        taken.push(place);
+        const label = labels.appendChild(document.createElementNS(svg.namespaceURI, "text"));
+        label.textContent = text;
+        label.setAttribute("x", view.x + left * unit);
+        label.setAttribute("y", view.y + (y + LABEL / 3) * unit);
+        break;
+      }
+    }
+  };
+
+  // Points grow less than the distances between them.
   const drawPoints = () => {
     const grow = Math.sqrt(view.width / whole.width);
     const narrow = svg.getBoundingClientRect().width < 430 ? 1.8 : 1;
-    svg.style.setProperty("--grow", String(grow));
     for (const { group, use } of points) {
       const [x, y] = [use.getAttribute("x"), use.getAttribute("y")];
       const size = grow * narrow * (group.classList.contains("hit") ? 2.2 : 1);
       use.setAttribute("transform", `translate(${x} ${y}) scale(${size}) translate(${-x} ${-y})`);
     }
+    drawLabels();
   };
   const show = () => {
     view.width = within(view.width, whole.width / MOST, whole.width);

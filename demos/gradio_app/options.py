@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serve import Recommender
+from serve import Recommender, Variety
 from serve.errors import RequestError
 
 
@@ -29,6 +29,8 @@ class ListOptions:
     """The largest."""
     hidden: tuple[int, ...] = ()
     """Indices of items to leave out."""
+    variety: Variety | None = None
+    """How the list differs from the best items in order; None: not at all."""
 
 
 class ItemFilter:

@@ -50,9 +50,17 @@ def scripted(value: str, elem_id: str, script: str, *, visible: bool = True) -> 
     )
 
 
+def sent(event: gr.EventData, name: str) -> object:
+    """What the browser says of an event under a name; None where it says nothing, or is no browser."""
+    try:
+        return getattr(event, name, None)
+    except TypeError:  # the event is a number, or null
+        return None
+
+
 def pressed(event: gr.EventData, items: Catalogue) -> tuple[str, Item]:
     """The deed and the item of a button of `rows`. Raises gr.Error: the browser sent something else."""
-    deed, index = getattr(event, "act", None), getattr(event, "item", None)
+    deed, index = sent(event, "act"), sent(event, "item")
     text = index if isinstance(index, str) and re.fullmatch("[0-9]{1,9}", index) else "0"
     if isinstance(deed, str) and 1 <= int(text) <= len(items):
         return deed, items[int(text)]
@@ -62,6 +70,17 @@ def pressed(event: gr.EventData, items: Catalogue) -> tuple[str, Item]:
 def notice(text: str) -> gr.HTML:
     """New text for a notice; hidden where it is empty."""
     return gr.HTML(cards.card("notice", text) if text else "", visible=bool(text))
+
+
+def text_box(**named: Any) -> gr.Textbox:
+    """A box for one line, whose value is always text: a program may also send null."""
+    made = gr.Textbox(max_lines=1, **named)
+
+    def given(text: object) -> str:
+        return "" if text is None else str(text)
+
+    made.preprocess = given  # type: ignore[assignment,method-assign]
+    return made
 
 
 def on(
@@ -105,10 +124,9 @@ def show(render: Callable[..., Markup]) -> Callable[..., Markup]:
 
 def search_box(showcase: Showcase, name: str) -> tuple[gr.Textbox, gr.HTML, gr.Radio]:
     """A box to search items in, a notice about the search, and what `find_items` found."""
-    query = gr.Textbox(
+    query = text_box(
         label="Search a title" if showcase.recommender.items.has_titles else "Search an item id",
         placeholder="A few words, then Enter",
-        max_lines=1,
         elem_id=f"{name}-query",
     )
     note = html("", f"{name}-note")
@@ -124,6 +142,14 @@ def find_items(showcase: Showcase, query: str) -> tuple[gr.HTML, dict[str, Any]]
     choices = [(cards.label(item), str(item.item_index)) for item in items]
     value = choices[0][1] if choices else None
     return notice("" if exact else told), gr.update(choices=choices, value=value, visible=bool(items))
+
+
+def find_users(showcase: Showcase, text: str) -> tuple[object, object]:
+    """The users to choose from whose id contains a text, the first of them chosen; and a notice."""
+    if found := showcase.find_users(text):
+        return gr.Dropdown(choices=found, value=found[0]), notice("")
+    told = f"No user id contains “{text.strip()[:80]}”. An unknown user gets the average user's list."
+    return gr.Dropdown(choices=showcase.find_users(""), value=None), notice(told)
 
 
 def style() -> str:
@@ -163,12 +189,22 @@ def theme() -> gr.themes.Base:
 
 def how_many(longest: int, elem_id: str) -> gr.Slider:
     """A slider for the length of a list, from 1 to `longest`."""
-    usual = min(10, longest)
-    slider = gr.Slider(1, longest, value=usual, step=1, label="How many", elem_id=elem_id)
+    return slider(1, longest, min(10, longest), 1, label="How many", elem_id=elem_id)
 
-    def nearest(given: float | None) -> int:
-        return usual if given is None else int(min(max(given, 1), longest))
+
+def slider(low: float, high: float, usual: float, step: float, **named: Any) -> gr.Slider:
+    """A slider whose value is always within its range: `usual` where the box beside it is empty.
+
+    No event may give it an update (`gr.skip()` is one), which would replace it by one without that promise.
+    """
+    made = gr.Slider(low, high, value=usual, step=step, **named)
+
+    def nearest(given: object) -> float:
+        # A program may send anything; NaN is neither above nor below.
+        if not isinstance(given, int | float) or given != given:
+            return usual
+        return min(max(given, low), high)
 
     # Gradio's own `preprocess` raises where the box beside the slider is empty or its number is out of range.
-    slider.preprocess = nearest  # type: ignore[assignment,method-assign]
-    return slider
+    made.preprocess = nearest  # type: ignore[assignment,method-assign]
+    return made

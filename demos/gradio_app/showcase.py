@@ -14,12 +14,13 @@ import pyarrow.compute as pc
 from demos.gradio_app.columns import items_by_genre, raters
 from demos.gradio_app.options import ItemFilter, ListOptions
 from demos.report.factor_map import item_counts
-from serve import Profiles, Ranking, Recommender
+from serve import Profiles, Ranking, Reasons, Recommender, Variety
 from serve.bundle.items import Item
 from serve.bundle.profiles import PROFILES_NAME
 from serve.bundle.seen import History
 from serve.errors import UnsupportedError
 from serve.runtime.profiles import Answer
+from serve.runtime.reasons import explain
 
 LONGEST_LIST = 50
 N_FOUND = 12
@@ -42,16 +43,20 @@ class Listing(NamedTuple):
     """A ranked list."""
 
     rows: list[Row]
-    """Best first."""
+    """Best first; with variety, scores need not fall."""
     known: bool
     """False: the average user's list."""
     device: str
     milliseconds: float
     """Time of the call that ranked the items."""
     lowest: float
-    """The score of the last item that was ranked, below the list: where bars of scores begin."""
+    """The lowest score of the items that were ranked, most of them below the list: where bars of scores
+    begin."""
     mean: float | None = None
     """The mean of the user's own ratings, where bars of predicted ratings begin; None: too few to say."""
+    reasons: Reasons | None = None
+    """What each of the user's ratings adds to the scores of the rows; None: the bundle does not say, or the
+    user has rated nothing."""
 
 
 class Shared(NamedTuple):
@@ -90,6 +95,8 @@ class Showcase:
         """None: the bundle has none."""
         self.has_fold_in = "fold_in" in manifest.graphs
         self.has_similar = "similar_items" in manifest.graphs
+        self.has_reasons = "explain" in manifest.graphs
+        self.has_variety = {"item_directions", "item_support"} <= {table.name for table in manifest.tables}
         self.longest_list = min(LONGEST_LIST, recommender.largest_k("recommend"))
         self.scale = manifest.data.ratings_range
         """The lowest and highest rating of the data."""
@@ -128,9 +135,11 @@ class Showcase:
         options = options or ListOptions()
         others = self.columns.excluded(options)
         index = self.recommender.users.lookup_text(user_id)
-        found = self._rank(index, options.top_k, others, options.exclude_seen)
+        found = self._rank(index, options.top_k, others, options.exclude_seen, options.variety)
         rated = self._rated_by(index)
-        return found._replace(mean=_mean(rated.ratings) if rated else None)
+        if rated is None:
+            return found
+        return self._explained(found, rated.item_indices, rated.ratings, has_row=True)
 
     def history(self, user_id: str, *, newest_first: bool = True) -> list[tuple[Item, float]]:
         """A user's items and ratings, newest first where the data has times, else best first.
@@ -154,7 +163,13 @@ class Showcase:
         near = items.nearest(query, N_NEAREST) if query and items.has_titles else []
         return [items[index] for index in near], False
 
-    def fold_in(self, ratings: Mapping[int, float], top_k: int = 10, hidden: Collection[int] = ()) -> Listing:
+    def fold_in(
+        self,
+        ratings: Mapping[int, float],
+        top_k: int = 10,
+        hidden: Collection[int] = (),
+        variety: Variety | None = None,
+    ) -> Listing:
         """Recommendations from a new user's ratings, item index -> rating; rated items are left out.
 
         So are those in `hidden`; where there are very many, the list is shorter.
@@ -162,16 +177,18 @@ class Showcase:
         Without ratings, or where the model has no fold-in, it is the average user's list (`known` is false).
 
         Raises:
-            RequestError: a rating off the scale, or no such item.
+            RequestError: a rating off the scale, no such item, or `variety` that the items have nothing for.
         """
         if not ratings or not self.has_fold_in:
-            return self._rank(0, top_k, np.array([*ratings, *hidden], np.int64))
+            return self._rank(0, top_k, np.array([*ratings, *hidden], np.int64), variety=variety)
         ids = [self.recommender.items[index].item_id for index in ratings]
         given, longest = list(ratings.values()), self.recommender.largest_k("fold_in")
         n = self.recommender.list_length(top_k, "fold_in")
         # The graph has no input for items to leave out but those that are rated.
-        found = self._listing(lambda: self.recommender.fold_in(ids, given, longest), n, frozenset(hidden))
-        return found._replace(mean=_mean(np.array(given)))
+        found = self._listing(
+            lambda: self.recommender.fold_in(ids, given, longest, variety=variety), n, frozenset(hidden)
+        )
+        return self._explained(found, np.array(list(ratings)), np.array(given, np.float32))
 
     def answer(self, answers: Mapping[int, Answer], top_k: int = 10) -> tuple[int | None, Listing]:
         """The place of the nearest profile (None: the average user), and its list.
@@ -213,13 +230,38 @@ class Showcase:
         """None: the bundle was exported without what users have rated."""
         return self.recommender.seen.history(user_index) if self.has_seen else None
 
-    def _rank(self, user_index: int, top_k: int, exclude: np.ndarray, exclude_seen: bool = False) -> Listing:
+    def _explained(
+        self, found: Listing, rated: np.ndarray, ratings: np.ndarray, has_row: bool = False
+    ) -> Listing:
+        """A list with what the user's ratings say of it: their mean, and what each adds to a score.
+
+        `has_row`: the list is by a row of the bundle's tables, not by the ratings.
+        """
+        reasons = None
+        if self.has_reasons and len(rated) and found.rows:
+            listed = np.array([row.item.item_index for row in found.rows])
+            scores = np.array([row.score for row in found.rows], np.float32) if has_row else None
+            reasons = explain(self.recommender, rated.astype(np.int64), ratings, listed, scores)
+        return found._replace(mean=_mean(ratings), reasons=reasons)
+
+    def _rank(
+        self,
+        user_index: int,
+        top_k: int,
+        exclude: np.ndarray,
+        exclude_seen: bool = False,
+        variety: Variety | None = None,
+    ) -> Listing:
         n = self.recommender.list_length(top_k, "recommend")
         n_ranked = max(n, self.longest_list)
 
         def rank() -> Ranking:
             top = self.recommender.rank(
-                np.array([user_index]), n_ranked, exclude_seen=exclude_seen, exclude_item_indices=[exclude]
+                np.array([user_index]),
+                n_ranked,
+                exclude_seen=exclude_seen,
+                exclude_item_indices=[exclude],
+                variety=variety,
             )
             return self.recommender.name(top.row(0), user_index > 0)
 
@@ -237,7 +279,7 @@ class Showcase:
         ratings = [None] * len(kept) if ranking.ratings is None else ranking.ratings[kept].tolist()
         pairs = self._rows(indices[kept], ranking.scores[kept])
         rows = [Row(*pair, rating) for pair, rating in zip(pairs, ratings, strict=True)]
-        lowest = float(ranking.scores[ranking.count - 1]) if ranking.count else 0.0
+        lowest = float(ranking.scores[: ranking.count].min()) if ranking.count else 0.0
         return Listing(rows, ranking.known, self.recommender.device, milliseconds, lowest)
 
     def _rows(self, indices: np.ndarray, values: np.ndarray) -> list[tuple[Item, float]]:

@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
+from demos.report.comparison import Agreement
 from demos.report.factor_map import FactorMap
 from demos.report.render import number
 from serve.bundle.manifest import HeldOut, PopularityBand
@@ -110,6 +111,14 @@ def popularity(bands: Sequence[PopularityBand]) -> Chart:
         return Chart(_svg(axes, label), ["RMSE"])
 
 
+def overlap(found: Agreement) -> Chart:
+    """Users by how many items their lists by two bundles have in common."""
+    label = "Users by how many items both of their lists have"
+    with _axes("items in both lists", "users", label) as axes:
+        _bars(axes, [str(n) for n in range(found.k + 1)], {"users": found.counts})
+        return Chart(_svg(axes, label), ["users"])
+
+
 def factor_map(found: FactorMap) -> Chart:
     """Items as points, and their labels where there is room."""
     label = "Map of the most rated items by their factors"
@@ -120,8 +129,8 @@ def factor_map(found: FactorMap) -> Chart:
         x, y = [point.x for point in found.points], [point.y for point in found.points]
         axes.set_xlim(min(x), max(x) if max(x) > min(x) else min(x) + 1)
         axes.set_ylim(min(y), max(y) if max(y) > min(y) else min(y) + 1)
-        # Points with labels last, above the others.
-        for point in sorted(found.points, key=lambda point: point.label is not None):
+        # The most rated last, above the others.
+        for point in reversed(found.points):
             size, color, title = 10 if point.label else 6, SERIES[point.series], _line(point.title)
             axes.plot(point.x, point.y, "o", color=color, markersize=size, gid=title, **MARKER)
         _label(axes, found)
@@ -129,7 +138,7 @@ def factor_map(found: FactorMap) -> Chart:
 
 
 def _label(axes: Axes, found: FactorMap) -> None:
-    """Write each label that covers no other to the right of its point; at the right edge, to the left."""
+    """Write each label beside its point, to the right or else to the left, where it covers no other label."""
     taken: list[Any] = []
     style: dict[str, Any] = {
         "textcoords": "offset points",
@@ -138,20 +147,14 @@ def _label(axes: Axes, found: FactorMap) -> None:
         "color": INK,
     }
     for point in found.points:
-        if point.label is None:
-            continue
-        for side, offset in (("left", 8), ("right", -8)):
-            place = (point.x, point.y)
-            text = axes.annotate(_line(point.label), place, (offset, 0), ha=side, **style)
-            box = text.get_window_extent()
-            if side == "left" and box.x1 > MAP_WIDTH:
-                text.remove()
-                continue
-            if any(box.overlaps(other) for other in taken):
-                text.remove()
-            else:
+        for side, offset in (("left", 8), ("right", -8)) if point.label is not None else ():
+            text = axes.annotate(_line(point.label or ""), (point.x, point.y), (offset, 0), ha=side, **style)
+            # The browser's font may be wider and higher than the one that is measured.
+            box = text.get_window_extent().padded(5, 3)
+            if box.x0 >= 0 and box.x1 <= MAP_WIDTH and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
-            break
+                break
+            text.remove()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from demos.report import charts
+from demos.report.comparison import Pair, agreement, difference, metric_rows, verdict
 from demos.report.factor_map import FactorMap, factor_map, item_counts
 from demos.report.render import render, render_macro
 from serve import Bundle
@@ -33,12 +34,41 @@ def report_page(bundle: Bundle) -> str:
     check_figures(manifest)
     items = Catalogue(bundle.file("items.parquet"), manifest.model.n_items)
     found = factor_map(bundle, items, item_counts(bundle))
+    title = f"{manifest.data.name}: {manifest.model.title}"
+    return _page(title, [bundle.version], sections(manifest, found))
+
+
+def comparison_page(pair: Pair) -> str:
+    """The page that compares two bundles, as text. The same bundles give the same text.
+
+    Raises BundleError: the items of a bundle are damaged, or it does not answer as it must.
+    """
+    title = f"{pair.names[0]} against {pair.names[1]}"
+    return _page(title, [one.bundle.version for one in pair.both], comparison_sections(pair))
+
+
+def comparison_sections(pair: Pair) -> Markup:
+    """The tiles and all sections of the comparison."""
+    found, manifests = agreement(pair), [one.manifest for one in pair.both]
+    return render(
+        "report/templates/comparison.html.j2",
+        pair=pair,
+        manifests=manifests,
+        found=found,
+        verdict=verdict(pair),
+        comparable=difference(*manifests) is None,
+        rows=metric_rows(*manifests),
+        overlap=charts.overlap(found),
+    )
+
+
+def _page(title: str, versions: list[str], content: Markup) -> str:
     return render(
         "report/templates/page.html.j2",
-        manifest=manifest,
-        version=bundle.version,
+        title=title,
+        versions=versions,
         style=Markup(files("demos.report").joinpath("style.css").read_text(encoding="utf-8")),
-        sections=sections(manifest, found),
+        sections=content,
     )
 
 

@@ -3,7 +3,7 @@ import { load } from './model.mjs'
 
 const MOST_RESULTS = 8
 const N_WELL_KNOWN = 10
-const N_RECOMMENDED = 20
+const N_NEAREST = 5
 const STARS = 5
 
 const at = (id) => document.getElementById(id)
@@ -102,17 +102,21 @@ function choice(index) {
 
 function search() {
   const query = at('query').value.trim()
-  const found = model.search(query)
+  const exact = model.search(query)
+  const found = exact.length ? exact : model.nearest(query, N_NEAREST)
   at('results').replaceChildren(...found.slice(0, MOST_RESULTS).map((index) => choice(index)))
   at('known').hidden = query !== ''
   if (!query) at('found').textContent = ''
-  else if (!found.length) at('found').textContent = `No title has “${query}”.`
+  else if (!exact.length)
+    at('found').textContent = `No title has “${query.slice(0, 80)}”.` + (found.length ? ' The nearest:' : '')
   else {
     const shown = Math.min(found.length, MOST_RESULTS)
     at('found').textContent = found.length === shown ? `${shown} found` : `${shown} of ${found.length} found`
   }
 }
 
+let shown // the last recommendations
+let again = showRecommended // draws the list that is seen once more
 let latest = 0
 let running = Promise.resolve()
 
@@ -123,33 +127,37 @@ function recommend() {
     .then(async () => {
       if (mine !== latest) return
       const found = await model.recommend(new Map(ratings))
-      if (mine === latest) showRecommended(found)
+      if (mine !== latest) return
+      shown = found
+      showRecommended()
     })
     .catch(fail)
   return running
 }
 
-/** A bar and a text for an item of the list: the predicted rating on its scale; else, without a scale, how far the
- * score is below the best one's. */
-function measure({ score, rating }, best) {
+/** A bar and a text for an item of the list: the predicted rating, the bar from the lowest to the highest of all that
+ * are ranked; else, without a scale, how far the score is below the best one's. */
+function measure({ score, rating }, ranked) {
   if (rating === undefined) {
-    const value = 1 - (best - score) / model.about.list_span
+    const value = 1 - (ranked[0].score - score) / model.about.list_span
     return [element('meter', { min: 0, max: 1, value, ariaLabel: 'Rank' }), element('span', { className: 'score' })]
   }
-  const [low, high] = model.about.ratings_range
+  const [low, high] = ends(ranked)
   const bar = element('meter', { min: low, max: high, value: rating, ariaLabel: 'Predicted rating' })
   return [bar, element('span', { className: 'score rating' }, rating.toFixed(2))]
 }
 
-function showRecommended({ items, folded, ms }) {
-  at('basis').textContent = basis(folded, items[0]?.rating !== undefined)
+function showRecommended() {
+  if (!shown) return
+  again = showRecommended
+  const { items: ranked, folded, ms } = shown
+  const [genre, k] = [at('genre').value, Number(at('k').value)]
+  at('back').hidden = true
+  const items = genre ? ranked.filter(({ index }) => model.item(index).genres.includes(genre)) : ranked
+  at('basis').textContent = basis(folded, ranked)
+  at('few').textContent = genre && items.length < k ? `${genre}: ${items.length} of the ${ranked.length} best.` : ''
   at('list').replaceChildren(
-    ...items.slice(0, N_RECOMMENDED).map((item, place) => {
-      const { title, genres } = model.item(item.index)
-      const text = element('div', { className: 'text' }, element('span', { className: 'title' }, title))
-      if (genres.length) text.append(element('span', { className: 'genres' }, genres.join(' · ')))
-      return element('li', { value: place + 1 }, text, ...measure(item, items[0].score))
-    }),
+    ...items.slice(0, k).map((item, place) => row(item.index, place, ...measure(item, ranked))),
   )
   const { runtime, nCases, notWebGpu } = model
   at('runtime').textContent =
@@ -158,10 +166,57 @@ function showRecommended({ items, folded, ms }) {
     (notWebGpu ? ` WebGPU is not used (${notWebGpu}).` : '')
 }
 
-function basis(folded, isRated) {
+/** An item of a list, with the elements that measure it. */
+function row(index, place, ...measures) {
+  const { title, genres } = model.item(index)
+  const about = element('div', {}, element('span', { className: 'genres' }, genres.join(' · ')))
+  if (model.canFindSimilar) about.append(similarButton(index))
+  const text = element('div', { className: 'text' }, element('span', { className: 'title' }, title), about)
+  return element('li', { value: place + 1 }, text, ...measures)
+}
+
+function similarButton(index) {
+  return element('button', {
+    type: 'button',
+    className: 'quiet similar',
+    textContent: 'Similar',
+    ariaLabel: `Similar to ${model.item(index).title}`,
+    onclick: () => {
+      running = running
+        .then(async () => {
+          const found = await model.similar(index)
+          showSimilar(index, found)
+          at('back').focus()
+        })
+        .catch(fail)
+    },
+  })
+}
+
+/** The neighbours of an item in place of the recommendations, until `back` is pressed or something is rated. */
+function showSimilar(index, found) {
+  again = () => showSimilar(index, found)
+  at('basis').textContent = `Most like ${model.item(index).title}, by the cosine of the model's factors.`
+  at('few').textContent = ''
+  at('back').hidden = false
+  at('list').replaceChildren(
+    ...found.slice(0, Number(at('k').value)).map(({ index, score }, place) => {
+      const bar = element('meter', { min: 0, max: 1, value: score, ariaLabel: 'Cosine' })
+      return row(index, place, bar, element('span', { className: 'score' }, score.toFixed(2)))
+    }),
+  )
+}
+
+/** The lowest and the highest predicted rating. */
+const ends = (ranked) => [Math.min, Math.max].map((end) => end(...ranked.map(({ rating }) => rating)))
+
+function basis(folded, ranked) {
   const n = ratings.size
   const from = `${n} ${n === 1 ? 'rating' : 'ratings'}`
-  const bar = isRated ? 'The bar is the rating that you would give.' : 'The bar is longer for what suits you better.'
+  const bar =
+    ranked[0]?.rating === undefined
+      ? 'The bar is longer for what suits you better.'
+      : `Bars begin at ${ends(ranked)[0].toFixed(2)}, the lowest predicted rating of the ${ranked.length} best.`
   if (folded) return `From your ${from}. ${bar}`
   if (!n) return 'Nothing rated yet: this is what the average user would like.'
   return (
@@ -187,6 +242,14 @@ try {
   at('query').placeholder = 'A title, or a few words of it'
   at('query').disabled = false
   at('query').addEventListener('input', search)
+  at('genre').append(...model.genres.map((genre) => element('option', { value: genre, textContent: genre })))
+  at('genre').parentElement.hidden = !model.genres.length
+  at('back').addEventListener('click', () => {
+    showRecommended()
+    at('list').querySelector('button')?.focus()
+  })
+  at('genre').addEventListener('change', showRecommended)
+  at('k').addEventListener('change', () => again())
   at('clear').addEventListener('click', () => {
     ratings.clear()
     showRated()

@@ -8,7 +8,8 @@ export async function load() {
   const [about, items, conformance] = await Promise.all(
     ['about', 'items', 'conformance'].map((name) => json(`bundle/${name}.json`)),
   )
-  const graphs = Object.keys(about.tolerance).filter((graph) => /^(recommend(_shard_\d+)?|merge|fold_in)$/.test(graph))
+  const needed = /^(recommend(_shard_\d+)?|merge|fold_in|similar_items)$/
+  const graphs = Object.keys(about.tolerance).filter((graph) => needed.test(graph))
   const files = Object.fromEntries(
     await Promise.all(graphs.map(async (graph) => [graph, await fetched(`bundle/${graph}.onnx`)])),
   )
@@ -19,6 +20,34 @@ export async function load() {
     await model.doWithoutWebGpu(error)
   }
   return model
+}
+
+// Characters and words of a mistyped query that are compared, and the least likeness of a title that is suggested.
+const MAX_COMPARED = 100
+const MAX_WORDS = 8
+const LEAST_LIKENESS = 0.65
+
+/** Text for comparison: without case and accents. */
+const fold = (text) => text.normalize('NFD').replace(/\p{M}/gu, '').toLocaleLowerCase()
+
+/** Whether a folded title begins with a phrase, with or without an article. */
+const begins = (title, phrase) => title.startsWith(phrase) || title.replace(/^(the|an?) /, '').startsWith(phrase)
+
+/** How alike two words are, from 0 to 1: 1 less their distance, in letters that are missing, added, wrong or
+ * exchanged with the next one (optimal string alignment), as a share of the longer word. */
+function likeness(a, b) {
+  const longest = Math.max(a.length, b.length)
+  if (Math.abs(a.length - b.length) > 0.5 * longest) return 0
+  let [before, last] = [[], Array.from({ length: b.length + 1 }, (_, place) => place)]
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i]
+    for (let j = 1; j <= b.length; j++) {
+      row[j] = Math.min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1))
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) row[j] = Math.min(row[j], before[j - 2] + 1)
+    }
+    ;[before, last] = [last, row]
+  }
+  return 1 - last[b.length] / longest
 }
 
 /** A runtime whose sessions have answered the conformance cases: {runtime, sessions, nCases}. */
@@ -45,7 +74,8 @@ class Model {
   /** @param tryRuntime gives a runtime that answers as the conformance cases say; see `tried` */
   constructor(about, items, tryRuntime) {
     Object.assign(this, { about, items, tryRuntime })
-    this.folded = items.title.map((title) => title.toLocaleLowerCase())
+    this.folded = items.title.map(fold)
+    this.words = this.folded.map((title) => title.match(/[\p{L}\p{N}]+/gu) ?? [])
   }
 
   /** Answer with a runtime, 'webgpu' or 'wasm', from now on. */
@@ -70,9 +100,36 @@ class Model {
     return { index, title: this.items.title[index - 1], genres: this.items.genres[index - 1] }
   }
 
+  /** The genres of the items, those of most items first. Names in brackets are not genres. */
+  get genres() {
+    const counts = new Map()
+    for (const genre of this.items.genres.flat())
+      if (!genre.startsWith('(')) counts.set(genre, (counts.get(genre) ?? 0) + 1)
+    return [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a) || (a < b ? -1 : 1))
+  }
+
+  /** Indices of the items whose title is most like a mistyped query, at most n: each word of the query counts as
+   * much as the title's word that is most like it; of equally similar titles, the most rated come first. */
+  nearest(query, n) {
+    const words = (fold(query).slice(0, MAX_COMPARED).match(/[\p{L}\p{N}]+/gu) ?? []).slice(0, MAX_WORDS)
+    if (!words.length) return []
+    const known = [...new Set(this.words.flat())]
+    const alike = words.map((word) => new Map(known.map((other) => [other, likeness(word, other)])))
+    const counts = this.items.n_ratings
+    return this.words
+      .map((title, row) => {
+        const best = alike.map((like) => Math.max(0, ...title.map((word) => like.get(word))))
+        return { index: row + 1, like: best.reduce((sum, one) => sum + one, 0) / words.length }
+      })
+      .filter(({ like }) => like >= LEAST_LIKENESS)
+      .sort((a, b) => b.like - a.like || counts[b.index - 1] - counts[a.index - 1] || a.index - b.index)
+      .slice(0, n)
+      .map(({ index }) => index)
+  }
+
   /** Indices of the items whose title has every word of a query, those that begin with it first. */
   search(query) {
-    const words = query.toLocaleLowerCase().split(/\s+/).filter(Boolean)
+    const words = fold(query).split(/\s+/).filter(Boolean)
     if (!words.length) return []
     const phrase = words.join(' ')
     return this.folded
@@ -80,7 +137,7 @@ class Model {
       .filter(({ title }) => words.every((word) => title.includes(word)))
       .sort(
         (a, b) =>
-          b.title.startsWith(phrase) - a.title.startsWith(phrase) ||
+          begins(b.title, phrase) - begins(a.title, phrase) ||
           this.items.n_ratings[b.index - 1] - this.items.n_ratings[a.index - 1] ||
           a.index - b.index,
       )
@@ -96,15 +153,35 @@ class Model {
       .slice(0, n)
   }
 
+  get canFindSimilar() {
+    return 'similar_items' in this.sessions
+  }
+
+  /** The items most like one, the most similar first: [{index, score}], a score being a cosine. */
+  async similar(index) {
+    const run = async () => {
+      const feeds = { item_index: tensor(this.runtime.ort, { dtype: 'int64', shape: [1], data: [index] }) }
+      const { top_item_indices: found, top_scores: scores } = await this.sessions.similar_items.run(feeds)
+      return [...found.data]
+        .map((found, rank) => ({ index: Number(found), score: scores.data[rank] }))
+        .filter(({ index }) => index > 0)
+    }
+    return this.orWithoutWebGpu(run)
+  }
+
   /** Recommendations from ratings, a Map from item index to rating; rated items are left out.
    * @returns {items: [{index, score, rating}], folded, ms}: best first; a score orders the list, a rating is
    *   predicted, undefined where nothing predicts it; folded is false for the average user's list */
-  async recommend(ratings) {
+  recommend(ratings) {
+    return this.orWithoutWebGpu(() => this.recommendOnce(ratings))
+  }
+
+  async orWithoutWebGpu(run) {
     try {
-      return await this.recommendOnce(ratings)
+      return await run()
     } catch (error) {
       await this.doWithoutWebGpu(error) // the GPU is lost when a laptop sleeps, or its driver starts anew
-      return this.recommendOnce(ratings)
+      return run()
     }
   }
 

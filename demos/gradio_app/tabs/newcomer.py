@@ -11,9 +11,11 @@ import numpy as np
 from markupsafe import Markup
 
 from demos.gradio_app import cards
+from demos.gradio_app.controls import variety_controls, variety_of
 from demos.gradio_app.download import download
 from demos.gradio_app.mine import Mine
-from demos.gradio_app.page import html, on, pressed, rows, show
+from demos.gradio_app.page import how_many, html, on, pressed, rows, sent, show, text_box
+from demos.gradio_app.profile_names import profile_names
 from demos.gradio_app.showcase import Showcase
 from demos.gradio_app.upload import LARGEST_FILE, read_upload
 from demos.gradio_app.varied import varied
@@ -72,23 +74,23 @@ def _rating(showcase: Showcase, page: gr.Blocks, kept: gr.BrowserState) -> Newco
     items, choices = recommender.items, rating_choices(*scale)
     counts = showcase.columns.counts
 
-    def listed(ratings: dict[int, float], hidden: list[int]) -> Markup:
+    def listed(ratings: dict[int, float], hidden: list[int], k: float, *variety: Any) -> Markup:
         picks = partial(cards.card, "picks", deeds=("stars", "hide"), choices=choices)
         if not showcase.has_fold_in:
-            found = showcase.fold_in(ratings, hidden=hidden)
+            found = showcase.fold_in(ratings, int(k), hidden, variety_of(*variety))
             return cards.card("notice", NO_FOLD_IN) + picks(found, showcase, "For the average user")
         if not ratings:
             first = [items[index] for index in varied(counts, showcase.genres, N_FIRST, hidden)]
             return cards.card("choices", "Which of these have you seen?", FIRST, first, {}, choices, True)
-        found = showcase.fold_in(ratings, hidden=hidden)
+        found = showcase.fold_in(ratings, int(k), hidden, variety_of(*variety))
         heading = f"From your {len(ratings)} rating{'s' if len(ratings) > 1 else ''}"
         return picks(found, showcase, heading, download=download(found, "mine"))
 
-    def drawn(mine: Mine) -> tuple[Any, ...]:
-        """The session, what the browser keeps, and all that is shown of both."""
+    def drawn(mine: Mine, *asked: Any) -> tuple[Any, ...]:
+        """The session, what the browser keeps, and all that is shown of both; `asked` are the options."""
         ratings, hidden = mine.resolved(items, scale)
         try:
-            top = listed(ratings, hidden)
+            top = listed(ratings, hidden, *asked)
         except ServeError as error:
             top = cards.card("notice", str(error), "bad")
         rated = [items[index] for index in reversed(ratings)]
@@ -103,16 +105,18 @@ def _rating(showcase: Showcase, page: gr.Blocks, kept: gr.BrowserState) -> Newco
         )
 
     session = gr.State(Mine())
-    query = gr.Textbox(
+    query = text_box(
         label="Search a title" if items.has_titles else "Search an item id",
         placeholder="A few words, then Enter",
-        max_lines=1,
         elem_id="rate-query",
     )
     offered = rows("", "rate-found", visible=False)
+    with gr.Accordion("Options", open=False, elem_id="mine-options"), gr.Row(elem_classes=["options"]):
+        k = how_many(showcase.longest_list, "mine-k")
+        options: list[Any] = [k, *variety_controls(showcase, "mine-")]
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=320):
-            top = rows(listed({}, []), "folded")
+            top = rows(listed({}, [], *(one.value for one in options)), "folded")
         with gr.Column(scale=2, min_width=300):
             rated = rows("", "rated", visible=False)
             file = rows(cards.card("upload", LARGEST_FILE), "upload")
@@ -132,27 +136,27 @@ def _rating(showcase: Showcase, page: gr.Blocks, kept: gr.BrowserState) -> Newco
         ratings, _ = mine.resolved(items, scale)
         return gr.HTML(cards.card("choices", heading, "", found, ratings, choices, False), visible=True)
 
-    def done(mine: Mine, event: gr.EventData) -> tuple[Any, ...]:
+    def done(mine: Mine, event: gr.EventData, *asked: Any) -> tuple[Any, ...]:
         deed, item = pressed(event, items)
         item_id = str(item.item_id)
         if deed == "hide":
-            return drawn(mine.hide(item_id))
+            return drawn(mine.hide(item_id), *asked)
         if deed == "undo":
-            return drawn(mine.undone())
-        return drawn(mine.rate(item_id, _value(getattr(event, "value", None), choices)))
+            return drawn(mine.undone(), *asked)
+        return drawn(mine.rate(item_id, _value(sent(event, "value"), choices)), *asked)
 
-    def found_done(mine: Mine, event: gr.EventData) -> tuple[Any, ...]:
-        shown = done(mine, event)
+    def found_done(mine: Mine, event: gr.EventData, *asked: Any) -> tuple[Any, ...]:
+        shown = done(mine, event, *asked)
         return offer([pressed(event, items)[1]], shown[0], "Rated"), *shown
 
-    def uploaded(mine: Mine, event: gr.EventData) -> tuple[Any, ...]:
+    def uploaded(mine: Mine, event: gr.EventData, *asked: Any) -> tuple[Any, ...]:
         try:
-            found = read_upload(getattr(event, "name", None), getattr(event, "content", None), recommender)
+            found = read_upload(sent(event, "name"), sent(event, "content"), recommender)
         except ServeError as error:
             told = cards.card("notice", f"Not read: {error}", "bad")
             return gr.HTML(told, visible=True), *[gr.skip()] * len(outputs)
         told = cards.card("uploaded", found)
-        return gr.HTML(told, visible=True), *drawn(mine.add(found.ratings))
+        return gr.HTML(told, visible=True), *drawn(mine.add(found.ratings), *asked)
 
     def _on(triggers: list[Any], answer: Any, inputs: list[Any], outputs: list[Any]) -> None:
         # One after another, none left out: each begins with what the one before has left.
@@ -168,14 +172,18 @@ def _rating(showcase: Showcase, page: gr.Blocks, kept: gr.BrowserState) -> Newco
             concurrency_id="mine",
         )
 
-    def restored(found: object) -> tuple[Any, ...]:
-        mine, _, *shown = drawn(Mine.of(found))
+    def restored(found: object, *asked: Any) -> tuple[Any, ...]:
+        mine, _, *shown = drawn(Mine.of(found), *asked)
         return mine, *shown
 
-    _on([page.load], restored, [kept], [session, top, rated])
-    _on([top.click, rated.click], done, [session], outputs)
-    _on([offered.click], found_done, [session], [offered, *outputs])
-    _on([file.upload], uploaded, [session], [report, *outputs])
+    def varied_again(mine: Mine, *asked: Any) -> Any:
+        return drawn(mine, *asked)[2]
+
+    _on([page.load], restored, [kept, *options], [session, top, rated])
+    _on([top.click, rated.click], done, [session, *options], outputs)
+    _on([offered.click], found_done, [session, *options], [offered, *outputs])
+    _on([file.upload], uploaded, [session, *options], [report, *outputs])
+    on([option.input for option in options], varied_again, [session, *options], [top])
     on([query.submit], search, [query, session], [offered])
     return NewcomerTab(offered, session, partial(offer, heading="To rate"))
 
@@ -202,21 +210,24 @@ def _value(text: object, choices: list[float]) -> float | None:
 def _questions(showcase: Showcase, profiles: Profiles) -> None:
     items = showcase.recommender.items
     asked = [question.item_index for question in profiles.questions]
+    names = profile_names(profiles, showcase.genres, showcase.columns.counts)
+    groups = [
+        {
+            "genres": " and ".join(name.genres),
+            "n_users": profile.n_users,
+            "likes": [cards.label(items[index]) for index in name.item_indices],
+        }
+        for name, profile in zip(names, profiles.profiles, strict=True)
+    ]
 
     def answered(*given: str | None) -> Markup:
         answers = {index: ANSWERS.get(text or "") for index, text in zip(asked, given, strict=True)}
         place, found = showcase.answer(answers)
         if place is None:
             heading = "For the average user"
-            about = cards.card(
-                "notice", "Until you have answered something, this is what the average user gets."
-            )
         else:
-            heading = "For this profile"
-            profile = profiles.profiles[place]
-            likes = [cards.label(items[favourite.item_index]) for favourite in profile.favourites[:4]]
-            about = cards.card("profile", place + 1, len(profiles.profiles), profile, likes)
-        return about + cards.card("picks", found, showcase, heading)
+            heading = "For people like you"
+        return cards.card("profiles", groups, place) + cards.card("picks", found, showcase, heading)
 
     answers: list[Any] = []
     with gr.Row(equal_height=False):

@@ -10,10 +10,12 @@ import numpy as np
 from markupsafe import Markup
 
 from demos.gradio_app import cards
+from demos.gradio_app.controls import VarietyControls, variety_controls, variety_of
 from demos.gradio_app.download import download
 from demos.gradio_app.options import ListOptions
-from demos.gradio_app.page import how_many, html, notice, on, pressed, rows, show
+from demos.gradio_app.page import find_users, how_many, html, notice, on, pressed, rows, show, text_box
 from demos.gradio_app.showcase import Showcase
+from serve import Variety
 
 NEWEST, BEST = "Newest first", "Best first"
 EVERY_GENRE = "All"
@@ -25,10 +27,17 @@ WELL_KNOWN, LITTLE_KNOWN = 0.9, 0.5
 class UserTab(NamedTuple):
     """What links and other tabs set or listen to."""
 
-    query: gr.Textbox
     user: gr.Dropdown
     k: gr.Slider
     genre: gr.Dropdown
+    exclude_seen: gr.Checkbox
+    years: tuple[gr.Number, gr.Number]
+    between: gr.State
+    """The bounds of the years, None where they leave nothing out."""
+    known: gr.Dropdown
+    variety: VarietyControls
+    linked: gr.State
+    """Asks for the list once more where it changes."""
     note: gr.HTML
     top: gr.HTML
 
@@ -49,23 +58,24 @@ def user_tab(showcase: Showcase) -> UserTab:
         hidden: list[int],
         between: list[int | None],
         known: str,
+        *varied: Any,
     ) -> Markup:
         wanted = None if genre == EVERY_GENRE else genre
         fewest, most = bands.get(known, (None, None))
         options = ListOptions(
             top_k=int(k),
-            exclude_seen=exclude_seen,
+            exclude_seen=bool(exclude_seen),
             genre=wanted,
             min_year=between[0],
             max_year=between[1],
             min_ratings=fewest,
             max_ratings=most,
             hidden=tuple(hidden),
+            variety=variety_of(*varied),
         )
         found = showcase.recommend(user_id or "", options)
         heading = f"For user {user_id}" if found.known else "For the average user"
-        asked = {"user": user_id or "", "tab": "user", "k": options.top_k, "genre": wanted or ""}
-        link = "?" + urlencode({name: value for name, value in asked.items() if value})
+        link = "?" + urlencode(address(user_id or "", options, known))
         file = download(found, f"user-{user_id}" if found.known else "average-user")
         listed = cards.card("picks", found, showcase, heading, wanted, deeds, file, link)
         if not hidden:
@@ -84,13 +94,7 @@ def user_tab(showcase: Showcase) -> UserTab:
         return cards.card("rated", rated, showcase.scale, f"What user {user_id} has rated")
 
     with gr.Row(elem_classes=["controls"]):
-        query = gr.Textbox(
-            label="Find a user",
-            placeholder="An id",
-            max_lines=1,
-            min_width=90,
-            elem_id="user-query",
-        )
+        query = text_box(label="Find a user", placeholder="An id", min_width=90, elem_id="user-query")
         user = gr.Dropdown(first, value=first[0], label="User", min_width=90, elem_id="user")
         genre = gr.Dropdown(
             [EVERY_GENRE, *showcase.genres],
@@ -100,7 +104,7 @@ def user_tab(showcase: Showcase) -> UserTab:
             min_width=90,
             elem_id="genre",
         )
-    with gr.Accordion("Options", open=False, elem_id="options"), gr.Row(elem_classes=["controls"]):
+    with gr.Accordion("Options", open=False, elem_id="options"), gr.Row(elem_classes=["options"]):
         k = how_many(showcase.longest_list, "k")
         exclude_seen = gr.Checkbox(
             has_seen,
@@ -131,6 +135,7 @@ def user_tab(showcase: Showcase) -> UserTab:
         known = gr.Dropdown(
             list(bands), value=next(iter(bands)), label="How well known", min_width=160, elem_id="known"
         )
+        variety = variety_controls(showcase)
     between = gr.State([None, None])
     note = html("", "user-note")
     hidden = gr.State([])
@@ -145,6 +150,7 @@ def user_tab(showcase: Showcase) -> UserTab:
                     [],
                     [None, None],
                     "",
+                    *(one.value for one in variety),
                 ),
                 "picks",
             )
@@ -152,10 +158,7 @@ def user_tab(showcase: Showcase) -> UserTab:
             rated = html(history(first[0], order.value), "history")
 
     def find(text: str) -> tuple[object, object]:
-        if found := showcase.find_users(text):
-            return gr.Dropdown(choices=found, value=found[0]), notice("")
-        told = f"No user id contains “{text.strip()[:80]}”. An unknown user gets the average user's list."
-        return gr.Dropdown(choices=first, value=None), notice(told)
+        return find_users(showcase, text)
 
     def hide(left_out: list[int], event: gr.EventData) -> object:
         deed, item = pressed(event, showcase.recommender.items)
@@ -177,9 +180,43 @@ def user_tab(showcase: Showcase) -> UserTab:
                 return ends[place], bounds
 
             on([number.submit, number.blur], enter, [first_year, last_year], [number, between])
-    asked: list[Any] = [user, k, exclude_seen, genre, hidden, between, known]
-    on([option.change for option in asked], show(picks), asked, [top])
-    return UserTab(query, user, k, genre, note, top)
+    # What somebody enters. A link sets several options at once, whose changes would overtake each other: it
+    # asks for its list with `linked`.
+    linked = gr.State(0)
+    entered: list[Any] = [k, exclude_seen, genre, known, *variety]
+    triggers = [option.input for option in entered]
+    triggers += [one.change for one in (user, hidden, between, linked)]
+    asked: list[Any] = [user, k, exclude_seen, genre, hidden, between, known, *variety]
+    on(triggers, show(picks), asked, [top])
+    bounds = first_year, last_year
+    return UserTab(user, k, genre, exclude_seen, bounds, between, known, variety, linked, note, top)
+
+
+def address(user_id: str, options: ListOptions, known: str) -> dict[str, object]:
+    """The query of the page's address that shows a list; what is as usual is left out.
+
+    `known` is one of `popularity_bands`. `links.py` reads it.
+    """
+    variety = options.variety or Variety()
+    asked = {
+        "user": user_id,
+        "tab": "user",
+        "k": options.top_k,
+        "genre": options.genre,
+        "from": options.min_year,
+        "to": options.max_year,
+        "known": short_name(known) if options.min_ratings or options.max_ratings else None,
+        "rated": None if options.exclude_seen else "listed",
+        "diversity": f"{variety.diversity:g}" if variety.diversity else None,
+        "surprise": f"{variety.surprise:g}" if variety.surprise else None,
+        "max_per_category": variety.max_per_category,
+    }
+    return {name: value for name, value in asked.items() if value not in (None, "")}
+
+
+def short_name(band: str) -> str:
+    """The name of a band of `popularity_bands` in an address: "well" for "Well known: …"."""
+    return band.partition(" ")[0].lower()
 
 
 def popularity_bands(counts: np.ndarray) -> dict[str, tuple[int | None, int | None]]:

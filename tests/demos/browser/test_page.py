@@ -17,6 +17,7 @@ from tabs import HOSTILE, PACKAGES, PHONE, findings, picture, wait_for_list
 from demos.browser.build import build
 from serve import Recommender
 from serve.bundle.ids import write_items
+from serve.bundle.titles import displayed
 from serve.errors import OutputError, UnsupportedError
 
 N_SHOWN = 20
@@ -42,9 +43,13 @@ def rate(tab: Any, title: str, stars: int) -> None:
     tab.get_by_role("group", name=f"Rate {title}").locator("label").nth(stars - 1).click()
 
 
+def label(served: Recommender, index: int) -> str:
+    return displayed(served.items.label(int(index)))
+
+
 def expected(served: Recommender, ranking: Any) -> list[tuple[str, float]]:
     return [
-        (served.items.label(index), rating)
+        (label(served, index), rating)
         for index, rating in zip(ranking.item_indices.tolist(), ranking.ratings.tolist(), strict=True)
     ][:N_SHOWN]
 
@@ -83,12 +88,12 @@ def test_ratings_are_folded_in_with_the_network_cut(open_page, page_of, model) -
     tab.context.set_offline(True)
     asked = len(page.requests)
     for index, stars in {3: 5, 17: 1, 41: 4}.items():
-        rate(tab, served.items.label(index), stars)
+        rate(tab, label(served, index), stars)
     check_folded({3: 5.0, 17: 1.0, 41: 4.0})
     expect(tab.locator("#runtime")).to_contain_text("WebAssembly")
-    rate(tab, served.items.label(17), 5)
+    rate(tab, label(served, 17), 5)
     check_folded({3: 5.0, 17: 5.0, 41: 4.0})
-    tab.get_by_role("button", name=f"Remove {served.items.label(17)}").click()
+    tab.get_by_role("button", name=f"Remove {label(served, 17)}").click()
     check_folded({3: 5.0, 41: 4.0})
     tab.get_by_role("button", name="Forget all ratings").click()
     check_average(tab, model)
@@ -100,12 +105,12 @@ def test_a_list_without_ratings_shows_no_stars(open_page, page_of) -> None:
     """A bar says how far an item is below the best one; the score has no scale to be drawn on."""
     served = Recommender.load(BUNDLES["ranking"], "cpu")
     tab = open_page(page_of("ranking"))
-    rate(tab, served.items.label(3), 5)
+    rate(tab, label(served, 3), 5)
     expect(tab.locator("#basis")).to_have_text(
         "From your 1 rating. The bar is longer for what suits you better."
     )
     wanted = served.fold_in([served.items[3].item_id], [5.0], N_SHOWN)
-    titles = [served.items.label(index) for index in wanted.item_indices]
+    titles = [label(served, index) for index in wanted.item_indices]
     expect(tab.locator("#list .title")).to_have_text(titles)
     expect(tab.locator("#list .rating")).to_have_count(0)
     expect(tab.locator("#list .score")).to_have_text([""] * N_SHOWN)
@@ -120,11 +125,11 @@ def test_where_all_ratings_are_equal_there_is_one_star(open_page, serve_page, tm
     edit_manifest(bundle, lambda manifest: manifest["data"].update(ratings_range=[1.0, 1.0]))
     tab = open_page(serve_page(bundle))
     served = Recommender.load(bundle, "cpu")
-    title = served.items.label(3)
+    title = label(served, 3)
     rate(tab, title, 1)
     expect(tab.get_by_role("group", name=f"Rate {title}").get_by_role("radio")).to_have_count(1)
     wanted = served.fold_in([served.items[3].item_id], [1.0], N_SHOWN)
-    titles = [served.items.label(index) for index in wanted.item_indices]
+    titles = [label(served, index) for index in wanted.item_indices]
     expect(tab.locator("#list .title")).to_have_text(titles)
 
 
@@ -133,7 +138,7 @@ def test_a_model_without_fold_in_says_so_and_leaves_out_what_was_rated(open_page
     served = Recommender.load(BUNDLES["mlp"], "cpu")
     tab = open_page(page_of("mlp"))
     best = served.recommend(11, 3)
-    rate(tab, served.items.label(int(best.item_indices[0])), 2)
+    rate(tab, label(served, best.item_indices[0]), 2)
     expect(tab.locator("#basis")).to_contain_text("This model (mlp) can't take in a new user's ratings")
     wanted = served.recommend(11, N_SHOWN, exclude_item_ids=[best.item_ids[0]])
     check_list(tab, expected(served, wanted))
@@ -144,7 +149,7 @@ def test_searching(open_page, page_of) -> None:
     box, found = tab.get_by_label("Search a title"), tab.locator("#found")
     box.fill("MOVIE the 1963")
     expect(found).to_have_text("1 found")
-    expect(tab.locator("#results button")).to_have_text(["Movie 13, The (1963)"])
+    expect(tab.locator("#results button")).to_have_text(["The Movie 13 (1963)"])
     box.fill("movie")
     expect(found).to_have_text("8 of 50 found")
     box.fill("   ")
@@ -154,7 +159,58 @@ def test_searching(open_page, page_of) -> None:
     for hostile in ("<img src=x onerror=alert(1)>", "(?:", "\\", "a" * 5000, "‮日本"):
         box.fill(hostile)
         expect(found).to_contain_text("No title has")
+    box.fill("teh moive 13")
+    expect(found).to_have_text("No title has “teh moive 13”. The nearest:")
+    expect(tab.locator("#results button").first).to_have_text("The Movie 13 (1963)")
+    box.fill("zzzzzz qqqqq")
+    expect(tab.locator("#results button")).to_have_count(0)
     expect(tab.locator("#error")).to_be_hidden()
+
+
+@pytest.mark.slow
+def test_similar_items_and_back(open_page, page_of) -> None:
+    tab = open_page(page_of("parts"))
+    served = Recommender.load(BUNDLES["parts"], "cpu")
+    ranking = served.recommend(11, N_SHOWN)
+    check_list(tab, expected(served, ranking))
+    index = int(ranking.item_indices[1])
+    for _ in range(2):  # from a list, and from neighbours to theirs
+        title = label(served, index)
+        tab.get_by_role("button", name=f"Similar to {title}", exact=True).click()
+        expect(tab.locator("#basis")).to_contain_text(f"Most like {title}")
+        near = served.similar_items(served.items[index].item_id, N_SHOWN)
+        wanted = [
+            (label(served, one), score) for one, score in zip(near.item_indices, near.scores, strict=True)
+        ]
+        check_list(tab, wanted)
+        expect(tab.locator("#back")).to_be_focused()
+        index = int(near.item_indices[0])
+    tab.keyboard.press("Enter")
+    check_list(tab, expected(served, ranking))
+    expect(tab.locator("#back")).to_be_hidden()
+    tab.get_by_role("button", name="Similar").first.click()
+    rate(tab, label(served, 3), 5)  # something else is asked then
+    expect(tab.locator("#basis")).to_contain_text("From your 1 rating")
+    expect(tab.locator("#back")).to_be_hidden()
+
+
+@pytest.mark.slow
+def test_a_list_of_a_genre_and_of_another_length(open_page, page_of) -> None:
+    """Those of a genre among the best that the graph ranks; where they are few, the page says so."""
+    tab = open_page(page_of("dot"))
+    served = Recommender.load(BUNDLES["dot"], "cpu")
+    ranking = served.recommend(11, 50)
+    check_list(tab, expected(served, ranking))
+    tab.get_by_label("Show").select_option("10")
+    expect(tab.locator("#list li")).to_have_count(10)
+    tab.get_by_label("Genre").select_option("Drama")
+    drama = [index for index in ranking.item_indices.tolist() if "Drama" in served.items[index].genres]
+    expect(tab.locator("#list .title")).to_have_text([label(served, index) for index in drama[:10]])
+    tab.get_by_label("Show").select_option("100")
+    expect(tab.locator("#list .title")).to_have_text([label(served, index) for index in drama])
+    expect(tab.locator("#few")).to_have_text(f"Drama: {len(drama)} of the {ranking.count} best.")
+    tab.get_by_label("Genre").select_option("")
+    expect(tab.locator("#list li")).to_have_count(ranking.count)
 
 
 @pytest.mark.slow
@@ -165,7 +221,7 @@ def test_by_keyboard_alone(open_page, page_of) -> None:
     tab.keyboard.type("movie 13")
     tab.keyboard.press("Tab")
     tab.keyboard.press("Enter")
-    stars = tab.get_by_role("group", name="Rate Movie 13, The (1963)")
+    stars = tab.get_by_role("group", name="Rate The Movie 13 (1963)")
     expect(stars.get_by_label("4 of 5 stars")).to_be_focused()
     tab.keyboard.press("ArrowRight")
     expect(stars.get_by_label("5 of 5 stars")).to_be_checked()
@@ -270,7 +326,7 @@ def test_axe_finds_nothing_and_a_phone_needs_no_sideways_scroll(open_page, page_
     tab.get_by_label("Search a title").fill("movie")
     expect(tab.locator("#results button")).to_have_count(8)
     check("search")
-    rate(tab, "Movie 3, The (1953)", 5)
+    rate(tab, "The Movie 3 (1953)", 5)
     expect(tab.locator("#basis")).to_contain_text("From your 1 rating")
     check("rated")
 

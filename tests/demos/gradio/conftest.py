@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixture_bundles import FIXTURES, edit_manifest
+from fixture_bundles import FIXTURES, RAW_ID_FIXTURES, edit_manifest
 from patience import PATIENCE
 from playwright.sync_api import expect
 from tabs import HOSTILE
@@ -32,8 +32,8 @@ from serve.processes.signals import Signals
 
 signals = Signals(signal.SIGTERM)
 with ExitStack() as stack:
-    for place, path in enumerate(sys.argv[1:]):
-        app = mounted(build_app(Recommender.load(path, "cpu")))
+    for place, paths in enumerate(sys.argv[1:]):
+        app = mounted(build_app(*(Recommender.load(path, "cpu") for path in paths.split("|"))))
         if place > 0:
             app = guarded(app, ["other.example", "recommender.example"])
         print(stack.enter_context(served(app, bind("127.0.0.1"))), flush=True)
@@ -90,10 +90,11 @@ def make_without_seen(path: Path) -> Path:
 
 
 class Page:
-    """A served page and its bundle."""
+    """A served page and its bundle, or two of them."""
 
-    def __init__(self, bundle: Path, url: str, temp: Path, log: Path) -> None:
-        self.url, self.recommender = url, Recommender.load(bundle, "cpu")
+    def __init__(self, bundles: str, url: str, temp: Path, log: Path) -> None:
+        self.url = url
+        self.recommender, *self.others = (Recommender.load(path, "cpu") for path in bundles.split("|"))
         self.temp, self.log = temp, log
         """The temporary folder and the standard error of its process."""
 
@@ -109,12 +110,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Page]]
         "hostile": make_hostile(folder / "hostile"),
         "bare": make_bare(folder / "bare"),
         "without seen": make_without_seen(folder / "without seen"),
+        "pair": f"{RAW_ID_FIXTURES / 'parts'}|{FIXTURES / 'dot-bias'}",
     }
+    paths = {name: str(path) for name, path in paths.items()}
     temp, log = folder / "temp", folder / "log"
     temp.mkdir()
     with log.open("wb") as stderr:
         running = subprocess.Popen(
-            [sys.executable, "-c", SERVE, *map(str, paths.values())],
+            [sys.executable, "-c", SERVE, *paths.values()],
             stdout=subprocess.PIPE,
             stderr=stderr,
             bufsize=0,

@@ -20,7 +20,7 @@ from patience import PATIENCE, wait_until
 from ports import free_port
 
 from demos.commands.demo import N_PORTS, PORT
-from serve import Profiles
+from serve import Profiles, Variety
 
 from .conftest import next_line
 
@@ -84,12 +84,38 @@ def test_an_integer_stands_for_its_text(client) -> None:
         assert found[0] == found[1] != []
 
 
+def test_variety_and_reasons(client, pages) -> None:
+    recommender = pages["dot-bias"].recommender
+    variety = Variety(diversity=0.6, surprise=-0.25, max_per_category=2)
+    given = [0.6, -0.25, 2]
+    assert ids(client.predict("250", 5, True, "", *given, api_name="/recommend")) == (
+        recommender.recommend(250, 5, variety=variety).item_ids.tolist()
+    )
+    answer = client.predict({"1013": 5, "1020": 1.5}, 5, *given, api_name="/fold_in")
+    assert ids(answer) == recommender.fold_in([1013, 1020], [5.0, 1.5], 5, variety=variety).item_ids.tolist()
+    assert {item["reasons"] for item in answer["items"]} == {None}  # its bundle has no explain.onnx
+    options = {"verbose": False, "analytics_enabled": False, "httpx_kwargs": {"timeout": PATIENCE}}
+    explained = Client(pages["pair"].url, **options)
+    answer = explained.predict({"1013": 5, "1020": 1.5}, 3, api_name="/fold_in")
+    wanted = pages["pair"].recommender.fold_in([1013, 1020], [5.0, 1.5], 3, reasons=True)
+    for place, item in enumerate(answer["items"]):
+        assert item["reasons"] == wanted.reasons.described(place)
+    explained.close()
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
         ("recommend", ["250", 0], "must lie in 1 to"),
         ("recommend", ["250", 10**9], "must lie in 1 to"),
         ("recommend", ["250", 5, True, "<b>"], "no item has the genre"),
+        ("recommend", ["250", 5, True, "", 1.5], "diversity must be a number from 0 to 1, got 1.5"),
+        ("recommend", ["250", 5, True, "", 0, 1.01], "surprise must be a number from -1 to 1"),
+        ("recommend", ["250", 5, True, "", 0, 0, 0], "max_per_category must be an integer from 1 on"),
+        ("recommend", ["250", 5, True, "", "much"], "diversity can't be 'much': Expected `float`"),
+        ("fold_in", [{"1013": 5}, 5, -1], "diversity must be a number from 0 to 1, got -1"),
+        ("fold_in", [{}, 5, 0, -2], "surprise must be a number from -1 to 1, got -2"),
+        ("fold_in", [{"1013": 5}, 5, 0, 0, 1.5], r"max_per_category can't be 1\.5"),
         ("fold_in", [{"1013": 99}], "ratings must lie in"),
         ("fold_in", [{"nothing": 3}], "item_id must be"),
         ("fold_in", [{"10_13": 3}], "item_id must be"),
@@ -189,14 +215,30 @@ def test_the_command_needs_no_standard_output() -> None:
             running.kill()
 
 
-@pytest.mark.parametrize("wrong", ["bundle", "port"])
-def test_a_page_that_cannot_start_says_why_in_one_line(tmp_path, wrong) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("bundle", "is not a bundle"),
+        ("port", "Address already in use"),
+        pytest.param("other", "is not a bundle", marks=pytest.mark.slow),
+        ("same", "are the same bundle: name two that differ"),
+        pytest.param("foreign", "have no user in common", marks=pytest.mark.slow),
+        pytest.param("missing", "does not exist", marks=pytest.mark.slow),
+    ],
+)
+def test_a_page_that_cannot_start_says_why_in_one_line(tmp_path, wrong, said) -> None:
+    bundles = {
+        "bundle": [tmp_path],
+        "port": [FIXTURES / "dot"],
+        "other": [FIXTURES / "dot", tmp_path],
+        "same": [FIXTURES / "dot", FIXTURES / "dot"],
+        "foreign": [FIXTURES / "dot", FIXTURES / "dot-bias-string-ids"],
+        "missing": [FIXTURES / "dot", tmp_path / "none"],
+    }
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        bundle = tmp_path if wrong == "bundle" else FIXTURES / "dot"
-        line = [*COMMAND, bundle, "--port", port]
+        port = str(taken.getsockname()[1]) if wrong == "port" else "0"
+        line = [*COMMAND, *bundles[wrong], "--port", port]
         ended = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE)
-    code, said = (2, "is not a bundle") if wrong == "bundle" else (2, f"port {port}: Address already in use")
-    assert ended.returncode == code
+    assert ended.returncode == 2
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -192,7 +192,10 @@ def answer_questions(tab: Any, served: Any) -> None:
         tab.locator(f"#question-{place}").get_by_text(answer, exact=True).click()
     place = profiles.match(given)
     assert place is not None
-    expect(tab.locator("#answered")).to_contain_text(f"number {place + 1}")
+    groups = tab.locator("#answered details li")
+    expect(groups).to_have_count(len(profiles.profiles))
+    expect(groups.nth(place)).to_have_attribute("aria-current", "true")
+    expect(tab.locator("#answered")).to_contain_text("You answer most like fans of ")
     check(tab, "#answered", served, profiles.recommend(place, exclude_item_indices=list(given)))
     picture(tab, "demo-questions")
 
@@ -315,7 +318,7 @@ def test_markup_in_string_ids_titles_and_genres_is_text(open_page, pages) -> Non
     np.testing.assert_allclose([rating for _, rating in listed(tab, "#folded")], wanted, atol=0.0051)
     go(tab, "Answer questions")
     tab.locator("#question-0").get_by_text("Like", exact=True).click()
-    expect(tab.locator("#answered h2")).to_have_text("For this profile")
+    expect(tab.locator("#answered h2")).to_have_text("For people like you")
     go(tab, "Similar items")
     search(tab, "similar-query", "script")
     expect(tab.locator("#neighbours .why").first).to_be_visible()

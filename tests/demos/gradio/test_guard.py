@@ -91,6 +91,19 @@ def test_no_function_takes_a_file_by_any_route(pages, secrets) -> None:
                 assert (answer.status, answer.code) == (422, "no_files"), (route, body)
 
 
+@pytest.mark.parametrize("value", [None, pytest.param({"a": [1]}, marks=pytest.mark.slow), -1, "abc"])
+def test_nonsense_fails_in_no_function_of_ours(pages, value) -> None:
+    """Gradio's own components refuse some of it, and log that."""
+    page = pages["pair"]
+    before = page.log.stat().st_size
+    for index, _, n in functions(page.url):
+        for event in (None, value, {"act": "why", "item": "5"}):
+            body = {"data": [value] * n, "fn_index": index, "session_hash": "a", "event_data": event}
+            answer = ask(page.url, "POST", "/gradio_api/run/predict", json.dumps(body).encode())
+            assert answer.status in (200, 500)
+    assert "/demos/gradio_app/" not in page.log.read_text()[before:]
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32-be"])
 def test_a_file_is_refused_in_every_encoding_and_content_type(pages, secrets, encoding) -> None:
     file = f'{{"\\u0070ath": "{secrets[0]}", "m\\u0065ta": {{"_type": "gradio.FileData"}}}}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +12,7 @@ import pytest
 from playwright.sync_api import expect
 from tabs import HOSTILE, PHONE
 
+from serve import Variety
 from serve.bundle.titles import displayed
 
 
@@ -92,6 +94,110 @@ def test_a_copied_link_shows_the_list_again(open_page, pages) -> None:
     expect(titles(tab)).to_have_text(shown)
 
 
+def test_a_row_says_why(open_page, pages) -> None:
+    recommender = pages["pair"].recommender
+    tab = open_page("pair")
+    why = recommender.recommend(10, reasons=True).reasons
+    row = tab.locator("#picks .items > li").nth(1)
+    expect(row.locator(".because")).to_be_hidden()
+    row.get_by_role("button", name="Why").click()
+    expect(row.locator(".because")).to_be_visible()
+    expect(row.get_by_role("button", name="Why")).to_have_attribute("aria-expanded", "true")
+    told = [displayed(reason.title) for reason in why.of(1)]
+    expect(row.locator(".because .title")).to_have_text(told)
+    with tab.expect_download() as downloading:
+        tab.get_by_role("link", name="Download CSV").click()
+    text = downloading.value.path().read_text(encoding="utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [row["because_of"] for row in rows] == [
+        "; ".join(map(str, why.of(place))) for place in range(len(rows))
+    ]
+    row.get_by_role("button", name="Why").click()
+    expect(row.locator(".because")).to_be_hidden()
+    # A new user's, too.
+    tab.get_by_role("tab", name="New here").click()
+    tab.locator("#folded .items > li").first.locator("[data-value='5']").first.click()
+    expect(tab.locator("#folded h2")).to_have_text("From your 1 rating")
+    tab.locator("#folded .items > li").first.get_by_role("button", name="Why").click()
+    expect(tab.locator("#folded .because:visible")).to_contain_text("together")
+
+
+def test_two_bundles_side_by_side(open_page, pages) -> None:
+    both = pages["pair"].recommender, *pages["pair"].others
+    tab = open_page("pair")
+    tab.get_by_role("tab", name="Compare").click()
+
+    def check(user: int, k: int) -> None:
+        lists = [one.recommend(user, k).item_ids.tolist() for one in both]
+        shared = set(lists[0]) & set(lists[1])
+        expect(tab.locator("#compared .overlap")).to_have_text(f"In both lists: {len(shared)} of {k}")
+        for place, (own, other, letter) in enumerate(((*lists, "B"), (*lists[::-1], "A"))):
+            part = tab.locator("#compared .pair > div").nth(place)
+            expect(titles(part, ":scope")).to_have_text(names(pages["pair"], both[0].items.ids.lookup(own)))
+            marks = [f"no. {other.index(item) + 1} in {letter}" for item in own if item in shared]
+            expect(part.locator(".chip", has_text="no. ")).to_have_text(marks)
+
+    check(10, 10)
+    box = tab.locator("#compare-query textarea, #compare-query input").first
+    box.fill("250")
+    box.press("Enter")
+    check(250, 10)
+    tab.locator("#compare-k input[type=number]").fill("4")
+    check(250, 4)
+    expect(tab.locator("#comparison")).to_contain_text("A ranks 54 % better")
+    box.fill("<b>nobody")
+    box.press("Enter")
+    expect(tab.locator("#compare-note")).to_contain_text("No user id contains “<b>nobody”")
+    expect(tab.locator("#compared h2").first).to_contain_text("the average user's list")
+
+
+@pytest.mark.slow
+def test_variety_is_chosen_linked_and_kept_within_its_range(open_page, pages) -> None:
+    served = pages["dot-bias"]
+    recommender = served.recommender
+    tab = open_page("dot-bias", permissions=["clipboard-read", "clipboard-write"])
+    tab.get_by_role("button", name="Options").click()
+    tab.locator("#diversity input[type=number]").fill("99")
+    variety = Variety(diversity=1)
+    expect(titles(tab)).to_have_text(names(served, recommender.recommend(10, variety=variety).item_indices))
+    tab.locator("#diversity input[type=number]").fill("0.6")
+    tab.locator("#surprise input[type=number]").fill("-0.5")
+    tab.locator("#max-per-category input").click()
+    tab.get_by_role("option", name="2", exact=True).click()
+    variety = Variety(diversity=0.6, surprise=-0.5, max_per_category=2)
+    wanted = names(served, recommender.recommend(10, variety=variety).item_indices)
+    expect(titles(tab)).to_have_text(wanted)
+    tab.get_by_role("button", name="Copy link").click()
+    expect(tab.get_by_role("button", name="Copied")).to_be_visible()
+    link = tab.evaluate("navigator.clipboard.readText()")
+    assert link == f"{served.url}/?user=10&tab=user&k=10&diversity=0.6&surprise=-0.5&max_per_category=2"
+    tab.goto(link)
+    expect(titles(tab)).to_have_text(wanted)
+    # What a new user sees.
+    tab.get_by_role("tab", name="New here").click()
+    tab.locator("#folded .items > li").first.locator("[data-value='5']").click()
+    expect(tab.locator("#folded h2")).to_have_text("From your 1 rating")
+    rated = tab.locator("#rated [data-item]").first.get_attribute("data-item")
+    item_id = recommender.items[int(rated)].item_id
+    tab.locator("#mine-options").get_by_role("button", name="Options").click()
+    tab.locator("#mine-surprise input[type=number]").fill("1")
+    found = recommender.fold_in([item_id], [5.0], variety=Variety(surprise=1))
+    expect(titles(tab, "#folded")).to_have_text(names(served, found.item_indices))
+
+
+@pytest.mark.slow
+def test_a_link_carries_every_option(open_page, pages) -> None:
+    served = pages["dot-bias"]
+    tab = open_page("dot-bias")
+    tab.goto(f"{served.url}/?user=250&k=6&from=1955&to=1980&known=less&rated=listed")
+    expect(tab.locator("#picks h2")).to_have_text("For user 250")
+    link = "?user=250&tab=user&k=6&from=1955&to=1980&known=less&rated=listed"
+    expect(tab.locator("#picks [data-act=link]")).to_have_attribute("data-link", link)
+    tab.get_by_role("button", name="Options").click()
+    expect(tab.locator("#first-year input")).to_have_value("1955")
+    expect(tab.get_by_label("Leave out what they have rated")).not_to_be_checked()
+
+
 ADDRESSES = [
     ("user=250&tab=user&k=3", "Pick a user", "#picks h2", "For user 250"),
     ("tab=similar&item=1013", "Similar items", "#neighbours .chosen", "The Movie 13"),
@@ -101,6 +207,9 @@ MORE_ADDRESSES = [
     ("tab=map", "Map", "#map", "Factor map"),
     ("tab=similar&item=77", "Similar items", "#similar-note", "No item has the id “77”"),
     ("user=77", "Pick a user", "#user-note", "No user has the id “77”"),
+    ("diversity=2&surprise=nan&max_per_category=x&known=y", "Pick a user", "#user-note", "not “nan”"),
+    ("from=1980&to=1960", "Pick a user", "#user-note", "No item lies between 1980 and 1960"),
+    ("tab=compare", "Pick a user", "#user-note", "There is no tab “compare”"),
     ("tab=user&k=-1&user=&genre=", "Pick a user", "#user-note", "No item has the genre “”"),
 ]
 
@@ -194,19 +303,37 @@ def test_years_and_popularity_are_chosen_and_impossible_years_brought_back(open_
     expect(titles(tab)).not_to_have_text(names(served, ranked[:10]))
 
 
+BOXES = """all => all.map(e => e.getBoundingClientRect())
+    .map(({ left, top, right, bottom }) => [left, top, right, bottom])"""
+
+
 @pytest.mark.slow
 def test_the_map_is_searched_and_zoomed(open_page, pages) -> None:
     tab = open_page("dot-bias", viewport=PHONE)
     tab.get_by_role("tab", name="Map").click()
     drawing, said = tab.locator("#map svg"), tab.locator("#map [data-said]")
-    expect(drawing).to_have_attribute("viewBox", "0 0 900 640")
+
+    def check_labels() -> None:
+        """At least three, within the map, none over another; each is the title of a point."""
+        boxes = tab.locator("#map svg text").evaluate_all(BOXES)
+        assert len(boxes) >= 3
+        frame = drawing.bounding_box()
+        for place, (left, top, right, bottom) in enumerate(boxes):
+            assert left >= frame["x"]
+            assert right <= frame["x"] + frame["width"]
+            for other in boxes[:place]:
+                assert right <= other[0] or other[2] <= left or bottom <= other[1] or other[3] <= top
+
+    expect(drawing).to_have_attribute("viewBox", "0 0 900 960")
+    check_labels()
     tab.get_by_role("button", name="Zoom in").click()
-    expect(drawing).to_have_attribute("viewBox", "168.75 120 562.5 400")
+    check_labels()
+    expect(drawing).to_have_attribute("viewBox", "168.75 180 562.5 600")
     for _ in range(20):
         tab.get_by_role("button", name="Zoom in").click()
-    expect(drawing).to_have_attribute("viewBox", "412.5 293.3333333333333 75 53.333333333333336")
+    expect(drawing).to_have_attribute("viewBox", "412.5 440 75 80")
     tab.get_by_role("button", name="All").click()
-    expect(drawing).to_have_attribute("viewBox", "0 0 900 640")
+    expect(drawing).to_have_attribute("viewBox", "0 0 900 960")
     box = tab.get_by_role("searchbox", name="Find on the map")
     box.fill("movié 13 ")
     expect(said).to_have_text(f"The Movie 13 (1963): {n_raters(pages['dot-bias'], 13)} ratings")

@@ -10,16 +10,17 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from fixture_bundles import BUNDLES, FIXTURES, edit_manifest
+from fixture_bundles import BUNDLES, FIXTURES, RAW_ID_FIXTURES, edit_manifest
 
-from demos.gradio_app.cards import card, label, shown
+from demos.gradio_app.cards import because, card, label, shown
 from demos.gradio_app.columns import items_by_genre, raters
 from demos.gradio_app.download import download
 from demos.gradio_app.options import ListOptions
+from demos.gradio_app.profile_names import profile_names
 from demos.gradio_app.showcase import Listing, Row, Showcase
 from demos.gradio_app.tabs.newcomer import rating_choices
-from demos.gradio_app.tabs.user import clamped, popularity_bands
-from serve import Recommender
+from demos.gradio_app.tabs.user import address, clamped, popularity_bands
+from serve import Recommender, Variety
 from serve.bundle.ids import write_users
 from serve.bundle.items import Item
 from serve.errors import RequestError
@@ -126,6 +127,119 @@ def test_hidden_items_make_room_for_the_next(showcase) -> None:
     assert showcase.fold_in(given, 10, hidden).rows == [
         row for row in rows if row.item.item_index not in hidden
     ]
+
+
+VARIETIES = [
+    Variety(diversity=0.7),
+    Variety(surprise=-0.5, max_per_category=2),
+    pytest.param(Variety(diversity=0.3, surprise=0.5, max_per_category=1), marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("variety", VARIETIES)
+def test_variety_is_the_recommenders(showcase, variety) -> None:
+    recommender = showcase.recommender
+    user_id = recommender.users.one_id(3)
+    rows = showcase.recommend(str(user_id), ListOptions(7, variety=variety)).rows
+    wanted = recommender.recommend(user_id, 7, variety=variety)
+    assert [row.item.item_index for row in rows] == wanted.item_indices.tolist()
+    if showcase.has_fold_in:
+        given = {5: showcase.scale[1], 9: showcase.scale[0]}
+        ids = [recommender.items[index].item_id for index in given]
+        rows = showcase.fold_in(given, 7, variety=variety).rows
+        wanted = recommender.fold_in(ids, list(given.values()), 7, variety=variety)
+        assert [row.item.item_index for row in rows] == wanted.item_indices.tolist()
+
+
+@pytest.fixture(scope="module")
+def explained() -> Showcase:
+    return Showcase(Recommender.load(RAW_ID_FIXTURES / "parts", "cpu"))
+
+
+def test_reasons_are_the_recommenders(explained) -> None:
+    recommender = explained.recommender
+    user_id = recommender.users.one_id(3)
+    found = explained.recommend(str(user_id), ListOptions(6, genre="Drama"))
+    wanted = recommender.explain(user_id, [row.item.item_id for row in found.rows])
+    np.testing.assert_array_equal(found.reasons.contributions, wanted.contributions)
+    np.testing.assert_allclose(found.reasons.row_scores, [row.score for row in found.rows], rtol=1e-6)
+    for place in range(len(found.rows)):
+        told = because(found.reasons, place)
+        named = sum(contribution for _, _, contribution in told["ratings"])
+        assert named + told["others"] + told["rest"] == pytest.approx(told["score"], abs=1e-5)
+        assert len(told["ratings"]) + told["n_others"] == len(recommender.seen.of_user(3))
+    given = {5: 5.0, 9: 1.0, 30: 4.0}
+    found = explained.fold_in(given, 6, hidden=[explained.fold_in(given).rows[0].item.item_index])
+    titled = {recommender.items[index].item_id: value for index, value in given.items()}
+    wanted = recommender.explain(titled, [row.item.item_id for row in found.rows])
+    np.testing.assert_array_equal(found.reasons.contributions, wanted.contributions)
+    assert found.reasons.row_scores is None
+
+
+def test_no_reasons_where_nothing_is_rated_or_nothing_explains(explained, showcase) -> None:
+    assert explained.recommend("nobody").reasons is None
+    assert explained.fold_in({}).reasons is None
+    assert showcase.recommend(str(showcase.recommender.users.one_id(3))).reasons is None
+    found = showcase.recommend(str(showcase.recommender.users.one_id(3)))
+    assert "Why" not in card("picks", found, showcase, "For somebody", None, ("hide",))
+
+
+def test_profiles_are_named_by_what_tells_them_apart(showcase) -> None:
+    """The first genre is that in which a profile is furthest above the others; no item names two."""
+    recommender, profiles = showcase.recommender, showcase.profiles
+    names = profile_names(profiles, showcase.genres, showcase.columns.counts)
+    assert len(names) == len(profiles.profiles) > 1
+    assert len({frozenset(name.genres) for name in names}) == len(names)
+    items = [index for name in names for index in name.item_indices]
+    assert len(set(items)) == len(items)
+    rated = [index for index in range(1, 51) if showcase.columns.counts[index] > 0]
+    lifts = []
+    for profile in profiles.profiles:
+        above = [
+            float(
+                np.subtract(*recommender.score_indices(np.array([profile.user_index, 0]), np.array([n, n])))
+            )
+            for n in range(1, 51)
+        ]
+        lifts.append((np.array(above) - np.mean(above)) / np.std(above))
+    apart = np.array(lifts) - np.mean(lifts, axis=0)
+    assert len(rated) == 50
+    for row, name in zip(apart, names, strict=True):
+        best = max(showcase.genres, key=lambda genre: row[showcase.genres[genre] - 1].mean())
+        assert name.genres[0] == best
+        assert all(row[index - 1] == apart[:, index - 1].max() for index in name.item_indices)
+
+
+def test_profiles_without_genres_are_named_by_their_items(showcase) -> None:
+    names = profile_names(showcase.profiles, {}, showcase.columns.counts)
+    assert {name.genres for name in names} == {()}
+    groups = [
+        {"genres": "", "n_users": 1, "likes": ["<b>"]},
+        {"genres": "A and B", "n_users": 2, "likes": []},
+    ]
+    assert "You answer most like group 1<" in card("profiles", groups, 0)
+    assert "&lt;b&gt;" in card("profiles", groups, 0)
+    assert "You answer most like fans of A and B<" in card("profiles", groups, 1)
+    assert "what the average user gets" in card("profiles", groups, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (ListOptions(), {"k": 10}),
+        (
+            ListOptions(5, False, "Drama", 1960, 1970, None, 9, variety=Variety(surprise=-0.5)),
+            {"k": 5, "genre": "Drama", "from": 1960, "to": 1970, "known": "less", "rated": "listed"}
+            | {"surprise": "-0.5"},
+        ),
+        (
+            ListOptions(variety=Variety(diversity=0.25, max_per_category=3)),
+            {"k": 10, "diversity": "0.25", "max_per_category": 3},
+        ),
+    ],
+)
+def test_addresses_leave_out_what_is_as_usual(options, wanted) -> None:
+    assert address("7", options, "Less known: 9 or fewer") == {"user": "7", "tab": "user", **wanted}
 
 
 @pytest.mark.parametrize(

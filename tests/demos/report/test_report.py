@@ -222,8 +222,8 @@ def test_a_sentence_says_how_the_model_compares() -> None:
     bundle = open_bundle(FIXTURES / "dot-bias")
     sentence = summary(bundle.manifest.metrics)
     assert sentence is not None
-    assert f"<p>{sentence}</p>" in report_page(bundle)
-    assert f"<p>{sentence}</p>" in sections(bundle.manifest)
+    assert f'<p class="verdict">{sentence}</p>' in report_page(bundle)
+    assert f'<p class="verdict">{sentence}</p>' in sections(bundle.manifest)
 
 
 def test_ids_alone_are_enough(show, edited) -> None:

@@ -43,6 +43,7 @@ class Kernel(NamedTuple):
 
 KERNELS: dict[tuple[str, str], list[Kernel]] = {
     ("", "Add"): [Kernel(14, None, {"T": NUMBERS})],
+    ("", "And"): [Kernel(7, None, {"T": BOOL, "T1": BOOL})],
     ("", "BatchNormalization"): [Kernel(15, None, {"T": FLOAT, "T1": FLOAT, "T2": FLOAT})],
     ("", "Cast"): [Kernel(13, 18, {"T1": FIXED_SIZE, "T2": FIXED_SIZE})],
     ("", "Clip"): [Kernel(13, None, {"T": FLOATS | {"int64", "int8", "uint64", "uint8"}}, frozenset({1, 2}))],
@@ -52,6 +53,7 @@ KERNELS: dict[tuple[str, str], list[Kernel]] = {
     ("", "Expand"): [Kernel(13, None, {"T": FIXED_SIZE}, frozenset({1}))],
     ("", "Floor"): [Kernel(13, None, {"T": FLOATS})],
     ("", "Gather"): [Kernel(13, None, {"T": FIXED_SIZE, "Tind": INDICES})],
+    ("", "GatherND"): [Kernel(13, None, {"T": BFLOATS | {"int64"}})],
     ("", "Gemm"): [Kernel(13, None, {"T": BFLOATS})],
     ("", "Greater"): [Kernel(13, None, {"T": FLOATS | WIDE_INTS, "T1": BOOL})],
     ("", "Identity"): [Kernel(14, 18, {"V": FIXED_SIZE})],

@@ -1,0 +1,47 @@
+"""Compare: one user's lists by two bundles, side by side."""
+
+from __future__ import annotations
+
+import gradio as gr
+from markupsafe import Markup
+
+from demos.gradio_app import cards
+from demos.gradio_app.options import ListOptions
+from demos.gradio_app.page import find_users, how_many, html, notice, on, show, text_box
+from demos.gradio_app.showcase import Showcase
+from demos.report.comparison import Pair
+from demos.report.page import comparison_sections
+
+
+def compare_tab(pair: Pair, showcase: Showcase) -> gr.Dropdown:
+    """Build the tab, and return the choice of a user, which links set.
+
+    `showcase` is that of the pair's first bundle.
+    """
+    both = showcase, Showcase(pair.both[1])
+    longest = min(one.longest_list for one in both)
+    first = showcase.find_users("")
+
+    def lists(user_id: str | None, k: float) -> Markup:
+        text = user_id or ""
+        a, b = (one.recommender.users.lookup_text(text) for one in both)
+        found = [
+            one.recommend(text, ListOptions(int(k), exclude_seen=False, hidden=tuple(rated.tolist())))
+            for one, rated in zip(both, pair.rated((a, b)), strict=True)
+        ]
+        return cards.card("side_by_side", found, both, pair.names, user_id, int(k))
+
+    def find(text: str) -> tuple[object, object]:
+        return find_users(showcase, text)
+
+    with gr.Row(elem_classes=["controls"]):
+        query = text_box(label="Find a user", placeholder="An id", min_width=90, elem_id="compare-query")
+        user = gr.Dropdown(first, value=first[0], label="User", min_width=90, elem_id="compare-user")
+        k = how_many(longest, "compare-k")
+    note = html("", "compare-note")
+    shown = html(lists(first[0], min(10, longest)), "compared")
+    html(cards.card("report", comparison_sections(pair), "", ""), "comparison")
+    on([query.submit], find, [query], [user, note])
+    on([user.input], lambda: notice(""), [], [note])
+    on([user.change, k.change], show(lists), [user, k], [shown])
+    return user

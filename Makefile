@@ -45,7 +45,7 @@ train: $(VENV)/.export ## Train on DATA into runs/: the default preset, or one k
 
 .PHONY: export
 export: train ## The main job: train, export a bundle, verify it, recommend to one user
-	$(BIN)/recsys export $(RUN) --output $(BUNDLE) --overwrite
+	$(BIN)/recsys export $(RUN) --explain --output $(BUNDLE) --overwrite
 	@ln -sfn "$(abspath $(BUNDLE))" artifacts/default
 	$(BIN)/recsys recommend artifacts/default --user-id $(USER_ID) -k 10
 

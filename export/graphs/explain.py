@@ -68,12 +68,12 @@ def checked_histories(inputs: ExportInputs) -> list[FoldInHistory]:
     return histories if len(histories) <= N_CHECKED else longest[:half] + histories[:half]
 
 
-def relative_errors(run: Runner, inputs: ExportInputs, known: Ratings) -> tuple[Float64, Float64]:
-    """Errors of a graph for one user, relative to `_size`.
+def checked_errors(run: Runner, inputs: ExportInputs, known: Ratings) -> Float64:
+    """Errors of a graph for one user, relative to `_size`, which are compared with `SCORE_TOLERANCE`.
 
-    Returns:
-        Those of the contributions and the rest against float64; and those of their sum against the scores
-        that `fold_in` gives in float64, float64 [E].
+    They are those of the contributions and the rest against float64, and those of their sum against the
+    scores that `fold_in` gives in float64. A sum of H contributions, each rounded, is allowed the errors of
+    all: it is divided by the root of H.
     """
     arrays = cast("FoldInArrays", inputs.lists)
     scores = arrays.row_scores64(fold_in.new_rows(inputs, *known).lists[None])[0]
@@ -87,10 +87,8 @@ def relative_errors(run: Runner, inputs: ExportInputs, known: Ratings) -> tuple[
     size = _size(inputs, exact)
     wrong = [found["contributions"][0] - exact.contributions, found["rest"][0] - exact.rest]
     total = found["contributions"][0].astype(np.float64).sum(axis=1) + found["rest"][0]
-    return (
-        np.concatenate([np.abs(part).ravel() for part in wrong]) / size,
-        np.abs(total - scores[explained]) / size,
-    )
+    wrong.append((total - scores[explained]) / max(1.0, float(np.sqrt(len(known.item_indices)))))
+    return np.concatenate([np.abs(part).ravel() for part in wrong]) / size
 
 
 def _explained(scores: Float64, rated: Int64) -> Int64:
@@ -102,17 +100,10 @@ def _explained(scores: Float64, rated: Int64) -> Int64:
 
 
 def _check(run: Runner, inputs: ExportInputs, sample: Sample) -> Comparison:
-    """Compare with float64, each user's errors scaled to the tolerance; and the sums with `fold_in`'s scores.
-
-    A sum of H contributions, each rounded, is allowed the errors of all: as many tolerances as its root.
-    """
+    """Compare with float64, and the sums with `fold_in`'s scores; errors are scaled to the tolerance."""
     tolerance = _tolerance(inputs)["contributions"]
     histories = checked_histories(inputs) if len(sample.histories) > N_CHECKED else sample.histories
-    errors = []
-    for known, _ in histories:
-        apart, of_sums = relative_errors(run, inputs, known)
-        allowed = max(1.0, float(np.sqrt(len(known.item_indices))))
-        errors += [apart, of_sums / allowed]
+    errors = [checked_errors(run, inputs, known) for known, _ in histories]
     return Comparison(len(histories), np.concatenate(errors) / SCORE_TOLERANCE * tolerance, tolerance)
 
 

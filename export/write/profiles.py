@@ -27,6 +27,8 @@ N_WELL_KNOWN = 200
 # The most users that k-means is fitted on. With 50,000, the mean squared distance of 200,000 made-up rows to
 # their centres is at most 0.06 % smaller.
 MAX_FITTED = 10_000
+# With 10 starts of 300 iterations, that distance is 0.04 % smaller, and takes three times as long.
+N_STARTS = 4
 # A genre with fewer of the well-known items is left out: single items would decide its mean.
 MIN_ITEMS_OF_GENRE = 5
 
@@ -100,7 +102,7 @@ def group(rows: Float64, n_groups: int) -> tuple[Int64, Float64]:
     n_groups = min(n_groups, len(np.unique(fitted, axis=0)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # rows that hardly differ: fewer groups
-        model = KMeans(n_groups, n_init=10, algorithm="lloyd", random_state=0).fit(fitted)
+        model = KMeans(n_groups, n_init=N_STARTS, max_iter=100, algorithm="lloyd", random_state=0).fit(fitted)
     kept, labels = np.unique(model.predict(rows), return_inverse=True)
     return labels, model.cluster_centers_[kept]
 

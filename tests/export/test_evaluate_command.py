@@ -72,6 +72,7 @@ def measured(*arguments: object) -> dict[str, Any]:
     return json.loads(result.output)  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_the_same_file_read_otherwise_is_other_data(pair: tuple[Path, Path], ratings: Path) -> None:
     data, recommender = load(str(ratings)), Recommender.load(pair[1], "cpu")
     check_data(recommender, data)

@@ -288,6 +288,7 @@ def test_ids_that_are_hardly_meant_are_said(tmp_path: Path, capsys) -> None:
     assert "1 item id is 'NULL': if it stands for no id" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_titles_of_the_ratings_stay_where_items_says_nothing(base: Path, tmp_path: Path) -> None:
     folder, titles = tmp_path / "new", tmp_path / "titles.csv"
     folder.mkdir()

@@ -75,6 +75,7 @@ def bundles(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return folder / "bundle", folder / "added"
 
 
+@pytest.mark.slow
 def test_those_of_the_taste_find_the_new_item_and_the_others_do_not(bundles: tuple[Path, Path]) -> None:
     recommender = Recommender.load(bundles[1], "cpu")
     for user in range(73, N_USERS + 1):  # who have not rated them

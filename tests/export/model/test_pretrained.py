@@ -100,6 +100,7 @@ def test_matched_rows_are_the_sources_and_others_the_average(elsewhere: Path, tm
     assert torch.equal(state["item_factors"][40], state["item_factors"][0])
 
 
+@pytest.mark.slow
 def test_a_run_and_its_bundle_are_the_same_start(elsewhere: Path, tmp_path: Path) -> None:
     export_run(elsewhere, tmp_path / "bundle", top_k=5)
     run, bundle = read_pretrained(elsewhere), read_pretrained(tmp_path / "bundle")

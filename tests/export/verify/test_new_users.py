@@ -130,7 +130,7 @@ def test_the_users_who_measure_the_fold_in_choose_nothing_of_it(trained: tuple[R
 
 def test_the_words_say_who_was_measured(trained: tuple[Run, Path], ratings: Path) -> None:
     options = ["--device", "cpu", "--data", str(ratings)]
-    output = CliRunner().invoke(cli, ["evaluate", str(trained[1]), *options]).output
+    output = CliRunner().invoke(cli, ["evaluate", str(trained[1]), *options]).stdout
     if "fold_in" in Recommender.load(trained[1], "cpu").manifest.graphs:
         assert "10 users who were held out whole are each folded in from 80% of the own ratings" in output
         assert output.splitlines()[-1].startswith("For new users, the model ")

@@ -38,6 +38,7 @@ def test_the_committed_fixture_is_what_the_exporter_writes(tiny_run, tmp_path) -
     assert found["tables"] == expected["tables"]
 
 
+@pytest.mark.slow
 def test_an_mlp_in_shards_whose_tables_lie_apart(tiny_run, tmp_path) -> None:
     """Each shard's rows are in pages of their own, and no graph of a shard refers to another's."""
     manifest = export_run(tiny_run("mlp"), tmp_path / "bundle", shards=2, tables_file="always", filtered=True)

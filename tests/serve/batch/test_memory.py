@@ -50,6 +50,7 @@ def test_bad_rows_are_not_gathered(tmp_path: Path) -> None:
     assert added < 32 << 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "rows_in_a_group"), [pytest.param(1, 5_000_000, marks=pytest.mark.slow), (2, 1_000_000)]
 )

@@ -183,7 +183,7 @@ def kill_at(running: S3Server, n: int, arguments: list[str], folder: Path) -> in
 
 
 @pytest.mark.parametrize(
-    "n", [pytest.param(n, marks=() if n in (3, 8, 11) else pytest.mark.slow) for n in range(1, 22)]
+    "n", [pytest.param(n, marks=() if n == 8 else pytest.mark.slow) for n in range(1, 22)]
 )
 def test_a_killed_job_leaves_the_old_output_or_none_and_is_resumed(
     s3: fs.FileSystem,

@@ -66,7 +66,7 @@ class Store:
     """The objects whose names begin with an address and a slash, as files with names relative to it.
 
     Raises:
-        InputError: the address holds a password, or a "#".
+        InputError: the address holds a password or a "#", or names no bucket.
         StoreError: of every method: the store can't be reached, refuses, or is of an unknown kind.
     """
 
@@ -86,6 +86,8 @@ class Store:
             self._files: fs.FileSystem
             self._files, root = fs.FileSystem.from_uri(address)
         self._root = root.rstrip("/")
+        if not self._root and self._files.type_name in OBJECT_STORES:  # else all buckets of the account
+            raise InputError(f"{self.address} names no bucket: it is written s3://bucket/name.")
 
     def holds(self, found: fs.FileInfo, other: Store) -> bool:
         """Whether an object of another store lies at this address, or below it."""

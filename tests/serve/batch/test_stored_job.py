@@ -304,6 +304,7 @@ def test_odd_names(s3: fs.FileSystem, score: Any, do: DoJob, tmp_path: Path) -> 
         ("s3://bucket/nothing?sig=secret@", StoreError, "sig"),
         ("s3://bucket/in#2/x.csv", InputError, "%23"),
         ("s3:///x.csv", StoreError, "bucket"),
+        ("s3://", InputError, "names no bucket"),
         ("ftp3://bucket/x.csv", StoreError, "ftp3"),
         ("hdfs://127.0.0.1:1/x.csv", StoreError, "hdfs"),
     ],

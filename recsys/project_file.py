@@ -53,7 +53,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         if any(line.count(b".") > MAX_DOTS for line in raw.splitlines()):
             raise RecursionError
-        return tomllib.loads(raw.decode("utf-8-sig"))
+        tables = tomllib.loads(raw.decode("utf-8-sig"))
+        repr(tables)  # an integer of thousands of digits that is not decimal can't be shown
+        return tables
     except RecursionError:
         raise ConfigError(f"{path} is nested too deeply: settings are tables of plain values") from None
     except ValueError as error:  # not UTF-8, no TOML, or an integer of thousands of digits
@@ -172,6 +174,8 @@ def _defaults(path: Path, name: str, table: Any, command: click.Command) -> dict
         option = options.get(key.replace("_", "-"))
         if option is None or option.name is None:
             raise unknown_key(where, key, options)
+        if option.name in found:
+            raise ConfigError(f"{where}: {option.opts[-1]} is set twice, here as {key}: keep one of them")
         found[option.name] = option_value(f"{where} {key}", option, value)
     return found
 

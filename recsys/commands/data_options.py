@@ -115,11 +115,15 @@ def flags_given(ctx: click.Context, names: Collection[str]) -> list[str]:
 
 
 def words_given(ctx: click.Context, names: Collection[str]) -> list[str]:
-    """Those of these options that are on the command line, as its words, to write them again."""
-    words = []
-    for parameter in ctx.command.params:
-        if isinstance(parameter, click.Option) and flags_given(ctx, {parameter.name or ""} & set(names)):
-            words += option_words(parameter, ctx.params[parameter.name or ""])
+    """Those of these options that somebody set, as words of the command line.
+
+    Those of `recsys.toml`, too: there they are settings of one command, and the words are for another.
+    """
+    words, given = [], (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP)
+    for option in ctx.command.params:
+        name = option.name or ""
+        if isinstance(option, click.Option) and name in names and ctx.get_parameter_source(name) in given:
+            words += option_words(option, ctx.params[name])
     return words
 
 

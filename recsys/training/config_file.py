@@ -63,13 +63,13 @@ def _config(file: object, values: dict[str, Any]) -> ConfigFile:
     values = {name: value for name, value in values.items() if not isinstance(value, dict)}
     if not isinstance(of_train, dict):
         raise ConfigError(f"{file}: train is a command, so its settings are a table: [train]")
-    if twice := _fields(values).keys() & _fields(of_train).keys():
-        raise ConfigError(f"{file}: {', '.join(sorted(twice))} at the top and in [train]: keep one of them")
-    values |= of_train
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ConfigError(f"{file}: parts are tables that begin with [[part]]")
     try:
-        return ConfigFile(_fields(values), [_part(_fields(table)) for table in tables])
+        at_top, in_train = _fields(values), _fields(of_train)
+        if twice := at_top.keys() & in_train.keys():
+            raise ConfigError(f"{', '.join(sorted(twice))} at the top and in [train]: keep one of them")
+        return ConfigFile(at_top | in_train, [_part(_fields(table)) for table in tables])
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from None
 
@@ -104,8 +104,14 @@ def parse_part(text: str) -> PartSettings:
 
 
 def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    names = {name: name.replace("-", "_") for name in values}
-    return {FIELDS.get(names[name], names[name]): value for name, value in values.items()}
+    fields: dict[str, Any] = {}
+    for name, value in values.items():
+        setting = name.replace("-", "_")
+        setting = FIELDS.get(setting, setting)
+        if setting in fields:
+            raise ConfigError(f"{setting} is set twice: keep one of them")
+        fields[setting] = value
+    return fields
 
 
 def _part(values: dict[str, Any]) -> PartSettings:

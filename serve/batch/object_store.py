@@ -28,6 +28,8 @@ OBJECT_STORES = ("s3", "gcs", "abfs")
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _WILD = re.compile(r"[*\[]")
+# USER:PASSWORD@, or what follows a first colon and is no port, such as a secret up to a slash in it.
+_PASSWORD = re.compile(r"://[^/]*:[^/]*@|\A[^:/]+://[^/?#:]*:(?!\d*([/?#]|\Z))")
 
 
 def is_address(path: str) -> bool:
@@ -40,6 +42,11 @@ def last_name(address: str) -> str:
     return address.partition("?")[0].rstrip("/").rpartition("/")[2]
 
 
+def without_query(address: str) -> str:
+    """An address as it may be shown: options behind "?" may hold a signature or a secret. A path as it is."""
+    return address.partition("?")[0] if is_address(address) else address
+
+
 def without_pattern(address: str) -> tuple[str, str]:
     """An address up to its last name, and that name if it is a pattern ("*.parquet"), or "".
 
@@ -49,7 +56,7 @@ def without_pattern(address: str) -> tuple[str, str]:
     folder, _, name = bare.rpartition("/")
     if _WILD.search(folder):
         raise InputError(
-            f"{address}: only the last name of an address may have * or [, as in "
+            f"{bare}: only the last name of an address may have * or [, as in "
             f"s3://bucket/pairs/*.parquet. Name the folder: all tables below it are read."
         )
     return (f"{folder}{mark}{query}", name) if _WILD.search(name) else (address, "")
@@ -59,23 +66,33 @@ class Store:
     """The objects whose names begin with an address and a slash, as files with names relative to it.
 
     Raises:
-        InputError: the address holds a password.
+        InputError: the address holds a password or a "#", or names no bucket.
         StoreError: of every method: the store can't be reached, refuses, or is of an unknown kind.
     """
 
     def __init__(self, address: str) -> None:
-        self.address = address.partition("?")[0]
-        if re.search(r"://[^/]*:[^/]*@", address):
+        self.address = without_query(address)
+        self._given = address
+        if _PASSWORD.search(address):
             raise InputError(
                 "an address with a password in it is seen by others and kept in logs. Take variables: "
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
             )
+        if "#" in address:  # as in every URL, what follows it would be left out
+            raise InputError(f"{self.address}: a # in an address is written %23.")
         with self._told():
             from pyarrow import fs
 
             self._files: fs.FileSystem
             self._files, root = fs.FileSystem.from_uri(address)
         self._root = root.rstrip("/")
+        if not self._root and self._files.type_name in OBJECT_STORES:  # else all buckets of the account
+            raise InputError(f"{self.address} names no bucket: it is written s3://bucket/name.")
+
+    def holds(self, found: fs.FileInfo, other: Store) -> bool:
+        """Whether an object of another store lies at this address, or below it."""
+        same = self._files.type_name == other._files.type_name
+        return same and f"{found.path}/".startswith(f"{self._root}/")
 
     def itself(self) -> fs.FileInfo | None:
         """The object with the address as its name; None: there is none, but perhaps some below it."""
@@ -166,7 +183,7 @@ class Store:
         except FullDiskError:
             raise
         except (OSError, pa.ArrowException, ImportError) as error:
-            reason = " ".join(str(error).split())[:400].rstrip(".")
+            reason = " ".join(str(error).replace(self._given, self.address).split())[:400].rstrip(".")
             raise StoreError(
                 f"{self.address}: {reason}. Check the address, the credentials (for S3: AWS_ACCESS_KEY_ID, "
                 f"AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL) and the network, then go on with "

@@ -17,6 +17,8 @@ from serve.reading.partitions import NO_VALUE
 
 MOST_VALUES = 256
 """Values of the column in one part: each has an open file, with rows in memory."""
+MOST_BYTES_OF_A_NAME = 255
+"""What file systems allow."""
 PARTITIONED_GROUP_BYTES = ROW_GROUP_BYTES // 8
 
 
@@ -29,7 +31,8 @@ def new_files(
     The file is `name`. With `partition_by`, rows go to `COLUMN=VALUE/name`, without that column.
 
     Raises:
-        JobError, InputError: as `new_part`; or the column has more than `MOST_VALUES` values.
+        JobError, InputError: as `new_part`; or the column has more than `MOST_VALUES` values, or one that is
+            too long for a name.
     """
     n_rows: dict[str, int] = {}
     if partition_by is None:
@@ -47,7 +50,13 @@ def new_files(
 
         def write_each(table: pa.Table) -> None:
             for text, rows in _by_value(table, partition_by):
-                file = f"{quote(partition_by, safe='')}={_spelled(text)}/{name}"
+                place = f"{quote(partition_by, safe='')}={_spelled(text)}"
+                if len(place) > MOST_BYTES_OF_A_NAME:
+                    raise InputError(
+                        f"{partition_by} has a value that is too long for the name of a folder: its "
+                        f"{len(place)} bytes begin with {place[:60]}. Partition by another column."
+                    )
+                file = f"{place}/{name}"
                 if file not in writers:
                     if len(writers) == MOST_VALUES:
                         raise InputError(

@@ -3,8 +3,8 @@
 The work folder holds, until the job ends:
 
 - `_lock`: locked by the process that runs the job
-- `input/`: the fetched objects; `_fetched.json`: their sizes and times, so that a job that goes on fetches
-  what has changed
+- `input/`: the fetched objects; `_fetched.json`: their keys, sizes and times, so that a job that goes on
+  fetches what has changed
 - `output/`: the output, as a job of this machine makes it (`serve.batch.run`)
 
 A store renames no folder in one step, so an output is put in three. All its files go under `_new-…/`, a name
@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
+from urllib.parse import unquote
 
 import msgspec
 
@@ -29,10 +31,10 @@ from serve.batch.fragments import Engine
 from serve.batch.job import Job, Plan
 from serve.batch.job_folder import LOCK, SUCCESS, check_ours, claimed, empty
 from serve.batch.local_engine import run_locally
-from serve.batch.object_store import Store, is_address, last_name, without_pattern
+from serve.batch.object_store import Store, is_address, last_name, without_pattern, without_query
 from serve.batch.run import JobSummary, run_job
 from serve.errors import FullDiskError, InputError, JobError, OutputError
-from serve.files.atomic import check_outside_bundles, write_file
+from serve.files.atomic import check_outside_bundles, check_target, write_file
 from serve.reading.files import HIDDEN
 
 FETCHED = "_fetched.json"
@@ -40,6 +42,8 @@ NEW = "_new-"
 ALL_PUT = "_all-put"
 """The object in `_new-…/` that says that all files are there, and that the old output is gone."""
 PROBE = f"{NEW}probe"
+OURS = re.compile(rf"{NEW}(probe\Z|[0-9a-f]{{16}}/)")
+WORK = (LOCK, FETCHED, "input", "output")
 AT_ONCE = 8
 """Objects that are copied at the same time."""
 MOST_BYTES = 5 << 30
@@ -89,12 +93,14 @@ def run_stored_job(
     if store and without_pattern(job.output)[1]:
         raise OutputError(f"{store.address}: an output is no pattern. Leave out * and [.")
     check_outside_bundles(work.absolute())
-    check_ours(work)
+    _check_work(work)
     with ExitStack() as stack:
         if store:
             _check_free(store, resume, overwrite)
             store.write(PROBE, b"")  # a store that refuses should not say so after hours of work
             store.delete(PROBE)
+        else:
+            check_target(Path(job.output).absolute(), overwrite or resume, SUCCESS)  # before the input comes
         stack.enter_context(claimed(work))
         if (work / "output").exists() and not (resume or overwrite):
             raise OutputError(
@@ -103,22 +109,40 @@ def run_stored_job(
             )
         here = job
         if job.input is not None and is_address(job.input):
-            here = msgspec.structs.replace(here, input=str(_fetch(job.input, work, on_bytes)))
+            here = msgspec.structs.replace(here, input=str(_fetch(job.input, work, store, on_bytes)))
         if store:
             here = msgspec.structs.replace(here, output=str(work / "output"))
         summary = run_job(
             here, resume=resume, overwrite=overwrite, engine=engine, on_plan=on_plan, on_rows=on_rows
         )
         if store:
-            _put(work / "output", store, summary, overwrite, on_bytes)
+            _put(work / "output", store, overwrite, on_bytes)
         empty(work)
     return summary
 
 
-def _fetch(address: str, work: Path, on_bytes: OnBytes) -> Path:
-    """Copy the objects of an address into the work folder; the path that stands for them there."""
+def _check_work(work: Path) -> None:
+    """Raise OutputError for a folder that holds anything but a job's work: it will be emptied."""
+    check_ours(work)
+    there: set[str] = set()
+    with suppress(FileNotFoundError):  # free, or just removed by another job
+        there = {found.name for found in work.iterdir()}
+    foreign = [name for name in there.difference(WORK) if not name.startswith((".output.", f".{FETCHED}."))]
+    if foreign or (there and LOCK not in there):
+        raise OutputError(
+            f"{work} holds {min(foreign or there)}, which is no copy of a job's, and it is emptied at the "
+            f"end. Name a new folder: --work-folder"
+        )
+
+
+def _fetch(address: str, work: Path, output: Store | None, on_bytes: OnBytes) -> Path:
+    """Copy the objects of an address into the work folder; the path that stands for them there.
+
+    Raises OutputError: one of them lies in `output`.
+    """
     place, pattern = without_pattern(address)
     store = Store(place)
+    address, pattern = without_query(address), unquote(pattern)
     if one := None if pattern else store.itself():
         found = {last_name(place): one}
     else:
@@ -129,20 +153,22 @@ def _fetch(address: str, work: Path, on_bytes: OnBytes) -> Path:
         }
     if not found:
         raise InputError(f"{address}: no such object, and none below it. Give an object, a folder or a glob.")
+    if output and (inside := [file.path for file in found.values() if output.holds(file, store)]):
+        raise OutputError(f"{inside[0]} lies in {output.address}, which would be replaced. Write elsewhere.")
     folder = work / "input"
     for name in found:
         if any(part in ("", ".", "..") or "\0" in part for part in name.split("/")):
             raise InputError(f"{address}: {name!r} can't be the name of a file. Copy it under another name.")
     if both := sorted(name for name in found if any(other.startswith(f"{name}/") for other in found)):
         raise InputError(f"{address}: {both[0]} is an object and a folder. Name one of them.")
-    now = {name: (file.size, file.mtime_ns or 0) for name, file in found.items()}
+    now = {name: (file.path, file.size, file.mtime_ns or 0) for name, file in found.items()}
     before = _fetched_before(work)
     for path in sorted(folder.rglob("*"), reverse=True):
         name = path.relative_to(folder).as_posix()
         if path.is_dir():
             if not any(path.iterdir()):
                 path.rmdir()
-        elif name not in now or before.get(name) != now[name] or path.stat().st_size != now[name][0]:
+        elif name not in now or before.get(name) != now[name] or path.stat().st_size != now[name][1]:
             path.unlink()
     missing = [name for name in found if not (folder / name).exists()]
     total = sum(found[name].size for name in missing)
@@ -158,9 +184,9 @@ def _fetch(address: str, work: Path, on_bytes: OnBytes) -> Path:
     return folder / (last_name(place) if one else pattern)
 
 
-def _fetched_before(work: Path) -> dict[str, tuple[int, int]]:
+def _fetched_before(work: Path) -> dict[str, tuple[str, int, int]]:
     try:
-        return msgspec.json.decode((work / FETCHED).read_bytes(), type=dict[str, tuple[int, int]])
+        return msgspec.json.decode((work / FETCHED).read_bytes(), type=dict[str, tuple[str, int, int]])
     except (OSError, msgspec.DecodeError):
         return {}
 
@@ -176,8 +202,10 @@ def _check_room(work: Path, n_bytes: int) -> None:
 
 def _check_free(store: Store, resume: bool, overwrite: bool) -> None:
     """Raise OutputError where an address holds something that this job may not replace."""
+    if store.itself():
+        raise OutputError(f"{store.address} is an object, not a folder. Choose another output.")
     names = store.list()
-    ours = SUCCESS in names or any(name.startswith(NEW) for name in names)
+    ours = SUCCESS in names or any(map(OURS.match, names))
     if names and not ours:
         raise OutputError(
             f"{store.address} holds {len(names)} objects and no {SUCCESS}, so it isn't ours to overwrite. "
@@ -192,7 +220,7 @@ def _check_free(store: Store, resume: bool, overwrite: bool) -> None:
         )
 
 
-def _put(folder: Path, store: Store, summary: JobSummary, overwrite: bool, on_bytes: OnBytes) -> None:
+def _put(folder: Path, store: Store, overwrite: bool, on_bytes: OnBytes) -> None:
     """Store a finished output, or the rest of it. Raises OutputError: another job's is there."""
     marker = (folder / SUCCESS).read_bytes()
     sizes = {
@@ -212,22 +240,18 @@ def _put(folder: Path, store: Store, summary: JobSummary, overwrite: bool, on_by
         raise OutputError(
             f"{store.address} holds the output of another job. Choose another output, or add --overwrite."
         )
-    if f"{new}/{ALL_PUT}" not in there:
-        left = [
-            name
-            for name, size in sizes.items()
-            if (at := there.get(f"{new}/{name}")) is None or at.size != size
-        ]
+    named = {name: file.size for name, file in there.items() if not name.startswith(f"{new}/")}
+    waiting = {name: there[f"{new}/{name}"].size for name in sizes if f"{new}/{name}" in there}
+    # Else killed while files got their names. If others are there by now, or some are gone, put all again.
+    if f"{new}/{ALL_PUT}" not in there or named | waiting != sizes:
+        left = [name for name, size in sizes.items() if waiting.get(name) != size]
 
         def put(name: str) -> int:
             store.put(folder / name, f"{new}/{name}")
             return sizes[name]
 
         _copy(put, left, "storing", sum(sizes[name] for name in left), on_bytes)
-        old = sorted(
-            (name for name in there if not name.startswith(f"{new}/")), key=lambda name: name != SUCCESS
-        )
-        for name in old:  # first what says that the old output is whole
+        for name in sorted(named, key=lambda name: name != SUCCESS):  # first what says that it is whole
             store.delete(name)
         store.write(f"{new}/{ALL_PUT}", b"all files are here\n")
     there = store.list(new)

@@ -194,15 +194,16 @@ def _engine(options: dict[str, Any]) -> Engine:
 
 
 def _print(job: Job, summary: JobSummary, seconds: float, rows: int, as_json: bool) -> None:
+    from serve.batch.object_store import without_query
+
+    output = without_query(job.output)
     if as_json:
         counts = {name: getattr(summary, name) for name in ("rows_in", "rows_out", "quarantined", "unknown")}
-        print_json(
-            {"output": job.output, **counts, "parts": len(summary.parts), "seconds": round(seconds, 3)}
-        )
+        print_json({"output": output, **counts, "parts": len(summary.parts), "seconds": round(seconds, 3)})
         return
     n_bytes = sum(part.bytes for part in summary.parts)
     click.echo(
-        f"{job.output}: {summary.rows_out:,} rows, {n_bytes:,} bytes, parts: {len(summary.parts)}; "
+        f"{output}: {summary.rows_out:,} rows, {n_bytes:,} bytes, parts: {len(summary.parts)}; "
         f"{rows:,} rows read in {seconds:.1f} s ({rows / seconds:,.0f} rows/s)"
     )
     if summary.unknown:
@@ -212,7 +213,8 @@ def _print(job: Job, summary: JobSummary, seconds: float, rows: int, as_json: bo
             f"{answer}: `known` is false there."
         )
     if summary.quarantined:
-        click.echo(f"{summary.quarantined:,} bad rows are in {job.output}/_quarantine, with the reasons.")
+        place = f"{output.rstrip('/')}/_quarantine"
+        click.echo(f"{summary.quarantined:,} bad rows are in {place}, with the reasons.")
 
 
 class Progress:

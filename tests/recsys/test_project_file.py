@@ -64,6 +64,8 @@ def test_a_table_sets_flags_and_the_command_line_overrides_them(
         ("[[recommend]]\n", "its settings are a table: [recommend]"),
         ("[recommend]\njson = 'yes'\n", "[recommend] json = 'yes': write true or false"),
         ("[recommend]\ntop-k = true\n", "[recommend] top-k is true: write a number or a text"),
+        ("[recommend]\ntop-k = 3\nk = 4\n", "[recommend]: --top-k is set twice, here as k: keep one of them"),
+        ("recommend.top-k = 0x" + "f" * 5000 + "\n", "is not TOML"),
         ("[recommend]\ntop-k = [3]\n", "[recommend] top-k is a list"),
         ("[recommend]\ndeny = [[1]]\n", "[recommend] deny is a list"),
         ("[recommend]\ntop-k = 2026-11-29\n", "[recommend] top-k is a date"),
@@ -169,6 +171,8 @@ def test_training_takes_parts_and_flags_from_one_file(folder: Path) -> None:
     assert "seed at the top and in [train]: keep one" in str(run("train").exception)
     write(TRAIN.replace("seed = 7", "seeds = 7"))
     assert "no flag is called 'seeds'; did you mean 'seed'?" in str(run("train").exception)
+    write(TRAIN.replace("seed = 7", "batch-size = 1\nbatch_size = 2"))
+    assert "recsys.toml: batch_size is set twice: keep one" in str(run("train").exception)
     write(TRAIN.replace("seed = 7", "seed = 7.5"))
     assert "'7.5' is not a decimal integer (recsys.toml: seed)." in run("train").stderr
     write(TRAIN.replace("rating-weight = 0.5", "rating-weight = 0.25"))
@@ -202,6 +206,12 @@ def test_a_flag_that_brings_the_parts_replaces_those_of_the_file(folder: Path) -
     write("[train]\nmodel = 'ease'\npreset = 'default'\n", "other.toml")
     refused = run("train", "--config", "other.toml", "--output", "four")
     assert "both bring the parts" in refused.stderr
+
+
+def test_the_next_command_has_what_the_file_sets_for_this_one_alone(folder: Path) -> None:
+    write("[data.describe]\nuser-column = 'who'\n")
+    done = run("data", "describe", "films.csv")
+    assert "--user-column who" in done.stderr.splitlines()[-1]
 
 
 def test_a_file_that_begins_with_the_mark_of_utf_8(tmp_path: Path) -> None:

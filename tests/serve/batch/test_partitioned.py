@@ -124,10 +124,12 @@ def test_lists_by_whether_the_user_is_known(do: DoJob, tmp_path: Path) -> None:
         ("when", "hold text, integers"),
         ("_hidden", "begin with _"),
         ("note", f"more than {MOST_VALUES} values"),
+        ("long", "too long for the name of a folder: its 305 bytes"),
     ],
 )
 def test_columns_that_are_refused(do: DoJob, tmp_path: Path, column: str, said: str) -> None:
     table = make_pairs(BUNDLE, 1000).append_column("_hidden", [[1] * 1000])
+    table = table.append_column("long", [["é" * 50] * 1000])
     pq.write_table(table, tmp_path / "in.parquet")
     with pytest.raises(InputError, match=said):
         do(Score(), tmp_path / "in.parquet", partition_by=column)

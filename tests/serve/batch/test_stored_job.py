@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import urllib.request
@@ -71,7 +72,8 @@ def score(tmp_path: Path) -> Callable[..., JobSummary]:
     """Score an input into `OUT` by way of the folder `work`."""
 
     def run(source: str, output: str = OUT, task: Any = None, **options: Any) -> JobSummary:
-        fields = {name: options.pop(name) for name in ("part_rows", "on_bad_row") if name in options}
+        names = ("part_rows", "on_bad_row", "partition_by")
+        fields = {name: options.pop(name) for name in names if name in options}
         job = Job(
             task=task or Score(), bundle=str(BUNDLE), input=source, output=output, device="cpu", **fields
         )
@@ -229,6 +231,65 @@ def test_what_was_fetched_is_kept_and_what_changed_is_fetched_again(
     assert fetched == ["/bucket/in/d.csv"]
 
 
+def test_an_output_never_replaces_its_own_input(s3: fs.FileSystem, score: Any, pairs: Path) -> None:
+    score(str(pairs))
+    before = stored(s3)
+    for source in (OUT, f"{OUT}/*.parquet", f"{OUT}/part-00000.parquet", "s3://bucket"):
+        with pytest.raises(OutputError, match="lies in s3://bucket/night/scored"):
+            score(source, overwrite=True)
+    assert stored(s3) == before
+
+
+def test_objects_of_another_address_are_fetched_anew(s3: fs.FileSystem, score: Any) -> None:
+    """Even if name, size and time are those of one that was fetched: a store counts in seconds."""
+    for _ in range(10):
+        put(s3, "a/x.csv", b"user_id,things_\n1,1\n")
+        put(s3, "b/x.csv", b"user_id,item_id\n1,1\n")
+        a, b = s3.get_file_info(["bucket/a/x.csv", "bucket/b/x.csv"])
+        if a.mtime_ns == b.mtime_ns:
+            break
+    with pytest.raises(InputError, match="no column"):
+        score("s3://bucket/a")
+    assert score("s3://bucket/b").rows_in == 1
+
+
+def test_a_work_folder_holds_nothing_else(
+    score: Any, expected: dict[str, bytes], pairs: Path, tmp_path: Path, s3: fs.FileSystem
+) -> None:
+    (tmp_path / "out").rename(tmp_path / "work")
+    with pytest.raises(OutputError, match="--work-folder"):
+        score(str(pairs))
+    assert contents(tmp_path / "work") == expected
+
+
+def test_half_an_output_that_has_changed_is_put_again(
+    s3: fs.FileSystem, score: Any, pairs: Path, expected: dict[str, bytes]
+) -> None:
+    """Killed while files got their names; then one was deleted, and another job has put one."""
+    score(str(pairs), part_rows=4000)
+    put(s3, f"night/scored/_new-{hashlib.sha256(expected[SUCCESS]).hexdigest()[:16]}/_all-put", b"")
+    for name in (SUCCESS, "part-00001.parquet"):
+        s3.delete_file(f"bucket/night/scored/{name}")
+    put(s3, "night/scored/part-00009.parquet", b"theirs")
+    score(str(pairs), part_rows=4000, resume=True)
+    assert stored(s3) == expected
+
+
+def test_odd_names(s3: fs.FileSystem, score: Any, do: DoJob, tmp_path: Path) -> None:
+    values = ["a b", "50%25", "a+b", "é", "#1", "x/y", "?", "", ".."]
+    lines = ["user_id,item_id,kind", *(f"1,1,{value}" for value in values)]
+    source = tmp_path / "in.csv"
+    source.write_text("\n".join(lines) + "\n")
+    do(Score(), source, partition_by="kind")
+    score(str(source), partition_by="kind")
+    assert stored(s3) == contents(tmp_path / "out")
+    for name in ("a b+c%20é#?1.csv", "a b+c%20é#?2.csv", "other.csv"):
+        put(s3, f"in/{name}", source.read_bytes())
+    for asked, n_files in (("in", 3), ("in/a%20b%2Bc%2520*", 2), ("in/a%20b%2Bc%2520%C3%A9%23%3F1.csv", 1)):
+        assert score(f"s3://bucket/{asked}", str(tmp_path / "found")).rows_in == n_files * len(values)
+        shutil.rmtree(tmp_path / "found")
+
+
 @pytest.mark.parametrize(
     ("source", "error", "said"),
     [
@@ -237,7 +298,13 @@ def test_what_was_fetched_is_kept_and_what_changed_is_fetched_again(
         ("s3://no-bucket/x.csv", InputError, "no such object"),
         ("s3://bucket/*/x.csv", InputError, "only the last name"),
         ("s3://key:secret@bucket/x.csv", InputError, "password"),
+        ("s3://key:sec/secret@bucket/x.csv", InputError, "password"),
+        ("s3://bucket/nothing?region=us-east-1", InputError, "s3://bucket/nothing: no such"),
+        ("s3://bucket/*/x.csv?region=secret@", InputError, "only the last name"),
+        ("s3://bucket/nothing?sig=secret@", StoreError, "sig"),
+        ("s3://bucket/in#2/x.csv", InputError, "%23"),
         ("s3:///x.csv", StoreError, "bucket"),
+        ("s3://", InputError, "names no bucket"),
         ("ftp3://bucket/x.csv", StoreError, "ftp3"),
         ("hdfs://127.0.0.1:1/x.csv", StoreError, "hdfs"),
     ],
@@ -267,12 +334,15 @@ def test_a_name_that_is_an_object_and_a_folder(s3: fs.FileSystem, score: Any) ->
         score("s3://bucket/in")
 
 
-def test_foreign_objects_are_never_replaced(s3: fs.FileSystem, score: Any, pairs: Path) -> None:
-    put(s3, "night/scored/theirs.csv", b"theirs")
+@pytest.mark.parametrize("name", ["theirs.csv", "_new-arrivals/theirs.csv"])
+def test_foreign_objects_are_never_replaced(s3: fs.FileSystem, score: Any, pairs: Path, name: str) -> None:
+    put(s3, f"night/scored/{name}", b"theirs")
     for options in ({}, {"overwrite": True}, {"resume": True}):
         with pytest.raises(OutputError, match="isn't ours"):
             score(str(pairs), **options)
-    assert stored(s3) == {"theirs.csv": b"theirs"}
+    assert stored(s3) == {name: b"theirs"}
+    with pytest.raises(OutputError, match="is an object"):
+        score(str(pairs), f"{OUT}/{name}", overwrite=True)
     with pytest.raises(OutputError, match="no pattern"):
         score(str(pairs), "s3://bucket/night/*")
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from serve.bundle.bundle import Bundle, open_bundle
 from serve.bundle.ids import IdIndex
+from serve.bundle.item_rules import YEAR
 from serve.bundle.items import Catalogue
 from serve.bundle.manifest import Manifest
 from serve.bundle.manifest_check import CALLED
@@ -19,7 +20,7 @@ from serve.bundle.profiles import check_profiles
 from serve.bundle.seen import Seen
 from serve.bundle.shards import list_graphs, role
 from serve.bundle.users import read_users
-from serve.errors import SeenLeftOutError
+from serve.errors import BundleError, SeenLeftOutError
 from serve.files.names import TABLES_NAME
 from serve.runtime.checked_graph import open_checked
 from serve.runtime.session import Device, has_cuda_gpu, run_named, session_device
@@ -105,8 +106,18 @@ class OpenedBundle:
     @property
     def items(self) -> Catalogue:
         """The items: ids, titles, search."""
-        file, n_items = self.bundle.file, self.manifest.model.n_items
-        return self.part("items", lambda: Catalogue(file("items.parquet"), n_items))
+        return self.part("items", self._read_items)
+
+    def _read_items(self) -> Catalogue:
+        items = Catalogue(self.bundle.file("items.parquet"), self.manifest.model.n_items)
+        if (rules := self.manifest.item_rules) is not None:
+            lacks_years = YEAR in rules.numbers and items.years is None
+            if lacks_years or (rules.categories and items.genres is None):
+                raise BundleError(
+                    f"items.parquet has no {'year' if lacks_years else 'genres'}, which the manifest's "
+                    f"item_rules name. Export the bundle again."
+                )
+        return items
 
     @property
     def seen(self) -> Seen:

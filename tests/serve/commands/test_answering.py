@@ -171,8 +171,9 @@ def test_wrong_usage_is_reported_in_a_line(
 
 
 def test_an_id_may_begin_with_a_space(recsys: Run, copy: Path, forge: Any, tmp_path: Path) -> None:
-    # 25 and 47 are the items of the first two questions.
-    ids = [{25: " x", 47: "x"}.get(place, f"item {place}") for place in range(1, 51)]
+    questions = json.loads((copy / "profiles.json").read_text())["questions"]
+    first, second = (question["item_index"] for question in questions[:2])
+    ids = [{first: " x", second: "x"}.get(place, f"item {place}") for place in range(1, 51)]
     write_items(tmp_path / "items.parquet", ids)
     forge("items.parquet", (tmp_path / "items.parquet").read_bytes())
     answer = answered(recsys("fold-in", str(copy), "--rate", " x=5", "--rate", "x =1", "--json"))

@@ -231,3 +231,12 @@ def test_a_manifest_with_other_columns_is_refused(tmp_path: Path, edit: str) -> 
     edit_manifest(copy, change)
     with pytest.raises(BundleError, match=r"item_rules|widths"):
         open_bundle(copy)
+
+
+@pytest.mark.parametrize("column", ["year", "genres"])
+def test_items_without_what_the_rules_compare_are_refused(tmp_path: Path, column: str) -> None:
+    copy = Path(shutil.copytree(PARTS, tmp_path / "bundle"))
+    pq.write_table(pq.read_table(copy / "items.parquet").drop_columns([column]), copy / "items.parquet")
+    edit_manifest(copy)
+    with pytest.raises(BundleError, match=f"items.parquet has no {column}, which the manifest's item_rules"):
+        Recommender.load(copy, "cpu").recommend(10, rules=Rules(min_ratings=1))

@@ -237,7 +237,8 @@ def test_by_keyboard_alone(open_page, page_of) -> None:
 def test_a_hostile_title_is_text(open_page, serve_page, tmp_path) -> None:
     bundle = Path(shutil.copytree(BUNDLES["dot"], tmp_path / "bundle"))
     titles = [HOSTILE, *(f"Movie {place}" for place in range(2, 51))]
-    write_items(bundle / "items.parquet", range(1001, 1051), titles=titles, genres=["<b>|&amp;"] * 50)
+    items = {"titles": titles, "genres": ["<b>|&amp;"] * 50, "years": [1990] * 50}
+    write_items(bundle / "items.parquet", range(1001, 1051), **items)
     edit_manifest(bundle)
     tab = open_page(serve_page(bundle))
     rate(tab, HOSTILE, 3)

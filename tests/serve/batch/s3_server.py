@@ -1,4 +1,4 @@
-"""An S3 server on loopback (moto's), which reports each request before it is answered."""
+"""An S3 server on loopback (moto's), which asks about each request before it carries it out."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class _Quiet(WSGIRequestHandler):
 
 
 class S3Server:
-    """Its address, its requests so far as (method, path), and what is called with the method of each."""
+    """Its address, its requests so far as (method, path), and what says of a method whether it is obeyed."""
 
     def __init__(self, port: int) -> None:
         self.variables = {**VARIABLES, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
         self.requests: list[tuple[str, str]] = []
-        self.before: Callable[[str], None] = lambda method: None
+        self.accepts: Callable[[str], bool] = lambda method: True
 
 
 @contextmanager
@@ -35,7 +35,9 @@ def s3_server() -> Iterator[S3Server]:
     def reported(environ: dict[str, Any], start_response: Any) -> Any:
         method = environ["REQUEST_METHOD"]
         server.requests.append((method, environ["PATH_INFO"]))
-        server.before(method)
+        if not server.accepts(method):
+            start_response("503 Service Unavailable", [])
+            return []
         return application(environ, start_response)
 
     listener = make_server("127.0.0.1", 0, reported, threaded=True, request_handler=_Quiet)

@@ -1,6 +1,6 @@
 """What the fitted kinds cost where data is large: EASE by its items, iALS by its ratings beside `implicit`.
 
-    python benchmarks/bench_fitted.py [--ratings 1e7] [--rounds 3] [--without-ease]
+    python benchmarks/bench_fitted.py [--only ease|ials] [--ratings 1e7] [--rounds 3]
 
 `implicit` is installed by hand (`pip install implicit`). The ratings are made up, with a long tail:
 popularity and activity follow power laws. Every fit has a process of its own; iALS and implicit take turns.
@@ -20,6 +20,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -30,20 +31,25 @@ import pandas as pd
 from machine import describe_machine
 
 from recsys.data.interactions import Interactions
-from recsys.models import ials
+from recsys.models import ease, ials
 
-RESULTS = Path(__file__).parent / "results" / "fitted.md"
+RESULTS = Path(__file__).parent / "results"
 FACTORS = 64
 CONFIG = ials.IalsConfig(n_factors=FACTORS, rating_weight=0.0)
+USED = ("seconds", "cpu_seconds", "mib")
+EASE_USERS = 50_000
 EASE_SIZES = {20_000: 1_000_000, 100_000: 1_000_000}
-"""Items -> ratings, by 50,000 users."""
+"""Items -> ratings."""
 ALS_USERS, ALS_ITEMS = 150_000, 50_000
 TAIL = 0.7
 """Exponent of the power laws."""
 
 
-def made_up(n_users: int, n_items: int, n_ratings: int) -> Interactions:
-    """Ratings of 1 to 5 without meaning."""
+COLUMNS = ("user_index", "item_index", "ratings")
+
+
+def make(folder: Path, n_users: int, n_items: int, n_ratings: int) -> None:
+    """Ratings of 1 to 5 without meaning, a file for each column."""
     rng = np.random.default_rng(0)
     shares = [rng.permutation(np.arange(1.0, n + 1) ** -TAIL) for n in (n_users, n_items)]
     pairs = np.empty(0, np.int64)
@@ -54,6 +60,13 @@ def made_up(n_users: int, n_items: int, n_ratings: int) -> Interactions:
         ]
         pairs = np.unique(np.append(pairs, drawn[0] * n_items + drawn[1]))
     pairs = np.sort(rng.permutation(pairs)[:n_ratings])
+    columns = (1 + pairs // n_items, 1 + pairs % n_items, rng.integers(1, 6, n_ratings))
+    for name, column, kind in zip(COLUMNS, columns, (np.int32, np.int32, np.float32), strict=True):
+        np.save(folder / f"{name}.npy", column.astype(kind))
+
+
+def made(folder: Path, n_users: int, n_items: int) -> Interactions:
+    """What `make` wrote."""
     return Interactions(
         name="made up",
         sha256="",
@@ -61,10 +74,8 @@ def made_up(n_users: int, n_items: int, n_ratings: int) -> Interactions:
         item_key="id",
         users=pd.DataFrame({"user_id": np.arange(n_users)}),
         items=pd.DataFrame({"item_id": np.arange(n_items)}),
-        user_index=(1 + pairs // n_items).astype(np.int32),
-        item_index=(1 + pairs % n_items).astype(np.int32),
-        ratings=rng.integers(1, 6, n_ratings).astype(np.float32),
         timestamps=None,
+        **{name: np.load(folder / f"{name}.npy") for name in COLUMNS},
     )
 
 
@@ -72,13 +83,11 @@ class LowEnoughError(Exception):
     """The objective is as low as it has to be."""
 
 
-def fit(what: str, n_items: int, n_ratings: int, target: float) -> dict[str, float]:
+def fit(what: str, folder: Path, n_items: int, target: float) -> dict[str, float]:
     """Seconds, CPU seconds, peak memory, and for ALS the iterations and the objective, of a fit here."""
     import torch
 
-    from recsys.models import ease
-
-    data = made_up(50_000 if what == "ease" else ALS_USERS, n_items, n_ratings)
+    data = made(folder, EASE_USERS if what == "ease" else ALS_USERS, n_items)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     log: list[float] = []
     apart = np.zeros(2)
@@ -100,7 +109,7 @@ def fit(what: str, n_items: int, n_ratings: int, target: float) -> dict[str, flo
         from scipy.sparse import csr_matrix
 
         a = CONFIG.unobserved_weight
-        confidences = np.full(n_ratings, (1 + a) / a, np.float32)
+        confidences = np.full(len(data), (1 + a) / a, np.float32)
         matrix = csr_matrix((confidences, (data.user_index - 1, data.item_index - 1)))
         model = AlternatingLeastSquares(
             factors=FACTORS,
@@ -123,7 +132,7 @@ def fit(what: str, n_items: int, n_ratings: int, target: float) -> dict[str, flo
         with suppress(LowEnoughError):
             model.fit(matrix, show_progress=False, callback=measure)
     seconds, cpu_seconds = _clocks() - started - apart
-    found = {"seconds": seconds, "cpu_seconds": cpu_seconds, "data_mib": before / 2**10}
+    found = {"seconds": seconds, "cpu_seconds": cpu_seconds, "mib_before": before / 2**10}
     found["mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     return found | {"iterations": len(log), "objective": log[-1] if log else 0.0}
 
@@ -155,41 +164,53 @@ def run(*arguments: object) -> dict[str, float]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--ratings", type=float, default=1e7)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--without-ease", action="store_true")
-    parser.add_argument("--fit", nargs=4, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.fit:
-        what, n_items, n_ratings, target = options.fit
-        print(json.dumps(fit(what, int(n_items), int(n_ratings), float(target))))
-        return
-    lines = []
-    if not options.without_ease:
-        lines = ["| fit | items | ratings | seconds | peak MiB |", "| --- | --- | --- | --- | --- |"]
-    for n_items, n_ratings in EASE_SIZES.items() if lines else ():
-        found = [run("ease", n_items, n_ratings, 0) for _ in range(options.rounds)]
-        seconds, mib = (statistics.median(one[name] for one in found) for name in ("seconds", "mib"))
-        lines.append(f"| ease | {n_items:,} | {n_ratings:,} | {seconds:.1f} | {mib:,.0f} |")
+def bench_ease(rounds: int) -> list[str]:
+    """The table of EASE's costs."""
+    lines = [
+        "# EASE on large catalogues",
+        "",
+        f"`python benchmarks/bench_fitted.py --only ease --rounds {rounds}`",
+        "",
+        f"Made-up ratings with a long tail by {EASE_USERS:,} users, {FACTORS} factors; medians of {rounds} "
+        f"rounds. The matrix of items by items is made up to {ease.EaseConfig().max_dense_items:,} items.",
+        "",
+        describe_machine("torch", "numpy"),
+        "",
+        "| items | ratings | seconds | CPU seconds | peak MiB |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for n_items, n_ratings in EASE_SIZES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            make(Path(folder), EASE_USERS, n_items, n_ratings)
+            found = [run("ease", folder, n_items, 0) for _ in range(rounds)]
+        seconds, cpu, mib = (statistics.median(one[name] for one in found) for name in USED)
+        lines.append(f"| {n_items:,} | {n_ratings:,} | {seconds:.1f} | {cpu:.1f} | {mib:,.0f} |")
         print(lines[-1], flush=True)
-    n_ratings = int(options.ratings)
+    return lines
+
+
+def bench_ials(n_ratings: int, rounds: int) -> list[str]:
+    """The table of iALS's costs beside implicit's."""
     kinds = ("ials", "implicit, CG", "implicit, Cholesky")
     fits: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
-    for _ in range(options.rounds):
-        target = 0.0
-        for kind in kinds:
-            fits[kind].append(run(kind, ALS_ITEMS, n_ratings, target))
-            target = target or fits[kind][-1]["objective"]
-            print(kind, fits[kind][-1], flush=True)
-    lines += [
+    with tempfile.TemporaryDirectory() as folder:
+        make(Path(folder), ALS_USERS, ALS_ITEMS, n_ratings)
+        for _ in range(rounds):
+            target = 0.0
+            for kind in kinds:
+                fits[kind].append(run(kind, folder, ALS_ITEMS, target))
+                target = target or fits[kind][-1]["objective"]
+                print(kind, fits[kind][-1], flush=True)
+    lines = [
+        "# iALS beside implicit",
         "",
-        f"{n_ratings:,} ratings by {ALS_USERS:,} users of {ALS_ITEMS:,} items, {FACTORS} factors, "
-        f"{options.rounds} rounds, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}: medians, "
-        "and the range of the ratio.",
+        f"`python benchmarks/bench_fitted.py --only ials --ratings {n_ratings:g} --rounds {rounds}`",
+        "",
+        f"{n_ratings:,} made-up ratings with a long tail by {ALS_USERS:,} users of {ALS_ITEMS:,} items, "
+        f"{FACTORS} factors, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}; medians of "
+        f"{rounds} rounds, and the range of the ratio. implicit stops where its objective is as low.",
+        "",
+        describe_machine("torch", "implicit", "numpy"),
         "",
         "| fit | iterations | objective | seconds | CPU seconds | CPU beside implicit's CG | peak MiB |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -203,11 +224,28 @@ def main() -> None:
         cells = f"{middle['iterations']:.0f} | {middle['objective']:.5f} | {times} | {ratio}"
         lines.append(f"| {kind} | {cells} | {middle['mib']:,.0f} |")
         print(lines[-1])
-    intro = (
-        (__doc__ or "").partition("\n\n")[2].replace("    python", "`python", 1).replace("ease]", "ease]`", 1)
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    machine = describe_machine("torch", "implicit", "numpy")
-    RESULTS.write_text(f"# Fitted kinds on large data\n\n{intro}\n{machine}\n\n" + "\n".join(lines) + "\n")
+    parser.add_argument("--only", choices=("ease", "ials"))
+    parser.add_argument("--ratings", type=float, default=1e7)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--fit", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.fit:
+        what, folder, n_items, target = options.fit
+        print(json.dumps(fit(what, Path(folder), int(n_items), float(target))))
+        return
+    if options.only != "ials":
+        lines = bench_ease(options.rounds)
+        (RESULTS / "fitted_ease.md").write_text("\n".join(lines) + "\n")
+    if options.only != "ease":
+        lines = bench_ials(int(options.ratings), options.rounds)
+        (RESULTS / "fitted_ials.md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -15,9 +15,11 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from machine import describe_machine
+from torch import nn
 from torch.nn.functional import mse_loss
 
 from recsys.models import DotBiasConfig, build
@@ -32,10 +34,19 @@ USERS = (SMALLEST, 100_000, 1_000_000, 3_000_000, 10_000_000)
 MOST_DENSE = 1_000_000
 """Users up to which whole tables are updated, for the memory: four times the tables."""
 WARM_UP = 5
+COLUMNS = ("whole tables", "sparse", "bare")
 
 
-def stepper(n_users: int, n_items: int, n_steps: int, *, sparse: bool) -> tuple[Callable[[], float], float]:
-    """A function that does one step and returns its seconds; and the seconds that new tables take."""
+class Stepper(NamedTuple):
+    step: Callable[[], float]
+    """Does one step and returns its seconds."""
+    model: nn.Module
+    seconds: float
+    """That new tables take."""
+
+
+def stepper(n_users: int, n_items: int, n_steps: int, *, sparse: bool) -> Stepper:
+    """A model of a size, and how it is trained."""
     config = TrainingConfig(weight_decay=0.1, batch_size=BATCH)
     started = time.perf_counter()
     model = build("dot-bias", DotBiasConfig(N_FACTORS, (0.5, 5.5)), n_users, n_items)
@@ -53,7 +64,24 @@ def stepper(n_users: int, n_items: int, n_steps: int, *, sparse: bool) -> tuple[
         learner.finish()
         return time.perf_counter() - started
 
-    return step, seconds
+    return Stepper(step, model, seconds)
+
+
+def bare(model: nn.Module) -> float:
+    """Seconds of reading and writing back, from and to three places, as many rows as a step may use.
+
+    They are the weights' rows; a step has the weights and their two moments.
+    """
+    seconds = 0.0
+    for name in ("user_factors", "item_factors"):
+        table = model.get_parameter(name).detach()
+        for _ in range(3):
+            index = torch.randint(1, len(table), (BATCH,)).unique()
+            started = time.perf_counter()
+            rows = table.index_select(0, index)
+            table.numpy()[index.numpy()] = rows.numpy()
+            seconds += time.perf_counter() - started
+    return seconds
 
 
 def spread(values: list[float], digits: int) -> str:
@@ -65,15 +93,21 @@ def spread(values: list[float], digits: int) -> str:
 def row(n_users: int, n_steps: int) -> str:
     """Measure one size of table; returns its row of the report."""
     n_items = min(n_users, MOST_ITEMS)
-    reference, _ = stepper(SMALLEST, SMALLEST, n_steps, sparse=False)
-    rows_alone, seconds = stepper(n_users, n_items, n_steps, sparse=True)
-    dense = stepper(n_users, n_items, n_steps, sparse=False)[0] if n_users <= MOST_DENSE else None
-    rounds = [(reference(), rows_alone(), dense() if dense else None) for _ in range(n_steps)][WARM_UP:]
-    cells = [f"{n_users:,}", f"{n_items:,}", f"{seconds:.2f}"]
-    for times in ([one[2] for one in rounds], [one[1] for one in rounds]):
-        measured = [time for time in times if time is not None]
-        ratios = [time / one[0] for time, one in zip(measured, rounds, strict=False)]
-        cells += [spread([1e3 * time for time in measured], 1), spread(ratios, 2)] if measured else ["", ""]
+    reference = stepper(SMALLEST, SMALLEST, n_steps, sparse=False)
+    by_rows = stepper(n_users, n_items, n_steps, sparse=True)
+    dense = stepper(n_users, n_items, n_steps, sparse=False) if n_users <= MOST_DENSE else None
+    rounds = [
+        (reference.step(), by_rows.step(), bare(by_rows.model), dense.step() if dense else None)
+        for _ in range(n_steps)
+    ][WARM_UP:]
+    first, sparse, alone, whole = zip(*rounds, strict=True)
+    cells = [f"{n_users:,}", f"{n_items:,}", f"{by_rows.seconds:.2f}"]
+    for times in (whole, sparse, alone):
+        if times[0] is None:
+            cells += ["", ""]
+        else:
+            ratios = [time / one for time, one in zip(times, first, strict=True)]
+            cells += [spread([1e3 * time for time in times], 1), spread(ratios, 2)]
     return f"| {' | '.join(cells)} |"
 
 
@@ -90,12 +124,13 @@ def main() -> None:
         "",
         f"`dot-bias`, {N_FACTORS} factors, steps of {BATCH:,} ratings, one thread; medians and quartiles in",
         f"ms, and as multiples of a step of AdamW on {SMALLEST:,} users and items in the same round. Sparse",
-        "updates include the first touch of their moments' pages.",
+        "updates include the first touch of their moments' pages. Bare: reading and writing back the rows",
+        "of a step's weights and moments, and nothing else.",
         "",
         f"{describe_machine('torch')} Load average at the start: {os.getloadavg()[0]:.0f}.",
         "",
-        "| users | items | new tables, s | whole tables, ms | multiple | sparse, ms | multiple |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        f"| users | items | new tables, s |{'|'.join(f' {what}, ms | multiple ' for what in COLUMNS)}|",
+        f"| --- | --- | --- |{len(COLUMNS) * ' --- | --- |'}",
     ]
     for n_users in USERS:
         lines.append(row(n_users, n_steps))

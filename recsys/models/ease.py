@@ -256,7 +256,9 @@ def _well_conditioned(table: Tensor) -> Tensor:
     gram = table.T @ table
     # Above the rounding errors of the products, so that the factor exists whatever the table.
     gram.diagonal().add_(10 * torch.finfo(gram.dtype).eps * gram.trace() + torch.finfo(gram.dtype).tiny)
-    return torch.linalg.solve_triangular(torch.linalg.cholesky(gram).mT, table, upper=True, left=False)
+    lower = torch.linalg.cholesky(gram)
+    basis: Tensor = torch.linalg.solve_triangular(lower.mT, table, upper=True, left=False)
+    return basis
 
 
 def memory(config: EaseConfig, n_users: int, n_items: int, n_ratings: int) -> int:

@@ -131,7 +131,11 @@ types: $(VENV)/.dev ## Check the types (mypy, strict)
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Run the benchmarks; each writes its table to benchmarks/results/
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/bench_gpu.py,$(wildcard benchmarks/bench_*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+.PHONY: bench-gpu
+bench-gpu: $(VENV)/.dev ## Measure lists and training steps on an NVIDIA GPU, into benchmarks/results/gpu.md
+	$(BIN)/python benchmarks/bench_gpu.py
 
 .PHONY: quality
 quality: $(VENV)/.dev ## Measure lists and ratings of every preset again, into docs/quality.md

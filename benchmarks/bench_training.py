@@ -51,7 +51,7 @@ def stepper(n_users: int, n_items: int, n_steps: int, *, sparse: bool) -> Steppe
     started = time.perf_counter()
     model = build("dot-bias", DotBiasConfig(N_FACTORS, (0.5, 5.5)), n_users, n_items)
     seconds = time.perf_counter() - started
-    setting = Setting(config, n_steps, Team(), ranks=False, compiled=False)
+    setting = Setting(config, n_steps, Team(), ranks=False, compilation="none")
     learner = make_learner(model, setting, None, sparse=sparse)
     numbers = itertools.count()
 

@@ -169,7 +169,8 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
 @click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
-    help=f"Precision of a network's layers. [default: {TrainingConfig.precision}]",
+    help="Precision of matrix products: tf32 of all, on a GPU; bf16 of a network's layers. "
+    f"[default: {TrainingConfig.precision}]",
 )
 @click.option(
     "--sparse-updates",

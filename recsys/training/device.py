@@ -12,6 +12,8 @@ from recsys.errors import ConfigError
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 CompileMode = Literal["auto", "on", "off"]
+Compilation = Literal["none", "plain", "captured"]
+"""Not compiled; compiled; and the forward and the backward pass each replayed as a CUDA graph."""
 
 SMALL_MODEL = 1 << 20
 """Parameters below which a step of the optimizer is too short for several threads."""
@@ -57,6 +59,22 @@ def fitting_threads(n_parameters: int, device: torch.device) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def should_compile(mode: CompileMode, device: torch.device) -> bool:
-    """Whether to compile; "auto": only on a GPU, because on a CPU compiling takes longer than it saves."""
-    return mode == "on" or (mode == "auto" and device.type == "cuda")
+def compilation(mode: CompileMode, device: torch.device, n_ranks: int) -> Compilation:
+    """How to compile; "auto": only on a GPU, because on a CPU compiling takes longer than it saves.
+
+    Several ranks exchange gradients during the backward pass, which is not captured.
+    """
+    if mode == "off" or (mode == "auto" and device.type != "cuda"):
+        return "none"
+    return "captured" if device.type == "cuda" and n_ranks == 1 else "plain"
+
+
+@contextmanager
+def tf32_products(allowed: bool) -> Iterator[None]:
+    """Whether GPUs multiply float32 matrices in TensorFloat-32."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before

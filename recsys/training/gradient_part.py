@@ -17,7 +17,7 @@ from recsys.models.rating_unit import in_ratings, in_unit
 from recsys.models.tables import average_untrained_rows
 from recsys.training.batches import epoch_seed, n_batches, shuffled_batches
 from recsys.training.checkpoint import Part, Run
-from recsys.training.device import fitting_threads, should_compile
+from recsys.training.device import compilation, fitting_threads, tf32_products
 from recsys.training.distributed import Team
 from recsys.training.learner import Learner, Setting, is_sparse, make_learner
 from recsys.training.pretrained import KeptRows, WarmStart, take_over
@@ -51,7 +51,7 @@ def train_part(session: Session, run: Run, number: int, start: WarmStart | None)
     loss_name = "train_softmax_loss" if ranks else "train_loss"
     for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.perf_counter()
-        with fitting_threads(learner.touched, team.device):
+        with fitting_threads(learner.touched, team.device), tf32_products(config.precision == "tf32"):
             train_loss = _train_epoch(session, model, learner, part.info, info.seed, epoch)
         team.align(model)  # before measuring, because rank 0's buffers are written
         if info.started_from:
@@ -86,7 +86,7 @@ def _state(
         config.epochs * n_batches(len(session.train.ratings), config.batch_size),
         session.team,
         ranks=part.info.objective == "ranking",
-        compiled=should_compile(session.machine.compile, device),
+        compilation=compilation(session.machine.compile, device, session.team.size),
     )
     sparse = is_sparse(part.info, part.data.n_users, part.data.n_items)
     learner = make_learner(model, setting, state, sparse=sparse)

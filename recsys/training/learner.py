@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from recsys.models.tables import ITEM_TABLES, USER_TABLES
+from recsys.training.device import Compilation
 from recsys.training.distributed import Team
 from recsys.training.optimizer import make_optimizer, one_cycle, optimizer_state, restore_optimizer, schedule
 from recsys.training.run_info import PartInfo, TrainingConfig
@@ -62,8 +63,8 @@ class Setting(NamedTuple):
     team: Team
     ranks: bool
     """Whether the objective is "ranking": `forward` scores grids."""
-    compiled: bool
-    """Whether `forward` is compiled."""
+    compilation: Compilation
+    """Of `forward`, and so of the backward pass."""
 
 
 def make_learner(
@@ -74,6 +75,15 @@ def make_learner(
     return learner
 
 
+def _compiled(function: Callable[..., Tensor], compilation: Compilation) -> Callable[..., Tensor]:
+    """The function for any number of ratings; steps have one of two, and each gets CUDA graphs of its own."""
+    if compilation == "none":
+        return function
+    mode = "reduce-overhead" if compilation == "captured" else None
+    compiled: Callable[..., Tensor] = torch.compile(function, dynamic=True, mode=mode)
+    return compiled
+
+
 class _Dense:
     def __init__(self, model: nn.Module, setting: Setting, state: Mapping[str, Tensor] | None) -> None:
         self._model, self._setting = model, setting
@@ -81,12 +91,15 @@ class _Dense:
         if state:
             restore_optimizer(self._optimizer, dict(model.named_parameters()), state)
         parallel = setting.team.parallel(Grid(model) if setting.ranks else model)
-        self.forward = torch.compile(parallel, dynamic=True) if setting.compiled else parallel
+        self.forward = _compiled(parallel, setting.compilation)
         self.touched = sum(parameter.numel() for parameter in model.parameters())
 
     def begin(self, step: int, user_index: Tensor, item_index: Tensor) -> tuple[Tensor, Tensor]:
         schedule(self._optimizer, step, self._setting.n_steps, self._setting.config.learning_rate)
         self._optimizer.zero_grad()
+        if self._setting.compilation == "captured":
+            # The results of the last step, scores and gradients, may be overwritten.
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         return user_index, item_index
 
     def finish(self) -> None:
@@ -122,7 +135,8 @@ class _Sparse:
             scores: Tensor = functional_call(module, named, (user_index, item_index))
             return scores
 
-        self._forward = torch.compile(forward, dynamic=True) if setting.compiled else forward
+        # The number of rows varies, and a CUDA graph has fixed sizes.
+        self._forward = _compiled(forward, "none" if setting.compilation == "none" else "plain")
         self._rows: dict[str, Tensor] = {}
         width = sum(table.shape[1] for side in self._sides for table in side.tables.values())
         self.touched = width * config.batch_size + sum(p.numel() for p in parameters.values())

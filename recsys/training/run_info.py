@@ -30,7 +30,7 @@ UNSIGNED = b"0" * 64
 USERS, ITEMS, INTERACTIONS = "users.parquet", "items.parquet", "interactions.parquet"
 
 MatchBy = Literal["id", "title"]
-Precision = Literal["float32", "bf16"]
+Precision = Literal["float32", "tf32", "bf16"]
 SparseUpdates = Literal["auto", "on", "off"]
 
 

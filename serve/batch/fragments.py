@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import msgspec
 import pyarrow as pa
 
-from serve.batch.job import Fragment, Plan
+from serve.batch.job import Fragment, Job, Plan
 from serve.batch.job_folder import DONE, LOCK, QUARANTINE
 from serve.batch.partitioned import new_files
 from serve.batch.prefetch import prefetched
@@ -72,13 +72,13 @@ Yields an outcome for each fragment; closing the generator stops the work. Raise
 """
 
 
-def load(path: str, device: Device) -> Recommender:
-    """Load the bundle with one thread for each run of a graph; `FragmentRunner` does several runs at once.
+def load(job: Job, device: Device) -> Recommender:
+    """Load a job's bundle with one thread for each run of a graph; `FragmentRunner` does several at once.
 
     Threads that share a run wait for each other at every node: pairs take half as long again. Lists are
     exact, however many users are left for the last run.
     """
-    return Recommender.load(path, device, threads=1, exact=True)
+    return Recommender.load(job.bundle, device, threads=1, exact=True, tf32=job.tf32)
 
 
 class FragmentRunner:

@@ -40,6 +40,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     partition_by: str | None = None
     """Column of the output whose values become folders, `COLUMN=VALUE`; None: no folders."""
     device: Device = "auto"
+    tf32: bool = False
+    """On CUDA, multiply matrices in TensorFloat-32."""
     part_rows: int | None = None
     """Rows of the input for one part; row groups of Parquet are not split. None: the task's default."""
     batch_rows: int | None = None

@@ -138,7 +138,7 @@ def _runner() -> FragmentRunner:
     # Not in `_start`: the executor logs the traceback of an initializer's error, and loses the error.
     plan, folder, threads = _given
     share_claim(folder)
-    return FragmentRunner(plan, folder, load(plan.job.bundle, plan.device), threads)
+    return FragmentRunner(plan, folder, load(plan.job, plan.device), threads)
 
 
 def _run(fragment: Fragment) -> Outcome:

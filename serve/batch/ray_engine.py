@@ -38,7 +38,7 @@ class RayWorker:
         import ray
 
         plan, folder, threads = self._given
-        self._runner = FragmentRunner(plan, folder, load(plan.job.bundle, plan.device), threads)
+        self._runner = FragmentRunner(plan, folder, load(plan.job, plan.device), threads)
         return str(ray.get_runtime_context().get_node_id())
 
     def run(self, fragment: Fragment) -> Outcome:

@@ -79,7 +79,7 @@ def run_job(
         BundleError, DeviceError, RequestError: the bundle can't answer this.
         JobError: a part can't be written; finished parts are kept.
     """
-    recommender = load(job.bundle, job.device)
+    recommender = load(job, job.device)
     recommender.check()
     plan = make_plan(job, recommender)
     output = plan.output

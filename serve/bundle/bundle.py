@@ -80,13 +80,26 @@ class Bundle:
         for graph in self.manifest.graphs.values():
             for tensor in self._tensors[graph.file]:
                 if tensor.name == name:
-                    if tensor.dtype in ("bfloat16", "uint4", "int4", "string"):
-                        raise BundleError(f"{self.path}: {name!r} is {tensor.dtype}, no type of numpy")
-                    content = _content(self.path, _mapped(self.path / graph.file), tensor)
-                    array: np.ndarray = np.frombuffer(content, tensor.dtype).reshape(tensor.shape)
-                    return array
+                    return self._array(graph.file, tensor)
         names = ", ".join(sorted({table.name for table in self.manifest.tables}))
         raise BundleError(f"{self.path} has no table {name!r}. It has: {names}.")
+
+    def shared_tables(self, graph: str) -> dict[WireTensor, np.ndarray]:
+        """The tables of a graph that lie in `tables.bin`, read-only, mapped; none where tables are packed.
+
+        Graphs that share a table have the same key for it.
+        """
+        if any(table.packing for table in self.manifest.tables):
+            return {}
+        file = self.manifest.graphs[graph].file
+        return {tensor: self._array(file, tensor) for tensor in self._tensors[file] if tensor.external}
+
+    def _array(self, file: str, tensor: WireTensor) -> np.ndarray:
+        if tensor.dtype in ("bfloat16", "uint4", "int4", "string"):
+            raise BundleError(f"{self.path}: {tensor.name!r} is {tensor.dtype}, no type of numpy")
+        content = _content(self.path, _mapped(self.path / file), tensor)
+        array: np.ndarray = np.frombuffer(content, tensor.dtype).reshape(tensor.shape)
+        return array
 
 
 def open_bundle(path: str | Path) -> Bundle:

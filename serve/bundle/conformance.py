@@ -126,8 +126,10 @@ def write_conformance(path: Path, graphs: dict[str, list[Case]]) -> None:
     path.write_bytes(msgspec.json.encode(document, order="sorted") + b"\n")
 
 
-def check_conformance(bundle: Bundle, name: str, run_graph: RunGraph) -> int:
+def check_conformance(bundle: Bundle, name: str, run_graph: RunGraph, *, tolerances: float = 1) -> int:
     """Run every case of a graph; returns the number of cases.
+
+    `tolerances`: by how much the graph's tolerances are multiplied.
 
     Raises BundleError: the graph has no cases, or too many, or other answers than its cases.
     """
@@ -138,6 +140,7 @@ def check_conformance(bundle: Bundle, name: str, run_graph: RunGraph) -> int:
             f"{path} has {len(cases) or 'no'} conformance cases for {name}, not 1 to {MAX_CASES}. Export the "
             f"bundle again."
         )
+    allowed = {output: tolerances * tolerance for output, tolerance in graph.tolerance.items()}
     for case in cases:
         try:
             inputs, outputs = case.arrays()
@@ -145,7 +148,7 @@ def check_conformance(bundle: Bundle, name: str, run_graph: RunGraph) -> int:
             raise BundleError(f"{path}: a case of {name} can't be read: {error}.") from None
         if wrong := _fault(graph, case, inputs, bundle):
             raise BundleError(f"{path}: in a case of {name}, {wrong}. Export the bundle again.")
-        if problem := difference(run_graph(inputs), outputs, graph.tolerance):
+        if problem := difference(run_graph(inputs), outputs, allowed):
             raise BundleError(
                 f"{bundle.path}: {name} does not answer as its conformance cases say: {problem}. Don't "
                 f"serve it here; run `recsys verify`, or export it again."

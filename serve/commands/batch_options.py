@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from serve.commands.options import choice_option, device_option, json_option, print_json
+from serve.commands.options import choice_option, device_option, json_option, print_json, tf32_option
 from serve.reading.options import IntegerRange
 from serve.terminal import warn
 
@@ -94,6 +94,7 @@ OPTIONS = (
         help="ray: GPUs of each worker.",
     ),
     device_option,
+    tf32_option,
     json_option,
 )
 

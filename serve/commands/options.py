@@ -40,6 +40,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 device_option = choice_option(
     "--device", "auto", "cpu", "cuda", help="Where to compute; auto takes a GPU that works, else the CPU."
 )
+tf32_option = click.option(
+    "--tf32",
+    is_flag=True,
+    help="On a GPU, multiply matrices in TensorFloat-32: 11 of 24 bits.",
+)
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace a bundle that is there, once the new one is whole."
 )

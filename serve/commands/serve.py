@@ -17,6 +17,7 @@ from serve.commands.options import (
     choice_option,
     device_option,
     exact_option,
+    tf32_option,
 )
 from serve.processes.listener import url
 from serve.reading.options import IntegerRange
@@ -107,6 +108,7 @@ def _read_token(token_file: Path | None) -> str | None:
 )
 @allow_host_option
 @device_option
+@tf32_option
 def serve(
     bundle: Path,
     host: str,
@@ -122,6 +124,7 @@ def serve(
     public_key: Path | None,
     allow_hosts: tuple[str, ...],
     device: str,
+    tf32: bool,
     **limits: float | None,
 ) -> None:
     """Serve BUNDLE over HTTP: a bundle, a link to one, or a text file that names one.
@@ -158,6 +161,7 @@ def serve(
     settings = ServiceSettings(
         bundle=bundle.absolute(),
         device=device,  # type: ignore[arg-type]
+        tf32=tf32,
         threads=threads or max(1, available_cpus() // workers),
         share_tables=workers > 1 if share_tables is None else share_tables,
         exact=exact,

@@ -96,6 +96,7 @@ class Follower:
             settings.threads,
             share_tables=settings.share_tables,
             exact=settings.exact,
+            tf32=settings.tf32,
             public_key=settings.public_key,
         )
         if self.run_folder is not None:

@@ -96,6 +96,7 @@ def load_model(
     *,
     share_tables: bool = False,
     exact: bool = False,
+    tf32: bool = False,
     public_key: Path | None = None,
 ) -> LoadedModel:
     """Load the bundle in `folder`, run every conformance case, and warm it up for the first request.
@@ -107,7 +108,9 @@ def load_model(
     """
     if public_key is not None:
         check_signature(folder, public_key)
-    recommender = Recommender.load(folder, device, threads=threads, share_tables=share_tables, exact=exact)
+    recommender = Recommender.load(
+        folder, device, threads=threads, share_tables=share_tables, exact=exact, tf32=tf32
+    )
     n_cases = recommender.check()
     exclude_seen = not recommender.manifest.without_seen
     recommender.recommend(recommender.users.first_id, 1, exclude_seen=exclude_seen)

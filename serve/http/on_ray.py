@@ -69,6 +69,7 @@ def run_on_ray(
         settings.device,
         settings.threads,
         exact=settings.exact,
+        tf32=settings.tf32,
         public_key=settings.public_key,
     )
     version, device = model.version, model.recommender.device

@@ -19,6 +19,8 @@ class ServiceSettings:
     url: str = ""
     """Where the service listens, for the message that it has started."""
     device: Device = "auto"
+    tf32: bool = False
+    """On CUDA, multiply matrices in TensorFloat-32."""
     threads: int | None = None
     """CPU threads of one answer; None: all the CPUs that the process may use."""
     share_tables: bool = False

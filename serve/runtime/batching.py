@@ -15,9 +15,8 @@ from serve.runtime.answers import fault_of_top, wrong_answer
 from serve.runtime.session import run
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
-
     from serve.runtime.ranker import Ranker
+    from serve.runtime.session import GraphSession
 
 
 class Top(NamedTuple):
@@ -103,7 +102,7 @@ def pairs_per_run(threads: int) -> int:
 
 
 def score_pairs(
-    session: InferenceSession,
+    session: GraphSession,
     user_index: np.ndarray,
     item_index: np.ndarray,
     bounds: tuple[float, float],
@@ -132,7 +131,7 @@ def score_pairs(
 
 
 def rank_rows(
-    session: InferenceSession,
+    session: GraphSession,
     graph: str,
     feeds: Mapping[str, np.ndarray],
     items: tuple[int, int],

@@ -2,26 +2,55 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
 from serve.bundle.bundle import Bundle
 from serve.bundle.conformance import check_conformance
+from serve.bundle.shards import SHARD, role
+from serve.errors import BundleError, DeviceError
 from serve.runtime.batching import rows_per_run
-from serve.runtime.session import Device, check_signature, open_session, run_named
+from serve.runtime.cuda import DeviceTables
+from serve.runtime.cuda_graphs import CapturedGraph
+from serve.runtime.session import (
+    TF32_TOLERANCES,
+    Device,
+    OnCuda,
+    check_signature,
+    open_session,
+    run_named,
+    session_device,
+)
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
-
     from serve.runtime.recommender import Recommender
+    from serve.runtime.session import GraphSession
+
+
+# Every input has a row for each user or item, padded with 0; other graphs have inputs that rows share.
+CAPTURED = {"recommend", SHARD, "fold_in", "similar_items"}
+# They solve equations, which multiplies the errors of TF32.
+SOLVING = {"fold_in", "fold_in_filtered", "explain"}
+
+logger = logging.getLogger(__name__)
 
 
 def open_checked(
-    bundle: Bundle, name: str, device: Device, *, threads: int | None, share_tables: bool
-) -> tuple[InferenceSession, int]:
+    bundle: Bundle,
+    name: str,
+    device: Device,
+    *,
+    threads: int | None,
+    share_tables: bool,
+    tf32: bool = False,
+    tables: DeviceTables | None = None,
+) -> tuple[GraphSession, int]:
     """A session for a graph that has the manifest's inputs and outputs and passes its conformance cases.
 
-    Other arguments are those of `open_session`. Also returns the number of cases.
+    On CUDA, runs of a graph that can be captured are CUDA graphs; where a captured one does not answer as its
+    cases say, a warning is logged, and it is opened without. Also returns the number of cases.
+    `tables` are those that other graphs have on the GPU, too. Other arguments are those of `open_session`.
 
     Raises:
         BundleError: the graph is not what the manifest says, or does not answer as its cases say.
@@ -32,10 +61,33 @@ def open_checked(
     # `MatMulNBits` takes a hundred times as long on a table that ONNX Runtime may not rearrange. This table
     # has 4 bits a number; the exact rows are mapped either way.
     share_tables = share_tables and name != "recommend_fast"
-    session = open_session(path, device, threads=threads, share_tables=share_tables)
-    check_signature(session, declared, path)
-    run_graph = partial(run_named, session, rows_per_run=rows_per_run(bundle.manifest.model.n_items))
-    return session, check_conformance(bundle, name, run_graph)
+    tf32 = tf32 and name not in SOLVING
+    first, stop = declared.items
+    on_cuda = OnCuda(tf32=tf32, tables=partial((tables or DeviceTables(bundle)).of, name))
+
+    def opened(*, captured: bool) -> tuple[GraphSession, int]:
+        session = open_session(
+            path,
+            "cuda" if captured else device,
+            threads=threads,
+            share_tables=share_tables,
+            on_cuda=on_cuda._replace(captured=captured),
+        )
+        check_signature(session, declared, path)
+        graph = CapturedGraph(session, rows_per_run(stop - first)) if captured else session
+        run_graph = partial(run_named, graph, rows_per_run=rows_per_run(bundle.manifest.model.n_items))
+        is_exact = not tf32 or session_device(session) == "cpu"
+        tolerances = 1 if is_exact else TF32_TOLERANCES
+        return graph, check_conformance(bundle, name, run_graph, tolerances=tolerances)
+
+    if device != "cpu" and role(name) in CAPTURED:
+        try:
+            return opened(captured=True)
+        except DeviceError:
+            pass  # raised again below, if it is not because of the capture
+        except BundleError as error:
+            logger.warning("%s is answered without CUDA graphs: %s", path, error)
+    return opened(captured=False)
 
 
 def check_all(recommender: Recommender) -> None:

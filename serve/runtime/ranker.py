@@ -12,7 +12,7 @@ from serve.bundle.manifest_check import TOP_RATINGS
 from serve.runtime.batching import Top, rank_rows
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from serve.runtime.session import GraphSession
 
 
 # From this many items on, one user's list from `recommend_fast.onnx` takes half to four fifths of the exact
@@ -54,7 +54,7 @@ class GraphRanker(NamedTuple):
 
     graph: str
     """The name of the graph."""
-    session: InferenceSession
+    session: GraphSession
     rules: Mapping[str, np.ndarray]
     """The inputs of rules, one row each; none: the graph has none."""
     items: tuple[int, int]

@@ -350,7 +350,7 @@ class Recommender(OpenedBundle):
         """
         if len(shards) != len(self.shards):
             raise RequestError(f"{len(shards)} shards, and the bundle has {len(self.shards)}")
-        other = type(self)(self.bundle, self.device, threads=self._threads, exact=True)
+        other = type(self)(self.bundle, self.device, threads=self._threads, exact=True, tf32=self.tf32)
         other.part("shards", lambda: other._shards_ranker(shards, each))
         return other
 

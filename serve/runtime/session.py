@@ -5,35 +5,60 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import sys
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
 from serve.bundle.manifest import Graph
 from serve.errors import BundleError, DeviceError, RequestError
+from serve.runtime.cuda import ALLOCATING, has_cuda_gpu, on_cuda_thread
+from serve.runtime.cuda_graphs import CapturedGraph, bind
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, OrtValue
+
+    GraphSession: TypeAlias = InferenceSession | CapturedGraph
 
 Device = Literal["auto", "cpu", "cuda"]
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 LOG_WARNINGS, LOG_FATAL = 2, 4
+TF32_TOLERANCES = 200
+"""By how much TF32 multiplies the tolerances of a graph: to 0.002 of the scores' span. Of the 24 bits of a
+number, it multiplies 11."""
 INSTALL = (
     "It needs an NVIDIA GPU with its driver, and CUDA and cuDNN: "
     "pip install 'onnxruntime-gpu[cuda,cudnn]'. Use device='cpu' (--device cpu) to answer without it."
 )
 
 
+class OnCuda(NamedTuple):
+    """What a session on CUDA does differently; the CPU has none of it."""
+
+    tf32: bool = False
+    """Multiply matrices in TensorFloat-32."""
+    captured: bool = False
+    """Capture a CUDA graph of each run (`CapturedGraph`)."""
+    tables: Callable[[], Mapping[str, OrtValue]] = dict
+    """Gives the tables that are on the device already, by name."""
+
+
+PLAIN = OnCuda()
+
+
 def open_session(
-    path: Path, device: Device = "auto", *, threads: int | None = None, share_tables: bool = False
+    path: Path,
+    device: Device = "auto",
+    *,
+    threads: int | None = None,
+    share_tables: bool = False,
+    on_cuda: OnCuda = PLAIN,
 ) -> InferenceSession:
-    """A session for the graph at `path`, with TF32 off; `device` and `threads` as for `Recommender.load`.
+    """A session for the graph at `path`; `device` and `threads` as for `Recommender.load`.
 
     With `share_tables`, the CPU uses tables in external files as they are mapped, so that processes share
     their pages, instead of copying them into a layout that is faster for large batches.
@@ -52,7 +77,8 @@ def open_session(
     reason: object = "this onnxruntime is built without CUDA"
     if CUDA in onnxruntime.get_available_providers():
         try:
-            session = _open_on_cuda(path, threads)
+            with ALLOCATING:
+                session = _open_on_cuda(path, threads, on_cuda)
             if session_device(session) == "cuda":
                 return session
             reason = f"ONNX Runtime fell back to {session.get_providers()[0]}"
@@ -64,9 +90,9 @@ def open_session(
     return session
 
 
-def session_device(session: InferenceSession) -> Literal["cpu", "cuda"]:
+def session_device(session: GraphSession) -> Literal["cpu", "cuda"]:
     """The device that a session uses."""
-    return "cuda" if session.get_providers()[0] == CUDA else "cpu"
+    return "cuda" if _plain(session).get_providers()[0] == CUDA else "cpu"
 
 
 def check_signature(session: InferenceSession, declared: Graph, path: Path) -> None:
@@ -96,7 +122,7 @@ def _sizes(shape: Sequence[Any]) -> tuple[int | None, ...]:
 
 
 def run(
-    session: InferenceSession, feeds: Mapping[str, np.ndarray], names: Sequence[str] | None = None
+    session: GraphSession, feeds: Mapping[str, np.ndarray], names: Sequence[str] | None = None
 ) -> list[np.ndarray]:
     """Outputs of a graph on the host: those of `names`; None: all, in the graph's order.
 
@@ -104,22 +130,24 @@ def run(
 
     Raises BundleError: the graph fails.
     """
-    device = session_device(session)
     try:
+        if isinstance(session, CapturedGraph):
+            return on_cuda_thread(partial(session.run, feeds, names))
+        device = session_device(session)
         if device == "cpu":
             # Binding costs 15 microseconds, a sixth of a whole recommendation on a small bundle.
             outputs: list[np.ndarray] = session.run(names, feeds)
             return outputs
-        return run_bound(session, feeds, device, names)
+        return on_cuda_thread(partial(run_bound, session, feeds, device, names))
     except _failures() as error:
         raise BundleError(
-            f"ONNX Runtime can't run the graph {session.get_modelmeta().graph_name}: {error}. Export the "
-            f"bundle again."
+            f"ONNX Runtime can't run the graph {_plain(session).get_modelmeta().graph_name}: {error}. Export "
+            f"the bundle again."
         ) from error
 
 
 def run_named(
-    session: InferenceSession, feeds: Mapping[str, np.ndarray], *, rows_per_run: int | None = None
+    session: GraphSession, feeds: Mapping[str, np.ndarray], *, rows_per_run: int | None = None
 ) -> dict[str, np.ndarray]:
     """All outputs by name; with `rows_per_run`, in runs of so many rows of the inputs.
 
@@ -127,7 +155,7 @@ def run_named(
 
     Raises BundleError: the graph fails.
     """
-    names = [one.name for one in session.get_outputs()]
+    names = [one.name for one in _plain(session).get_outputs()]
     n_rows = max(map(len, feeds.values()))
     step = rows_per_run or max(n_rows, 1)
     parts = [
@@ -152,14 +180,14 @@ def run_bound(
     names: Sequence[str] | None = None,
 ) -> list[np.ndarray]:
     """As `run`, by IOBinding: outputs are copied from the device to the host once, at the end."""
-    binding = session.io_binding()
-    for name, array in feeds.items():
-        binding.bind_cpu_input(name, array)
-    for name in names or [output.name for output in session.get_outputs()]:
-        binding.bind_output(name, device)
+    binding = bind(session, feeds, device, names)
     session.run_with_iobinding(binding)
     outputs: list[np.ndarray] = binding.copy_outputs_to_cpu()
     return outputs
+
+
+def _plain(session: GraphSession) -> InferenceSession:
+    return session.session if isinstance(session, CapturedGraph) else session
 
 
 def available_cpus() -> int:
@@ -169,22 +197,7 @@ def available_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def has_cuda_gpu() -> bool:
-    """Whether the NVIDIA driver is installed and finds a GPU.
-
-    ONNX Runtime lists CUDA as available wherever it was built with it, and prints errors when it fails.
-    """
-    import ctypes
-
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return False
-    count = ctypes.c_int(0)
-    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
-
-
-def _open_on_cuda(path: Path, threads: int | None) -> InferenceSession:
+def _open_on_cuda(path: Path, threads: int | None, on_cuda: OnCuda) -> InferenceSession:
     import onnxruntime
 
     # Failures are reported by DeviceError, or lead to the CPU.
@@ -192,13 +205,18 @@ def _open_on_cuda(path: Path, threads: int | None) -> InferenceSession:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installed them
-        return _open(path, [(CUDA, {"use_tf32": "0"}), CPU], threads)
+        asked = {"use_tf32": str(int(on_cuda.tf32)), "enable_cuda_graph": str(int(on_cuda.captured))}
+        return _open(path, [(CUDA, asked), CPU], threads, tables=on_cuda.tables)
     finally:
         onnxruntime.set_default_logger_severity(LOG_WARNINGS)
 
 
 def _open(
-    path: Path, providers: list[Any], threads: int | None, share_tables: bool = False
+    path: Path,
+    providers: list[Any],
+    threads: int | None,
+    share_tables: bool = False,
+    tables: Callable[[], Mapping[str, OrtValue]] = dict,
 ) -> InferenceSession:
     import onnxruntime
 
@@ -212,6 +230,8 @@ def _open(
     if share_tables:
         options.add_session_config_entry("session.disable_prepacking", "1")
     try:
+        for name, value in tables().items():
+            options.add_initializer(name, value)
         return onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
     except _failures() as error:
         raise BundleError(

@@ -13,9 +13,8 @@ from serve.runtime.batching import TOP_NAMES, Top
 from serve.runtime.session import run
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
-
     from serve.runtime.ranker import Ranker
+    from serve.runtime.session import GraphSession
 
 EachShard = Callable[[Callable[["Ranker"], Top], Iterable["Ranker"]], Iterable[Top]]
 """Applies a function to every shard, in order: `map`, or the `map` of an executor."""
@@ -30,7 +29,7 @@ class ShardsRanker(NamedTuple):
 
     shards: Sequence[Ranker]
     """In the order of their items; each gets all that is excluded."""
-    merge: InferenceSession
+    merge: GraphSession
     n_items: int
     top_k: int
     has_ratings: bool

@@ -1,14 +1,16 @@
 """Stand-ins for CUDA's libraries, with which ONNX Runtime places graphs on a GPU that isn't there.
 
 Its CUDA provider needs these libraries to load, and asks them for a device and memory as a session is opened.
-Stand-ins answer with success, a made-up device and memory of the host. Placement is decided before any kernel
-runs; a graph must not be run with them.
+Stand-ins answer with success, a made-up device and memory of the host; those of `COUNTED` also say on stderr
+what is allocated, captured and launched. Placement is decided before any kernel runs. Kernels do nothing:
+outputs are arbitrary.
 """
 
 from __future__ import annotations
 
 import subprocess
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnxruntime as ort
@@ -51,12 +53,21 @@ FUNCTIONS = {
     "cudaStreamCreate": HANDLE,
     "cudaStreamCreateWithFlags": HANDLE,
 }
+# The same for those whose calls are counted.
+COUNTED = {
+    "cudaMalloc": 'int #(void **made, size_t n) { fprintf(stderr, "# %zu\\n", n); '
+    "*made = aligned_alloc(512, (n + 511) / 512 * 512); return 0; }",
+    "cudaStreamBeginCapture": 'int #(void) { fprintf(stderr, "#\\n"); return 0; }',
+    "cudaStreamEndCapture": "int #(void *stream, void **made) { *made = malloc(1); return 0; }",
+    "cudaGraphInstantiate": "int #(void **made) { *made = malloc(1); return 0; }",
+    "cudaGraphLaunch": 'int #(void) { fprintf(stderr, "#\\n"); return 0; }',
+}
 
 
-def build(folder: Path) -> None:
+def build(folder: Path, functions: Mapping[str, str] = {}) -> None:
     """Compile a stand-in for each library that the provider needs and that is not a usual one of Linux.
 
-    Needs gcc, nm and readelf.
+    `functions`: as `FUNCTIONS`, for names that do more. Needs gcc, nm and readelf.
     """
     needed = [
         line.split("[")[1].rstrip("]")
@@ -71,13 +82,13 @@ def build(folder: Path) -> None:
         elif name.startswith("cu") and not library:
             names["libcuda.so.1"].append(name)
     for library in needed:
-        _compile(folder, library, names[library])
+        _compile(folder, library, names[library], {**FUNCTIONS, **functions})
 
 
-def _compile(folder: Path, library: str, names: list[str]) -> None:
+def _compile(folder: Path, library: str, names: list[str], known: Mapping[str, str]) -> None:
     source, versions = folder / f"{library}.c", folder / f"{library}.map"
-    functions = [FUNCTIONS.get(name, "int #(void) { return 0; }").replace("#", name) for name in names]
-    source.write_text("#include <stdlib.h>\n#include <string.h>\n" + "\n".join(functions))
+    functions = [known.get(name, "int #(void) { return 0; }").replace("#", name) for name in names]
+    source.write_text("#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n" + "\n".join(functions))
     # The provider asks for names of this version, which is the name of the library.
     versions.write_text(f"{library} {{ global: *; }};")
     flags = ["-w", "-shared", "-fPIC", "-fno-builtin", f"-Wl,-soname,{library},--version-script={versions}"]

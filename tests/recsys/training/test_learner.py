@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.functional import mse_loss
 
 from recsys.data.interactions import Interactions
-from recsys.models import KINDS
+from recsys.models import KINDS, DotBiasConfig, build
 from recsys.training.checkpoint import Run, load_run
-from recsys.training.learner import ROWS_PER_RATING, is_sparse
+from recsys.training.device import Compilation, CompileMode, compilation
+from recsys.training.distributed import Team
+from recsys.training.learner import ROWS_PER_RATING, Setting, is_sparse, make_learner
 from recsys.training.run_info import Iteration, PartInfo, SparseUpdates, TrainingConfig
 from recsys.training.session import Machine, Reporter
 from recsys.training.settings import new_settings
@@ -65,6 +69,60 @@ def test_they_can_be_compiled(checkerboard: Interactions, objective: str, tmp_pa
         load_run(one.path).model().named_parameters(), load_run(other.path).model().parameters(), strict=True
     ):
         torch.testing.assert_close(compiled, plain, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def trained(device: torch.device, compilation: Compilation, objective: str, n_steps: int = 6) -> nn.Module:
+    """A model after steps of two sizes in turn."""
+    torch.manual_seed(1)
+    model = build("dot-bias", DotBiasConfig(8, (0.5, 5.5)), 20, 30).to(device)
+    ranks = objective == "ranking"
+    setting = Setting(TrainingConfig(weight_decay=0.1), n_steps, Team(device=device), ranks, compilation)
+    learner = make_learner(model, setting, None, sparse=False)
+    data = torch.Generator().manual_seed(2)
+    for step in range(n_steps):
+        size = 16 - step % 2
+        users, items = (torch.randint(1, n, (size,), generator=data).to(device) for n in (21, 31))
+        scores = learner.forward(*learner.begin(step, users, items))
+        right = torch.eye(size, device=device) if ranks else torch.ones(size, device=device)
+        mse_loss(scores, right).backward()  # type: ignore[no-untyped-call]
+        learner.finish()
+    return model
+
+
+def check_same(one: nn.Module, other: nn.Module) -> None:
+    for (name, plain), compiled in zip(one.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(compiled.cpu(), plain.cpu(), rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
+@pytest.mark.parametrize("objective", ["ratings", "ranking"])
+@pytest.mark.parametrize("compilation", ["plain", "captured"])
+def test_dense_steps_can_be_compiled(compilation: Compilation, objective: str) -> None:
+    """What is captured on a GPU is compiled here likewise, and runs without CUDA graphs."""
+    cpu = torch.device("cpu")
+    check_same(trained(cpu, "none", objective), trained(cpu, compilation, objective))
+
+
+def test_one_gpu_captures_and_several_only_compile() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    asked: list[tuple[CompileMode, torch.device, int]] = [
+        *(("auto", cpu, 1), ("on", cpu, 1), ("auto", cuda, 1), ("on", cuda, 2), ("off", cuda, 1)),
+    ]
+    found = [compilation(*one) for one in asked]
+    assert found == ["none", "plain", "captured", "plain", "none"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
+@pytest.mark.parametrize("objective", ["ratings", "ranking"])
+def test_a_gpu_replays_both_passes(objective: str) -> None:
+    device = torch.device("cuda")
+    with torch.profiler.profile() as profile:
+        replayed = trained(device, "captured", objective, n_steps=12)
+    launches = [event.count for event in profile.key_averages() if event.key == "cudaGraphLaunch"]
+    assert sum(launches) >= 12  # each size runs twice before it is replayed, by two graphs
+    check_same(trained(device, "none", objective, n_steps=12), replayed)
 
 
 def test_automatic_where_tables_are_large_beside_a_step() -> None:

@@ -316,6 +316,18 @@ def test_data_without_times_and_half_precision(checkerboard: Interactions, tmp_p
     assert weights(run)["layers.0.weight"].dtype == np.float32
 
 
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_tf32_is_allowed_while_training_only_where_it_is_asked_for(
+    checkerboard: Interactions, tmp_path: Path, precision: str
+) -> None:
+    allowed: list[bool] = []
+    reporter = Reporter(on_progress=lambda n: allowed.append(torch.backends.cuda.matmul.allow_tf32))
+    settings = new_settings("mlp", {"epochs": 1, "precision": precision})
+    train(checkerboard, settings, tmp_path / "run", machine=CPU, reporter=reporter)
+    assert set(allowed) == {precision == "tf32"}
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there_is_an_error(checkerboard: Interactions, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"device 'cuda'.*--device cpu"):

@@ -210,7 +210,7 @@ def test_a_worker_that_outlives_its_job_leaves_another_job_alone(
         with pytest.raises(KeyboardInterrupt):
             do(task, pairs, part_rows=50, overwrite=True, engine=stopped)
     folder, (first, second) = tmp_path / ".out.partial", plans
-    recommender = load(first.job.bundle, "cpu")
+    recommender = load(first.job, "cpu")
     with (
         closing(FragmentRunner(first, folder, recommender, 1)) as runner,
         pytest.raises(JobError, match="another job has begun"),

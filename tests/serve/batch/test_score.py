@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from fixture_bundles import FIXTURES
 
+from serve.batch.fragments import load
+from serve.batch.job import Plan
 from serve.batch.score import Score
 from serve.errors import BadRowError
 from serve.runtime.recommender import Recommender
@@ -155,6 +157,16 @@ def test_an_input_without_good_rows_gives_an_output_without_rows(tmp_path: Path,
     (tmp_path / "pairs.csv").write_text(LINES + "1\n2\n")
     summary = do(Score(), tmp_path / "pairs.csv", on_bad_row="quarantine", overwrite=True)
     assert (summary.rows_out, summary.quarantined) == (0, 2)
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_a_job_says_whether_its_workers_use_tf32(tf32: bool, tmp_path: Path, do: DoJob) -> None:
+    plans: list[Plan] = []
+    pairs = make_pairs(FIXTURES / "dot-bias", 50)
+    pq.write_table(pairs, tmp_path / "pairs.parquet")
+    do(Score(), tmp_path / "pairs.parquet", tf32=tf32, on_plan=lambda plan, done: plans.append(plan))
+    assert [load(plan.job, plan.device).tf32 for plan in plans] == [tf32]
+    assert as_given(read(tmp_path / "out"), pairs).equals(pairs)
 
 
 def test_pandas_is_not_imported(tmp_path: Path) -> None:

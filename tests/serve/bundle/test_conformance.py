@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy as copies
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 from fixture_bundles import BUNDLES, FIXTURES
 
-from serve.bundle.conformance import difference
+from serve.bundle.bundle import open_bundle
+from serve.bundle.conformance import check_conformance, difference
 from serve.commands.fold_in import fold_in
 from serve.commands.recommend import recommend
 from serve.commands.score import score
@@ -21,6 +22,7 @@ from serve.commands.similar import similar
 from serve.errors import BundleError
 from serve.runtime.checked_graph import check_all
 from serve.runtime.recommender import Recommender
+from serve.runtime.session import TF32_TOLERANCES, open_session, run_named
 
 TOLERANCE = {"score": 1e-4, "top_scores": 1e-4, "user_factors": 1e-4}
 
@@ -124,6 +126,23 @@ def stretch(document: Any) -> None:
 )
 def test_cases_that_are_none(spoil: Any, change: Callable[[Any], object], message: str) -> None:
     assert message in spoil(change)
+
+
+@pytest.mark.parametrize("graph", ["recommend", "score", "similar_items"])
+def test_a_device_of_less_precision_has_larger_tolerances(graph: str) -> None:
+    bundle = open_bundle(FIXTURES / "dot-bias")
+    path, declared = bundle.path / f"{graph}.onnx", bundle.manifest.graphs[graph]
+    session = open_session(path, "cpu")
+
+    def less_exact(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found = run_named(session, feeds)
+        for name, tolerance in declared.tolerance.items():
+            found[name] = found[name] + np.float32(100 * tolerance)
+        return found
+
+    assert check_conformance(bundle, graph, less_exact, tolerances=TF32_TOLERANCES) > 0
+    with pytest.raises(BundleError, match="as its conformance cases say"):
+        check_conformance(bundle, graph, less_exact)
 
 
 def test_nan_is_never_right() -> None:

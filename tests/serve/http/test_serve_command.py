@@ -12,7 +12,7 @@ import pytest
 from fixture_bundles import FIXTURES
 from patience import PATIENCE
 
-from serve.runtime.session import has_cuda_gpu
+from serve.runtime.cuda import has_cuda_gpu
 
 from ..conftest import Run
 from .conftest import running

@@ -13,11 +13,11 @@ import pytest
 from fixture_bundles import FIXTURES
 
 from serve.errors import BundleError, DeviceError, RequestError
+from serve.runtime.cuda import has_cuda_gpu
 from serve.runtime.recommender import Recommender
 from serve.runtime.session import (
     CUDA,
     available_cpus,
-    has_cuda_gpu,
     open_session,
     run,
     run_bound,

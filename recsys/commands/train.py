@@ -6,6 +6,7 @@ import atexit
 import os
 import sys
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -178,6 +179,11 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
     help="dot, dot-bias, mlp: change only the rows that a step uses; auto: where tables are large beside a "
     f"step, and not for mlp. [default: {TrainingConfig.sparse_updates}]",
 )
+@click.option(
+    "--shard-tables",
+    is_flag=True,
+    help="dot, dot-bias, by several processes (torchrun): each holds a share of the tables and ratings.",
+)
 @click.option("--resume", is_flag=True, help="Continue RUN after its last whole epoch, with its settings.")
 @click.option("--overwrite", is_flag=True, help="Replace RUN when the new one has its first whole epoch.")
 @click.option(
@@ -205,6 +211,7 @@ def train(
     output: Path,
     device: Any,
     compile: Any,
+    shard_tables: bool,
     resume: bool,
     overwrite: bool,
     init_from: Path | None,
@@ -247,6 +254,7 @@ def train(
     from recsys.training.distributed import leads
     from recsys.training.progress import show_training
     from recsys.training.run_folder import check_free
+    from recsys.training.sharded_tables import check_shardable
 
     if found and leads() and not continues:
         say_found(ctx, models)
@@ -254,13 +262,15 @@ def train(
     if init_from:  # by the module's path, because `recsys` imports nothing that reads bundles
         source = import_module("export.model.pretrained").read_pretrained(init_from)
     console = Console(soft_wrap=True, quiet=not leads())
-    machine = training.Machine(device, compile)
+    machine = training.Machine(device, compile, shard_tables)
+    reads = leads() or not shard_tables  # the ratings
     try:
-        with show_training(console) as reporter:
-            valid = load_valid_data(valid_data, reading)
+        with show_training(console, shards=shard_tables) as reporter:
+            valid = load_valid_data(valid_data, reading) if reads else None
             options["valid_data"] = valid and valid.sha256
             if continues:
-                _check_resumed(ctx, output, data, valid, reading, models, options)
+                if reads:
+                    _check_resumed(ctx, output, data, valid, reading, models, options)
                 run = training.resume(output, machine=machine, reporter=reporter)
             else:
                 check_free(output, overwrite)  # before reading the data, which takes time
@@ -269,7 +279,10 @@ def train(
                     of_files = models.settings if isinstance(models, ConfigFile) else {}
                     named = source.settings(model, {**of_files, **options})
                 settings = new_settings(*named)
-                ratings = load_from_options(data or DEFAULT_DATA, **reading)
+                if shard_tables:
+                    check_shardable(settings.parts, warm=source is not None)
+                load = partial(load_from_options, data or DEFAULT_DATA, **reading)
+                ratings: Any = load if shard_tables else load()
                 if source:
                     start = pretrained.match_items(source, ratings, match_items)
                     console.print(start.description, markup=False, highlight=False)

@@ -29,8 +29,13 @@ def n_batches(n_ratings: int, batch_size: int) -> int:
     return math.ceil(n_ratings / batch_size)
 
 
-def shuffled_batches(data: RatingTensors, batch_size: int, seed: int) -> Iterator[RatingTensors]:
-    """Yield every rating once, in random order, in steps whose sizes differ by at most one.
+def step_size(n_ratings: int, steps: int, step: int) -> int:
+    """Ratings in one of an epoch's steps, counted from 0."""
+    return n_ratings // steps + (step < n_ratings % steps)
+
+
+def shuffled_batches(data: RatingTensors, steps: int, seed: int) -> Iterator[RatingTensors]:
+    """Yield every rating once, in random order, in steps whose sizes differ by at most one: `step_size`.
 
     A small last step would have a noisy gradient and meaningless batch statistics.
     """
@@ -38,5 +43,5 @@ def shuffled_batches(data: RatingTensors, batch_size: int, seed: int) -> Iterato
     generator = torch.Generator(data.ratings.device).manual_seed(seed)
     order = torch.randperm(n, generator=generator, device=data.ratings.device)
     # Shuffling the columns once is cheaper than gathering three small batches in every step.
-    columns = [column[order].tensor_split(n_batches(n, batch_size)) for column in data]
+    columns = [column[order].tensor_split(steps) for column in data]
     return map(RatingTensors._make, zip(*columns, strict=True))

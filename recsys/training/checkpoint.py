@@ -51,6 +51,12 @@ from recsys.training.run_info import (
 )
 
 ID_TYPES = (pa.int64(), pa.string(), pa.large_string())
+RATING_COLUMNS = {
+    "user_index": pa.int32(),
+    "item_index": pa.int32(),
+    "rating": pa.float32(),
+    "held_out": pa.bool_(),
+}
 
 
 @dataclass(frozen=True)
@@ -92,9 +98,7 @@ class Part:
             CheckpointError: missing, extra or non-finite weights, wrong shapes or dtypes; or the part is not
                 trained yet.
         """
-        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
-            config = in_unit(self.config, self.info.rating_unit)
-            model = build(self.kind, config, self.data.n_users, self.data.n_items)
+        model = self.without_weights()
         if not self.info.history:
             raise CheckpointError(
                 f"{self.path}: part {self.info.kind} is not trained yet: continue with --resume"
@@ -110,6 +114,27 @@ class Part:
         """
         assert self.info.optimizer is not None, "a fitted part has no optimizer"
         return _read_tensors(self.path / self.info.optimizer, empty_state(model))
+
+    def rows(self, owned: Mapping[str, slice]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Rows of the weights and of the optimizer's state, by the names of the tables.
+
+        Raises:
+            CheckpointError: as `model`.
+        """
+        assert self.info.optimizer is not None
+        model = self.without_weights()
+        state = empty_state(model)
+        moments = {name: owned[name.partition(".")[0]] for name, tensor in state.items() if tensor.ndim}
+        return (
+            _read_tensors(self.path / self.info.weights, model.state_dict(), owned),
+            _read_tensors(self.path / self.info.optimizer, state, moments),
+        )
+
+    def without_weights(self) -> nn.Module:
+        """Build the model as it is trained, on the meta device."""
+        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
+            config = in_unit(self.config, self.info.rating_unit)
+            return build(self.kind, config, self.data.n_users, self.data.n_items)
 
 
 @dataclass(frozen=True)
@@ -175,12 +200,7 @@ class Run:
         sizes = {"users": len(users), "items": len(items), "ratings": len(table)}
         if sizes != {"users": data.n_users, "items": data.n_items, "ratings": data.n_ratings}:
             raise damaged(self.path, f"holds {sizes}, which is not what {RUN_NAME} says")
-        for name, n in (("user_index", data.n_users), ("item_index", data.n_items)):
-            index = table[name].to_numpy()
-            if len(index) and not 1 <= index.min() <= index.max() <= n:
-                raise damaged(self.path / INTERACTIONS, f"has a {name} outside of 1 to {n}")
-        if not np.isfinite(table["rating"].to_numpy()).all():
-            raise damaged(self.path / INTERACTIONS, "has ratings that are not finite")
+        check_ratings(self.path / INTERACTIONS, table, data)
         return Interactions(
             name=data.name,
             sha256=data.sha256,
@@ -208,13 +228,7 @@ class Run:
 
     @cached_property
     def _ratings(self) -> pa.Table:
-        columns = {
-            "user_index": pa.int32(),
-            "item_index": pa.int32(),
-            "rating": pa.float32(),
-            "held_out": pa.bool_(),
-        }
-        return _read_table(self.path / INTERACTIONS, columns, {"timestamp": pa.int64()})
+        return _read_table(self.path / INTERACTIONS, RATING_COLUMNS, {"timestamp": pa.int64()})
 
 
 def load_run(path: Path) -> Run:
@@ -246,17 +260,35 @@ def load_run(path: Path) -> Run:
     return Run(path, info)
 
 
-def _read_tensors(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read tensors with the names, shapes and dtypes of those expected."""
+def check_ratings(path: Path, table: pa.Table, data: DataInfo) -> None:
+    """Check the values of ratings that were read from `path`.
+
+    Raises:
+        CheckpointError: an index out of range, a rating that is not finite.
+    """
+    for name, n in (("user_index", data.n_users), ("item_index", data.n_items)):
+        index = table[name].to_numpy()
+        if len(index) and not 1 <= index.min() <= index.max() <= n:
+            raise damaged(path, f"has a {name} outside of 1 to {n}")
+    if not np.isfinite(table["rating"].to_numpy()).all():
+        raise damaged(path, "has ratings that are not finite")
+
+
+def _read_tensors(
+    path: Path, expected: Mapping[str, Tensor], rows: Mapping[str, slice] | None = None
+) -> dict[str, Tensor]:
+    """Read tensors with the names, shapes and dtypes of those expected; or some rows of them, by name."""
     try:
-        # Copied, because the tensors share one buffer at unaligned addresses, where some kernels round
-        # differently: a resumed run would differ from an uninterrupted one.
-        found = {name: tensor.clone() for name, tensor in load_file(path).items()}
+        found = load_file(path)
     except (SafetensorError, OSError) as error:
         raise damaged(path, f"can't be read: {error}") from None
     types = [{name: (t.dtype, t.shape) for name, t in tensors.items()} for tensors in (found, expected)]
     if wrong := sorted(dict(types[0].items() ^ types[1].items())):
         raise damaged(path, f"does not fit the model: missing, extra or of another type: {', '.join(wrong)}")
+    # Copied, because the tensors share one buffer at unaligned addresses, where some kernels round
+    # differently: a resumed run would differ from an uninterrupted one.
+    wanted = rows or {}
+    found = {name: tensor[wanted.get(name, ...)].clone() for name, tensor in found.items()}
     for name, tensor in found.items():
         if not torch.isfinite(tensor).all():
             raise damaged(path, f"has values in {name} that are not finite")
@@ -273,10 +305,19 @@ def _read_table(
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise damaged(path, f"can't be read: {error}") from None
     there = {name: kind for name, kind in optional.items() if name in table.column_names}
-    for name, kind in {**columns, **there}.items():
+    check_columns(path, table, {**columns, **there})
+    return table
+
+
+def check_columns(path: Path, table: pa.Table, columns: Mapping[str, pa.DataType]) -> None:
+    """Check that columns are there, have their types, and have no nulls.
+
+    Raises:
+        CheckpointError: they are not, in the table that was read from `path`.
+    """
+    for name, kind in columns.items():
         if name not in table.column_names or table[name].type != kind or table[name].null_count:
             raise damaged(path, f"has no column {name} of type {kind} without nulls")
-    return table
 
 
 def _read_ids(path: Path, column: str) -> pd.DataFrame:

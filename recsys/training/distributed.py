@@ -4,15 +4,18 @@ Every process (rank) has all ratings, draws the same order, and takes its share 
 DistributedDataParallel averages the gradients. All ranks hold the same weights at all times, those of one
 process with the same batch size up to the order of float32 sums. (Dropout and batch norm depend on a rank's
 own rows.) Rank 0 writes the run.
+
+Or each rank has a share of the tables' rows and of the ratings: `recsys.training.sharded_tables`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 
 import torch
 import torch.distributed as dist
@@ -25,13 +28,15 @@ from recsys.training.device import DeviceName, choose_device
 CPU = torch.device("cpu")
 TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for one that hangs; the end of a process is noticed at once."""
+ROWS_AT_ONCE = 1 << 15
+"""Rows of a table that another rank sends at once: bounds the memory."""
 
 
 @dataclass(frozen=True)
 class Team:
     """The ranks of a training, seen from one of them; by default a single rank, whose collectives do nothing.
 
-    All ranks call `sum`, `wait`, `align` and `parallel` in the same order.
+    All ranks call its methods in the same order, but for `share` and `bounds`.
     """
 
     rank: int = 0
@@ -46,14 +51,57 @@ class Team:
 
     def share(self, columns: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Take this rank's rows of [n] tensors. Shares cover all rows; sizes differ by at most one."""
-        n = len(columns[0])
-        rows = slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
+        rows = slice(*self.bounds(len(columns[0]))[self.rank :][:2])
         return tuple(column[rows] for column in columns)
+
+    def bounds(self, n: int) -> list[int]:
+        """The first of each rank's share of n rows, and n."""
+        return [n * rank // self.size for rank in range(1 + self.size)]
 
     def sum(self, tensor: Tensor) -> None:
         """Replace a tensor by its sum over all ranks; every rank gets the same bits."""
         if self.size > 1:
             dist.all_reduce(tensor)
+
+    def exchange(self, rows: Tensor, sent: Sequence[int], received: Sequence[int]) -> Tensor:
+        """Send the first rows to rank 0, the next to rank 1, ...: [n, ...] -> those of rank 0, of rank 1, ...
+
+        `sent` and `received` are their numbers, which the ranks know of each other.
+        """
+        if self.size == 1:
+            return rows
+        found = rows.new_empty(sum(received), *rows.shape[1:])
+        dist.all_to_all_single(found, rows.contiguous(), [*received], [*sent])
+        return found
+
+    def collect(self, rows: Tensor, n: int) -> Iterator[Tensor]:
+        """Rank 0's and then the other ranks' shares of n rows, a block at a time; nothing on another rank.
+
+        A rank that is not 0 sends its blocks while it iterates.
+        """
+        for rank, (first, end) in enumerate(pairwise(self.bounds(n))):
+            for start in range(first, end, ROWS_AT_ONCE):
+                block = slice(start - first, min(start + ROWS_AT_ONCE, end) - first)
+                if self.rank == rank and self.leads:
+                    yield rows[block]
+                elif self.rank == rank:
+                    dist.send(rows[block].contiguous(), 0)
+                elif self.leads:
+                    found = rows.new_empty(block.stop - block.start, *rows.shape[1:])
+                    dist.recv(found, rank)
+                    yield found
+
+    def tell(self, message: bytes) -> bytes:
+        """Rank 0's message, on every rank."""
+        if self.size == 1:
+            return message
+        n_bytes = torch.tensor([len(message)], device=self.device)
+        dist.broadcast(n_bytes, 0)
+        data = torch.zeros(int(n_bytes), dtype=torch.uint8, device=self.device)
+        if self.leads:
+            data.copy_(torch.frombuffer(bytearray(message), dtype=torch.uint8))
+        dist.broadcast(data, 0)
+        return data.cpu().numpy().tobytes()
 
     def wait(self) -> None:
         """Wait for all ranks."""

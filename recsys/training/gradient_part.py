@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,7 +17,7 @@ from recsys.errors import ConfigError, TrainingError
 from recsys.models import build
 from recsys.models.rating_unit import in_ratings, in_unit
 from recsys.models.tables import average_untrained_rows
-from recsys.training.batches import epoch_seed, n_batches, shuffled_batches
+from recsys.training.batches import epoch_seed, n_batches, shuffled_batches, step_size
 from recsys.training.checkpoint import Part, Run
 from recsys.training.device import compilation, fitting_threads, tf32_products
 from recsys.training.distributed import Team
@@ -24,6 +26,7 @@ from recsys.training.pretrained import KeptRows, WarmStart, take_over
 from recsys.training.run_info import Iteration, PartInfo, TrainingConfig
 from recsys.training.sampled_softmax import Candidates, sampled_softmax
 from recsys.training.session import Session
+from recsys.training.sharded_tables import ShardedLearner, ShardedProduct, new_sharded, read_sharded
 
 REPORT_EVERY = 32
 """Steps between two reports of progress."""
@@ -56,13 +59,16 @@ def train_part(session: Session, run: Run, number: int, start: WarmStart | None)
         team.align(model)  # before measuring, because rank 0's buffers are written
         if info.started_from:
             kept.restore(model)
-        average_untrained_rows(model, session.trained_users, averaged_items)
+        if isinstance(model, ShardedProduct):
+            model.average_untrained_rows(session.trained_users, averaged_items)
+        else:
+            average_untrained_rows(model, session.trained_users, averaged_items)
         if ranks:
             measured = session.ranking_sample.measure(model)
         else:
-            measured = session.measure(in_ratings(model, part.config, part.info.rating_unit))
+            measured = session.measure(_in_ratings(model, part))
         metrics = {loss_name: train_loss, **measured}
-        _check_finite(train_loss, model, epoch, config, ranks=ranks)
+        _check_finite(train_loss, model, epoch, config, team, ranks=ranks)
         history.append(Iteration(number=epoch, metrics=metrics, seconds=time.perf_counter() - started))
         info = session.commit(info, number, history, model, learner.state())
         session.reporter.on_iteration(history[-1])
@@ -73,28 +79,32 @@ def _state(
     session: Session, part: Part, config: TrainingConfig, seed: int, start: WarmStart | None
 ) -> tuple[nn.Module, Learner]:
     """The model and its learner after the last whole epoch, or new ones."""
+    device, sharded = session.team.device, session.machine.shard_tables
     state = None
-    if part.info.history:
+    if not part.info.history:
+        torch.manual_seed(epoch_seed(seed, 0))
+        model = new_sharded(part, session.team) if sharded else _new_model(part, start)
+    elif sharded:
+        model, state = read_sharded(part, session.team)
+    else:
         model = part.trained_model()
         state = part.optimizer_state(model)
-    else:
-        model = _new_model(part, seed, start)
-    device = session.team.device
     model = model.to(device)
     setting = Setting(
         config,
-        config.epochs * n_batches(len(session.train.ratings), config.batch_size),
+        config.epochs * n_batches(session.total(len(session.train.ratings)), config.batch_size),
         session.team,
         ranks=part.info.objective == "ranking",
         compilation=compilation(session.machine.compile, device, session.team.size),
     )
+    if isinstance(model, ShardedProduct):
+        return model, ShardedLearner(model, setting, state)
     sparse = is_sparse(part.info, part.data.n_users, part.data.n_items)
     learner = make_learner(model, setting, state, sparse=sparse)
     return model, learner
 
 
-def _new_model(part: Part, seed: int, start: WarmStart | None) -> nn.Module:
-    torch.manual_seed(epoch_seed(seed, 0))
+def _new_model(part: Part, start: WarmStart | None) -> nn.Module:
     # Made on the CPU and then moved, so that a seed gives the same initial weights on every device.
     unit = part.info.rating_unit
     new: Any = build(part.kind, in_unit(part.config, unit), part.data.n_users, part.data.n_items)
@@ -104,6 +114,11 @@ def _new_model(part: Part, seed: int, start: WarmStart | None) -> nn.Module:
             new.multiply(1 / unit)
     model: nn.Module = new
     return model
+
+
+def _in_ratings(model: nn.Module, part: Part) -> nn.Module:
+    scale = partial(in_ratings, config=part.config, unit=part.info.rating_unit)
+    return model.with_shard(scale(model.shard)) if isinstance(model, ShardedProduct) else scale(model)
 
 
 def _train_epoch(
@@ -120,25 +135,31 @@ def _train_epoch(
     """
     data, team, device, config = session.train, session.team, session.team.device, part.training
     assert config is not None
+    is_share, n_train = session.machine.shard_tables, session.total(len(data.ratings))
     seed = epoch_seed(seed, epoch)
     candidates = None
     if part.objective == "ranking":
         candidates = Candidates.of(data.item_index, session.interactions.n_items, epoch_seed(seed, 1))
     torch.manual_seed((seed + team.rank) % (1 << 63))  # of dropout, on a rank's own rows
     model.train()
-    steps = n_batches(len(data.ratings), config.batch_size)
+    steps = n_batches(n_train, config.batch_size)
     total_loss = torch.zeros((), dtype=torch.float64, device=device)
     unreported = 0
-    batches = shuffled_batches(data, config.batch_size, seed)
-    for step, batch in enumerate(batches, (epoch - 1) * steps):
-        n = len(batch.ratings)
+    # Each rank has an order of its own ratings, or a share of one order.
+    order_seed = epoch_seed(seed, team.rank) if is_share else seed
+    batches = shuffled_batches(data, steps, order_seed)
+    shares = [end - first for first, end in pairwise(team.bounds(n_train))] if is_share else [n_train]
+    for place, batch in enumerate(batches):
+        n = sum(step_size(share, steps, place) for share in shares)  # of the whole step
         items = batch.item_index
         if candidates is not None:  # of the whole step, for every rank
             items, log_expected = candidates.draw(items)
-        user_index, items = learner.begin(step, batch.user_index, items)
-        user_index, ratings = team.share((user_index, batch.ratings))
-        if candidates is None:
-            (items,) = team.share((items,))
+        user_index, items = learner.begin((epoch - 1) * steps + place, batch.user_index, items)
+        ratings = batch.ratings
+        if not is_share:
+            user_index, ratings = team.share((user_index, ratings))
+            if candidates is None:
+                (items,) = team.share((items,))
         if part.rating_unit != 1:
             ratings = ratings / part.rating_unit
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
@@ -156,13 +177,13 @@ def _train_epoch(
         # Stays on the device: reading it would make a GPU wait in every step.
         total_loss += loss.detach() * n
         unreported += n
-        if (step + 1) % REPORT_EVERY == 0:
+        if (place + 1) % REPORT_EVERY == 0:
             session.reporter.on_progress(unreported)
             unreported = 0
     learner.end_epoch()
     session.reporter.on_progress(unreported)
     team.sum(total_loss)
-    return float(total_loss) / (team.size * len(data.ratings)) * part.rating_unit**2
+    return float(total_loss) / (team.size * n_train) * part.rating_unit**2
 
 
 def check_steps(n_ratings: int, training: TrainingConfig, kind: str, config: Any, team: Team) -> None:
@@ -187,10 +208,12 @@ def check_steps(n_ratings: int, training: TrainingConfig, kind: str, config: Any
 
 
 def _check_finite(
-    train_loss: float, model: nn.Module, epoch: int, config: TrainingConfig, *, ranks: bool
+    train_loss: float, model: nn.Module, epoch: int, config: TrainingConfig, team: Team, *, ranks: bool
 ) -> None:
-    # The last step can ruin the weights after the last loss was computed.
-    if not math.isfinite(train_loss) or not all(p.isfinite().all() for p in model.parameters()):
+    # The last step can ruin the weights after the last loss was computed; those of another rank, too.
+    infinite = torch.tensor(sum(not p.isfinite().all() for p in model.parameters()), device=team.device)
+    team.sum(infinite)
+    if not math.isfinite(train_loss) or infinite:
         kept = f"epoch {epoch - 1} is kept" if epoch > 1 else "nothing was written"
         remedy = "raise the weight decay" if ranks else "give the model a --y-range"
         raise TrainingError(

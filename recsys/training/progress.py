@@ -32,8 +32,8 @@ class RateColumn(ProgressColumn):
 
 
 @contextmanager
-def show_training(console: Console) -> Iterator[Reporter]:
-    """Yield a reporter that writes to the console."""
+def show_training(console: Console, *, shards: bool = False) -> Iterator[Reporter]:
+    """Yield a reporter that writes to the console; `shards`: the tables lie over several processes."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), RateColumn())
     progress = Progress(
         *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
@@ -57,7 +57,7 @@ def show_training(console: Console) -> Iterator[Reporter]:
         data = info.data
         n_held_out = f"{data.n_held_out:,}" if data.n_held_out else "none"
         sparse = part.training and is_sparse(part, data.n_users, data.n_items)
-        updates = "; sparse updates" if sparse else ""
+        updates = "; sharded tables" if shards else "; sparse updates" if sparse else ""
         console.print(
             f"{part.kind} on {data.name}: {data.n_users:,} users, {data.n_items:,} items, "
             f"{n_ratings:,} ratings to train on, {n_held_out} held out; device {info.device}{updates}",

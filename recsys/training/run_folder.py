@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +24,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.torch import save_file
 from torch import Tensor
 
 from recsys.data.interactions import Interactions
@@ -39,6 +39,7 @@ from recsys.training.run_info import (
     encoded,
     is_run,
 )
+from recsys.training.tensor_file import ShardedRows, write_tensors
 from serve.files.atomic import check_target, fsync, move_into_place, write_file
 from serve.files.full_disk import told_of_full_disk
 
@@ -63,7 +64,7 @@ class RunFolder:
             ConfigError, OutputError: as `check_free`.
         """
         check_free(path, overwrite)
-        staging = _staging(path)
+        staging = staging_of(path)
         with told_of_full_disk(path):
             staging.mkdir(parents=True, exist_ok=True)
         folder = cls(path, staging=staging)
@@ -113,7 +114,11 @@ class RunFolder:
         return {name: describe_file(self._folder / name) for name in tables}
 
     def commit(
-        self, info: RunInfo, part: int, weights: dict[str, Tensor], optimizer: dict[str, Tensor] | None
+        self,
+        info: RunInfo,
+        part: int,
+        weights: Mapping[str, Tensor | ShardedRows],
+        optimizer: Mapping[str, Tensor | ShardedRows] | None,
     ) -> RunInfo:
         """Write the state of a part, and make `info` the run's; returns it with the names of the new files.
 
@@ -130,9 +135,8 @@ class RunFolder:
             if tensors is None:
                 continue
             name = names[what] = f"{what}-{part + 1}-{old.iterations_done:04d}.safetensors"
-            contiguous = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-            with told_of_full_disk(self.path / name, sum(tensor.nbytes for tensor in contiguous.values())):
-                save_file(contiguous, self._folder / name)
+            with told_of_full_disk(self.path / name, sum(tensor.nbytes for tensor in tensors.values())):
+                write_tensors(self._folder / name, tensors)
                 shutil.copymode(self._folder / USERS, self._folder / name)  # safetensors' files are private
                 fsync(self._folder / name)
             files[name] = describe_file(self._folder / name)
@@ -157,7 +161,7 @@ def check_free(path: Path, overwrite: bool) -> None:
         OutputError: a link, a file or another folder is there, or the place is in a bundle.
     """
     check_target(path, overwrite=True, marker=RUN_NAME)
-    for folder in (_staging(path), path):
+    for folder in (staging_of(path), path):
         if folder.is_dir():  # a shared lock, because every rank of a training checks
             os.close(_lock(folder, path, fcntl.LOCK_SH))
     if is_run(path) and not overwrite:
@@ -173,7 +177,8 @@ def current_versions() -> dict[str, str]:
     return {"python": python_version(), **{name: version(name) for name in names}}
 
 
-def _staging(path: Path) -> Path:
+def staging_of(path: Path) -> Path:
+    """The folder that a new run at `path` is in before its first commit."""
     path = path.absolute()
     return path.with_name(f".{path.name}.partial")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +19,8 @@ from recsys.training.distributed import Team
 from recsys.training.ranking_sample import RankingSample
 from recsys.training.run_folder import RunFolder
 from recsys.training.run_info import Iteration, PartInfo, RunInfo
+from recsys.training.sharded_tables import ShardedProduct
+from recsys.training.tensor_file import ShardedRows, send_tensors
 
 MEASURED_AT_ONCE = 1 << 16
 """Pairs scored at once outside of training: bounds the memory, large enough to keep a GPU busy."""
@@ -26,10 +28,12 @@ MEASURED_AT_ONCE = 1 << 16
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run is trained; affects its speed, not its result."""
+    """Where a run is trained; affects its speed and memory, not its result."""
 
     device: DeviceName = "auto"
     compile: CompileMode = "auto"
+    shard_tables: bool = False
+    """Whether each of several processes has a share of the tables' rows and of the ratings, and not all."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,10 @@ SILENT = Reporter()
 
 @dataclass(frozen=True, eq=False)
 class Session:
-    """One process of the training of one run."""
+    """One process of the training of one run.
+
+    Where the tables are sharded, `interactions` and `split` are this rank's share.
+    """
 
     interactions: Interactions
     split: Split
@@ -64,28 +71,35 @@ class Session:
 
     @cached_property
     def train(self) -> RatingTensors:
-        """The training ratings, on the device."""
+        """The training ratings, or this rank's share, on the device."""
         return self._ratings(self.split.train)
 
     @cached_property
     def valid(self) -> RatingTensors:
-        """The held-out ratings, on the device."""
+        """The held-out ratings, or this rank's share, on the device."""
         return self._ratings(self.split.valid)
 
     @cached_property
     def trained_users(self) -> Tensor:
         """Bool [1 + n_users]: whether the user has a training rating."""
-        return torch.bincount(self.train.user_index, minlength=1 + self.interactions.n_users) > 0
+        return self._trained(self.train.user_index, self.interactions.n_users)
 
     @cached_property
     def trained_items(self) -> Tensor:
         """Bool [1 + n_items], likewise."""
-        return torch.bincount(self.train.item_index, minlength=1 + self.interactions.n_items) > 0
+        return self._trained(self.train.item_index, self.interactions.n_items)
 
     @cached_property
     def ranking_sample(self) -> RankingSample:
         """Users whose lists are measured while a part that ranks is trained."""
         return RankingSample.of(self.interactions, self.split)
+
+    def total(self, n: int) -> int:
+        """Sum of a number over the ranks, if each has a share of the ratings; else the number."""
+        sum_ = torch.tensor(n, device=self.team.device)
+        if self.machine.shard_tables:
+            self.team.sum(sum_)
+        return int(sum_)
 
     @torch.no_grad()
     def measure(self, model: nn.Module) -> dict[str, float]:
@@ -95,16 +109,19 @@ class Session:
         The model is left in eval mode; errors are summed in float64.
         """
         model.eval()
-        if not len(self.split.valid):
+        n = self.total(len(self.split.valid))
+        if not n:
             return {}
         squared, absolute = sums = torch.zeros(2, dtype=torch.float64, device=self.team.device)
-        chunks = (torch.split(column, MEASURED_AT_ONCE) for column in self.team.share(self.valid))
+        share = self.valid if self.machine.shard_tables else self.team.share(self.valid)
+        # As many on every rank.
+        n_chunks = math.ceil(n / self.team.size / MEASURED_AT_ONCE)
+        chunks = (column.tensor_split(n_chunks) for column in share)
         for user_index, item_index, ratings in zip(*chunks, strict=True):
             errors = model(user_index, item_index).double() - ratings.double()
             squared += errors.square().sum()
             absolute += errors.abs().sum()
         self.team.sum(sums)
-        n = len(self.valid.ratings)
         return {"valid_rmse": math.sqrt(float(squared) / n), "valid_mae": float(absolute) / n}
 
     def commit(
@@ -117,7 +134,20 @@ class Session:
     ) -> RunInfo:
         """Write the state of part `number` after the last iteration of `history`; returns the new info."""
         info = info.with_part(number, history=[*history])
-        return self.folder.commit(info, number, model.state_dict(), optimizer) if self.folder else info
+        weights: Mapping[str, Tensor | ShardedRows] = model.state_dict()
+        state: Mapping[str, Tensor | ShardedRows] | None = optimizer
+        if isinstance(model, ShardedProduct) and optimizer:
+            weights, state = (model.over_ranks(part) for part in (model.shard.state_dict(), optimizer))
+            if not self.folder:
+                send_tensors(weights)
+                send_tensors(state)
+        return self.folder.commit(info, number, weights, state) if self.folder else info
+
+    def _trained(self, index: Tensor, n: int) -> Tensor:
+        counts = torch.bincount(index, minlength=1 + n)
+        if self.machine.shard_tables:
+            self.team.sum(counts)
+        return counts > 0
 
     def _ratings(self, positions: np.ndarray) -> RatingTensors:
         data = self.interactions

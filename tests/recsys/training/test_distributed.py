@@ -20,6 +20,7 @@ from recsys.cli import cli
 from recsys.errors import ConfigError
 from recsys.models import KINDS, DotConfig
 from recsys.models.scoring import score_pairs
+from recsys.models.tables import INIT_STD
 from recsys.training.checkpoint import load_run
 from recsys.training.distributed import Team, join_team
 from recsys.training.gradient_part import check_steps
@@ -152,20 +153,144 @@ def test_sparse_updates_by_two_processes(ratings: Path, tmp_path: Path, more: tu
 
 
 @pytest.mark.slow
-def test_what_is_measured_is_what_is_written(ratings: Path, tmp_path: Path) -> None:
-    """Batch norm's averages follow a rank's own rows, and each rank measures a share."""
+@pytest.mark.parametrize(
+    "more", [["--model", "mlp", "--batch-norm", "--dropout", "0.1"], ["--model", "dot", "--shard-tables"]]
+)
+def test_what_is_measured_is_what_is_written(ratings: Path, tmp_path: Path, more: list[str]) -> None:
+    """Batch norm's averages follow a rank's own rows, and each rank measures a share.
+
+    The ratings are a thousand times as large, so that the models are trained in another unit.
+    """
     output = tmp_path / "run"
-    more = ["--model", "mlp", "--batch-norm", "--dropout", "0.1", "--epochs", "2"]
-    with two_ranks(ratings, output, *more) as ranks:
+    more = [*more, "--epochs", "2"]
+    large = tmp_path / "large.csv"
+    large.write_text(ratings.read_text().replace("\n", "000\n").replace("rating000", "rating"))
+    with two_ranks(large, output, *more) as ranks:
         said = [rank.communicate(timeout=PATIENCE) for rank in ranks]
         assert [rank.returncode for rank in ranks] == [0, 0], said
     run = load_run(output)
+    assert run.info.part.rating_unit == 1000
     data, valid = run.interactions(), run.split().valid
     scores = score_pairs(
         run.model(), *(index[valid].astype(np.int64) for index in (data.user_index, data.item_index))
     )
     errors = scores.astype(np.float64) - data.ratings[valid]
-    assert run.info.metrics["rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)), abs=1e-6)
+    assert run.info.metrics["rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-6)
+
+
+ORDER_OF_TWO = """
+import sys
+import torch
+from recsys.training import gradient_part
+from recsys.training.batches import RatingTensors, epoch_seed, shuffled_batches
+from recsys.training.distributed import Team
+
+def in_the_order_of_two(data, steps, seed):
+    shares = [RatingTensors(*Team(rank, 2).share(data)) for rank in range(2)]
+    orders = [shuffled_batches(share, steps, epoch_seed(seed, rank)) for rank, share in enumerate(shares)]
+    for both in zip(*orders, strict=True):
+        yield RatingTensors(*(torch.cat(columns) for columns in zip(*both, strict=True)))
+
+gradient_part.shuffled_batches = in_the_order_of_two
+from recsys.cli import main
+main()
+"""
+"""One process whose steps have the ratings of two with sharded tables."""
+SHARDED = ("--shard-tables", "--epochs", "3", "--batch-size", "32", "--factors", "5")
+
+
+@pytest.fixture(scope="module")
+def sharded(ratings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run of sharded tables by two processes under torchrun, and what was printed."""
+    output = tmp_path_factory.mktemp("runs") / "sharded"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, *arguments(ratings, output, *SHARDED)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    return output, done.stdout
+
+
+def test_sharded_tables_train_as_one_process_does(
+    ratings: Path, sharded: tuple[Path, str], tmp_path: Path
+) -> None:
+    path, printed = sharded
+    assert printed.count("; sharded tables") == 1, "only rank 0 prints"
+    one = tmp_path / "one"
+    more = [*SHARDED[1:], "--sparse-updates", "on"]
+    command = [sys.executable, "-c", ORDER_OF_TWO, *arguments(ratings, one, *more)[2:]]
+    subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True)
+    assert sorted(file.name for file in path.iterdir()) == sorted(file.name for file in one.iterdir())
+    first, second = load_run(one), load_run(path)
+    for name in ("users.parquet", "items.parquet", "interactions.parquet"):
+        assert first.info.files[name] == second.info.files[name]
+    for ours, theirs in zip(second.info.part.history, first.info.part.history, strict=True):
+        # The loss of the steps of one process is weighted by other sizes of steps.
+        assert ours.metrics == pytest.approx(theirs.metrics, rel=1e-2)
+        assert ours.metrics["valid_rmse"] == pytest.approx(theirs.metrics["valid_rmse"], rel=1e-5)
+    model = second.part.trained_model()
+    states = [run.part.trained_model().state_dict() for run in (first, second)]
+    states += [run.part.optimizer_state(model) for run in (first, second)]
+    for expected, found in (states[:2], states[2:]):
+        for name, tensor in found.items():
+            # The same steps but for the order of sums.
+            torch.testing.assert_close(tensor, expected[name], atol=1e-4, rtol=1e-2, msg=name)
+    moved = second.part.trained_model().user_factors.std() / INIT_STD
+    assert moved > 5, "it learned nothing"
+    bundle = tmp_path / "bundle"
+    exported = CliRunner().invoke(cli, ["export", str(path), "--output", str(bundle)])
+    assert exported.exit_code == 0, exported.output
+
+
+@pytest.mark.slow
+def test_sharded_tables_resume_to_the_same_bytes(
+    ratings: Path, sharded: tuple[Path, str], tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    with two_ranks(ratings, output, *SHARDED, hold_epoch=2) as (leader, other):
+        wait_until(lambda: (output / "run.json").exists() or leader.poll() is not None)
+        assert leader.poll() is None, leader.communicate()[1]
+        wait_until(lambda: load_run(output).info.part.iterations_done == 2 or leader.poll() is not None)
+        other.kill()
+        other.communicate()
+        output.with_name("go_on").touch()
+        _, errors = leader.communicate(timeout=PATIENCE)
+        assert leader.returncode == 1
+    assert "another process of this training has stopped" in errors
+    assert "Traceback" not in errors
+    assert load_run(output).info.part.iterations_done == 2
+    with two_ranks(ratings, output, *SHARDED, "--resume") as ranks:
+        said = [rank.communicate(timeout=PATIENCE) for rank in ranks]
+        assert [rank.returncode for rank in ranks] == [0, 0], said
+    for part in ("weights", "optimizer"):
+        name = f"{part}-1-0003.safetensors"
+        assert (output / name).read_bytes() == (sharded[0] / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_wrong_file_of_ratings_stops_sharded_training(ratings: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text(ratings.read_text() + "1,2,many\n")
+    with two_ranks(wrong, tmp_path / "run", *SHARDED) as (leader, _):
+        _, errors = leader.communicate(timeout=PATIENCE)
+        assert leader.returncode == 2
+    assert "many" in errors
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--model", "mlp"], "trains dot or dot-bias to predict ratings, not mlp"),
+        (["--model", "dot-bias", "--model", "ease"], "not ease"),
+        (["--objective", "ranking"], "not dot-bias to rank"),
+        (["--sparse-updates", "off"], "leave out --sparse-updates off"),
+        ([], "start it as `torchrun --nproc-per-node 2 -m recsys train …`"),
+    ],
+)
+def test_what_tables_are_not_sharded_for(ratings: Path, tmp_path: Path, more: list[str], said: str) -> None:
+    output = tmp_path / "run"
+    done = CliRunner().invoke(cli, arguments(ratings, output, "--shard-tables", *more)[2:])
+    assert isinstance(done.exception, ConfigError)
+    assert said in str(done.exception)
+    assert not output.exists()
 
 
 def test_shares_cover_every_row_once() -> None:

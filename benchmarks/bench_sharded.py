@@ -123,9 +123,7 @@ def main() -> None:
             for case in CASES:
                 options = {"epochs": arguments.epochs, "factors": arguments.factors, "seed": seed}
                 found[case].append(one_run(path, options, case[0], sharded=case[1]))
-                print(
-                    seed, case, [(rank["reading"], rank["training"]) for rank in found[case][-1]], flush=True
-                )
+                print(seed, case, [rank["training"] for rank in found[case][-1]], flush=True)
     n_bytes = 3 * 4 * rows * (1 + arguments.factors)
     given = " ".join(f"--{k} {v}" for k, v in vars(arguments).items() if k != "rank")
     lines = [

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -28,6 +28,8 @@ from recsys.training.device import DeviceName, choose_device
 CPU = torch.device("cpu")
 TIMEOUT = timedelta(minutes=10)
 """How long a rank waits for one that hangs; the end of a process is noticed at once."""
+PATIENCE = timedelta(hours=12)
+"""How long the others wait while rank 0 reads the ratings."""
 ROWS_AT_ONCE = 1 << 15
 """Rows of a table that another rank sends at once: bounds the memory."""
 
@@ -43,6 +45,8 @@ class Team:
     size: int = 1
     device: torch.device = CPU
     """The device of this rank."""
+    channel: dist.ProcessGroup | None = None
+    """For what rank 0 may need hours for."""
 
     @property
     def leads(self) -> bool:
@@ -92,16 +96,16 @@ class Team:
                     yield found
 
     def tell(self, message: bytes) -> bytes:
-        """Rank 0's message, on every rank."""
+        """Rank 0's message, on every rank; the others wait for it as long as `PATIENCE`."""
         if self.size == 1:
             return message
-        n_bytes = torch.tensor([len(message)], device=self.device)
-        dist.broadcast(n_bytes, 0)
-        data = torch.zeros(int(n_bytes), dtype=torch.uint8, device=self.device)
+        n_bytes = torch.tensor([len(message)])
+        dist.broadcast(n_bytes, 0, self.channel)
+        data = torch.zeros(int(n_bytes), dtype=torch.uint8)
         if self.leads:
             data.copy_(torch.frombuffer(bytearray(message), dtype=torch.uint8))
-        dist.broadcast(data, 0)
-        return data.cpu().numpy().tobytes()
+        dist.broadcast(data, 0, self.channel)
+        return data.numpy().tobytes()
 
     def wait(self) -> None:
         """Wait for all ranks."""
@@ -148,7 +152,7 @@ def join_team(name: DeviceName) -> Iterator[Team]:
         torch.cuda.set_device(team.device)
     try:
         dist.init_process_group("nccl" if on_gpus else "gloo", timeout=TIMEOUT)
-        yield team
+        yield replace(team, channel=dist.new_group(backend="gloo", timeout=PATIENCE))
     except RuntimeError as error:
         text = str(error)
         # Gloo raises plain RuntimeErrors, which only their text tells from others.

@@ -269,10 +269,11 @@ def test_sharded_tables_resume_to_the_same_bytes(
 def test_a_wrong_file_of_ratings_stops_sharded_training(ratings: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.csv"
     wrong.write_text(ratings.read_text() + "1,2,many\n")
-    with two_ranks(wrong, tmp_path / "run", *SHARDED) as (leader, _):
-        _, errors = leader.communicate(timeout=PATIENCE)
-        assert leader.returncode == 2
-    assert "many" in errors
+    with two_ranks(wrong, tmp_path / "run", *SHARDED) as ranks:
+        said = [rank.communicate(timeout=PATIENCE)[1] for rank in ranks]
+        assert [rank.returncode for rank in ranks] == [2, 1], said
+    assert "many" in said[0]
+    assert "another process of this training has stopped" in said[1]
 
 
 @pytest.mark.parametrize(

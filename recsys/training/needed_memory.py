@@ -16,8 +16,6 @@ COPIES = 5.5
 """Copies of the weights: gradient, AdamW's two, what is written to disk, and work in progress."""
 SPARSE_COPIES = 4.7
 """As sparse updates make no gradient of whole tables."""
-SHARDED_COPIES = 3.5
-"""As what is written to disk is no copy."""
 BYTES_A_RATING = 40
 """Of its columns, and of those in the order of an epoch."""
 
@@ -34,8 +32,6 @@ def needed_bytes(part: PartInfo, interactions: Interactions, n_train: int, ranks
     with torch.device("meta"):  # no memory: only the sizes of the weights are needed
         model = build(kind, config, n_users, n_items)
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
-    if ranks > 1:
-        return LIBRARIES + int(SHARDED_COPIES * weights + BYTES_A_RATING * n_train) // ranks
-    is_lean = part.training is not None and is_sparse(part, n_users, n_items)
+    is_lean = part.training is not None and (ranks > 1 or is_sparse(part, n_users, n_items))
     copies = SPARSE_COPIES if is_lean else COPIES
-    return LIBRARIES + int(copies * weights) + BYTES_A_RATING * n_train
+    return LIBRARIES + (int(copies * weights) + BYTES_A_RATING * n_train) // ranks

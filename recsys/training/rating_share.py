@@ -41,7 +41,7 @@ def read_share(folder: Path, data: DataInfo, team: Team) -> tuple[Interactions, 
                 positions = np.flatnonzero(held_out == side)
                 own[positions[max(first - seen[side], 0) : max(end - seen[side], 0)]] = True
                 seen[side] += len(positions)
-            if own.any():
+            if own.any() or not groups:
                 group = file.read_row_group(number, [*RATING_COLUMNS])
                 check_columns(path, group, RATING_COLUMNS)
                 groups.append(group.filter(own))

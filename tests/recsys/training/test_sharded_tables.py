@@ -17,6 +17,7 @@ from recsys.errors import CheckpointError
 from recsys.models import build
 from recsys.training.checkpoint import Run, load_run
 from recsys.training.distributed import ROWS_AT_ONCE, Team
+from recsys.training.needed_memory import LIBRARIES, needed_bytes
 from recsys.training.rating_share import read_share
 from recsys.training.run_info import INTERACTIONS
 from recsys.training.sharded_tables import new_sharded, read_sharded
@@ -101,3 +102,12 @@ def test_a_file_in_blocks_has_the_bytes_of_one_at_once(tmp_path: Path) -> None:
     write_tensors(tmp_path / "in_blocks", rows | step)
     assert (tmp_path / "in_blocks").read_bytes() == (tmp_path / "at_once").read_bytes()
     assert torch.equal(load_file(tmp_path / "in_blocks")["item_biases"], tables["item_biases"])
+
+
+def test_each_rank_needs_its_share_of_the_memory(run: Run) -> None:
+    part = msgspec.structs.replace(
+        run.info.part, training=replace(run.info.part.training, sparse_updates="on")
+    )
+    data = run.interactions()
+    one, three = (needed_bytes(part, data, len(data), ranks) - LIBRARIES for ranks in (1, 3))
+    assert three == one // 3

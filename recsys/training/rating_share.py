@@ -29,7 +29,7 @@ def read_share(folder: Path, data: DataInfo, team: Team) -> tuple[Interactions, 
     sizes = {False: data.n_ratings - data.n_held_out, True: data.n_held_out}
     bounds = {held_out: team.bounds(n)[team.rank :][:2] for held_out, n in sizes.items()}
     seen = {False: 0, True: 0}
-    groups = []
+    groups: list[pa.Table] = []
     try:
         file = pq.ParquetFile(path)
         for number in range(file.num_row_groups):

@@ -75,13 +75,13 @@ def make_learner(
     return learner
 
 
-def _compiled(function: Callable[..., Tensor], compilation: Compilation) -> Callable[..., Tensor]:
+def compiled(function: Callable[..., Tensor], compilation: Compilation) -> Callable[..., Tensor]:
     """The function for any number of ratings; steps have one of two, and each gets CUDA graphs of its own."""
     if compilation == "none":
         return function
     mode = "reduce-overhead" if compilation == "captured" else None
-    compiled: Callable[..., Tensor] = torch.compile(function, dynamic=True, mode=mode)
-    return compiled
+    fast: Callable[..., Tensor] = torch.compile(function, dynamic=True, mode=mode)
+    return fast
 
 
 class _Dense:
@@ -91,7 +91,7 @@ class _Dense:
         if state:
             restore_optimizer(self._optimizer, dict(model.named_parameters()), state)
         parallel = setting.team.parallel(Grid(model) if setting.ranks else model)
-        self.forward = _compiled(parallel, setting.compilation)
+        self.forward = compiled(parallel, setting.compilation)
         self.touched = sum(parameter.numel() for parameter in model.parameters())
 
     def begin(self, step: int, user_index: Tensor, item_index: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,7 +136,7 @@ class _Sparse:
             return scores
 
         # The number of rows varies, and a CUDA graph has fixed sizes.
-        self._forward = _compiled(forward, "none" if setting.compilation == "none" else "plain")
+        self._forward = compiled(forward, "none" if setting.compilation == "none" else "plain")
         self._rows: dict[str, Tensor] = {}
         width = sum(table.shape[1] for side in self._sides for table in side.tables.values())
         self.touched = width * config.batch_size + sum(p.numel() for p in parameters.values())

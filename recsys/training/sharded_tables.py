@@ -20,7 +20,7 @@ from recsys.models.rating_unit import in_unit
 from recsys.models.tables import ITEM_TABLES, USER_TABLES, normal_table
 from recsys.training.checkpoint import Part
 from recsys.training.distributed import ROWS_AT_ONCE, Team, is_launched
-from recsys.training.learner import Setting
+from recsys.training.learner import Setting, compiled
 from recsys.training.optimizer import one_cycle
 from recsys.training.run_info import PartInfo
 from recsys.training.sparse_adam import MissedSteps, SparseAdamW
@@ -203,7 +203,7 @@ class ShardedLearner:
         if state:
             for side in self._sides:
                 side.restore(state)
-        self._score = torch.compile(model.score, dynamic=True) if setting.compiled else model.score
+        self._score = compiled(model.score, setting.compilation)
         width = sum(table.shape[1] for side in self._sides for table in side.tables.values())
         self.touched = width * setting.config.batch_size
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import shlex
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
@@ -25,9 +26,20 @@ NAME = "recsys.toml"
 VARIABLE = "RECSYS_CONFIG"
 MAX_BYTES = 1 << 16
 MAX_DOTS = 100
-"""In a line: the time to read a dotted key grows with the square of its length."""
+"""In the keys of a line: the time to read a dotted key grows with the square of its length."""
 META = "recsys.project_file"
 """Key of the file's path in the `meta` of click's contexts."""
+# Texts and comments of a TOML file. A text without an end is taken up to the end of the line or of the file.
+_NO_KEYS = re.compile(
+    r"""
+    "{3} (?: \\. | [^\\] )*? (?: "{3} | \Z )
+    | '{3} .*? (?: '{3} | \Z )
+    | " (?: \\. | [^"\\\n] )* "?
+    | ' [^'\n]* '?
+    | \# [^\n]*
+    """,
+    re.DOTALL | re.VERBOSE,
+)
 
 
 def find_project_file() -> Path | None:
@@ -51,9 +63,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     if len(raw) > MAX_BYTES:
         raise ConfigError(f"{path} has more than {MAX_BYTES:,} bytes: it is no file of settings")
     try:
-        if any(line.count(b".") > MAX_DOTS for line in raw.splitlines()):
+        text = raw.decode("utf-8-sig")
+        if any(line.count(".") > MAX_DOTS for line in _NO_KEYS.sub('""', text).splitlines()):
             raise RecursionError
-        tables = tomllib.loads(raw.decode("utf-8-sig"))
+        tables = tomllib.loads(text)
         repr(tables)  # an integer of thousands of digits that is not decimal can't be shown
         return tables
     except RecursionError:
@@ -77,8 +90,11 @@ def default_map(
     path = find_project_file()
     if path is None:
         return {}
-    tables = read_toml(path)
-    check_tables(path, tables, commands)
+    try:
+        tables = read_toml(path)
+        check_tables(path, tables, commands)
+    except ConfigError as error:
+        raise ConfigError(f"{VARIABLE}: {error}" if VARIABLE in os.environ else str(error)) from None
     click.get_current_context().meta[META] = path
     if name == "train":
         concerns = any(key == name or key not in commands for key in tables)

@@ -24,6 +24,11 @@ def printable(text: str, keep: str = "\n\t") -> str:
     return "".join(c if c.isprintable() or c in keep else "\ufffd" for c in text)
 
 
+def counted(n: int, noun: str) -> str:
+    """As in "1 row" and "2,000 rows"."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def say(line: str) -> None:
     """Print a line on stdout; a closed pipe, a full disk or a missing stdout is no error for a server."""
     try:

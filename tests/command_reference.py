@@ -53,8 +53,9 @@ allow-host = ["shop.example"]       # a list for a flag that can be repeated
 
 Keys are the names of the flags. Flags on the command line override the file; a line on stderr says what it
 sets. `--model`, `--preset` and `--init-from` replace its parts and their rating weight, `--config FILE` all
-that it sets for `train`, and a resumed training keeps its run's settings. An unknown table
-is an error, and so is an unknown key of the command that runs.
+that it sets for `train`, and a resumed training keeps its run's settings. Of flags that exclude each other
+(`--user-id`, `--input`), the one on the command line counts. What does not apply to a call is left out, as a
+line says. An unknown table is an error, and so is an unknown key of the command that runs.
 
 `RECSYS_CONFIG=FILE` names another file; `RECSYS_CONFIG=`, empty, turns it off.
 

@@ -60,6 +60,10 @@ def lead_to_the_export(
     assert (code, export) == (0, ["recsys", "export", "runs/mine", "--output", "artifacts/mine"])
     code, _, (again,) = run(capsys, "evaluate", "runs/mine")
     assert (code, again) == (0, export)
+    Path("artifacts/mine").mkdir(parents=True)
+    code, _, (verify,) = run(capsys, "evaluate", "runs/mine")
+    assert (code, verify) == (0, ["recsys", "verify", "artifacts/mine", "--run", "runs/mine"])
+    Path("artifacts/mine").rmdir()
     return export
 
 
@@ -116,4 +120,6 @@ def test_a_run_is_exported_beside_the_runs(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     Path("artifacts/mine").mkdir(parents=True)
     assert bundle("runs/mine", overwrite=True) == "artifacts/mine --overwrite"
-    assert bundle("runs/mine") == "artifacts/mine"
+    assert bundle("runs/mine") == "artifacts/mine-2", "never a command that would be refused"
+    Path("artifacts/mine-2").touch()
+    assert bundle("runs/mine") == "artifacts/mine-3"

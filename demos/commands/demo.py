@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from demos.commands.other_bundle import other_argument
-from serve.commands.listen import listen
+from serve.commands.listen import listen, warn_of_reach
 from serve.commands.options import allow_host_option, bundle_argument, device_option
 from serve.processes.signals import Signals
 from serve.reading.options import IntegerRange
@@ -51,6 +51,7 @@ def demo(
     """
     from serve import Recommender
 
+    warn_of_reach(host, "the page has no log-in")
     shown = []
     for path in [bundle, *([other] if other else [])]:
         warn(f"Loading {path} …")

@@ -10,9 +10,11 @@ import gradio as gr
 import msgspec
 from gradio.events import api
 
+from demos.gradio_app.compared import ComparedLists
 from demos.gradio_app.options import ListOptions
 from demos.gradio_app.page import CONCURRENCY
 from demos.gradio_app.showcase import Listing, Showcase
+from demos.report.comparison import LETTERS, metric_rows, verdict
 from serve import Variety
 from serve.bundle.items import Item
 from serve.errors import RequestError, ServeError
@@ -23,8 +25,8 @@ Text = str | int
 """An id or a query; an integer stands for its text."""
 
 
-def add_api(showcase: Showcase) -> None:
-    """Offer the answers of `showcase` in the `gr.Blocks` that is being built."""
+def add_api(showcase: Showcase, compared: ComparedLists | None = None) -> None:
+    """Offer the answers of `showcase`, and those about two bundles, in the `gr.Blocks` that is built."""
     recommender = showcase.recommender
 
     def item_index(item_id: Text) -> int:
@@ -83,9 +85,16 @@ def add_api(showcase: Showcase) -> None:
         return _listing(showcase.fold_in(by_index(ratings), top_k, variety=variety))
 
     @_offer
-    def answer_questions(answers: dict[str, Answer], top_k: int = 10) -> dict[str, Any]:
+    def answer_questions(
+        answers: dict[str, Answer],
+        top_k: int = 10,
+        diversity: float = 0.0,
+        surprise: float = 0.0,
+        max_per_category: int | None = None,
+    ) -> dict[str, Any]:
         """Recommendations for a new user: item id of a question -> a rating, "like", "dislike" or null."""
-        profile, listing = showcase.answer(by_index(answers), top_k)
+        variety = Variety(diversity=diversity, surprise=surprise, max_per_category=max_per_category)
+        profile, listing = showcase.answer(by_index(answers), top_k, variety)
         return {"profile": profile, **_listing(listing)}
 
     @_offer
@@ -112,6 +121,43 @@ def add_api(showcase: Showcase) -> None:
             {name: getattr(recommender.manifest, name) for name in names}
         )
         return {"version": recommender.bundle.version, **card}
+
+    if compared is not None:
+        _add_comparison(compared)
+
+
+def _add_comparison(compared: ComparedLists) -> None:
+    pair = compared.pair
+
+    @_offer
+    def compare(user_id: Text, top_k: int = 10) -> dict[str, Any]:
+        """A user's lists by both bundles, and the ids of the items that are in both."""
+        lists = compared.of(str(user_id), top_k)
+        ids = [[row.item.item_id for row in found.rows] for found in lists]
+        both = [item_id for item_id in ids[0] if item_id in ids[1]]
+        named = {letter.lower(): _listing(found) for letter, found in zip(LETTERS, lists, strict=True)}
+        return {**named, "in_both": both}
+
+    @_offer
+    def compare_models() -> dict[str, Any]:
+        """The verdict, metrics of both (`better` is "a", "b" or null), and how far the users' lists agree."""
+        a, b = (one.manifest for one in pair.both)
+        metrics = {
+            row.key: {
+                "a": row.values[0],
+                "b": row.values[1],
+                "better": None if row.better is None else LETTERS[row.better].lower(),
+            }
+            for row in metric_rows(a, b)
+        }
+        found = compared.agreement
+        return {
+            "a": pair.names[0],
+            "b": pair.names[1],
+            "verdict": verdict(pair),
+            "metrics": metrics,
+            "agreement": {"k": found.k, "n_users": found.n_users, "mean_in_both": found.mean},
+        }
 
 
 def _offer(function: Callable[..., Any]) -> None:

@@ -27,6 +27,7 @@ from starlette.types import ASGIApp
 
 from demos.gradio_app.api import add_api
 from demos.gradio_app.cards import card
+from demos.gradio_app.compared import ComparedLists
 from demos.gradio_app.links import follow_links
 from demos.gradio_app.page import html, style, theme
 from demos.gradio_app.showcase import Showcase
@@ -66,6 +67,7 @@ def build_app(recommender: Recommender, other: Recommender | None = None) -> gr.
     check_figures(manifest)
     showcase = Showcase(recommender)
     showcase.warm_up()
+    compared = None if pair is None else ComparedLists(pair, showcase)
     facts = (
         f"{model.title} on {manifest.data.name} · {model.n_users:,} users · {model.n_items:,} items · "
         f"{manifest.data.n_ratings:,} ratings · answered by ONNX Runtime on {recommender.device.upper()}"
@@ -73,7 +75,9 @@ def build_app(recommender: Recommender, other: Recommender | None = None) -> gr.
     page: gr.Blocks
     title = f"{manifest.data.name}: {model.title}"
     with gr.Blocks(title=title, analytics_enabled=False, fill_width=True) as page:
-        add_api(showcase)  # first: Gradio adds "_1" to a name that an event handler of a tab has taken
+        add_api(
+            showcase, compared
+        )  # first: Gradio adds "_1" to a name that an event handler of a tab has taken
         html(card("banner", facts), "banner")
         kept = kept_ratings(showcase)
         with gr.Tabs(overflow_behavior="wrap") as tabs:
@@ -88,10 +92,10 @@ def build_app(recommender: Recommender, other: Recommender | None = None) -> gr.
             with gr.Tab(TABS["model"], id="model"):
                 model_tab(showcase)
             compared_user = None
-            if pair is not None:
+            if compared is not None:
                 with gr.Tab(TABS["compare"], id="compare"):
-                    compared_user = compare_tab(pair, showcase)
-        names = [name for name in TABS if name != "compare" or pair is not None]
+                    compared_user = compare_tab(compared)
+        names = [name for name in TABS if name != "compare" or compared is not None]
         follow_links(showcase, page, tabs, names, user, newcomer, similar, compared_user)
     return page
 

@@ -190,12 +190,15 @@ class Showcase:
         )
         return self._explained(found, np.array(list(ratings)), np.array(given, np.float32))
 
-    def answer(self, answers: Mapping[int, Answer], top_k: int = 10) -> tuple[int | None, Listing]:
+    def answer(
+        self, answers: Mapping[int, Answer], top_k: int = 10, variety: Variety | None = None
+    ) -> tuple[int | None, Listing]:
         """The place of the nearest profile (None: the average user), and its list.
 
         Raises:
             UnsupportedError: the bundle has no profiles.
-            RequestError: an invalid answer, or an item that no question is about.
+            RequestError: an invalid answer, an item that no question is about, or `variety` that the items
+                have nothing for.
         """
         profiles = self.profiles
         if profiles is None:
@@ -205,7 +208,7 @@ class Showcase:
         n = self.recommender.list_length(top_k, "recommend")
         n_ranked = max(n, self.longest_list)
         return place, self._listing(
-            lambda: profiles.recommend(place, n_ranked, exclude_item_indices=rated), n
+            lambda: profiles.recommend(place, n_ranked, exclude_item_indices=rated, variety=variety), n
         )
 
     def similar(self, item_index: int, top_k: int = 10) -> Similar:

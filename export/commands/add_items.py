@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from recsys.commands.data_options import data_options, load_from_options
 from serve.commands.options import bundle_argument, bundle_output_option, json_option, overwrite_option
-from serve.terminal import next_step, warn
+from serve.terminal import counted, next_step, warn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,7 +143,8 @@ def _lines(addition: Addition, has_times: bool) -> list[str]:
         "Items left out, which only such users have rated": addition.n_items_left_out,
     }
     lines = [
-        f"Added {len(counts):,} items from {sum(counts):,} ratings, {min(counts):,} to {max(counts):,} each.",
+        f"Added {counted(len(counts), 'item')} from {counted(sum(counts), 'rating')}, {min(counts):,} to "
+        f"{max(counts):,} each.",
         *(f"{what}: {n:,}." for what, n in left_out.items() if n),
     ]
     if not has_times:

@@ -16,12 +16,12 @@ from recsys.commands.data_options import (
     load_from_options,
     load_valid_data,
 )
-from recsys.commands.next_steps import export_words
+from recsys.commands.next_steps import bundle_of, export_words
 from recsys.data.splits import GIVEN_SHARE
 from serve.bundle.summary import summary
 from serve.commands.options import device_option, json_option
 from serve.reading.options import IntegerRange
-from serve.terminal import next_step
+from serve.terminal import counted, next_step
 
 if TYPE_CHECKING:
     from recsys.data.interactions import Interactions
@@ -89,7 +89,10 @@ def evaluate(
         from recsys.training.evaluate_run import evaluate_run
 
         result = evaluate_run(load_run(run_or_bundle), k, device)
+        bundle = bundle_of(run_or_bundle)
         next_words = export_words(run_or_bundle)
+        if bundle.exists():  # most often of this run
+            next_words = ["recsys", "verify", bundle, "--run", run_or_bundle]
     else:
         from export.verify.evaluate_bundle import evaluate_bundle
         from serve.bundle.shards import list_graphs
@@ -145,16 +148,15 @@ def _print_table(path: Path, result: dict[str, Any]) -> None:
         ]
         headers = ["", *(title.format(k=result["k"]) for title in METRICS)]
         click.echo(format_table(headers, rows, "<" + ">" * len(METRICS)))
-        counts = f"{result['n_held_out']:,} held-out ratings; lists of {result['n_ranked_users']:,} users"
+        users = counted(result["n_ranked_users"], "user")
+        counts = f"{counted(result['n_held_out'], 'held-out rating')}; lists of {users}"
         click.echo(f"\n{path}: {counts}")
     if new_users := result.get("new_users"):
         click.echo(
-            f"{new_users['n_users']:,} users who were held out whole are each folded in from "
+            f"Users who were held out whole: {new_users['n_users']:,}. Each is folded in from "
             f"{new_users['given_share']:.0%} of the own ratings, and measured by the rest"
         )
     elif n_new := result.get("n_users_without_ratings"):
-        click.echo(
-            f"{n_new:,} of these users have no rating in the training, and got the average user's answers"
-        )
+        click.echo(f"Users without a rating in the training: {n_new:,}. They got the average user's answers")
     if result["summary"]:
         click.echo(result["summary"])

@@ -14,6 +14,7 @@ from recsys.commands.data_options import (
     training_data_options,
     words_given,
 )
+from recsys.commands.next_steps import free
 from recsys.data.catalog import KNOWN
 from serve.terminal import next_step
 
@@ -48,7 +49,7 @@ def download(name: str, from_file: Path | None) -> None:
     console.print(f"Terms:  {known.licence}", markup=False)
     console.print(f"Source: {known.url}", markup=False)
     console.print(f"File:   {path}", markup=False)
-    next_step(["recsys", "train", "--data", name, "--output", Path("runs", name)])
+    next_step(["recsys", "train", "--data", name, "--output", free(Path("runs", name))])
 
 
 @data.command()
@@ -71,4 +72,4 @@ def describe(ctx: click.Context, /, source: str, as_json: bool, **options: Any) 
         return
     click.echo(views_as_text(interactions))
     reading = words_given(ctx, TRAINING_DATA_OPTIONS)
-    next_step(["recsys", "train", "--data", source, *reading, "--output", Path("runs", "mine")])
+    next_step(["recsys", "train", "--data", source, *reading, "--output", free(Path("runs", "mine"))])

@@ -233,11 +233,15 @@ def train(
     """
     if of_file(ctx, "overwrite") and flags_given(ctx, ["resume"]):
         overwrite = False
+    if of_file(ctx, "resume") and flags_given(ctx, ["overwrite"]):
+        resume = False
     if resume and overwrite:
         raise click.UsageError("--resume continues a run, and --overwrite replaces it: use one of them.")
     if not init_from and flags_given(ctx, ["match_items"]):
         raise click.UsageError("--match-items goes with --init-from: name a model.")
     continues = resume and is_run(output)
+    if continues and of_file(ctx, "init_from"):  # the run has started from it
+        init_from = None
     if continues and init_from:
         raise click.UsageError("--resume continues from the run's weights: leave out --init-from.")
     reading = {name: options.pop(name) for name in TRAINING_DATA_OPTIONS}  # the rest are settings

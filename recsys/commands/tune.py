@@ -15,6 +15,7 @@ from recsys.commands.data_options import (
     training_data_options,
     words_given,
 )
+from recsys.commands.next_steps import free
 from recsys.errors import ConfigError
 from recsys.project_file import read_toml
 from serve.reading.options import Integer
@@ -102,9 +103,8 @@ def tune(
         markup=False,
     )
     reading = words_given(ctx, TRAINING_DATA_OPTIONS)
-    next_step(
-        ["recsys", "train", "--config", output, "--data", data, *reading, "--output", Path("runs", "tuned")]
-    )
+    run = free(Path("runs", "tuned"))
+    next_step(["recsys", "train", "--config", output, "--data", data, *reading, "--output", run])
 
 
 def as_toml(found: Tuned) -> str:

@@ -63,7 +63,7 @@ class RatingsTable:
             number = int(np.searchsorted(starts, position, side="right")) - 1
             ids = f"{self.user_ids[position]}, {self.item_ids[position]}, {self.ratings[position]:g}"
             first.append(self.parts[number].refuse(position - int(starts[number]), None, "repeated", ids))
-        raise DataError(listed(self.name, len(positions), f"ratings {what}", first, advice))
+        raise DataError(listed(self.name, len(positions), "rating", what, first, advice))
 
 
 def read_ratings(

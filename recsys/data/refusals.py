@@ -13,6 +13,7 @@ from recsys.errors import DataError
 from serve.errors import InputError
 from serve.reading.ids import as_written, check_type, one_type, why_not
 from serve.reading.rows import RefusedRow, Source, joined
+from serve.terminal import counted
 
 SHOWN = 5
 """Refused rows that an error shows."""
@@ -40,7 +41,7 @@ class Refusals:
             advice += ", or leave the times out with --timestamp-column ''"
         if any(row.reason == "not UTF-8" for row in self._first):
             advice += ". Text must be UTF-8: iconv -f LATIN1 -t UTF-8 OLD > NEW, if it is Latin-1"
-        raise DataError(listed(self._name, self._n, "rows can't be read", self._first, advice))
+        raise DataError(listed(self._name, self._n, "row", "can't be read", self._first, advice))
 
 
 def keyed_table(
@@ -79,11 +80,11 @@ def keyed_table(
     return found, pa.concat_tables(tables)
 
 
-def listed(name: str, n: int, what: str, first: Sequence[RefusedRow], advice: str) -> str:
-    """A message: how many rows, the first of them, what to do."""
+def listed(name: str, n: int, noun: str, what: str, first: Sequence[RefusedRow], advice: str) -> str:
+    """A message: how many rows (called `noun`, in the singular), the first of them, what to do."""
     shown = "\n  ".join(f"{row.place}: {row.what}" if row.source == name else str(row) for row in first)
     more = f"\n  … and {n - len(first):,} more" if n > len(first) else ""
-    return f"{name}: {n:,} {what}:\n  {shown}{more}\n{advice}."
+    return f"{name}: {counted(n, noun)} {what}:\n  {shown}{more}\n{advice}."
 
 
 @contextmanager

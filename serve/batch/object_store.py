@@ -184,11 +184,13 @@ class Store:
             raise
         except (OSError, pa.ArrowException, ImportError) as error:
             reason = " ".join(str(error).replace(self._given, self.address).split())[:400].rstrip(".")
-            raise StoreError(
-                f"{self.address}: {reason}. Check the address, the credentials (for S3: AWS_ACCESS_KEY_ID, "
-                f"AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL) and the network, then go on with "
-                f"--resume."
-            ) from None
+            advice = (
+                "Check the address"
+                if isinstance(error, pa.ArrowInvalid)
+                else "Check the address, the credentials (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+                "AWS_REGION, AWS_ENDPOINT_URL) and the network"
+            )
+            raise StoreError(f"{self.address}: {reason}. {advice}.") from None
 
 
 class _LocalError(Exception):

@@ -62,6 +62,7 @@ def run_job(
     engine: Engine = run_locally,
     on_plan: Callable[[Plan, int], None] = lambda plan, rows_done: None,
     on_rows: Callable[[int], None] = lambda n: None,
+    finished_elsewhere: Callable[[Plan], JobSummary | None] = lambda plan: None,
 ) -> JobSummary:
     """Run a job, or the rest of one. Resuming a finished job changes nothing.
 
@@ -72,6 +73,8 @@ def run_job(
         engine: Runs the fragments; by default in this process.
         on_plan: Called once, with the plan and the number of input rows that earlier runs have done.
         on_rows: Called with the number of input rows done since its last call.
+        finished_elsewhere: Called with the plan before anything is written; if it gives a summary, there is
+            nothing left to do.
 
     Raises:
         OutputError: the output exists without `overwrite`; another job is unfinished or running there.
@@ -82,6 +85,8 @@ def run_job(
     recommender = load(job, job.device)
     recommender.check()
     plan = make_plan(job, recommender)
+    if summary := finished_elsewhere(plan):
+        return summary
     output = plan.output
     if resume and (summary := _finished_job(output, plan, overwrite)):
         if (output / LOCK).exists():  # killed in its last step; on a read-only disk there is none
@@ -135,16 +140,29 @@ def _finished_job(folder: Path, plan: Plan, overwrite: bool) -> JobSummary | Non
     """
     if not (folder / SUCCESS).is_file():
         return None
+    marker = (folder / SUCCESS).read_bytes()
+    return finished_job(marker, folder, plan, lambda file: file.is_whole(folder), overwrite)
+
+
+def finished_job(
+    marker: bytes, place: Path | str, plan: Plan, is_whole: Callable[[WrittenFile], bool], overwrite: bool
+) -> JobSummary | None:
+    """The summary in a `_SUCCESS.json` whose bytes are `marker`; None: all is done again, by `overwrite`.
+
+    `is_whole` says whether a file of the output, which lies at `place`, is there as it was written.
+
+    Raises OutputError: it is damaged, another job's, or has lost a file, and may not be overwritten.
+    """
     try:
-        summary = msgspec.json.decode((folder / SUCCESS).read_bytes(), type=JobSummary)
+        summary = msgspec.json.decode(marker, type=JobSummary)
     except msgspec.DecodeError as error:
-        raise OutputError(f"{folder / SUCCESS} is damaged ({error}). Start again with --overwrite.") from None
+        raise OutputError(f"{place}/{SUCCESS} is damaged ({error}). Start again with --overwrite.") from None
     try:
-        _check_same(summary.identity, plan, folder)
+        _check_same(summary.identity, plan, place)
         for file in (*summary.parts, *summary.bad_rows):
-            if not file.is_whole(folder):
+            if not is_whole(file):
                 raise OutputError(
-                    f"{folder / file.name} has gone or changed since the job ended. Start again with "
+                    f"{place}/{file.name} has gone or changed since the job ended. Start again with "
                     f"--overwrite."
                 )
     except OutputError:
@@ -154,7 +172,7 @@ def _finished_job(folder: Path, plan: Plan, overwrite: bool) -> JobSummary | Non
     return summary
 
 
-def _check_same(before: dict[str, Any], plan: Plan, folder: Path) -> None:
+def _check_same(before: dict[str, Any], plan: Plan, folder: Path | str) -> None:
     """Compare the identity in a folder with the plan's. Raises OutputError: they differ."""
     now = msgspec.json.decode(msgspec.json.encode(plan.identity), type=dict[str, Any])
     if changed := sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):

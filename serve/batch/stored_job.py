@@ -18,22 +18,22 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from urllib.parse import unquote
 
 import msgspec
 
-from serve.batch.fragments import Engine
+from serve.batch.fragments import Engine, WrittenFile
 from serve.batch.job import Job, Plan
-from serve.batch.job_folder import LOCK, SUCCESS, check_ours, claimed, empty
+from serve.batch.job_folder import LOCK, SUCCESS, claimed, empty
 from serve.batch.local_engine import run_locally
 from serve.batch.object_store import Store, is_address, last_name, without_pattern, without_query
-from serve.batch.run import JobSummary, run_job
-from serve.errors import FullDiskError, InputError, JobError, OutputError
+from serve.batch.run import JobSummary, finished_job, run_job
+from serve.errors import FullDiskError, InputError, JobError, OutputError, StoreError
 from serve.files.atomic import check_outside_bundles, check_target, write_file
 from serve.reading.files import HIDDEN
 
@@ -85,7 +85,7 @@ def run_stored_job(
         on_bytes: Called with "fetching" or "storing", and the bytes done and in all.
 
     Raises:
-        StoreError: a store can't be reached, or refuses; `resume` goes on.
+        StoreError: a store can't be reached, or refuses; `resume` goes on where something was done.
         FullDiskError: the work folder has no room for the input.
         InputError, OutputError, JobError, …: as `run_job`.
     """
@@ -94,6 +94,13 @@ def run_stored_job(
         raise OutputError(f"{store.address}: an output is no pattern. Leave out * and [.")
     check_outside_bundles(work.absolute())
     _check_work(work)
+    in_store: JobSummary | None = None
+
+    def finished(plan: Plan) -> JobSummary | None:
+        nonlocal in_store
+        in_store = _finished(store, plan, overwrite) if store and resume else None
+        return in_store
+
     with ExitStack() as stack:
         if store:
             _check_free(store, resume, overwrite)
@@ -102,6 +109,7 @@ def run_stored_job(
         else:
             check_target(Path(job.output).absolute(), overwrite or resume, SUCCESS)  # before the input comes
         stack.enter_context(claimed(work))
+        stack.enter_context(_telling_what_is_kept(work))
         if (work / "output").exists() and not (resume or overwrite):
             raise OutputError(
                 f"{work} holds an output that was not stored. Store it with --resume, or start again with "
@@ -113,26 +121,63 @@ def run_stored_job(
         if store:
             here = msgspec.structs.replace(here, output=str(work / "output"))
         summary = run_job(
-            here, resume=resume, overwrite=overwrite, engine=engine, on_plan=on_plan, on_rows=on_rows
+            here,
+            resume=resume,
+            overwrite=overwrite,
+            engine=engine,
+            on_plan=on_plan,
+            on_rows=on_rows,
+            finished_elsewhere=finished,
         )
-        if store:
+        if store and not in_store:
             _put(work / "output", store, overwrite, on_bytes)
         empty(work)
     return summary
 
 
+@contextmanager
+def _telling_what_is_kept(work: Path) -> Iterator[None]:
+    """Have the error of a store say how to go on, where something was done."""
+    try:
+        yield
+    except StoreError as error:
+        if (work / FETCHED).exists() or (work / "output").exists():
+            raise StoreError(f"{error} What is done is kept: go on with --resume.") from None
+        raise
+
+
 def _check_work(work: Path) -> None:
-    """Raise OutputError for a folder that holds anything but a job's work: it will be emptied."""
-    check_ours(work)
+    """Raise OutputError for what is no folder, or holds anything but a job's work: it will be emptied."""
+    if work.is_symlink() or (work.exists() and not work.is_dir()):
+        raise OutputError(f"the work folder {work.absolute()} is no folder. Name another one: --work-folder")
     there: set[str] = set()
     with suppress(FileNotFoundError):  # free, or just removed by another job
         there = {found.name for found in work.iterdir()}
     foreign = [name for name in there.difference(WORK) if not name.startswith((".output.", f".{FETCHED}."))]
     if foreign or (there and LOCK not in there):
         raise OutputError(
-            f"{work} holds {min(foreign or there)}, which is no copy of a job's, and it is emptied at the "
-            f"end. Name a new folder: --work-folder"
+            f"the work folder {work.absolute()} holds {min(foreign or there)}, which no job has put there, "
+            f"and it is emptied at the end. Name a new folder: --work-folder"
         )
+
+
+def _finished(store: Store, plan: Plan, overwrite: bool) -> JobSummary | None:
+    """The summary of this job if the store holds all of its output; None: there is something left to do.
+
+    Raises OutputError: as `finished_job`.
+    """
+    there = store.list()
+    marker = store.read(SUCCESS, MOST_MARKER_BYTES) if SUCCESS in there else None
+    if marker is None:
+        return None
+
+    def is_whole(file: WrittenFile) -> bool:
+        return file.name in there and int(there[file.name].size) == file.bytes
+
+    summary = finished_job(marker, store.address, plan, is_whole, overwrite)
+    if summary:
+        store.delete_folder(_new_folder(marker))  # killed in its last step
+    return summary
 
 
 def _fetch(address: str, work: Path, output: Store | None, on_bytes: OnBytes) -> Path:
@@ -230,13 +275,9 @@ def _put(folder: Path, store: Store, overwrite: bool, on_bytes: OnBytes) -> None
     }
     if large := [name for name, size in sizes.items() if size > MOST_BYTES]:
         raise OutputError(f"{large[0]} has more than {MOST_BYTES:,} bytes. Take fewer --part-rows.")
-    new = f"{NEW}{hashlib.sha256(marker).hexdigest()[:16]}"
+    new = _new_folder(marker)
     there = store.list()
-    is_same = SUCCESS in there and store.read(SUCCESS, MOST_MARKER_BYTES) == marker
-    if is_same and all(name in there and there[name].size == size for name, size in sizes.items()):
-        store.delete_folder(new)  # killed in its last step
-        return
-    if SUCCESS in there and not is_same and not overwrite:
+    if SUCCESS in there and not overwrite and store.read(SUCCESS, MOST_MARKER_BYTES) != marker:
         raise OutputError(
             f"{store.address} holds the output of another job. Choose another output, or add --overwrite."
         )
@@ -268,6 +309,11 @@ def _put(folder: Path, store: Store, overwrite: bool, on_bytes: OnBytes) -> None
         )
     store.write(SUCCESS, marker)
     store.delete_folder(new)
+
+
+def _new_folder(marker: bytes) -> str:
+    """Where the files of an output wait for their names; `marker` are the bytes of its `_SUCCESS.json`."""
+    return f"{NEW}{hashlib.sha256(marker).hexdigest()[:16]}"
 
 
 def _copy(copy: Callable[[str], int], names: Iterable[str], what: str, total: int, on_bytes: OnBytes) -> None:

@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from serve.commands.options import choice_option, device_option, json_option, print_json, tf32_option
+from serve.commands.options import (
+    choice_option,
+    device_option,
+    inapplicable,
+    json_option,
+    of_file,
+    print_json,
+    tf32_option,
+)
 from serve.reading.options import IntegerRange
-from serve.terminal import warn
+from serve.terminal import counted, warn
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -122,6 +130,9 @@ def run_and_report(
         raise click.UsageError("Missing option '--output', the folder to make.")
     from serve.batch.job import Job
 
+    if options["max_bad_rows"] is not None and options["on_bad_row"] == "fail" and of_file("max_bad_rows"):
+        inapplicable("max_bad_rows", "is for --on-bad-row quarantine.")
+        options["max_bad_rows"] = None
     fields = {name: value for name, value in options.items() if name in Job.__struct_fields__}
     job = Job(task=task, bundle=str(bundle), input=input, **fields)
     started = time.monotonic()
@@ -155,7 +166,7 @@ def _runner(job: Job, work: Path | None, show: Progress) -> Callable[..., JobSum
 
         return partial(run_stored_job, work=work or default_work_folder(job), on_bytes=show.on_bytes)
     if work is not None:
-        raise click.UsageError("--work-folder is for an input or an output at s3://… and the like.")
+        inapplicable("work_folder", "is for an input or an output at s3://… and the like.")
     from serve.batch.run import run_job
 
     return run_job
@@ -184,8 +195,8 @@ def _interruptible(show: Progress) -> Iterator[None]:
 def _engine(options: dict[str, Any]) -> Engine:
     ray_only = {name: options[name] for name in ("address", "gpus_per_worker")}
     if options["engine"] == "local":
-        if given := [name for name, value in ray_only.items() if value]:
-            raise click.UsageError(f"--{given[0].replace('_', '-')} is for --engine ray.")
+        for name in [name for name, value in ray_only.items() if value]:
+            inapplicable(name, "is for --engine ray.")
         from serve.batch.local_engine import run_locally
 
         return partial(run_locally, workers=options["workers"])
@@ -204,18 +215,18 @@ def _print(job: Job, summary: JobSummary, seconds: float, rows: int, as_json: bo
         return
     n_bytes = sum(part.bytes for part in summary.parts)
     click.echo(
-        f"{output}: {summary.rows_out:,} rows, {n_bytes:,} bytes, parts: {len(summary.parts)}; "
-        f"{rows:,} rows read in {seconds:.1f} s ({rows / seconds:,.0f} rows/s)"
+        f"{output}: {counted(summary.rows_out, 'row')}, {n_bytes:,} bytes, parts: {len(summary.parts)}; "
+        f"{counted(rows, 'row')} read in {seconds:.1f} s ({rows / seconds:,.0f} rows/s)"
     )
     if summary.unknown:
         answer = "no answer" if job.task.unknown == "null" else "the average's answer"
         click.echo(
-            f"{summary.unknown:,} of {summary.rows_in:,} rows have an id that is not in the bundle, and got "
-            f"{answer}: `known` is false there."
+            f"Rows with an id that is not in the bundle: {summary.unknown:,} of {summary.rows_in:,}. "
+            f"They got {answer}: `known` is false there."
         )
     if summary.quarantined:
         place = f"{output.rstrip('/')}/_quarantine"
-        click.echo(f"{summary.quarantined:,} bad rows are in {place}, with the reasons.")
+        click.echo(f"Bad rows: {summary.quarantined:,}. They are in {place}, with the reasons.")
 
 
 class Progress:

@@ -80,7 +80,7 @@ def fold_in(
     if file is not None:
         of_file = read_rated(file, items, recommender.manifest.data.ratings_range)
         if of_file.left_out:
-            warn(listed(of_file.left_out, "ratings are left out"))
+            warn(listed(of_file.left_out, "rating", "left out"))
         indices += of_file.item_indices
         ratings += of_file.ratings
     if not indices:

@@ -9,6 +9,15 @@ import socket
 import click
 
 from serve.processes.listener import bind
+from serve.terminal import warn
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def warn_of_reach(host: str, why: str) -> None:
+    """Say that others reach a host that is not this machine's alone, and why that matters."""
+    if host not in LOOPBACK:
+        warn(f"Warning: {host} is reached from elsewhere, and {why}.")
 
 
 def listen(host: str, port: int, n_more: int = 0) -> socket.socket:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from serve.commands.table import format_table
 from serve.reading.options import IntegerRange
-from serve.terminal import printable
+from serve.terminal import printable, warn
 
 if TYPE_CHECKING:
     from serve.bundle.items import Catalogue
@@ -61,6 +62,35 @@ allow_host_option = click.option(
     multiple=True,
     help="A host name that clients use, besides localhost and IP addresses; repeatable.",
 )
+
+
+def of_file(name: str) -> bool:
+    """Whether the value of a parameter of the running command is from `recsys.toml`."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.DEFAULT_MAP
+
+
+def alternatives(*names: str) -> list[Any]:
+    """The values of parameters that exclude each other; where one is on the command line, None for those of
+    `recsys.toml`.
+    """
+    context = click.get_current_context()
+    sources = [context.get_parameter_source(name) for name in names]
+    overridden = ParameterSource.COMMANDLINE in sources
+    return [
+        None if overridden and source is ParameterSource.DEFAULT_MAP else context.params[name]
+        for name, source in zip(names, sources, strict=True)
+    ]
+
+
+def inapplicable(name: str, why: str) -> None:
+    """Say that the value of a parameter is left out; `why` follows the flag.
+
+    Raises UsageError: it is on the command line, not in `recsys.toml`.
+    """
+    flag = next(one.opts[-1] for one in click.get_current_context().command.params if one.name == name)
+    if not of_file(name):
+        raise click.UsageError(f"{flag} {why}")
+    warn(f"Left out: {flag} {why}")
 
 
 def load(bundle: Path, device: str, *, exact: bool = False) -> Recommender:

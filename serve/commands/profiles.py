@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from serve.commands import variety_options
 from serve.commands.options import (
+    alternatives,
     bundle_argument,
     device_option,
     item_fields,
@@ -55,6 +57,7 @@ def _parse_answers(
     help="An answer to one of the questions: like, dislike, not seen, or a rating; repeat it.",
 )
 @click.option("--profile", type=IntegerRange(min=1), help="Recommend to this profile, without questions.")
+@variety_options.variety_options
 @top_k_option
 @device_option
 @json_option
@@ -65,6 +68,7 @@ def profiles(
     top_k: int | None,
     device: str,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Show the profiles of BUNDLE and its questions; recommend by the profile that fits the answers.
 
@@ -76,18 +80,20 @@ def profiles(
       recsys profiles artifacts/default --answer "Ghost (1990)=like" --answer "Fargo (1996)=dislike"
       recsys profiles artifacts/default --profile 2
     """
+    answers, profile = alternatives("answers", "profile")
     if answers and profile is not None:
         raise click.UsageError("Give either --answer or --profile.")
     from serve.errors import RequestError
     from serve.runtime.profiles import Profiles
 
+    variety = variety_options.variety_of(options)
     recommender = load(bundle, device)
     known = Profiles.of(recommender)
     items = recommender.items
     if profile is not None and profile > len(known.profiles):
         raise RequestError(f"there are profiles 1 to {len(known.profiles)}, got {profile}")
     given: dict[int, Answer] = {}
-    for text, answer in answers:
+    for text, answer in answers or []:
         index = items.resolve(text)
         if index in given:
             raise RequestError(f"{items.label(index)!r} is answered more than once")
@@ -103,7 +109,7 @@ def profiles(
         given = _ask(known, items)
     place = known.match(given) if profile is None else profile - 1
     answered = [index for index, answer in given.items() if answer is not None]
-    ranking = known.recommend(place, top_k, exclude_item_indices=answered)
+    ranking = known.recommend(place, top_k, exclude_item_indices=answered, variety=variety)
     number = None if place is None else place + 1
     if not as_json:
         average = "Nothing is known of you: the average user's recommendations."

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from serve.errors import InputError, RequestError
+from serve.terminal import counted
 
 if TYPE_CHECKING:
     from serve.bundle.items import Catalogue
@@ -90,7 +91,7 @@ def _resolved(parts: Iterable[Rows], columns: Sequence[str], by_id: bool, items:
             rated.item_indices.append(index)
             rated.ratings.append(rating)
     if refused:
-        raise InputError(listed(refused, "rows can't be read"))
+        raise InputError(listed(refused, "row", "can't be read"))
     return rated
 
 
@@ -123,11 +124,11 @@ def _without_accents(text: str) -> str:
     return "".join(char for char in unicodedata.normalize("NFD", text) if not unicodedata.combining(char))
 
 
-def listed(rows: Sequence[RefusedRow], what: str) -> str:
-    """A message: how many rows, and the first of them."""
+def listed(rows: Sequence[RefusedRow], noun: str, what: str) -> str:
+    """A message: how many rows (called `noun`, in the singular), and the first of them."""
     shown = "\n  ".join(map(str, rows[:SHOWN]))
     more = f"\n  … and {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
-    return f"{len(rows):,} {what}:\n  {shown}{more}"
+    return f"{counted(len(rows), noun)} {what}:\n  {shown}{more}"
 
 
 def _first(names: Sequence[str], wanted: Sequence[str]) -> str | None:

@@ -10,7 +10,15 @@ from click.core import ParameterSource
 
 from serve.commands import rule_options, variety_options
 from serve.commands.batch_options import batch_options, run_and_report
-from serve.commands.options import bundle_argument, exact_option, load, print_recommended, top_k_option
+from serve.commands.options import (
+    alternatives,
+    bundle_argument,
+    exact_option,
+    inapplicable,
+    load,
+    print_recommended,
+    top_k_option,
+)
 
 FOR_ONE = {
     *("bundle", "user_id", "top_k", "include_seen", "exact", "unknown", "device", "as_json", "explain"),
@@ -66,12 +74,13 @@ def recommend(
       recsys recommend artifacts/default --all-users --output lists
       recsys recommend artifacts/default --input users.csv --output lists --explode --format csv
     """
-    if (user_id is not None) + (input is not None) + all_users != 1:
+    user_id, input, all_users = alternatives("user_id", "input", "all_users")
+    if (user_id is not None) + (input is not None) + bool(all_users) != 1:
         raise click.UsageError("Take one of --user-id, --input and --all-users.")
     variety = variety_options.variety_of(options)
     if user_id is None:
         if explain:
-            raise click.UsageError("--explain is for one user: --user-id.")
+            inapplicable("explain", "is for one user: --user-id.")
         from serve.batch.recommend import Recommend
         from serve.runtime.recommender import Recommender
 
@@ -89,7 +98,8 @@ def recommend(
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name.replace('_', '-')} is for many users: --input or --all-users.")
     if unknown == "null":
-        raise click.UsageError("--unknown null is for many users: --input or --all-users.")
+        inapplicable("unknown", "null is for many users: --input or --all-users.")
+        unknown = "average"
     recommender = load(bundle, options["device"], exact=exact)
     user = recommender.users.parse(user_id)
     rules = rule_options.rules_of(options, lambda: recommender.items)

@@ -10,21 +10,21 @@ from pathlib import Path
 
 import click
 
-from serve.commands.listen import listen
+from serve.commands.listen import listen, warn_of_reach
 from serve.commands.options import (
     allow_host_option,
     bundle_argument,
     choice_option,
     device_option,
     exact_option,
+    inapplicable,
     tf32_option,
 )
 from serve.processes.listener import url
 from serve.reading.options import IntegerRange
-from serve.terminal import say, warn
+from serve.terminal import say
 
 TOKEN_VARIABLE = "RECSYS_TOKEN"
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def _read_token(token_file: Path | None) -> str | None:
@@ -155,9 +155,9 @@ def serve(
     read_manifest(resolve(bundle))  # a wrong path is refused here, before workers start
     token = _read_token(token_file)
     if address is not None and engine != "ray":
-        raise click.UsageError("--address is for --engine ray.")
-    if host not in LOOPBACK and token is None:
-        warn(f"Warning: {host} is reached from elsewhere, and no token is set.")
+        inapplicable("address", "is for --engine ray.")
+    if token is None:
+        warn_of_reach(host, "no token is set")
     settings = ServiceSettings(
         bundle=bundle.absolute(),
         device=device,  # type: ignore[arg-type]
@@ -171,9 +171,9 @@ def serve(
         **{name: value for name, value in limits.items() if value is not None},  # type: ignore[arg-type]
     )
     if engine == "ray":
-        for name, value in (("--drain-seconds", limits["drain_seconds"]), ("--share-tables", share_tables)):
+        for name, value in (("drain_seconds", limits["drain_seconds"]), ("share_tables", share_tables)):
             if value is not None:
-                raise click.UsageError(f"{name} has no effect with --engine ray.")
+                inapplicable(name, "has no effect with --engine ray.")
         if port == 0:
             raise click.UsageError("--port 0: Ray's proxies need a port that is known. Choose one.")
         if address is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from serve.commands.options import (
+    alternatives,
     bundle_argument,
     device_option,
     item_fields,
@@ -33,6 +34,7 @@ def similar(
       recsys similar artifacts/default --item "Toy Story (1995)"
       recsys similar artifacts/default --item-id 1
     """
+    item_id, item = alternatives("item_id", "item")
     if (item_id is None) == (item is None):
         raise click.UsageError("Name the item by either --item-id or --item.")
     recommender = load(bundle, device)

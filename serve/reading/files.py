@@ -98,8 +98,9 @@ def find_files(asked: str) -> list[tuple[str, Path]]:
     """The files that a path or a glob stands for, in order: names relative to `asked`, and paths.
 
     A folder stands for all files in it and below whose names end in one of `ENDINGS`, also compressed, or
-    begin with "part-". Names that begin with "_" or "." are left out (Spark and Hive write such files) unless
-    the glob spells them, and so are empty text files beside others, which Spark writes for empty partitions.
+    begin with "part-". In a glob, a folder that is there is taken by its name, whatever brackets that has.
+    Names that begin with "_" or "." are left out (Spark and Hive write such files) unless the glob spells
+    them, and so are empty text files beside others, which Spark writes for empty partitions.
     A file that is found twice, by a link or by two matches, is read once.
 
     Raises:
@@ -113,7 +114,7 @@ def find_files(asked: str) -> list[tuple[str, Path]]:
     root = path if path.is_dir() else path.parent
     matches = [path] if path.exists() else []
     if not matches and glob.has_magic(asked):
-        while glob.has_magic(str(root)):
+        while not root.is_dir():
             root = root.parent
         matches = _matches(root, path)
     paths = [file for match in matches for file in _files_of(match)]

@@ -19,6 +19,7 @@ from serve.runtime import validation
 if TYPE_CHECKING:
     from serve.runtime.rankings import Ranking
     from serve.runtime.recommender import Recommender
+    from serve.runtime.variety import Variety
 
 # A like is above the average user's score by this share of the scale (of the span, where scores only order
 # items); a dislike is as far below.
@@ -69,11 +70,17 @@ class Profiles:
         return int(distances.argmin()) if n_answers else None
 
     def recommend(
-        self, profile: int | None, top_k: int | None = None, *, exclude_item_indices: Sequence[int] = ()
+        self,
+        profile: int | None,
+        top_k: int | None = None,
+        *,
+        exclude_item_indices: Sequence[int] = (),
+        variety: Variety | None = None,
     ) -> Ranking:
-        """The list of a profile (a position; None: the average user), `top_k` as for `Recommender.recommend`.
+        """The list of a profile (a position; None: the average user).
 
-        Items that the profile's user has rated are not excluded: a new user has not seen them.
+        `top_k` and `variety` are as for `Recommender.recommend`. Items that the profile's user has rated are
+        not excluded: a new user has not seen them.
 
         Raises RequestError: there is no such profile, or a value is out of range.
         """
@@ -81,7 +88,9 @@ class Profiles:
             raise RequestError(f"there are profiles 0 to {len(self.profiles) - 1}, got {profile!r}")
         user_index = np.array([0 if profile is None else self.profiles[profile].user_index])
         exclude = [np.array(exclude_item_indices, np.int64)]
-        top = self.recommender.rank(user_index, top_k, exclude_seen=False, exclude_item_indices=exclude)
+        top = self.recommender.rank(
+            user_index, top_k, exclude_seen=False, exclude_item_indices=exclude, variety=variety
+        )
         return self.recommender.name(top.row(0), profile is not None)
 
     def _above_average(self, question: Question, answer: Answer) -> float | None:

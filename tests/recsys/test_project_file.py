@@ -74,6 +74,7 @@ def test_a_table_sets_flags_and_the_command_line_overrides_them(
         ("recommend.top-k = " + "9" * 5000 + "\n", "is not TOML"),
         ("x = " + "[" * 5000 + "\n", "nested too deeply"),
         ("a." * 5000 + "a = 1\n", "nested too deeply"),
+        ("x = 'a' # b\n" + "'a.b'." * 101 + "a = 1\n", "nested too deeply"),
         ("#" * MAX_BYTES + "\n", "has more than 65,536 bytes"),
     ],
 )
@@ -128,6 +129,71 @@ def test_a_value_of_the_wrong_type_is_the_command_lines_error_and_names_the_file
     option, value = text.split()[1], text.split("= ")[1].strip().strip("'")
     Path("recsys.toml").unlink()
     assert message in run("recommend", BUNDLE, "--user-id", 10, f"--{option}", value).stderr
+
+
+def test_dots_in_comments_and_texts_are_no_depth(folder: Path) -> None:
+    dots = "." * 200
+    texts = [f'"{dots}"', f"'{dots}'", f'"""\n{dots}\n\\"""{dots}"""', f"'''\n{dots}\n'''"]
+    write(f"# {dots}\n[recommend]\ntop-k = 3 # {dots}\ndeny = [" + ", ".join(texts) + "]\n")
+    assert [len(text.strip()) for text in read_toml(Path("recsys.toml"))["recommend"]["deny"]] == [
+        *(200, 200, 404, 200)
+    ]
+
+
+def test_the_error_of_a_file_that_the_variable_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("[recommend\n", "bad.toml")
+    for named, said in (("gone.toml", "No such file"), (".", "Is a directory"), ("bad.toml", "not TOML")):
+        monkeypatch.setenv("RECSYS_CONFIG", named)
+        for command in (["recommend", BUNDLE, "--user-id", 10], ["train", "--output", "run"]):
+            refused = str(run(*command).exception)
+            assert refused.startswith(f"RECSYS_CONFIG: {named} ")
+            assert said in refused
+
+
+def test_what_does_not_apply_to_this_way_of_calling_is_left_out(folder: Path) -> None:
+    write("user_id,item_id\n10,1001\n", "users.csv")
+    write("[recommend]\nunknown = 'null'\nexplain = true\naddress = 'a:1'\nmax-bad-rows = 3\n")
+    one = run("recommend", BUNDLE, "--user-id", 10, "--json")
+    assert "Left out: --unknown null is for many users" in one.stderr
+    assert "explain" in str(one.exception), "it applies, and this bundle has no such graph"
+    many = run("recommend", BUNDLE, "--input", "users.csv", "--output", "out", "--work-folder", "w")
+    assert many.exit_code == 2, "on the command line it is an error"
+    many = run("recommend", BUNDLE, "--input", "users.csv", "--output", "out")
+    assert many.exit_code == 0, many.output
+    left_out = [line for line in many.stderr.splitlines() if line.startswith("Left out")]
+    assert [line.split()[2] for line in left_out] == ["--explain", "--max-bad-rows", "--address"]
+    write("[recommend]\nunknown = 'null'\n")
+    assert run("recommend", BUNDLE, "--user-id", 10).exit_code == 0
+    assert run("recommend", BUNDLE, "--user-id", 10, "--unknown", "null").exit_code == 2
+    assert run("recommend", BUNDLE, "--input", "users.csv", "--output", "x", "--explain").exit_code == 2
+
+
+def test_one_of_several_ways_on_the_command_line_replaces_that_of_the_file(folder: Path) -> None:
+    write("user_id\n10\n", "users.csv")
+    ways = {"input": "'users.csv'", "all-users": "true", "user-id": "10"}
+    for name, value in ways.items():
+        write(f"[recommend]\n{name} = {value}\noutput = '{name}'\n")
+        done = run("recommend", BUNDLE, "--user-id", 20, "--json")
+        assert json.loads(done.stdout)["user_id"] == 20
+        done = run("recommend", BUNDLE, "--all-users", "--json")
+        assert (done.exit_code, json.loads(done.stdout)["rows_out"]) == (0, 30)
+    write("[recommend]\ninput = 'users.csv'\nall-users = true\n")
+    assert "Take one of" in run("recommend", BUNDLE).stderr
+    write("")
+    asked = json.loads(run("profiles", BUNDLE, "--json").stdout)["questions"][0]["item_id"]
+    write("[similar]\nitem = 'Movie 3, The (1953)'\n[profiles]\nprofile = 2\njson = true\n")
+    assert json.loads(run("similar", BUNDLE, "--item-id", 1004, "--json").stdout)["item_id"] == 1004
+    nothing = run("profiles", BUNDLE, "--answer", f"{asked}=not seen")
+    assert json.loads(nothing.stdout)["profile"] is None
+    assert json.loads(run("profiles", BUNDLE).stdout)["profile"] == 2
+
+
+@pytest.mark.parametrize("command", ["demo", "serve"])
+def test_a_host_of_the_file_that_others_reach_is_warned_of(folder: Path, command: str) -> None:
+    write(f"[{command}]\nhost = '192.0.2.1'\n")  # of no machine
+    done = run(command, BUNDLE)
+    assert done.exit_code == 2
+    assert "Warning: 192.0.2.1 is reached from elsewhere" in done.stderr
 
 
 TRAIN = """

@@ -6,30 +6,19 @@ import gradio as gr
 from markupsafe import Markup
 
 from demos.gradio_app import cards
-from demos.gradio_app.options import ListOptions
+from demos.gradio_app.compared import ComparedLists
 from demos.gradio_app.page import find_users, how_many, html, notice, on, show, text_box
-from demos.gradio_app.showcase import Showcase
-from demos.report.comparison import Pair
 from demos.report.page import comparison_sections
 
 
-def compare_tab(pair: Pair, showcase: Showcase) -> gr.Dropdown:
-    """Build the tab, and return the choice of a user, which links set.
-
-    `showcase` is that of the pair's first bundle.
-    """
-    both = showcase, Showcase(pair.both[1])
-    longest = min(one.longest_list for one in both)
+def compare_tab(compared: ComparedLists) -> gr.Dropdown:
+    """Build the tab, and return the choice of a user, which links set."""
+    pair, longest, showcase = compared.pair, compared.longest_list, compared.both[0]
     first = showcase.find_users("")
 
     def lists(user_id: str | None, k: float) -> Markup:
-        text = user_id or ""
-        a, b = (one.recommender.users.lookup_text(text) for one in both)
-        found = [
-            one.recommend(text, ListOptions(int(k), exclude_seen=False, hidden=tuple(rated.tolist())))
-            for one, rated in zip(both, pair.rated((a, b)), strict=True)
-        ]
-        return cards.card("side_by_side", found, both, pair.names, user_id, int(k))
+        found = compared.of(user_id or "", int(k))
+        return cards.card("side_by_side", found, compared.both, pair.names, user_id, int(k))
 
     def find(text: str) -> tuple[object, object]:
         return find_users(showcase, text)

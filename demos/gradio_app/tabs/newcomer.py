@@ -220,9 +220,9 @@ def _questions(showcase: Showcase, profiles: Profiles) -> None:
         for name, profile in zip(names, profiles.profiles, strict=True)
     ]
 
-    def answered(*given: str | None) -> Markup:
+    def answered(k: float, diversity: float, surprise: float, most: str | None, *given: str | None) -> Markup:
         answers = {index: ANSWERS.get(text or "") for index, text in zip(asked, given, strict=True)}
-        place, found = showcase.answer(answers)
+        place, found = showcase.answer(answers, int(k), variety_of(diversity, surprise, most))
         if place is None:
             heading = "For the average user"
         else:
@@ -230,11 +230,19 @@ def _questions(showcase: Showcase, profiles: Profiles) -> None:
         return cards.card("profiles", groups, place) + cards.card("picks", found, showcase, heading)
 
     answers: list[Any] = []
+    with (
+        gr.Accordion("Options", open=False, elem_id="questions-options"),
+        gr.Row(elem_classes=["options"]),
+    ):
+        k = how_many(showcase.longest_list, "questions-k")
+        options: list[Any] = [k, *variety_controls(showcase, "questions-")]
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280):
             for place, index in enumerate(asked):
                 label, elem_id = cards.label(items[index]), f"question-{place}"
                 answers.append(gr.Radio(list(ANSWERS), value="Not seen", label=label, elem_id=elem_id))
         with gr.Column(scale=3, min_width=300):
-            top = html(answered(*["Not seen"] * len(asked)), "answered")
-    on([answer.change for answer in answers], show(answered), answers, [top])
+            usual = [one.value for one in options]
+            top = html(answered(*usual, *["Not seen"] * len(asked)), "answered")
+    changes = [*(answer.change for answer in answers), *(option.input for option in options)]
+    on(changes, show(answered), [*options, *answers], [top])

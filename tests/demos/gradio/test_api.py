@@ -20,6 +20,7 @@ from patience import PATIENCE, wait_until
 from ports import free_port
 
 from demos.commands.demo import N_PORTS, PORT
+from demos.report.comparison import Pair, agreement, verdict
 from serve import Profiles, Variety
 
 from .conftest import next_line
@@ -91,6 +92,14 @@ def test_variety_and_reasons(client, pages) -> None:
     assert ids(client.predict("250", 5, True, "", *given, api_name="/recommend")) == (
         recommender.recommend(250, 5, variety=variety).item_ids.tolist()
     )
+    profiles = Profiles.of(recommender)
+    asked = profiles.questions[0].item_index
+    place, index = profiles.match({asked: "like"}), [asked]
+    answer = client.predict(
+        {str(recommender.items[asked].item_id): "like"}, 5, *given, api_name="/answer_questions"
+    )
+    wanted = profiles.recommend(place, 5, exclude_item_indices=index, variety=variety)
+    assert ids(answer) == wanted.item_ids.tolist()
     answer = client.predict({"1013": 5, "1020": 1.5}, 5, *given, api_name="/fold_in")
     assert ids(answer) == recommender.fold_in([1013, 1020], [5.0, 1.5], 5, variety=variety).item_ids.tolist()
     assert {item["reasons"] for item in answer["items"]} == {None}  # its bundle has no explain.onnx
@@ -101,6 +110,32 @@ def test_variety_and_reasons(client, pages) -> None:
     for place, item in enumerate(answer["items"]):
         assert item["reasons"] == wanted.reasons.described(place)
     explained.close()
+
+
+def test_two_bundles_are_compared(pages) -> None:
+    options = {"verbose": False, "analytics_enabled": False, "httpx_kwargs": {"timeout": PATIENCE}}
+    a, b = pages["pair"].recommender, *pages["pair"].others
+    two = Client(pages["pair"].url, **options)
+    for user_id in ("250", "nobody"):
+        found = two.predict(user_id, 6, api_name="/compare")
+        one, index = (user_id == "250") * 250, a.users.lookup_text(user_id)
+        seen = set(a.items.ids.ids(a.seen.of_user(index)).tolist()) if one else set()
+        assert found["a"]["known"] == found["b"]["known"] == bool(one)
+        both = [item for item in ids(found["a"]) if item in ids(found["b"])]
+        assert found["in_both"] == both
+        assert len(ids(found["a"])) == len(ids(found["b"])) == 6
+        assert not seen & {*ids(found["a"]), *ids(found["b"])}
+    with pytest.raises(AppError, match="must lie in 1 to"):
+        two.predict("250", 0, api_name="/compare")
+    models = two.predict(api_name="/compare_models")
+    assert models["verdict"] == verdict(Pair(a, b))
+    assert set(models["metrics"]["rmse"]) == {"a", "b", "better"}
+    assert models["agreement"] == {
+        "k": agreement(Pair(a, b)).k,
+        "n_users": 30,
+        "mean_in_both": pytest.approx(agreement(Pair(a, b)).mean),
+    }
+    two.close()
 
 
 @pytest.mark.parametrize(
@@ -122,6 +157,7 @@ def test_variety_and_reasons(client, pages) -> None:
         ("fold_in", [{"1013": 3, "01013": 5}], "named more than once in 1013, 01013"),
         ("fold_in", [{"99999": 3}], "no item has the id"),
         ("answer_questions", [{"1001": "like"}], "no question is about"),
+        ("answer_questions", [{}, 5, 2], "diversity must be a number from 0 to 1, got 2"),
         ("similar_items", ["77"], "no item has the id"),
         ("recommend", [250.5], r"user_id can't be 250\.5: Expected `int \| str`"),
         ("recommend", ["250", "5"], "top_k can't be '5': Expected `int`"),

@@ -132,10 +132,10 @@ def test_the_words_say_who_was_measured(trained: tuple[Run, Path], ratings: Path
     options = ["--device", "cpu", "--data", str(ratings)]
     output = CliRunner().invoke(cli, ["evaluate", str(trained[1]), *options]).stdout
     if "fold_in" in Recommender.load(trained[1], "cpu").manifest.graphs:
-        assert "10 users who were held out whole are each folded in from 80% of the own ratings" in output
+        assert "Users who were held out whole: 10. Each is folded in from 80% of the own ratings" in output
         assert output.splitlines()[-1].startswith("For new users, the model ")
     else:
-        assert "15 of these users have no rating in the training" in output
+        assert "Users without a rating in the training: 15." in output
         assert output.splitlines()[-1].startswith("The model ")
     output = CliRunner().invoke(cli, ["evaluate", str(trained[0].path), "--device", "cpu"]).output
-    assert "15 of these users have no rating in the training" in output
+    assert "Users without a rating in the training: 15." in output

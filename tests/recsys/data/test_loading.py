@@ -262,7 +262,7 @@ def test_folders_of_several_parts(tmp_path: Path) -> None:
 def test_refusals_in_parts_name_their_file(tmp_path: Path) -> None:
     for name, rating in (("a.csv", "1"), ("b.csv", "bad")):
         (tmp_path / name).write_text(f"user_id,item_id,rating\n1,{rating},{rating}\n")
-    with pytest.raises(DataError, match=r"1 rows can't be read:\n  .*b\.csv, line 2: rating 'bad'"):
+    with pytest.raises(DataError, match=r"1 row can't be read:\n  .*b\.csv, line 2: rating 'bad'"):
         load(str(tmp_path))
 
 

@@ -6,10 +6,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,16 +17,22 @@ import pyarrow.parquet as pq
 import pytest
 from fixture_bundles import FIXTURES
 from patience import PATIENCE, wait_until
+from pyarrow import fs
 
 from serve.batch.job import Job
 from serve.batch.job_folder import SUCCESS
 from serve.batch.recommend import Recommend
 from serve.batch.run import JobSummary, run_job
 from serve.batch.score import Score
+from serve.batch.stored_job import run_stored_job
 from serve.runtime.recommender import Recommender
+
+if TYPE_CHECKING:
+    from .s3_server import S3Server
 
 DoJob = Callable[..., JobSummary]
 BUNDLE = FIXTURES / "dot-bias"
+OUT = "s3://bucket/night/scored"
 
 
 def make_pairs(bundle: Path, n: int, seed: int = 0) -> pa.Table:
@@ -138,3 +144,60 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
     }
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[S3Server]:
+    from .s3_server import s3_server  # moto is slow to load
+
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(running: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[fs.FileSystem]:
+    """The server's objects; the bucket is empty."""
+    for name, value in running.variables.items():
+        monkeypatch.setenv(name, value)
+    files, _ = fs.FileSystem.from_uri("s3://bucket?allow_bucket_creation=true&allow_bucket_deletion=true")
+    files.create_dir("bucket")
+    running.accepts = lambda method: True
+    yield files
+    running.accepts = lambda method: True
+    files.delete_dir("bucket")
+
+
+def put(files: fs.FileSystem, key: str, data: bytes) -> None:
+    with files.open_output_stream(f"bucket/{key}") as stream:
+        stream.write(data)
+
+
+def stored(files: fs.FileSystem, folder: str = "night/scored") -> dict[str, bytes]:
+    selector = fs.FileSelector(f"bucket/{folder}", recursive=True, allow_not_found=True)
+    return {
+        found.path.removeprefix(f"bucket/{folder}/"): files.open_input_stream(found.path).read()
+        for found in files.get_file_info(selector)
+        if found.is_file
+    }
+
+
+@pytest.fixture
+def score(tmp_path: Path) -> Callable[..., JobSummary]:
+    """Score an input into `OUT` by way of the folder `work`."""
+
+    def run(source: str, output: str = OUT, task: Any = None, **options: Any) -> JobSummary:
+        names = ("part_rows", "on_bad_row", "partition_by")
+        fields = {name: options.pop(name) for name in names if name in options}
+        job = Job(
+            task=task or Score(), bundle=str(BUNDLE), input=source, output=output, device="cpu", **fields
+        )
+        return run_stored_job(job, options.pop("work", tmp_path / "work"), **options)
+
+    return run
+
+
+@pytest.fixture
+def expected(do: DoJob, pairs: Path, tmp_path: Path) -> dict[str, bytes]:
+    """What the job of this machine writes: parts of 4,000 pairs."""
+    do(Score(), pairs, part_rows=4000)
+    return contents(tmp_path / "out")

@@ -113,7 +113,7 @@ def test_fold_in_of_a_file_says_what_it_leaves_out(recsys: Run, tmp_path: Path) 
     by_hand = recsys("fold-in", BUNDLE, "--rate", "1004=0.5", "--rate", "1003=5", "--json")[1]
     assert code == 0
     assert json.loads(out)["items"] == json.loads(by_hand)["items"]
-    assert "1 ratings are left out" in err
+    assert "1 rating left out:" in err
     assert "line 3: item_id '7': not in the bundle" in err
     path.write_text("item_id,rating\n7,4\n")
     assert recsys("fold-in", BUNDLE, "--ratings", str(path))[0] == 2

@@ -18,6 +18,7 @@ from fixture_bundles import FIXTURES
 from serve.errors import BundleError, RequestError, UnsupportedError
 from serve.runtime.profiles import LIKE_SHARE, Profiles
 from serve.runtime.recommender import Recommender
+from serve.runtime.variety import Variety
 
 from ..conftest import Run
 
@@ -48,6 +49,15 @@ def test_a_profile_is_answered_as_its_user_is(profiles: Profiles) -> None:
 def test_what_is_known_already_is_left_out(profiles: Profiles) -> None:
     first = profiles.recommend(0, 5).item_indices.tolist()
     assert not set(first[:2]) & set(profiles.recommend(0, 5, exclude_item_indices=first[:2]).item_indices)
+
+
+def test_a_profiles_list_is_varied_as_its_users_is(profiles: Profiles) -> None:
+    recommender, variety = profiles.recommender, Variety(diversity=0.7, surprise=0.2)
+    user_id = recommender.users.one_id(profiles.profiles[0].user_index)
+    expected = recommender.recommend(user_id, 7, exclude_seen=False, variety=variety)
+    found = profiles.recommend(0, 7, variety=variety)
+    np.testing.assert_array_equal(found.item_indices, expected.item_indices)
+    assert found.item_indices.tolist() != profiles.recommend(0, 7).item_indices.tolist()
 
 
 def test_the_lifts_are_what_the_score_graph_says(profiles: Profiles) -> None:
@@ -194,6 +204,9 @@ def test_the_command_takes_answers(recsys: Run) -> None:
     answer = json.loads(recsys("profiles", path, "-k", 4, "--json", *answers)[1])
     assert answer["profile"] == place + 1
     assert [entry["item_id"] for entry in answer["items"]] == expected.item_ids.tolist()
+    varied = recsys("profiles", path, "--profile", 1, "--diversity", 0.7, "--surprise", 0.2, "--json")
+    wanted = profiles.recommend(0, variety=Variety(diversity=0.7, surprise=0.2))
+    assert [entry["item_id"] for entry in json.loads(varied[1])["items"]] == wanted.item_ids.tolist()
     unseen = recsys("profiles", path, "--answer", f"{items.label(first)}=not seen")[1]
     assert unseen.startswith("Nothing is known of you: the average user's recommendations.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -49,6 +50,15 @@ def widest(found: Listing) -> float:
     return max(far, default=0.0) or 1.0
 
 
+def order(found: Listing) -> str:
+    """What orders a list whose predicted ratings do not fall; empty where they do, or there are none."""
+    ratings = [-row.rating for row in found.rows if row.rating is not None]
+    scores = [-row.score for row in found.rows]
+    if ratings == sorted(ratings) or scores != sorted(scores):
+        return ""
+    return "The likeliest choices first, not the highest ratings."
+
+
 def because(reasons: Reasons, place: int) -> dict[str, Any]:
     """What the template shows of the reasons for the item at a place: the ratings that add most to its score,
     what the other ratings add together, and what belongs to no rating.
@@ -57,6 +67,8 @@ def because(reasons: Reasons, place: int) -> dict[str, Any]:
     named = sum(one.contribution for one in told)
     total, score = float(reasons.contributions[place].sum()), float(reasons.scores[place])
     return {
+        # The same for all of them, so that they add up.
+        "decimals": 2 if score == 0 or abs(score) >= 1 else min(6, 2 - math.floor(math.log10(abs(score)))),
         "ratings": [(label(one), one.rating, one.contribution) for one in told],
         "n_others": len(reasons.ratings) - len(told),
         "others": total - named,
@@ -83,4 +95,4 @@ def in_both(a: Listing, b: Listing) -> tuple[dict[int, str], dict[int, str]]:
 
 ENVIRONMENT.filters["shown"] = shown
 ENVIRONMENT.filters["because"] = because
-ENVIRONMENT.globals |= {"widest_of": widest, "in_both": in_both}
+ENVIRONMENT.globals |= {"widest_of": widest, "in_both": in_both, "order_of": order}

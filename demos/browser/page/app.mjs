@@ -210,13 +210,17 @@ function showSimilar(index, found) {
 /** The lowest and the highest predicted rating. */
 const ends = (ranked) => [Math.min, Math.max].map((end) => end(...ranked.map(({ rating }) => rating)))
 
+/** Whether predicted ratings fall along the list. */
+const falls = (ranked) => ranked.every(({ rating }, place) => place === 0 || rating <= ranked[place - 1].rating)
+
 function basis(folded, ranked) {
   const n = ratings.size
   const from = `${n} ${n === 1 ? 'rating' : 'ratings'}`
   const bar =
     ranked[0]?.rating === undefined
       ? 'The bar is longer for what suits you better.'
-      : `Bars begin at ${ends(ranked)[0].toFixed(2)}, the lowest predicted rating of the ${ranked.length} best.`
+      : `Bars begin at ${ends(ranked)[0].toFixed(2)}, the lowest predicted rating of the ${ranked.length} best.` +
+        (falls(ranked) ? '' : ' The likeliest choices come first, not the highest ratings.')
   if (folded) return `From your ${from}. ${bar}`
   if (!n) return 'Nothing rated yet: this is what the average user would like.'
   return (

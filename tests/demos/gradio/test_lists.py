@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import expect
 from tabs import HOSTILE, PHONE
 
-from serve import Variety
+from serve import Profiles, Variety
 from serve.bundle.titles import displayed
 
 
@@ -183,6 +183,11 @@ def test_variety_is_chosen_linked_and_kept_within_its_range(open_page, pages) ->
     tab.locator("#mine-surprise input[type=number]").fill("1")
     found = recommender.fold_in([item_id], [5.0], variety=Variety(surprise=1))
     expect(titles(tab, "#folded")).to_have_text(names(served, found.item_indices))
+    tab.get_by_role("tab", name="Answer questions").click()
+    tab.locator("#questions-options").get_by_role("button", name="Options").click()
+    tab.locator("#questions-diversity input[type=number]").fill("0.8")
+    found = Profiles.of(recommender).recommend(None, variety=Variety(diversity=0.8))
+    expect(titles(tab, "#answered")).to_have_text(names(served, found.item_indices))
 
 
 @pytest.mark.slow

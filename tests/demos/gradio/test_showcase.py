@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fixture_bundles import BUNDLES, FIXTURES, RAW_ID_FIXTURES, edit_manifest
 
-from demos.gradio_app.cards import because, card, label, shown
+from demos.gradio_app.cards import because, card, label, order, shown
 from demos.gradio_app.columns import items_by_genre, raters
 from demos.gradio_app.download import download
 from demos.gradio_app.options import ListOptions
@@ -168,12 +168,26 @@ def test_reasons_are_the_recommenders(explained) -> None:
         named = sum(contribution for _, _, contribution in told["ratings"])
         assert named + told["others"] + told["rest"] == pytest.approx(told["score"], abs=1e-5)
         assert len(told["ratings"]) + told["n_others"] == len(recommender.seen.of_user(3))
+    shown = re.sub("<[^>]*>", " ", card("picks", found, explained, "For somebody", None, ("hide",)))
+    for told in shown.split("Because they rated")[1:]:
+        added, together = told.split(": together", 1)
+        terms = [float(term) for term in re.findall(r"[+-]\d+\.\d+", added)]
+        assert sum(terms) == pytest.approx(float(together.split(",")[0]), abs=0.005 * len(terms) + 0.006)
     given = {5: 5.0, 9: 1.0, 30: 4.0}
     found = explained.fold_in(given, 6, hidden=[explained.fold_in(given).rows[0].item.item_index])
     titled = {recommender.items[index].item_id: value for index, value in given.items()}
     wanted = recommender.explain(titled, [row.item.item_id for row in found.rows])
     np.testing.assert_array_equal(found.reasons.contributions, wanted.contributions)
     assert found.reasons.row_scores is None
+
+
+def test_a_list_says_what_orders_it_where_its_ratings_do_not_fall(explained, showcase) -> None:
+    found = explained.recommend("10")
+    assert "likeliest choices first" in card("picks", found, explained, "For somebody")
+    assert order(explained.recommend("10", ListOptions(variety=Variety(diversity=0.9)))) == ""
+    model = showcase.recommender.manifest.model
+    has_both = (model.scores, model.lists) == ("ratings", "ranking")
+    assert bool(order(showcase.recommend("10"))) == has_both, "not of scores alone, or ratings that fall"
 
 
 def test_no_reasons_where_nothing_is_rated_or_nothing_explains(explained, showcase) -> None:

@@ -245,6 +245,12 @@ def test_training_takes_parts_and_flags_from_one_file(folder: Path) -> None:
     resumed = run("train", "--resume")
     assert resumed.exit_code == 0, "a run keeps its settings, whatever the file says by now"
     assert read_info(Path("run")).rating_weight == 0.5
+    write(TRAIN.replace("[train]", "[train]\ninit-from = 'run'"))
+    assert run("train", "--resume").exit_code == 0, "it has started already"
+    write(TRAIN.replace("[train]", "[train]\nresume = true"))
+    done = run("train", "--overwrite", "--model", "ease")
+    assert done.exit_code == 0, done.output
+    assert [part.kind for part in read_info(Path("run")).parts] == ["ease"]
 
 
 def test_a_flag_that_brings_the_parts_replaces_those_of_the_file(folder: Path) -> None:

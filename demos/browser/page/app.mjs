@@ -162,7 +162,7 @@ function showRecommended() {
   const { runtime, nCases, notWebGpu } = model
   at('runtime').textContent =
     `Computed in ${ms.toFixed(1)} ms by ONNX Runtime Web (${runtime.name}), after it answered the model's ` +
-    `${nCases} conformance cases rightly.` +
+    `${nCases} conformance cases correctly.` +
     (notWebGpu ? ` WebGPU is not used (${notWebGpu}).` : '')
 }
 

@@ -41,6 +41,16 @@ def test_a_folder_is_all_that_is_below_it_also_behind_links(tree: Path) -> None:
     assert names(tree / "a.csv") == ["a.csv"]
 
 
+def test_brackets_of_a_folder_that_is_there_are_its_name(tree: Path) -> None:
+    for folder in ("d[1]", "d1", "d2"):
+        (tree / folder).mkdir()
+        (tree / folder / f"{folder[:2]}.csv").write_bytes(b"user_id,item_id\n")
+    (tree / "d1" / "other.csv").write_bytes(b"user_id,item_id\n")
+    assert names(f"{tree}/d[1]/*.csv") == ["d[.csv"]
+    assert names(f"{tree}/d[1]/**/*.csv") == ["d[.csv"]
+    assert names(f"{tree}/d[12]/*.csv") == ["d1/d1.csv", "d1/other.csv", "d2/d2.csv"]
+
+
 def test_each_file_is_read_once_however_it_is_spelled(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tree / "a-link-first.csv").symlink_to(tree / "a.csv")
     (tree / "latest").symlink_to(tree / "b")

@@ -12,6 +12,7 @@ from demos.report.render import ENVIRONMENT, render_macro
 from serve import Reason, Reasons
 from serve.bundle.items import Item
 from serve.bundle.titles import displayed
+from serve.runtime.rankings import order_of
 
 N_GENRES = 3
 
@@ -50,15 +51,6 @@ def widest(found: Listing) -> float:
     return max(far, default=0.0) or 1.0
 
 
-def order(found: Listing) -> str:
-    """What orders a list whose predicted ratings do not fall; empty where they do, or there are none."""
-    ratings = [-row.rating for row in found.rows if row.rating is not None]
-    scores = [-row.score for row in found.rows]
-    if ratings == sorted(ratings) or scores != sorted(scores):
-        return ""
-    return "The likeliest choices first, not the highest ratings."
-
-
 def because(reasons: Reasons, place: int) -> dict[str, Any]:
     """What the template shows of the reasons for the item at a place: the ratings that add most to its score,
     what the other ratings add together, and what belongs to no rating.
@@ -95,4 +87,4 @@ def in_both(a: Listing, b: Listing) -> tuple[dict[int, str], dict[int, str]]:
 
 ENVIRONMENT.filters["shown"] = shown
 ENVIRONMENT.filters["because"] = because
-ENVIRONMENT.globals |= {"widest_of": widest, "in_both": in_both, "order_of": order}
+ENVIRONMENT.globals |= {"widest_of": widest, "in_both": in_both, "order_of": order_of}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from serve.bundle.titles import displayed
 from serve.commands.table import format_table
 from serve.reading.options import IntegerRange
 from serve.terminal import printable, warn
@@ -148,11 +149,13 @@ def print_recommended(ranking: Ranking, recommender: Recommender, as_json: bool,
         pairs = zip(entries, ratings, strict=True)
         print_json({**fields, "items": [{**entry, "rating": rating} for entry, rating in pairs]})
     elif ranking.ratings is not None:
+        from serve.runtime.rankings import order_of
+
         low, high = recommender.manifest.data.ratings_range
         has_stars = low >= 0 and high == N_STARS
         stars = [f"{'★' * round(rating):{N_STARS}} " if has_stars else "" for rating in ratings]
         cells = [f"{drawn}{rating:.2f}" for drawn, rating in zip(stars, ratings, strict=True)]
-        _print_table("rating", cells, entries, reasons)
+        _print_table("rating", cells, entries, reasons, order_of([e["score"] for e in entries], ratings))
     else:
         _print_table("score", [f"{entry['score']:.3f}" for entry in entries], entries, reasons)
 
@@ -173,10 +176,14 @@ def _entries(ranking: Ranking, items: Catalogue) -> list[dict[str, Any]]:
 
 
 def _print_table(
-    name: str, cells: Sequence[str], entries: Sequence[dict[str, Any]], reasons: Reasons | None = None
+    name: str,
+    cells: Sequence[str],
+    entries: Sequence[dict[str, Any]],
+    reasons: Reasons | None = None,
+    order: str = "",
 ) -> None:
     rows = [
-        [str(rank), cell, str(entry["item_id"]), entry["title"] or ""]
+        [str(rank), cell, str(entry["item_id"]), displayed(entry["title"] or "")]
         for rank, (cell, entry) in enumerate(zip(cells, entries, strict=True), 1)
     ]
     heading, *lines = format_table(["", name, "id", "title"], rows, align=">>><").split("\n")
@@ -184,7 +191,7 @@ def _print_table(
         told = [printable(", ".join(map(str, because)), keep="") for because in reasons]
         below = [f"because you rated {text}" if text else "not because of any rating" for text in told]
         lines = [f"{line}\n      {text}" for line, text in zip(lines, below, strict=True)]
-    click.echo("\n".join([heading, *lines]))
+    click.echo("\n".join([heading, *lines]) + (f"\n\n{order}" if order else ""))
     if reasons is None or reasons.row_scores is None or not reasons.contributions.size:
         return
     distances, scores = abs(reasons.row_scores - reasons.scores), reasons.row_scores

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from serve.bundle.titles import displayed
 from serve.commands import variety_options
 from serve.commands.options import (
     alternatives,
@@ -143,7 +144,7 @@ def _shown(known: Profiles, items: Catalogue) -> dict[str, Any]:
 
 def _print_profiles(shown: dict[str, Any]) -> None:
     def label(item: dict[str, Any]) -> str:
-        return printable(item["title"] or str(item["item_id"]))
+        return printable(displayed(item["title"] or "") or str(item["item_id"]))
 
     click.echo("Profiles, each with what it likes better than the average user does")
     for profile in shown["profiles"]:
@@ -176,7 +177,7 @@ def _ask(known: Profiles, items: Catalogue) -> dict[int, Answer]:
 
     given = {}
     for question in known.questions:
-        title = printable(items.label(question.item_index))
+        title = printable(displayed(items.label(question.item_index)))
         given[question.item_index] = click.prompt(title, default="", show_default=False, value_proc=value)
     click.echo("")
     return given

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from serve.bundle.titles import displayed
 
 if TYPE_CHECKING:
     from serve.bundle.items import Catalogue
@@ -25,6 +27,17 @@ class ListedItem(NamedTuple):
     score: float
     rating: float | None
     """The predicted rating; None: nothing predicts ratings."""
+
+
+def order_of(scores: Sequence[float], ratings: Sequence[float | None]) -> str:
+    """A sentence on what orders a list, where its scores fall and its predicted ratings do not; else empty.
+
+    Both are [k], in the order of the list; None: no rating is predicted.
+    """
+    known = [rating for rating in ratings if rating is not None]
+    if list(scores) != sorted(scores, reverse=True) or known == sorted(known, reverse=True):
+        return ""
+    return "The likeliest choices first, not the highest ratings."
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +113,7 @@ class Ranking:
         lines = []
         for rank, item in enumerate(self, 1):
             cells = [str(rank), str(item.item_id)]
-            cells += [item.title or ""] if self.catalogue.has_titles else []
+            cells += [displayed(item.title or "")] if self.catalogue.has_titles else []
             cells += [f"{item.score:.3f}"] + ([] if item.rating is None else [f"{item.rating:.2f}"])
             if self.reasons is not None:
                 cells.append(", ".join(map(str, self.reasons.of(rank - 1))))

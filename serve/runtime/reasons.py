@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from serve.bundle.titles import displayed
 from serve.errors import RequestError, UnsupportedError
 from serve.runtime.answers import wrong_answer
 
@@ -33,7 +34,7 @@ class Reason(NamedTuple):
     """In the unit of the scores"""
 
     def __str__(self) -> str:
-        return f"{self.item_id if self.title is None else self.title} {self.rating:g}"
+        return f"{self.item_id if self.title is None else displayed(self.title)} {self.rating:g}"
 
 
 @dataclass(frozen=True, eq=False)

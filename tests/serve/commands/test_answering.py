@@ -35,7 +35,7 @@ def test_recommend_prints_a_table_with_titles(recsys: Run) -> None:
     lines = out.splitlines()
     assert lines[0].split() == ["rating", "id", "title"]
     assert len(lines) == 4
-    assert lines[1].endswith("Movie 3, The (1953)")
+    assert lines[1].endswith("The Movie 3 (1953)")
     rating = Recommender.load(BUNDLE, "cpu").recommend(10, 1).ratings[0]
     assert lines[1].split()[1:3] == ["★" * round(float(rating)), f"{rating:.2f}"]
 
@@ -45,7 +45,9 @@ def test_stars_are_shown_where_ratings_are_predicted(recsys: Run, command: tuple
     """Never for a score that only orders the list."""
     name, *arguments = command
     for bundle, has_ratings in ((PARTS, True), (RANKING, False)):
-        lines = recsys(name, bundle, *arguments, "-k", "3")[1].splitlines()
+        table, *order = recsys(name, bundle, *arguments, "-k", "3")[1].split("\n\n")
+        lines = table.splitlines()
+        assert order == (["The likeliest choices first, not the highest ratings.\n"] if has_ratings else [])
         assert lines[0].split()[0] == ("rating" if has_ratings else "score")
         assert all(("★" in line) == has_ratings for line in lines[1:])
         for item in answered(recsys(name, bundle, *arguments, "-k", "3", "--json"))["items"]:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from fixture_bundles import FIXTURES
 
+from serve.bundle.titles import displayed
 from serve.errors import BundleError, RequestError, UnsupportedError
 from serve.runtime.profiles import LIKE_SHARE, Profiles
 from serve.runtime.recommender import Recommender
@@ -189,7 +190,7 @@ def test_the_command_shows_profiles_and_questions(recsys: Run, bundle_path: Path
     ]
     code, plain, _ = recsys("profiles", bundle_path)
     assert code == 0
-    assert all(entry["title"] in plain for entry in shown["questions"])
+    assert all(displayed(entry["title"]) in plain for entry in shown["questions"])
 
 
 def test_the_command_takes_answers(recsys: Run) -> None:

@@ -78,7 +78,7 @@ def test_a_notebook_shows_titles_and_no_html_of_theirs(tmp_path: Path, rated: Re
     many = rated.recommend([10 * i for i in range(1, 9)], top_k=2)._repr_html_()
     assert many.count("<table>") == 5
     assert "and 3 more" in many
-    assert len(re.findall(r"<td>Movie \d+, The", many)) == 10
+    assert len(re.findall(r"<td>The Movie \d+ \(", many)) == 10
 
 
 def test_a_new_user_rates_titles_or_ids(rated: Recommender) -> None:

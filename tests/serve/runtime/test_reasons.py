@@ -9,6 +9,7 @@ from fixture_bundles import BUNDLES, FIXTURES
 
 import recsys as facade
 from serve import Recommender, Variety
+from serve.bundle.titles import displayed
 from serve.errors import BundleError, RequestError, UnknownIdError, UnsupportedError
 
 EXPLAINED = FIXTURES.with_name("raw_id_bundles")
@@ -75,7 +76,7 @@ def test_reasons_are_the_largest_contributions(parts: Recommender) -> None:
             column = found.rated_indices.tolist().index(parts.items.ids.lookup_one(reason.item_id))
             assert reason.rating == found.ratings[column]
             assert reason.title == parts.items[int(found.rated_indices[column])].title
-            assert str(reason) == f"{reason.title} {reason.rating:g}"
+            assert str(reason) == f"{displayed(reason.title)} {reason.rating:g}"
         assert len(found.of(place, 1)) <= 1
     assert np.array_equal(parts.explain({1003: 5}, 1001).item_indices, [1])
 
@@ -154,7 +155,7 @@ def test_the_facade_and_the_notebook(parts: Recommender) -> None:
     table = found._repr_html_()
     assert "because of" in table
     first = next(reason for reasons in found.reasons for reason in reasons)
-    assert f"{first.title} {first.rating:g}" in table
+    assert f"{displayed(first.title)} {first.rating:g}" in table
 
 
 def test_the_command_line(recsys, parts: Recommender) -> None:

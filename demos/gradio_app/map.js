@@ -34,6 +34,7 @@ if (svg) {
     labels.replaceChildren();
     const taken = [];
     const isHit = (point) => point.group.classList.contains("hit");
+    const isSearched = svg.classList.contains("dimmed");
     for (const point of box.width ? [...points.filter(isHit), ...points.filter((one) => !isHit(one))] : []) {
       if (taken.length === MOST_LABELS) break;
       const [x, y] = [(centre(point).x - view.x) / unit, (centre(point).y - view.y) / unit];
@@ -41,7 +42,8 @@ if (svg) {
       const title = point.title.replace(/: [^:]*$/, ""); // without the number of ratings
       const text = title.length > longest ? `${title.slice(0, longest - 1)}…` : title;
       const width = ruler.measureText(text).width;
-      for (const left of [x + 8, x - 8 - width]) {
+      const gap = isHit(point) ? 14 : 8; // a found point is larger
+      for (const left of [x + gap, x - gap - width]) {
         const place = { left: left - 3, right: left + width + 3, top: y - LABEL, bottom: y + LABEL };
         const covers = (other) =>
           place.left < other.right && other.left < place.right && place.top < other.bottom && other.top < place.bottom;
@@ -49,6 +51,7 @@ if (svg) {
         taken.push(place);
         const label = labels.appendChild(document.createElementNS(svg.namespaceURI, "text"));
         label.textContent = text;
+        if (isSearched && !isHit(point)) label.setAttribute("opacity", "0.5");
         label.setAttribute("x", view.x + left * unit);
         label.setAttribute("y", view.y + (y + LABEL / 3) * unit);
         break;

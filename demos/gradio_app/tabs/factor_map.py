@@ -40,6 +40,7 @@ def _biases(showcase: Showcase, counts: np.ndarray) -> Markup:
             "empty", "No item biases", f"A model of kind {bundle.manifest.model.kind} has none."
         )
     biases = bundle.table("item_biases").reshape(-1)
+    biases = biases - biases[0]  # of the average item
     fewest = FEWEST_RATINGS if np.count_nonzero(counts[1:] >= FEWEST_RATINGS) >= 2 * N_BIASES else 1
     rated = 1 + np.flatnonzero(counts[1:] >= fewest)
     if not len(rated):

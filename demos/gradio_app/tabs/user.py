@@ -16,6 +16,7 @@ from demos.gradio_app.options import ListOptions
 from demos.gradio_app.page import find_users, how_many, html, notice, on, pressed, rows, show, text_box
 from demos.gradio_app.showcase import Showcase
 from serve import Variety
+from serve.terminal import counted
 
 NEWEST, BEST = "Newest first", "Best first"
 EVERY_GENRE = "All"
@@ -225,7 +226,7 @@ def popularity_bands(counts: np.ndarray) -> dict[str, tuple[int | None, int | No
     bands: dict[str, tuple[int | None, int | None]] = {"All": (None, None)}
     if len(rated):
         many, few = int(np.quantile(rated, WELL_KNOWN)), int(np.quantile(rated, LITTLE_KNOWN))
-        bands[f"Well known: {many:,} ratings or more"] = (many, None)
+        bands[f"Well known: {counted(many, 'rating')} or more"] = (many, None)
         if few < many:
             bands[f"Less known: {few:,} or fewer"] = (None, few)
     return bands

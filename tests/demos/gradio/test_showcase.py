@@ -110,7 +110,7 @@ def test_bands_of_popularity_have_items() -> None:
     assert list(bands.values()) == [(None, None), (90, None), (None, 50)]
     assert popularity_bands(np.array([0, 1, 1])) == {
         "All": (None, None),
-        "Well known: 1 ratings or more": (1, None),
+        "Well known: 1 rating or more": (1, None),
     }
     assert list(popularity_bands(np.array([0]))) == ["All"]
 

@@ -17,6 +17,7 @@ from recsys.data.ratings_table import Columns, read_ratings
 from recsys.errors import DataError
 from serve.errors import InputError
 from serve.reading.files import open_source
+from serve.terminal import counted
 from tests.serve.reading.test_every_row import PIECES, is_unclear, run
 
 SMALL, MANY = 40, 5_000
@@ -49,7 +50,7 @@ def check_ratings(content: bytes, ending: str, folder: Path, counts: Counter[str
     n_refused = sum(len(part.refused) for part in parts) + len(rows) - len(good)
     if n_refused or not rows:
         counts["rows refused"] += n_refused
-        message = f"r: {n_refused:,} rows can't be read:" if n_refused else "r has no ratings"
+        message = f"r: {counted(n_refused, 'row')} can't be read:" if n_refused else "r has no ratings"
         with pytest.raises(DataError, match=message):
             read_ratings([open_source(path)], Columns(timestamp=""), "r")
         return

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from patience import wait_until
 from playwright.sync_api import expect
 from tabs import HOSTILE, PHONE
 
@@ -185,9 +186,16 @@ def test_variety_is_chosen_linked_and_kept_within_its_range(open_page, pages) ->
     expect(titles(tab, "#folded")).to_have_text(names(served, found.item_indices))
     tab.get_by_role("tab", name="Answer questions").click()
     tab.locator("#questions-options").get_by_role("button", name="Options").click()
-    tab.locator("#questions-diversity input[type=number]").fill("0.8")
     found = Profiles.of(recommender).recommend(None, variety=Variety(diversity=0.8))
-    expect(titles(tab, "#answered")).to_have_text(names(served, found.item_indices))
+    wanted = names(served, found.item_indices)
+
+    def is_varied() -> bool:
+        for weight in ("0.7", "0.8"):  # again: what is entered while the tab is being built may be lost
+            tab.locator("#questions-diversity input[type=number]").fill(weight)
+        tab.wait_for_timeout(1000)
+        return titles(tab, "#answered").all_text_contents() == wanted
+
+    wait_until(is_varied)
 
 
 @pytest.mark.slow

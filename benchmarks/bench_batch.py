@@ -107,11 +107,12 @@ import json, sys, tempfile, time
 from pathlib import Path
 from serve.batch.part_writers import new_part
 from serve.batch.score import Score
-from serve.batch.fragments import load
 from serve.reading.parquet import ParquetSource
+from serve.runtime.recommender import Recommender
 
 bundle, path = sys.argv[1:]
-recommender, source = load(bundle, "cpu"), ParquetSource(Path(path))
+source = ParquetSource(Path(path))
+recommender = Recommender.load(bundle, "cpu", threads=1, exact=True)
 seconds = {}
 
 def timed(name, each, items):

@@ -21,26 +21,26 @@ SHORTEST_TABLE = 1 << 20
 
 
 class DenseLookup:
-    """A table indexed by id - lowest id, with a last entry of 0 for ids outside it."""
+    """A table indexed by id - lowest id + 1. Its first and last entry, 0, are for ids below and above."""
 
     def __init__(self, values: np.ndarray, low: int, high: int) -> None:
         self.low = low
-        self.last = high - low + 1
+        self.last = high - low + 2
+        # Differences wrap around, and only those of ids in the table lie between its ends. An array: as a
+        # number, the lowest int64 has none before it.
+        self.before = np.array([low]) - 1
         self.table = np.zeros(self.last + 1, np.int32)
-        self.table[values - low] = np.arange(1, len(values) + 1, dtype=np.int32)
+        self.table[values - self.before] = np.arange(1, len(values) + 1, dtype=np.int32)
         self.n_distinct = int(np.count_nonzero(self.table))
 
     def one(self, value: int) -> int:
         """The index of one id."""
-        place = value - self.low
-        return int(self.table[place]) if 0 <= place < self.last else 0
+        place = value - self.low + 1
+        return int(self.table[place]) if 0 < place < self.last else 0
 
     def many(self, values: Any) -> np.ndarray:
         """The indices of ids [n]: int64 [n]."""
-        # As uint64, every place outside the table is too large, also where the subtraction overflows.
-        places = values - self.low
-        np.minimum(places.view(np.uint64), self.last, out=places.view(np.uint64))
-        found: np.ndarray = self.table.take(places).astype(np.int64)
+        found: np.ndarray = self.table.take(values - self.before, mode="clip").astype(np.int64)
         return found
 
 

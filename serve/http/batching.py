@@ -1,7 +1,8 @@
 """Concurrent recommendations are computed in one run of the graph.
 
 A run over many users costs less for each of them, as the item table is read once. No request waits for a
-batch to fill: a batch holds the requests that arrived while the previous one was computed.
+batch to fill: a batch holds the requests that arrived while the previous one was computed, and while those
+were parsed.
 """
 
 from __future__ import annotations
@@ -74,17 +75,23 @@ class Batcher:
         return await future
 
     async def _work(self) -> None:
-        # The task starts after the requests that have arrived by now: each of them is in the first batch.
         while self._waiting:
+            await self._joined()
             batch, self._waiting = self._waiting[:MAX_USERS], self._waiting[MAX_USERS:]
             try:
                 await self._answer(batch)
             except Exception:  # noqa: BLE001  one query may have caused it
                 for single in batch:
                     await self._answer_alone(single)
-            if self._waiting:
-                await asyncio.sleep(0)  # requests that have arrived meanwhile join the next batch
         self._task = None
+
+    async def _joined(self) -> None:
+        """Let requests that have arrived join, as long as there are any: they must be parsed in any case."""
+        n = 0
+        while n < len(self._waiting) < MAX_USERS:
+            n = len(self._waiting)
+            for _ in range(2):  # turns of the event loop: one reads what has arrived, the next parses it
+                await asyncio.sleep(0)
 
     async def _answer(self, batch: Sequence[tuple[UserQuery, asyncio.Future[UserList]]]) -> None:
         queries = [query for query, _ in batch]
@@ -103,11 +110,12 @@ class Batcher:
 
 def rank_together(recommender: Recommender, queries: Sequence[UserQuery]) -> list[UserList]:
     """The lists of all queries, from one run."""
+    exclude = [query.exclude_item_indices for query in queries]
     top = recommender.rank(
         np.array([query.user_index for query in queries]),
         max(query.top_k for query in queries),
         exclude_seen=np.array([query.exclude_seen for query in queries]),
-        exclude_item_indices=[query.exclude_item_indices for query in queries],
+        exclude_item_indices=exclude if any(map(len, exclude)) else None,
     )
     lengths = np.minimum(np.count_nonzero(top.indices, axis=1), [query.top_k for query in queries]).tolist()
     columns = (recommender.items.ids.ids(top.indices).tolist(), top.indices.tolist(), top.scores.tolist())

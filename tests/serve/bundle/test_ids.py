@@ -14,6 +14,7 @@ from serve.bundle.parquet import write_columns
 from serve.errors import BundleError, RequestError
 
 COMPACT = [7, 3, 5, -2, 40]
+LOWEST, HIGHEST = [-(2**63), 2 - 2**63], [2**63 - 1, 2**63 - 3]  # compact, at the ends of int64
 SPARSE = [2**63 - 1, -(2**63), 0, 10**12]
 STRINGS = ["b", "", "Ärger", "7", "a"]
 
@@ -22,11 +23,16 @@ def index(ids: list[Any]) -> IdIndex:
     return IdIndex("user_id", pa.array(ids))
 
 
-@pytest.mark.parametrize("ids", [COMPACT, SPARSE, STRINGS, [5]], ids=["compact", "sparse", "strings", "one"])
+@pytest.mark.parametrize(
+    "ids",
+    [COMPACT, LOWEST, HIGHEST, SPARSE, STRINGS, [5]],
+    ids=["compact", "lowest", "highest", "sparse", "strings", "one"],
+)
 def test_both_directions_agree_with_a_dict(ids: list[Any]) -> None:
     table = index(ids)
     expected = {value: row for row, value in enumerate(ids, 1)}
-    queries = [*ids, *reversed(ids), *(["none"] if table.is_string else [4, 10**15, -(2**62)])]
+    others = ["none"] if table.is_string else [4, 10**15, -(2**62), 1 - 2**63, 2**63 - 2]
+    queries = [*ids, *reversed(ids), *others]
     indices = [expected.get(value, 0) for value in queries]
     assert table.lookup(queries).tolist() == indices
     assert table.lookup(queries).dtype == np.int64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,41 @@ def test_a_batch_equals_single_runs(recommender: Recommender, compute: Callable[
         check(found, query, recommender)
     assert len(threads) < len(queries), "nothing was computed together"
     assert (threading.current_thread() in threads) == (compute is at_once)
+
+
+def test_requests_that_arrive_while_others_are_parsed_join_them(recommender: Recommender) -> None:
+    """Each over a connection of its own; the event loop reads in one turn what it parses in the next."""
+    n_runs = 0
+
+    async def counted(work: Callable[[], Any]) -> Any:
+        nonlocal n_runs
+        n_runs += 1
+        return work()
+
+    async def ask() -> list[UserList]:
+        batcher = Batcher(recommender, counted)
+
+        async def arrive(connection: socket.socket, user: int) -> UserList:
+            reader, writer = await asyncio.open_connection(sock=connection)
+            await reader.readexactly(1)
+            if user < 4:  # the next one comes while this one is parsed
+                others[user + 1].send(b"x")
+            found = await batcher.recommend(UserQuery(user, 5, True, NOTHING))
+            writer.close()
+            return found
+
+        ours, others = zip(*(socket.socketpair() for _ in range(5)), strict=True)
+        asked = [asyncio.create_task(arrive(connection, user)) for user, connection in enumerate(ours)]
+        others[0].send(b"x")
+        lists = await asyncio.gather(*asked)
+        for connection in others:
+            connection.close()
+        return lists
+
+    lists = asyncio.run(ask())
+    assert n_runs == 1
+    for user, found in enumerate(lists):
+        check(found, UserQuery(user, 5, True, NOTHING), recommender)
 
 
 def test_neither_a_bad_query_nor_a_client_that_leaves_affects_the_others(recommender: Recommender) -> None:

@@ -18,13 +18,17 @@ ITEM_TABLES = ("item_factors", "item_biases")
 
 def normal_table(n_rows: int, n_columns: int) -> nn.Parameter:
     """A new table float32 [1 + n_rows, n_columns] of small normal values."""
-    return nn.Parameter(torch.empty(1 + n_rows, n_columns).normal_(std=INIT_STD))
+    table = torch.empty(1 + n_rows, n_columns)
+    # There are no values to draw on "meta", and torch would import its compiler for them: a second.
+    return nn.Parameter(table if table.is_meta else table.normal_(std=INIT_STD))
 
 
 def truncated_normal_table(n_rows: int, n_columns: int) -> nn.Parameter:
     """As `normal_table`, truncated at two standard deviations, as in fastai."""
     table = torch.empty(1 + n_rows, n_columns)
-    return nn.Parameter(nn.init.trunc_normal_(table, std=INIT_STD, a=-2 * INIT_STD, b=2 * INIT_STD))
+    if not table.is_meta:
+        nn.init.trunc_normal_(table, std=INIT_STD, a=-2 * INIT_STD, b=2 * INIT_STD)
+    return nn.Parameter(table)
 
 
 def with_average_row(rows: Tensor) -> nn.Parameter:

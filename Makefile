@@ -133,6 +133,13 @@ types: $(VENV)/.dev ## Check the types (mypy, strict)
 bench: $(VENV)/.dev ## Run the benchmarks; each writes its table to benchmarks/results/
 	@for script in $(filter-out benchmarks/bench_gpu.py,$(wildcard benchmarks/bench_*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
+.PHONY: bench-quick
+bench-quick: $(VENV)/.dev ## Measure lists, single queries and training steps in a few rounds, under five minutes
+	$(BIN)/python benchmarks/bench_recommend_graph.py --rounds 3
+	$(BIN)/python benchmarks/bench_query.py --items 10000 100000 --rounds 3
+	$(BIN)/python benchmarks/bench_filtered.py --rounds 3
+	$(BIN)/python benchmarks/bench_training.py --steps 10
+
 .PHONY: bench-gpu
 bench-gpu: $(VENV)/.dev ## Measure lists and training steps on an NVIDIA GPU, into benchmarks/results/gpu.md
 	$(BIN)/python benchmarks/bench_gpu.py

@@ -77,9 +77,12 @@ samples = []
 def watch():
     page, me = resource.getpagesize(), os.getpid()
     while True:
-        # Of this process and of its workers; what they share is counted for each.
-        everyone = [me, *Path(f"/proc/{me}/task/{me}/children").read_text().split()]
-        resident = 0
+        # Of this process, of the server that workers are forked from, and of its workers; what they share is
+        # counted for each.
+        everyone, resident = [me], 0
+        for process in everyone:
+            with suppress(OSError):
+                everyone += Path(f"/proc/{process}/task/{process}/children").read_text().split()
         for process in everyone:
             with suppress(OSError):
                 resident += int(Path(f"/proc/{process}/statm").read_text().split()[1]) * page

@@ -48,7 +48,7 @@ def kill_workers() -> None:
 
 
 def forked_by(parent: int) -> list[int]:
-    """Process ids of the children of a process that has to do with the server that workers are forked from."""
+    """Process ids of those children of a process that are a server of workers, or workers that it forked."""
     found = []
     for entry in Path("/proc").iterdir():
         with suppress(OSError):

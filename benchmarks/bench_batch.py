@@ -1,7 +1,7 @@
 """Batch jobs beside a bare loop of `session.run` over ready arrays; their memory and cost as the input grows.
 
     python benchmarks/bench_batch.py [BUNDLE] [--pairs 1e3,1e5,1e6,1e7,1e8] [--users 1e3,1e5,4e5] [--rounds 3]
-                                     [--mlp BUNDLE] [--mlp-pairs 1e3,1e7] [--mlp-users 1e3,4e4]
+                                     [--other BUNDLE] [--other-pairs 1e3,1e7] [--other-users 1e3,4e4]
 
 Both in processes of their own, in turn. Inputs are written in stretches, and removed with their outputs.
 """
@@ -249,9 +249,9 @@ def main() -> None:
     parser.add_argument("bundle", nargs="?", type=Path, default=Path("artifacts/default"))
     parser.add_argument("--pairs", default="1e3,1e5,1e6,1e7,1e8")
     parser.add_argument("--users", default="1e3,1e5,4e5")
-    parser.add_argument("--mlp", type=Path, help="a second bundle, whose graph does more for a row")
-    parser.add_argument("--mlp-pairs", default="1e3,1e7")
-    parser.add_argument("--mlp-users", default="1e3,4e4")
+    parser.add_argument("--other", type=Path, help="a second bundle, whose graph does more for a row")
+    parser.add_argument("--other-pairs", default="1e3,1e7")
+    parser.add_argument("--other-users", default="1e3,4e4")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     table = Table(arguments.rounds)
@@ -260,13 +260,13 @@ def main() -> None:
         needed = BYTES_A_ROW * max(rows_of(arguments.pairs))
         if (free := shutil.disk_usage(folder).free) < needed:
             parser.error(f"{folder} has {free:,} bytes free, and --pairs needs {needed:,}: ask for fewer.")
-        for bundle in filter(None, (arguments.bundle, arguments.mlp)):
+        for bundle in filter(None, (arguments.bundle, arguments.other)):
             table.measure_parts(bundle, folder)
         table.measure(arguments.bundle, "score", rows_of(arguments.pairs), folder)
         table.measure(arguments.bundle, "recommend", rows_of(arguments.users), folder)
-        if arguments.mlp:
-            table.measure(arguments.mlp, "score", rows_of(arguments.mlp_pairs), folder)
-            table.measure(arguments.mlp, "recommend", rows_of(arguments.mlp_users), folder)
+        if arguments.other:
+            table.measure(arguments.other, "score", rows_of(arguments.other_pairs), folder)
+            table.measure(arguments.other, "recommend", rows_of(arguments.other_users), folder)
     manifest = Recommender.load(arguments.bundle, "cpu").manifest
     RESULTS.write_text(
         REPORT.format(

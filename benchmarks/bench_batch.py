@@ -77,8 +77,7 @@ samples = []
 def watch():
     page, me = resource.getpagesize(), os.getpid()
     while True:
-        # Of this process, of the server that workers are forked from, and of its workers; what they share is
-        # counted for each.
+        # Of this process and of its workers; what they share is counted for each.
         everyone, resident = [me], 0
         for process in everyone:
             with suppress(OSError):

@@ -10,7 +10,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -18,7 +17,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
 from pathlib import Path
 
 from serve.batch.fragments import FragmentRunner, Outcome, load
@@ -32,9 +30,6 @@ log = logging.getLogger(__name__)
 
 MAX_BROKEN_POOLS = 3
 """In a row, without a finished fragment in between. More have a lasting cause, such as too little memory."""
-
-IMPORTED = [__name__, "serve.batch.recommend", "serve.batch.score", "onnxruntime", "pyarrow.parquet"]
-"""What workers import. Each of four that did so for itself took a third of a second of two processors."""
 
 
 def run_locally(
@@ -105,19 +100,10 @@ def _outcomes(futures: Sequence[Future[Outcome]]) -> Iterator[Outcome]:
         raise broken
 
 
-def _context() -> BaseContext:
-    """How workers start: forked from a server that has imported what they need, where that is safe."""
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
-    return context
-
-
 @contextmanager
 def _new_pool(plan: Plan, folder: Path, n_workers: int) -> Iterator[ProcessPoolExecutor]:
     """Worker processes, which exit at once when the block ends or this process does, however it ends."""
-    context = _context()
+    context = multiprocessing.get_context("spawn")
     threads = max(1, round(available_cpus() / n_workers))
     theirs, ours = context.Pipe(duplex=False)
     with theirs, ours:

@@ -47,20 +47,15 @@ def kill_workers() -> None:
         worker.kill()
 
 
-def forked_by(parent: int) -> list[int]:
-    """Process ids of those children of a process that are a server of workers, or workers that it forked."""
+def workers_of(parent: int) -> list[int]:
+    """Process ids of the workers of another process."""
     found = []
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
             is_child = entry.name.isdigit() and f"PPid:\t{parent}\n" in (entry / "status").read_text()
-            if is_child and b"multiprocessing.forkserver" in (entry / "cmdline").read_bytes():
+            if is_child and b"multiprocessing.spawn" in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
     return found
-
-
-def workers_of(parent: int) -> list[int]:
-    """Process ids of the workers of another process."""
-    return [worker for server in forked_by(parent) for worker in forked_by(server)]
 
 
 def all_gone(processes: list[int]) -> bool:
@@ -122,7 +117,7 @@ def test_workers_that_die_again_and_again_stop_the_job(pairs: Path, tmp_path: Pa
     finally:
         over.set()
         killer.join()
-    do(Score(), pairs, engine=TWO, resume=True, **SLOWLY)
+    do(Score(), pairs, engine=TWO, **SLOWLY)
 
 
 def test_errors_of_a_worker_are_those_of_this_process(

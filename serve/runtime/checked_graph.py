@@ -48,8 +48,9 @@ def open_checked(
 ) -> tuple[GraphSession, int]:
     """A session for a graph that has the manifest's inputs and outputs and passes its conformance cases.
 
-    On CUDA, runs of a graph that can be captured are CUDA graphs; where a captured one does not answer as its
-    cases say, a warning is logged, and it is opened without. Also returns the number of cases.
+    On CUDA, runs of a graph that can be captured are CUDA graphs; where a captured one can't be opened, or
+    does not answer as its cases say, a warning is logged, and it is opened without. Also returns the number
+    of cases.
     `tables` are those that other graphs have on the GPU, too. Other arguments are those of `open_session`.
 
     Raises:
@@ -80,14 +81,16 @@ def open_checked(
         tolerances = 1 if is_exact else TF32_TOLERANCES
         return graph, check_conformance(bundle, name, run_graph, tolerances=tolerances)
 
+    refused: Exception | None = None
     if device != "cpu" and role(name) in CAPTURED:
         try:
             return opened(captured=True)
-        except DeviceError:
-            pass  # raised again below, if it is not because of the capture
-        except BundleError as error:
-            logger.warning("%s is answered without CUDA graphs: %s", path, error)
-    return opened(captured=False)
+        except (BundleError, DeviceError) as error:
+            refused = error
+    graph, n_cases = opened(captured=False)  # raises too if the reason is not the capture
+    if refused and session_device(graph) == "cuda":
+        logger.warning("%s is answered without CUDA graphs: %s", path, refused)
+    return graph, n_cases
 
 
 def check_all(recommender: Recommender) -> None:

@@ -5,6 +5,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+PEERS  ?= .venv-peers
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 DATA   ?= ml-latest-small
@@ -130,11 +131,21 @@ types: $(VENV)/.dev ## Check the types (mypy, strict)
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: $(VENV)/.dev ## Run the benchmarks; each writes its table to benchmarks/results/
-	@for script in $(filter-out benchmarks/bench_gpu.py,$(wildcard benchmarks/bench_*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+bench: $(PEERS)/.ready ## Run the benchmarks beside their peers; each writes its tables to benchmarks/results/
+	@for script in $(filter-out benchmarks/bench_gpu.py,$(wildcard benchmarks/bench_*.py)); do echo "== $$script"; $(PEERS)/bin/python $$script || exit 1; done
+	$(PEERS)/bin/python benchmarks/curves.py
+
+# What only benchmarks compare with, beside the project's own packages, so that torch is not installed twice.
+$(PEERS)/.ready: benchmarks/peers.txt $(VENV)/.dev
+	$(PYTHON) -m venv $(PEERS)
+	$(BIN)/python -c 'import sysconfig; print(f"import site; site.addsitedir({sysconfig.get_path("purelib")!r})")' \
+	    > $$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth
+	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/peers.txt
+	@touch $@
 
 .PHONY: bench-quick
-bench-quick: $(VENV)/.dev ## Measure lists, single queries and training steps in a few rounds, under five minutes
+bench-quick: export BENCH_RESULTS = build/bench-quick
+bench-quick: $(VENV)/.dev ## Measure lists, single queries and training steps in a few rounds, into build/, under five minutes
 	$(BIN)/python benchmarks/bench_recommend_graph.py --rounds 3
 	$(BIN)/python benchmarks/bench_query.py --items 10000 100000 --rounds 3
 	$(BIN)/python benchmarks/bench_filtered.py --rounds 3

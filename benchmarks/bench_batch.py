@@ -23,12 +23,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from machine import describe_machine
+from publish import publish
 
 from serve.runtime.batching import ROWS_PER_RUN, pairs_per_run
 from serve.runtime.recommender import Recommender
 from serve.runtime.session import available_cpus
 
-RESULTS = Path(__file__).parent / "results" / "batch.md"
 ROWS_AT_ONCE = 1 << 20
 BARE_ROWS = 10_000_000
 PARTS_ROWS = 3_000_000
@@ -181,7 +181,8 @@ def write_input(recommender: Recommender, task: str, n: int, folder: Path) -> tu
     whole = {name: np.concatenate(parts)[:BARE_ROWS] for name, parts in kept.items()}
     # What suits the loop, whose threads share each run.
     step = pairs_per_run(available_cpus()) if task == "score" else ROWS_PER_RUN
-    np.savez(arrays, step=step, **whole)
+    held: dict[str, Any] = whole | {"step": np.array(step)}
+    np.savez(arrays, **held)
     return path, arrays, min(n, BARE_ROWS)
 
 
@@ -267,7 +268,8 @@ def main() -> None:
             table.measure(arguments.other, "score", rows_of(arguments.other_pairs), folder)
             table.measure(arguments.other, "recommend", rows_of(arguments.other_users), folder)
     manifest = Recommender.load(arguments.bundle, "cpu").manifest
-    RESULTS.write_text(
+    publish(
+        "batch",
         REPORT.format(
             command=" ".join(sys.argv[1:]),
             model=f"{manifest.model.n_users:,} users, {manifest.model.n_items:,} items",
@@ -277,9 +279,8 @@ def main() -> None:
             n_parts=PARTS_ROWS,
             parts="\n".join(table.parts),
             curves="\n".join(table.curves),
-        )
+        ),
     )
-    print(RESULTS.read_text())
 
 
 REPORT = """# Batch jobs

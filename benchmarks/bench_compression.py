@@ -21,11 +21,12 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 from machine import describe_machine
+from publish import publish
 
 from export.graphs.packed_tables import with_packed_tables
 from export.graphs.recommend import recommend_graph
 from export.model.dot import DotArrays
-from export.model.packed_table import pack
+from export.model.packed_table import PackedTable, pack
 from export.model.ridge import moment
 from export.verify.compression import table_bytes
 from export.write.bundle import export_run
@@ -36,7 +37,6 @@ from serve.bundle.manifest import Manifest
 from serve.bundle.packing import FLAGS, Precision
 from serve.runtime.session import open_session, run
 
-RESULTS = Path(__file__).parent / "results" / "compression.md"
 DATA_SETS = ("ml-latest-small", "ml-100k")
 N_ROWS, FACTORS, TOP_K = 100_000, 64, 100
 BATCHES = (1, 64)
@@ -118,7 +118,9 @@ def made_up(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _packed(tables: dict[str, np.ndarray], precision: Precision, moments: np.ndarray) -> dict:
+def _packed(
+    tables: dict[str, np.ndarray], precision: Precision, moments: np.ndarray
+) -> dict[str, PackedTable]:
     start = time.perf_counter()
     packed = {name: pack(table, precision, moments) for name, table in tables.items()}
     print(
@@ -202,7 +204,7 @@ def write(rows: list[str], times: list[str], rounds: int) -> None:
         "| --- " * len(TIMES) + "|",
         *times,
     ]
-    RESULTS.write_text("\n".join(text) + "\n")
+    publish("compression", "\n".join(text))
 
 
 if __name__ == "__main__":

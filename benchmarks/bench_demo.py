@@ -15,10 +15,10 @@ from pathlib import Path
 
 from machine import describe_machine
 from playwright.sync_api import sync_playwright
+from publish import publish
 
 ROUNDS = 5
 BUNDLE = Path("artifacts/default")
-RESULT = Path(__file__).parent / "results" / "demo.md"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 
 
@@ -72,9 +72,7 @@ def main() -> None:
         "| --- | --- | --- |",
         *(f"| {name} | {statistics.median(found):.2f} s | {max(found):.2f} s |" for name, found in rows),
     ]
-    text = "\n".join(lines) + "\n"
-    RESULT.write_text(text, encoding="utf-8")
-    print(text)
+    publish("demo", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,10 @@ from typing import NamedTuple
 import numpy as np
 from machine import describe_machine
 from made_up_run import make_run
+from publish import publish
 
 from recsys.evaluation.evaluate import MAX_RANKED_USERS
 
-RESULTS = Path(__file__).parent / "results" / "export.md"
 USERS_AT_ONCE = 256
 
 
@@ -92,18 +92,19 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["10000x2000", "100000x20000", "1000000x200000"])
     parser.add_argument("--factors", type=int, default=64)
     arguments = parser.parse_args()
-    rows = [row(*map(int, size.split("x")), arguments.factors) for size in arguments.sizes]
+    sizes = [size.split("x") for size in arguments.sizes]
+    rows = [row(int(n_items), int(n_users), arguments.factors) for n_items, n_users in sizes]
     head = (
         "items | users | tables MiB | export s | CPU s | MiB | product s | first answer s | CPU s | MiB "
         "| hashing s"
     )
-    RESULTS.write_text(
+    publish(
+        "export",
         f"# Exporting and opening large catalogues\n\n`python benchmarks/bench_export.py`\n\n"
         f"`dot-bias`, {arguments.factors} factors. Product: the ranked users times the item table; hashing: "
         f"SHA-256 of the bundle's files.\n{describe_machine('torch', 'onnxruntime-gpu', 'numpy')}\n\n"
-        f"| {head} |\n{'| --- ' * 11}|\n" + "\n".join(rows) + "\n"
+        f"| {head} |\n{'| --- ' * 11}|\n" + "\n".join(rows) + "\n",
     )
-    print(RESULTS.read_text())
 
 
 if __name__ == "__main__":

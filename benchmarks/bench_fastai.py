@@ -20,8 +20,8 @@ import sys
 from pathlib import Path
 
 from machine import describe_machine
+from publish import publish
 
-RESULTS = Path(__file__).parent / "results" / "fastai.md"
 BATCHES = (64, 512)
 N_TRAINED = 80_000
 COLUMNS = (
@@ -149,7 +149,7 @@ def main() -> int:
         f"|{len(COLUMNS) * ' --- |'}",
         *rows,
     ]
-    RESULTS.write_text("\n".join(lines) + "\n")
+    publish("fastai", "\n".join(lines))
     return 0
 
 

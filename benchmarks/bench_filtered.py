@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 from machine import describe_machine
+from publish import publish
 
 from export.graphs.recommend import recommend_graph
 from export.graphs.recommend_filtered import recommend_filtered_graph
@@ -26,7 +27,6 @@ from export.model.dot import DotArrays
 from export.model.item_columns import ItemColumns
 from serve.runtime.session import open_session, run
 
-RESULTS = Path(__file__).parent / "results" / "filtered.md"
 FACTORS, TOP_K, N_CATEGORIES = 64, 100, 20
 SHAPES = [(10_000, 1), (10_000, 256), (100_000, 1), (100_000, 256)]
 
@@ -131,7 +131,7 @@ def main() -> None:
         "",
         *lines,
     ]
-    RESULTS.write_text("\n".join(text) + "\n")
+    publish("filtered", "\n".join(text))
 
 
 if __name__ == "__main__":

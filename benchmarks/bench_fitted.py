@@ -29,11 +29,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from machine import describe_machine
+from publish import publish
 
 from recsys.data.interactions import Interactions
 from recsys.models import ease, ials
 
-RESULTS = Path(__file__).parent / "results"
 FACTORS = 64
 CONFIG = ials.IalsConfig(n_factors=FACTORS, rating_weight=0.0)
 USED = ("seconds", "cpu_seconds", "mib")
@@ -105,7 +105,7 @@ def fit(what: str, folder: Path, n_items: int, target: float) -> dict[str, float
             on_iteration=lambda metrics: log.append(metrics["objective"]),
         )
     else:
-        from implicit.als import AlternatingLeastSquares  # type: ignore[import-not-found]
+        from implicit.als import AlternatingLeastSquares
         from scipy.sparse import csr_matrix
 
         a = CONFIG.unobserved_weight
@@ -242,10 +242,10 @@ def main() -> None:
         return
     if options.only != "ials":
         lines = bench_ease(options.rounds)
-        (RESULTS / "fitted_ease.md").write_text("\n".join(lines) + "\n")
+        publish("fitted_ease", "\n".join(lines))
     if options.only != "ease":
         lines = bench_ials(int(options.ratings), options.rounds)
-        (RESULTS / "fitted_ials.md").write_text("\n".join(lines) + "\n")
+        publish("fitted_ials", "\n".join(lines))
 
 
 if __name__ == "__main__":

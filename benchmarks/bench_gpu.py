@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from machine import describe_machine
 from made_up_run import make_run
+from publish import publish
 from scipy.sparse import csr_matrix
 from torch.nn.functional import mse_loss
 
@@ -37,7 +38,6 @@ from recsys.training.learner import Setting, make_learner
 from recsys.training.run_info import TrainingConfig
 from serve.runtime.recommender import Recommender
 
-RESULTS = Path(__file__).parent / "results" / "gpu.md"
 N_USERS, N_FACTORS, TOP_K, RATINGS_PER_USER = 2_000, 64, 10, 20
 BATCH_USERS, BATCH_RATINGS = 256, 8192
 
@@ -204,7 +204,7 @@ def main() -> None:
     )
     print(report)
     if device.type == "cuda":
-        RESULTS.write_text(report)
+        publish("gpu", report)
 
 
 if __name__ == "__main__":

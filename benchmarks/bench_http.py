@@ -28,10 +28,10 @@ import numpy as np
 import uvloop
 from http_load import Tally, fresh_connections, open_loop, percentile, post
 from machine import describe_machine
+from publish import publish
 
 from serve.runtime.recommender import Recommender
 
-RESULTS = Path(__file__).parent / "results" / "http.md"
 BOUND = 0.5
 CONNECTIONS = (1, 16, 64)
 OVERLOAD = (0.5, 1, 2, 5)
@@ -181,10 +181,16 @@ async def overload(service: Service, bodies: Sequence[bytes], rounds: int, secon
         "| --- " * 11 + "|",
     ]
     found = Overload(head, {}, {})
-    options = {"n_connections": OVERLOAD_CONNECTIONS, "seconds": seconds}
     for times in OVERLOAD:
         tallies = [
-            await open_loop(service.host, service.port, recommend, rate=times * capacity, **options)
+            await open_loop(
+                service.host,
+                service.port,
+                recommend,
+                rate=times * capacity,
+                n_connections=OVERLOAD_CONNECTIONS,
+                seconds=seconds,
+            )
             for _ in range(rounds)
         ]
         for tally in tallies:
@@ -313,7 +319,8 @@ def main() -> None:
         f"Bundle: {small_sizes}. {rounds} rounds of {seconds:g} s; medians.\n"
         f"{describe_machine('fastapi', 'uvicorn', 'uvloop', 'onnxruntime-gpu', 'onnxruntime')}"
     )
-    RESULTS.write_text(
+    publish(
+        "http",
         REPORT.format(
             head=head,
             table="\n".join(table),
@@ -327,9 +334,8 @@ def main() -> None:
             large=large_sizes,
             small=small_sizes,
             connections=OVERLOAD_CONNECTIONS,
-        )
+        ),
     )
-    print(RESULTS.read_text())
     if ratio < BOUND:
         sys.exit(f"recommendations came {ratio:.2f} times as often as a constant, less than {BOUND}")
     sent, p99 = overloaded[1].sent, overloaded[1].p99

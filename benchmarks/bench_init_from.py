@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from publish import publish
 
 from recsys.data import load
 from recsys.data.interactions import Interactions
@@ -22,7 +23,6 @@ from recsys.training.pretrained import match_items, read_run
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
 
-RESULTS = Path(__file__).parent / "results" / "init_from.md"
 EPOCHS = (1, 2, 5, 10)
 KINDS = ("dot", "dot-bias", "mlp")
 MACHINE = Machine("cpu")
@@ -93,7 +93,7 @@ def main() -> None:
                 f"| {min(gained):+.4f} to {max(gained):+.4f} |"
             )
             print(lines[-1], flush=True)
-    RESULTS.write_text("\n".join(lines) + "\n")
+    publish("init_from", "\n".join(lines))
 
 
 if __name__ == "__main__":

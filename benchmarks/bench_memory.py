@@ -20,8 +20,8 @@ from typing import Any
 
 from machine import describe_machine
 from made_up_run import interactions
+from publish import publish
 
-RESULTS = Path(__file__).parent / "results" / "memory.md"
 EPOCH: dict[str, Any] = {"epochs": 1, "batch_size": 65_536}
 CASES: list[tuple[str, int, int, int, dict[str, Any]]] = [
     ("dot-bias", 10_000, 10_000, 4_000_000, EPOCH | {"factors": 64, "sparse_updates": "off"}),
@@ -95,11 +95,12 @@ def main() -> None:
         print(lines[-1], flush=True)
     if arguments.only:
         return
-    RESULTS.write_text(
+    publish(
+        "memory",
         f"# Memory of training\n\n`python benchmarks/bench_memory.py`\n\nMB over what the process had before."
         f"\n{describe_machine('torch', 'numpy')}\n\n"
         "| kind | settings | users | items | ratings | peak | forecast | ratio |\n"
-        "| --- | --- | --- | --- | --- | --- | --- | --- |\n" + "\n".join(lines) + "\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- |\n" + "\n".join(lines) + "\n",
     )
 
 

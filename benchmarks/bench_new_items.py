@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from publish import publish
 
 from export.add_items.add_items import add_items
 from export.write.bundle import export_run
@@ -26,7 +27,6 @@ from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
 from serve.runtime.recommender import Recommender
 
-RESULTS = Path(__file__).parent / "results" / "new_items.md"
 WAYS = ("average item (row 0)", "biases alone", "add-items", "trained with them")
 BANDS = ((5, 9), (10, 19), (20, 49), (50, 10_000))
 
@@ -70,7 +70,9 @@ def measure(frame: pd.DataFrame, n_items: int, seed: int) -> tuple[dict[str, np.
             WAYS[3]: whole.score(users, items).scores,
         }
     errors = {way: (found - wanted["rating"].to_numpy()) ** 2 for way, found in scores.items()}
-    return errors, n_given.loc[items].to_numpy(), manifest.additions[0].regularization
+    strength = manifest.additions[0].regularization
+    assert strength is not None
+    return errors, n_given.loc[items].to_numpy(), strength
 
 
 def main() -> None:
@@ -107,7 +109,7 @@ def main() -> None:
             cells.append(f"{statistics.median(rmses):.4f}")
         lines.append(f"| {way} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
-    RESULTS.write_text("\n".join(lines) + "\n")
+    publish("new_items", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from publish import publish
 
 from export.write.bundle import export_run
 from recsys.data import load
@@ -28,7 +29,6 @@ from recsys.training.train import Machine, train
 from serve.runtime.profiles import Profiles
 from serve.runtime.recommender import Recommender
 
-RESULTS = Path(__file__).parent / "results" / "new_users.md"
 K = 10
 KINDS = ("dot-bias", "mlp")
 LIKED = 4.0
@@ -121,7 +121,7 @@ def main() -> None:
                 f"| {median['answers']:.1f} |"
             )
             print(lines[-1], flush=True)
-    RESULTS.write_text("\n".join(lines) + "\n")
+    publish("new_users", "\n".join(lines))
 
 
 if __name__ == "__main__":

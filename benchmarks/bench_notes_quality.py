@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from publish import publish
+
 from recsys.data import load
 from recsys.data.interactions import Interactions
 from recsys.evaluation.baselines import fit_biases
@@ -26,7 +28,6 @@ from recsys.evaluation.evaluate import rating_errors
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
 
-RESULT = Path(__file__).parent / "results" / "notes_quality.md"
 NOTES = {"epochs": 5, "batch_size": 64, "learning_rate": 5e-3, "valid_fraction": 0.2}
 
 
@@ -101,9 +102,13 @@ def bias_only(data: Interactions, seed: int) -> float:
     from recsys.data.splits import SplitRecipe, split
 
     parts = split(data, SplitRecipe(seed=seed))
-    columns = (data.user_index, data.item_index, data.ratings)
-    biases = fit_biases(*(column[parts.train] for column in columns), data.n_users, data.n_items)
-    users, items, ratings = (column[parts.valid] for column in columns)
+    users, items, ratings = (
+        column[parts.train] for column in (data.user_index, data.item_index, data.ratings)
+    )
+    biases = fit_biases(users, items, ratings, data.n_users, data.n_items)
+    users, items, ratings = (
+        column[parts.valid] for column in (data.user_index, data.item_index, data.ratings)
+    )
     return rating_errors(biases.score(users, items), ratings)["rmse"]
 
 
@@ -140,9 +145,7 @@ def main() -> int:
     baseline = [bias_only(data, seed) for seed in range(1, 1 + arguments.seeds)]
     spread = f"{min(baseline):.4f} - {max(baseline):.4f}"
     lines.append(f"| bias only, no model | {statistics.median(baseline):.4f} | {spread} | | | |")
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text("\n".join(lines) + "\n")
-    print(f"written: {RESULT}")
+    publish("notes_quality", "\n".join(lines))
     if failed:
         print(f"above the notes' figure: {', '.join(failed)}", file=sys.stderr)
     return bool(failed)

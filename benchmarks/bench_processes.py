@@ -15,9 +15,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from publish import publish
+
 from recsys.training.run_info import Iteration, read_info
 
-RESULTS = Path(__file__).parent / "results" / "processes.md"
 CASES = [("dot-bias", 256, 50), ("dot-bias", 4096, 50), ("dot-bias", 4096, 500), ("mlp", 4096, 100)]
 LAUNCHERS = {
     "one": [sys.executable],
@@ -77,7 +78,7 @@ def main() -> None:
             f"| {seconds[0]:.2f} | {seconds[1]:.2f} | {seconds[1] / seconds[0]:.1f} |"
         )
         print(lines[-1], flush=True)
-    RESULTS.write_text("\n".join(lines) + "\n")
+    publish("processes", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ import time
 import zipfile
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results" / "read_ratings.md"
+from publish import publish
+
 N_USERS, N_ITEMS = 162_541, 59_047  # as MovieLens 25M
 
 READERS = {
@@ -134,8 +135,8 @@ def write_report(rows: int, size: int, lines: list[str]) -> None:
     from importlib.metadata import version
 
     versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "pandas", "pyarrow"))
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(
+    publish(
+        "read_ratings",
         f"""# Reading a large ratings file
 
 `python benchmarks/bench_read_ratings.py --rows {rows}`
@@ -149,9 +150,8 @@ includes the interpreter and its libraries. The last column is the peak over the
 | --- | --- | --- | --- | --- | --- |
 """
         + "\n".join(lines)
-        + "\n"
+        + "\n",
     )
-    print(f"wrote {RESULTS}")
 
 
 if __name__ == "__main__":

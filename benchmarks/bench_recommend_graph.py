@@ -16,17 +16,22 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
 import torch
 from machine import describe_machine
+from publish import publish
 
 from export.graphs.recommend import recommend_graph
-from export.model.arrays import DotArrays, MlpArrays
+from export.model.dot import DotArrays
+from export.model.mlp import MlpArrays
 from serve.runtime.session import available_cpus, open_session
 
-RESULTS = Path(__file__).parent / "results" / "recommend_graph.md"
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
 FACTORS, TOP_K, WIDTH = 64, 10, 100
 DOT_SHAPES = [(10_000, 1), (10_000, 256), (100_000, 1), (100_000, 256), (1_000_000, 1), (1_000_000, 32)]
 MLP_SHAPES = [(10_000, 1), (10_000, 16), (100_000, 1)]
@@ -45,7 +50,7 @@ def take_turns(variants: dict[str, Callable[[], object]], rounds: int) -> dict[s
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
 
 
-def session_of(model: ir.Model, folder: Path) -> object:
+def session_of(model: ir.Model, folder: Path) -> InferenceSession:
     path = folder / "graph.onnx"
     ir.save(model, path)
     return open_session(path, "cpu")
@@ -85,10 +90,14 @@ def mlp(n_items: int, batch: int, rounds: int, rng: np.random.Generator) -> dict
     """One hidden layer of WIDTH; "side by side" is torch on the whole [B, N, 2 F] input."""
     users = rng.standard_normal((1001, FACTORS), np.float32)
     items = rng.standard_normal((n_items + 1, FACTORS), np.float32)
-    first = rng.standard_normal((WIDTH, 2 * FACTORS), np.float32) / 16
+    first = rng.standard_normal((WIDTH, 2 * FACTORS), np.float32) / np.float32(16)
     last, zero = rng.standard_normal((1, WIDTH), np.float32), np.zeros(1, np.float32)
     arrays = MlpArrays(
-        users @ first[:, :FACTORS].T, items @ first[:, FACTORS:].T, ((last, zero),), items, None
+        (users @ first[:, :FACTORS].T).astype(np.float32),
+        (items @ first[:, FACTORS:].T).astype(np.float32),
+        ((last, zero),),
+        items,
+        None,
     )
     user_index = rng.integers(1, len(users), batch)
     feeds = {"user_index": user_index, "exclude_item_indices": np.zeros((batch, 1), np.int64)}
@@ -150,7 +159,7 @@ def main() -> None:
                 f"| {onnx / limit:.2f} | {other / onnx:.2f} |"
             )
             print(lines[-1], flush=True)
-    RESULTS.write_text("\n".join(lines) + "\n")
+    publish("recommend_graph", "\n".join(lines))
 
 
 if __name__ == "__main__":

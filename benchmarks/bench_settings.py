@@ -14,12 +14,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from publish import publish
+
 from recsys.data import load
 from recsys.data.interactions import Interactions
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, train
-
-RESULTS = Path(__file__).parent / "results" / "settings.md"
 
 CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("defaults", "dot-bias", {}),
@@ -85,7 +85,7 @@ def main() -> None:
             f"| {statistics.median(loss):.3f} | {statistics.median(seconds):.2f} |"
         )
         print(lines[-1], flush=True)
-    RESULTS.write_text("\n".join(lines) + "\n")
+    publish("settings", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -25,13 +25,13 @@ import pyarrow.parquet as pq
 import torch
 from machine import describe_machine
 from made_up_run import interactions
+from publish import publish
 
 from recsys.data import load
 from recsys.training.distributed import is_launched
 from recsys.training.settings import new_settings
 from recsys.training.train import Machine, Reporter, train
 
-RESULTS = Path(__file__).parent / "results" / "sharded.md"
 BATCH = 8_192
 LAUNCHERS = {
     1: [sys.executable],
@@ -154,8 +154,7 @@ def main() -> None:
                 f"| {processes} | {'sharded' if sharded else 'whole'} | {rank} | {reading / 1e6:,.0f} "
                 f"| {training / 1e6:,.0f} | {training / alone:.2f} | {seconds:.1f} | {errors} |"
             )
-    print("\n".join(lines))
-    RESULTS.write_text("\n".join(lines) + "\n")
+    publish("sharded", "\n".join(lines))
 
 
 if __name__ == "__main__":

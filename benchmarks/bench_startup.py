@@ -19,8 +19,8 @@ from pathlib import Path
 
 import msgspec
 from machine import describe_machine
+from publish import publish
 
-RESULTS = Path(__file__).parent / "results" / "startup.md"
 BOUND = 1.5
 LIBRARIES = "numpy, onnxruntime, pyarrow.parquet, click"
 
@@ -83,8 +83,8 @@ def write_report(bundle: Path, rounds: int, times: dict[str, list[float]], ratio
     for name, taken in times.items():
         median = statistics.median(taken)
         rows.append(f"| `{name}` | {median:.3f} | {min(taken):.3f} | {median / base:.2f} |")
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(
+    publish(
+        "startup",
         f"""# From process start to the first recommendation
 
 `python benchmarks/bench_startup.py`
@@ -97,9 +97,8 @@ every byte of it is hashed, and every float is looked at.
 | --- | --- | --- | --- |
 """
         + "\n".join(rows)
-        + f"\n\nMedian of the rounds' ratios, first answer to imports: **{ratio:.2f}** (bound: {BOUND}).\n"
+        + f"\n\nMedian of the rounds' ratios, first answer to imports: **{ratio:.2f}** (bound: {BOUND}).\n",
     )
-    print(RESULTS.read_text())
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ import os
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from machine import describe_machine
+from publish import publish
 from torch import nn
 from torch.nn.functional import mse_loss
 
@@ -27,7 +27,6 @@ from recsys.training.distributed import Team
 from recsys.training.learner import Setting, make_learner
 from recsys.training.run_info import TrainingConfig
 
-RESULTS = Path(__file__).parent / "results" / "training.md"
 N_FACTORS, BATCH = 64, 8192
 SMALLEST, MOST_ITEMS = 10_000, 100_000
 USERS = (SMALLEST, 100_000, 1_000_000, 3_000_000, 10_000_000)
@@ -76,7 +75,7 @@ def bare(model: nn.Module) -> float:
     for name in ("user_factors", "item_factors"):
         table = model.get_parameter(name).detach()
         for _ in range(3):
-            index = torch.randint(1, len(table), (BATCH,)).unique()
+            index = torch.randint(1, len(table), (BATCH,)).unique()  # type: ignore[no-untyped-call]
             started = time.perf_counter()
             rows = table.index_select(0, index)
             table.numpy()[index.numpy()] = rows.numpy()
@@ -135,7 +134,7 @@ def main() -> None:
     for n_users in USERS:
         lines.append(row(n_users, n_steps))
         print(lines[-1], flush=True)
-    RESULTS.write_text("\n".join(lines) + "\n")
+    publish("training", "\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -11,18 +11,17 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from pathlib import Path
 
 import msgspec
 import numpy as np
 from machine import describe_machine
+from publish import publish
 
 from recsys.data import load
 from recsys.data.splits import SplitRecipe, split
 from recsys.evaluation.ranking import RatedItems, list_metrics, ranking_metrics
 from serve import Recommender, Variety
 
-RESULTS = Path(__file__).parent / "results" / "variety.md"
 K = 10
 WEIGHTS = (0.0, 0.25, 0.5, 0.75)
 ROUNDS = 41
@@ -69,7 +68,9 @@ def main() -> None:
     users = np.unique(data.user_index[sides.valid]).astype(np.int64)
     shares = np.bincount(data.item_index[sides.train], minlength=data.n_items + 1) / data.n_users
     directions = recommender.bundle.table("item_directions")
-    genres = [set()] + [set((cell or "").split("|")) - {""} for cell in recommender.items.genres or []]
+    genres: list[set[str]] = [set()] + [
+        set((cell or "").split("|")) - {""} for cell in recommender.items.genres or []
+    ]
     lines = [
         f"| variety | alikeness | genres a list | coverage@{K} | popularity@{K} | nDCG@{K} | CPU ms a list |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -98,7 +99,7 @@ def main() -> None:
         "",
         *lines,
     ]
-    RESULTS.write_text("\n".join(text) + "\n")
+    publish("variety", "\n".join(text))
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from machine import describe_machine
+from publish import publish
 
 from serve.bundle.manifest import Model
 
-RESULTS = Path(__file__).parent / "results" / "warm_call.md"
 BOUND = 2.0
 CALLS = 200
 
@@ -77,8 +77,8 @@ def write_report(model: Model, n_seen: int, rounds: int, times: dict[str, list[f
         f"| `{name}` | {statistics.median(taken) * 1e6:.0f} | {min(taken) * 1e6:.0f} |"
         for name, taken in times.items()
     ]
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(
+    publish(
+        "warm_call",
         f"""# One warm recommendation for one user
 
 `python benchmarks/bench_warm_call.py`
@@ -91,9 +91,8 @@ The user has rated {n_seen} items, which are left out. {rounds} rounds of {CALLS
 | --- | --- | --- |
 """
         + "\n".join(rows)
-        + f"\n\nMedian of the rounds' ratios, call to bare run: **{ratio:.2f}** (bound: {BOUND:g}).\n"
+        + f"\n\nMedian of the rounds' ratios, call to bare run: **{ratio:.2f}** (bound: {BOUND:g}).\n",
     )
-    print(RESULTS.read_text())
 
 
 if __name__ == "__main__":

@@ -138,9 +138,9 @@ bench: $(PEERS)/.ready ## Run the benchmarks beside their peers; each writes its
 # What only benchmarks compare with, beside the project's own packages, so that torch is not installed twice.
 $(PEERS)/.ready: benchmarks/peers.txt $(VENV)/.dev
 	$(PYTHON) -m venv $(PEERS)
-	$(BIN)/python -c 'import sysconfig; print(f"import site; site.addsitedir({sysconfig.get_path("purelib")!r})")' \
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
 	    > $$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth
-	$(PEERS)/bin/pip install --quiet --disable-pip-version-check --requirement benchmarks/peers.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement benchmarks/peers.txt
 	@touch $@
 
 .PHONY: bench-quick

@@ -331,6 +331,8 @@ def _features(history: Tensor, attributes: Tensor, config: BayesConfig) -> tuple
     """
     import torch
 
+    from recsys.models.truncated_svd import OVERSAMPLING, truncated_svd
+
     columns = []
     if config.history:
         n_each = torch.sparse.sum(history, 1).to_dense().clamp(min=1.0)
@@ -344,11 +346,21 @@ def _features(history: Tensor, attributes: Tensor, config: BayesConfig) -> tuple
     if not columns:
         return torch.zeros(len(attributes), 0, device=history.device), torch.zeros(0, device=history.device)
     features = torch.cat(columns, 1).coalesce()
-    means = torch.sparse.sum(features, 0).to_dense()[None] / len(features)
+    transposed = features.t().coalesce()
+    means = torch.sparse.sum(features, 0).to_dense() / len(features)
     rank = min(MAX_FEATURES, *features.shape)
-    with torch.random.fork_rng(devices=[]):  # svd_lowrank takes no generator
-        torch.manual_seed(0)
-        u, s, _ = torch.svd_lowrank(features, q=rank, niter=4, M=means)
+    start = torch.randn(
+        features.shape[1],
+        min(rank + OVERSAMPLING, *features.shape),
+        generator=torch.Generator().manual_seed(0),
+    )
+    # The means are subtracted from the products: without its zeros the matrix would fill the memory.
+    u, s, _ = truncated_svd(
+        lambda table: features @ table - means @ table,
+        lambda table: transposed @ table - torch.outer(means, table.sum(0)),
+        start.to(features.device),
+        rank,
+    )
     kept = s > 1e-6 * s[0]
     return u[:, kept].contiguous(), s[kept]
 

@@ -32,8 +32,6 @@ OPERATOR_RANK = 1024
 """Singular vectors of the users' rows that stand for all of them where B is never made."""
 GRAM_BLOCK = 1 << 26
 """Values of the dense block of columns (float32: 256 MiB) that the Gram matrix is made from."""
-SVD_OVERSAMPLING = 32
-SVD_ITERATIONS = 8
 
 
 @dataclass(frozen=True)
@@ -91,6 +89,7 @@ def fit(
     import torch
 
     from recsys.models.sparse_matrix import SparseMatrix
+    from recsys.models.truncated_svd import OVERSAMPLING, truncated_svd
 
     n_users, n_items = ratings.n_users, ratings.n_items
     user_index, item_index = (
@@ -109,7 +108,7 @@ def fit(
         left, values, right = truncated_svd(
             lambda table: weights @ table,
             lambda table: weights.T @ table,
-            torch.randn(n_items, min(n_factors + SVD_OVERSAMPLING, n_items), generator=generator).to(weights),
+            torch.randn(n_items, min(n_factors + OVERSAMPLING, n_items), generator=generator).to(weights),
             n_factors,
         )
     else:
@@ -191,11 +190,13 @@ def _operator_svd(
     """
     import torch
 
+    from recsys.models.truncated_svd import OVERSAMPLING, truncated_svd
+
     n_items, of_items = rows.n_columns, rows.transposed()
     n_rows = len(rows.offsets) - 1
 
     def start(width: int) -> Tensor:
-        width = min(width + SVD_OVERSAMPLING, n_items)
+        width = min(width + OVERSAMPLING, n_items)
         return torch.randn(n_items, width, generator=generator).to(rows.values)
 
     if n_rows <= OPERATOR_RANK:
@@ -219,55 +220,15 @@ def _operator_svd(
     return truncated_svd(times, transposed_times, start(rank), rank)
 
 
-def truncated_svd(
-    times: Callable[[Tensor], Tensor],
-    transposed_times: Callable[[Tensor], Tensor],
-    start: Tensor,
-    rank: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Truncated SVD of an operator by subspace iteration (Halko, Martinsson and Tropp 2011).
-
-    Args:
-        times: [n, w] -> [m, w].
-        transposed_times: [m, w] -> [n, w].
-        start: random, [n, at least rank].
-        rank: at most m and n.
-
-    Returns:
-        Left vectors [m, rank], singular values [rank], descending, and right vectors [n, rank].
-    """
-    import torch
-
-    basis = start
-    for _ in range(SVD_ITERATIONS):
-        basis = _well_conditioned(transposed_times(_well_conditioned(times(basis))))
-    basis = torch.linalg.qr(basis).Q
-    left, values, rotation = torch.linalg.svd(times(basis), full_matrices=False)
-    return left[:, :rank], values[:rank], (basis @ rotation.T)[:, :rank]
-
-
-def _well_conditioned(table: Tensor) -> Tensor:
-    """A basis of the space that the columns span: nearly orthonormal, by a Cholesky factor of their products.
-
-    Householder's QR of a tall table takes several times as long, and only the last basis needs it.
-    """
-    import torch
-
-    gram = table.T @ table
-    # Above the rounding errors of the products, so that the factor exists whatever the table.
-    gram.diagonal().add_(10 * torch.finfo(gram.dtype).eps * gram.trace() + torch.finfo(gram.dtype).tiny)
-    lower = torch.linalg.cholesky(gram)
-    basis: Tensor = torch.linalg.solve_triangular(lower.mT, table, upper=True, left=False)
-    return basis
-
-
 def memory(config: EaseConfig, n_users: int, n_items: int, n_ratings: int) -> int:
     """See `Kind.memory`: three matrices of items by items, or a few tables of the operator's rank."""
+    from recsys.models.truncated_svd import OVERSAMPLING
+
     tables = 12 * (n_users + 2 * n_items) * config.n_factors
     if n_items <= config.max_dense_items and n_users > min(OPERATOR_RANK, n_items // 2):
         matrices = 3 * (8 if n_items <= MAX_ITEMS_IN_FLOAT64 else 4) * n_items**2
     else:
-        matrices = 16 * (min(OPERATOR_RANK, n_users) + SVD_OVERSAMPLING) * (n_users + n_items)
+        matrices = 16 * (min(OPERATOR_RANK, n_users) + OVERSAMPLING) * (n_users + n_items)
     return matrices + tables + 80 * n_ratings
 
 

@@ -6,13 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from tasteful_ratings import fit, interactions, left_out, random_ratings, three_tastes, unrated_by_score
 
 from recsys.data.interactions import Interactions
 from recsys.errors import ConfigError
 from recsys.models import build, config_from_dict
-from recsys.models.ease import EaseConfig, truncated_svd
+from recsys.models.ease import EaseConfig
 
 GENRES = ["a", "b", "a|b", "c", ""] * 4
 FULL = {"n_factors": 20, "regularization": 5.0}
@@ -101,22 +100,6 @@ def test_tables_wider_than_the_catalogue_end_in_zeros_and_fit_the_module() -> No
         name: table.shape for name, table in tables.items()
     }
     assert {table.dtype for table in tables.values()} == {np.dtype(np.float32)}
-
-
-def test_the_truncated_svd_is_that_of_numpy() -> None:
-    rng = np.random.default_rng(0)
-    matrix = torch.from_numpy(rng.normal(size=(30, 20)) * 0.7 ** np.arange(20))
-    left, values, right = truncated_svd(
-        lambda table: matrix @ table,
-        lambda table: matrix.T @ table,
-        torch.from_numpy(rng.normal(size=(20, 9))),
-        5,
-    )
-    expected = np.linalg.svd(matrix.numpy())
-    np.testing.assert_allclose(values, expected.S[:5], rtol=1e-6)
-    np.testing.assert_allclose(
-        (left * values) @ right.T, (expected.U[:, :5] * expected.S[:5]) @ expected.Vh[:5], atol=1e-4
-    )
 
 
 @pytest.mark.parametrize(

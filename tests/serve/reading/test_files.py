@@ -41,6 +41,19 @@ def test_a_folder_is_all_that_is_below_it_also_behind_links(tree: Path) -> None:
     assert names(tree / "a.csv") == ["a.csv"]
 
 
+def test_files_of_a_folder_that_are_no_tables_are_named(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(names(tree)) == 4
+    assert not caplog.messages
+    for name in ("more.txt", "b/2023.csv.Z", "b/d/x.orc"):
+        (tree / name).write_bytes(b"user_id,item_id\n")
+    assert len(names(tree)) == 4
+    assert "not read: 3 files whose names end otherwise" in caplog.text
+    assert ".ndjson: 2023.csv.Z, more.txt, x.orc" in caplog.text
+    find_files(str(tree), quiet=True)
+    names(f"{tree}/*.csv")
+    assert len(caplog.messages) == 1
+
+
 def test_brackets_of_a_folder_that_is_there_are_its_name(tree: Path) -> None:
     for folder in ("d[1]", "d1", "d2"):
         (tree / folder).mkdir()

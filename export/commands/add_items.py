@@ -122,7 +122,7 @@ def _described(data: Interactions, details: pd.DataFrame, file: Path) -> Interac
     ids = data.items["item_id"]
     described = ids_like(details["item_id"], ids)
     if (repeated := described[described.notna() & described.duplicated()]).any():
-        raise DataError(f"{file}: ids are repeated, such as {repeated.iloc[0]!r}. Keep one row for each.")
+        raise DataError(f"{file}: ids are repeated, such as {repeated.tolist()[0]!r}. Keep one row for each.")
     if not ids.isin(described).any():
         theirs, rated = (frame["item_id"].tolist()[-1] for frame in (details, data.items))
         raise DataError(

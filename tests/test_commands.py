@@ -14,6 +14,10 @@ import pytest
 
 from recsys import cli
 from recsys.cli import COMMANDS, EXTRAS
+from recsys.commands.train import _widths
+from recsys.errors import ConfigError
+from recsys.training.config_file import parse_part
+from serve.commands.profiles import _parse_answer
 
 ALL = dict(command_reference.commands())
 
@@ -30,6 +34,26 @@ def test_every_command_and_flag_has_help(name) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{name} {parameter.opts}"
+
+
+def test_numbers_in_options_are_decimal_and_finite() -> None:
+    n = 0
+    for command in ALL.values():
+        for parameter in command.params:
+            for kind in getattr(parameter.type, "types", [parameter.type]):
+                if isinstance(kind, click.types.IntParamType | click.types.FloatParamType):
+                    n += 1
+                    for text in ("0_1", "1_0", "0x1", "\u0661", "nan", "inf", "1e999", ""):
+                        with pytest.raises(click.BadParameter):
+                            kind.convert(text, parameter, None)
+    assert n > 40
+    with pytest.raises(click.BadParameter):
+        _widths(click.Context(ALL["recsys train"]), ALL["recsys train"].params[0], "1_0")
+    for text in ("nan", "1_0", "\u0661"):
+        with pytest.raises(ConfigError):
+            parse_part(f"ease:{text}")
+        with pytest.raises(ValueError, match="not a finite decimal"):
+            _parse_answer(text)
 
 
 def test_the_reference_is_up_to_date() -> None:

@@ -58,6 +58,12 @@ def item_counts(bundle: Bundle) -> np.ndarray:
     return counts
 
 
+TABLES = ("item_factors", "item_hidden", "ranking_item_factors")
+"""The first of these that a bundle has is drawn. A packed MLP has no embeddings, only the first layer of
+them; of two equal tables, such as those of a single item, torch's export keeps one.
+"""
+
+
 def factor_map(bundle: Bundle, items: Catalogue, n_ratings: np.ndarray) -> FactorMap | None:
     """The two directions in which the item factors vary most (principal components).
 
@@ -67,9 +73,8 @@ def factor_map(bundle: Bundle, items: Catalogue, n_ratings: np.ndarray) -> Facto
     shown = shown[n_ratings[shown] > 0]
     if not len(shown):
         return None
-    # A packed MLP has no embeddings, only the first layer of them.
     held = {table.name for table in bundle.manifest.tables}
-    name = "item_factors" if "item_factors" in held else "item_hidden"
+    name = next(name for name in TABLES if name in held)
     factors = bundle.table(name)[shown].astype(np.float64)  # [n_shown, n_factors]
     factors -= factors.mean(axis=0)
     _, singular, directions = np.linalg.svd(factors, full_matrices=False)

@@ -19,7 +19,7 @@ from serve.bundle.summary import summary
 from serve.errors import BundleError
 
 # Larger than every error, rating or count; larger floats overflow in the arithmetic of the charts.
-LARGEST = 1e18
+LARGEST = 1e36
 # Points of a learning curve; of more epochs, some are left out.
 MAX_EPOCHS = 1000
 

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from recsys.commands.data_options import data_options, load_from_options
 from serve.commands.options import bundle_argument, bundle_output_option, json_option, overwrite_option
+from serve.reading.options import Number
 from serve.terminal import counted, next_step, warn
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--regularization",
-    type=float,
+    type=Number(),
     help="Pull of the predicted ratings of a new item towards the average item. [default: by leaving each "
     "rating out in turn]",
 )
@@ -121,7 +122,7 @@ def _described(data: Interactions, details: pd.DataFrame, file: Path) -> Interac
     ids = data.items["item_id"]
     described = ids_like(details["item_id"], ids)
     if (repeated := described[described.notna() & described.duplicated()]).any():
-        raise DataError(f"{file}: ids are repeated, such as {repeated.iloc[0]!r}. Keep one row for each.")
+        raise DataError(f"{file}: ids are repeated, such as {repeated.tolist()[0]!r}. Keep one row for each.")
     if not ids.isin(described).any():
         theirs, rated = (frame["item_id"].tolist()[-1] for frame in (details, data.items))
         raise DataError(

@@ -20,7 +20,7 @@ from recsys.commands.next_steps import bundle_of, export_words
 from recsys.data.splits import GIVEN_SHARE
 from serve.bundle.summary import summary
 from serve.commands.options import device_option, json_option
-from serve.reading.options import IntegerRange
+from serve.reading.options import IntegerRange, NumberRange
 from serve.terminal import counted, next_step
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @data_options
 @click.option(
     "--given-share",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=NumberRange(0, 1, max_open=True),
     default=GIVEN_SHARE,
     show_default=True,
     help="Of a bundle trained with --split by-user: share of the ratings of each held-out user to fold in.",

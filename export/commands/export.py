@@ -9,7 +9,7 @@ import click
 
 from serve.bundle.shards import MAX_SHARDS
 from serve.commands.options import bundle_output_option, json_option, overwrite_option
-from serve.reading.options import IntegerRange
+from serve.reading.options import IntegerRange, Number
 from serve.terminal import next_step
 
 
@@ -73,7 +73,7 @@ from serve.terminal import next_step
 )
 @click.option(
     "--rating-weight",
-    type=float,
+    type=Number(),
     metavar="W",
     help="Weight of the predicted ratings in the lists, beside parts that rank. [default: the run's]",
 )

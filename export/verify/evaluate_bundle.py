@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pyarrow.parquet as pq
 
 from export.verify.new_users import NewUsers
 from recsys.data.interactions import Interactions
@@ -14,6 +13,8 @@ from recsys.data.splits import GIVEN_SHARE, Split, SplitRecipe, choosing_users, 
 from recsys.data.valid_data import with_valid_data
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.evaluate import DEFAULT_K, evaluate
+from serve.bundle.parquet import numbers
+from serve.bundle.seen import seen_table
 from serve.errors import BundleError
 from serve.runtime.recommender import Recommender
 
@@ -126,7 +127,8 @@ def check_data(recommender: Recommender, interactions: Interactions) -> None:
             raise DataError(f"{interactions.name} has other {ids.name}s than the bundle, or in another order")
     if manifest.without_seen:
         return  # the checksum alone tells
-    seen = pq.read_table(recommender.bundle.file("seen.parquet"))
+    table = seen_table(recommender.bundle.file("seen.parquet"))
+    seen = table.read(table.columns)
     order = np.lexsort((interactions.item_index, interactions.user_index))
     columns = {
         "user_index": interactions.user_index,
@@ -135,7 +137,7 @@ def check_data(recommender: Recommender, interactions: Interactions) -> None:
         "timestamp": interactions.timestamps,
     }
     for name, values in columns.items():
-        there = seen[name].to_numpy() if name in seen.column_names else None
+        there = numbers(seen[name]) if name in seen else None
         here = None if values is None else values[order]
         same = there is None if here is None else there is not None and np.array_equal(there, here)
         if not same:

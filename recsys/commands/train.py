@@ -30,7 +30,8 @@ from recsys.models.ials import IalsConfig
 from recsys.training.config_file import ConfigFile, parse_part
 from recsys.training.run_info import Precision, SparseUpdates, TrainingConfig, is_run, read_info
 from recsys.training.settings import DEFAULT_PRESET, check_unchanged, new_settings
-from serve.reading.options import Integer
+from serve.reading.cells import parse_integer
+from serve.reading.options import Integer, Number
 from serve.terminal import next_step, warn
 
 if TYPE_CHECKING:
@@ -51,12 +52,12 @@ def _check_parts(ctx: click.Context, param: click.Parameter, texts: tuple[str, .
 
 def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> list[int] | None:
     """Turn "100,50" into [100, 50], and "none" into []."""
-    try:
-        return None if text is None else [int(width) for width in text.split(",") if text != "none"]
-    except ValueError:
-        raise click.BadParameter(
-            f"{text!r}: give numbers separated by commas, as 100,50", ctx, param
-        ) from None
+    if text is None or text == "none":
+        return None if text is None else []
+    widths = [parse_integer(width.strip()) for width in text.split(",")]
+    if None in widths:
+        raise click.BadParameter(f"{text!r}: give numbers separated by commas, as 100,50", ctx, param)
+    return [width for width in widths if width is not None]
 
 
 @click.command()
@@ -73,7 +74,7 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
 @config_options
 @click.option(
     "--rating-weight",
-    type=float,
+    type=Number(),
     metavar="W",
     help="Weight of the predicted ratings in the lists, beside parts that rank. [default: 0, or "
     "the preset's]",
@@ -98,12 +99,12 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
 )
 @click.option(
     "--learning-rate",
-    type=float,
+    type=Number(),
     help=f"Peak of the one-cycle schedule. [default: {TrainingConfig.learning_rate}]",
 )
 @click.option(
     "--weight-decay",
-    type=float,
+    type=Number(),
     help=f"Decoupled. [default: {DECAYS}]",
 )
 @click.option(
@@ -113,7 +114,7 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
 )
 @click.option(
     "--y-range",
-    type=(float, float),
+    type=(Number(), Number()),
     metavar="LOW HIGH",
     help="Range of the scores. [default: dot none; others the ratings' own, extended by 1/8 at both ends]",
 )
@@ -128,7 +129,7 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
 )
 @click.option(
     "--dropout",
-    type=float,
+    type=Number(),
     help=f"mlp: fraction of hidden outputs that a step drops. [default: {MlpConfig.dropout}]",
 )
 @click.option(
@@ -139,7 +140,7 @@ def _widths(ctx: click.Context, param: click.Parameter, text: str | None) -> lis
 )
 @click.option(
     "--valid-fraction",
-    type=float,
+    type=Number(),
     help=f"Fraction that is held out; 0: nothing. [default: {SplitRecipe.valid_fraction}]",
 )
 @click.option(

@@ -18,7 +18,7 @@ from recsys.commands.data_options import (
 from recsys.commands.next_steps import free
 from recsys.errors import ConfigError
 from recsys.project_file import read_toml
-from serve.reading.options import Integer
+from serve.reading.options import Integer, NumberRange
 from serve.terminal import next_step
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ REPLACED = rf"{HEADING}|\s*rating[-_]weight\s*="
 @training_data_options
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=NumberRange(min=0, min_open=True),
     default=10.0,
     show_default=True,
     help="How long to search; every part is tried once in any case.",

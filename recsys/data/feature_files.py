@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.data.items import as_text
+from recsys.data.items import as_text, numeric_years
 from recsys.data.refusals import SHOWN, keyed_table
 from recsys.errors import DataError
 from serve.reading.columns import find_columns
@@ -114,8 +114,7 @@ def read_features(path: Path, whose: Whose, id_column: str | None = None) -> Fea
         cells = [cell or None for cell in as_text(joined(table[column]))]
         features[column] = pd.Series(cells, dtype="str")
     if "year" in features:
-        years = pd.to_numeric(features["year"], errors="coerce").astype("Float64")
-        features["year"] = years.round().astype("Int64")
+        features["year"] = numeric_years(features["year"]).round().astype("Int64")
     return FeatureTable(str(path), ids, features)
 
 

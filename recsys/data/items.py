@@ -20,6 +20,7 @@ from serve.reading.text import TextSource
 TITLES = ("title", "movie_title", "name", "item_name")
 GENRES = ("genres", "genre", "class", "categories", "category")
 YEARS = ("year", "release_year")
+LAST_YEAR = 9999
 NO_GENRES = {"(no genres listed)", "unknown"}
 
 # The last year in brackets: "Toy Story (1995)", "Death Note (2006–2007)", "The Great Giving (1995) (V)".
@@ -70,6 +71,8 @@ def frame(ids: pa.Array, table: pa.Table, genres_between: str = "|") -> pd.DataF
     Returns:
         `item_id` (int64 or str), `title` (str, missing where it is empty), `genres` (str, separated by "|",
         "" for none), `year` (Int64; from a title such as "Toy Story (1995)" if the column has none).
+
+    Raises DataError: a number that is no year.
     """
 
     def strings(name: str) -> list[str | None]:
@@ -88,9 +91,21 @@ def frame(ids: pa.Array, table: pa.Table, genres_between: str = "|") -> pd.DataF
             "genres": pd.Series(genres, dtype="str"),
         }
     )
-    years = pd.to_numeric(pd.Series(strings("year"), dtype="str"), errors="coerce").astype("Float64")
+    years = numeric_years(pd.Series(strings("year"), dtype="str"))
     in_title = items["title"].str.extract(_YEAR, expand=False).astype("Float64")
     return items.assign(year=years.fillna(in_title).round().astype("Int64"))
+
+
+def numeric_years(cells: pd.Series) -> pd.Series:
+    """Years [n], of numbers or text, as Float64; missing where a cell has none.
+
+    Raises DataError: a number that is no year.
+    """
+    years = pd.to_numeric(cells, errors="coerce").astype("Float64")
+    odd = years[(years.abs() > LAST_YEAR).fillna(False)]
+    if len(odd):
+        raise DataError(f"the year of an item is {odd.iloc[0]:g}: correct it, or leave it empty.")
+    return years
 
 
 def as_text(column: pa.ChunkedArray | pa.Array) -> list[str | None]:

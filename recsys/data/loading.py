@@ -156,7 +156,7 @@ def _warn_of_others(folder: Path, read: Sequence[Traversable], columns: Columns)
     roles = {"user": columns.user, "item": columns.item, "rating": columns.rating or None}
     others = []
     with suppress(InputError):
-        for name, file in find_files(str(folder)):
+        for name, file in find_files(str(folder), quiet=True):
             with suppress(InputError):
                 if file not in read and find_columns(open_source(file).schema.names, roles, name, ()):
                     others.append(name)

@@ -20,6 +20,10 @@ from serve.reading.times import as_seconds, begins_with_date
 
 log = logging.getLogger(__name__)
 
+SMALLEST, LARGEST = 1e-6, 1e12
+"""Between these is the size of the largest rating. Below, torch's export takes the ends of a model's range
+for 0; beyond, squares leave float32, and scores what a bundle's manifest may hold.
+"""
 NO_TIME = "no time in the years 1 to 9999, written as the first ones (seconds or milliseconds, or ISO 8601)"
 
 
@@ -78,8 +82,9 @@ def read_ratings(
 
     Raises:
         InputError: a file can't be read, or has no such columns.
-        DataError: no rows; ratings or times in some files only; ids that are floats; or refused rows: too few
-            or too many cells, missing ids, ratings that are not finite numbers, wrong times.
+        DataError: no rows; ratings or times in some files only; ratings that are all too
+            small, or one that is too large; ids that are floats; or refused rows: too few or too many cells,
+            missing ids, ratings that are not finite numbers, wrong times.
     """
     refusals, parts, read = Refusals(name), [], dict[str, list[pa.Array]]()
     id_types = id_types or {}
@@ -123,6 +128,12 @@ def read_ratings(
             f"a purchase or a play. If it has ratings, name their column with --rating-column."
         )
     ratings = np.ones(n, np.float32) if implicit else pa.chunked_array(read["rating"]).to_numpy()
+    largest = float(np.abs(ratings).max())
+    if largest > LARGEST or 0 < largest < SMALLEST:
+        raise DataError(
+            f"{name}: the largest rating is {largest:g}, and models hold sizes from {SMALLEST:g} to "
+            f"{LARGEST:g}. Write the ratings in another unit."
+        )
     users, items = one_type(read["user"]), one_type(read["item"])
     return RatingsTable(name, users, items, ratings, implicit, times, parts)
 

@@ -18,6 +18,7 @@ from typing import Any
 from recsys.errors import ConfigError
 from recsys.models import Kind, Objective, kind_of
 from recsys.project_file import read_toml
+from serve.reading.cells import parse_number
 
 PRESETS = ("default", "ml-100k-ranking", "ml-100k-ratings")
 # Flags that are no fields of that name.
@@ -97,7 +98,7 @@ def parse_part(text: str) -> PartSettings:
     if not colon:
         return PartSettings(kind_of(name))
     try:
-        weight = float(number)
+        weight = parse_number(number)
     except ValueError:
         weight = math.nan
     return PartSettings(kind_of(name), _checked_weight(kind_of(name), weight))

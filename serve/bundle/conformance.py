@@ -51,13 +51,18 @@ class Values(msgspec.Struct, frozen=True):
     """A flat list; decoded by `array`, once its length is known."""
 
     @classmethod
-    def of(cls, array: np.ndarray) -> Self:
-        """From an array of integers, booleans, strings or floats; floats of any width become float32."""
+    def of(cls, array: np.ndarray, *, exact: bool) -> Self:
+        """From an array of integers, booleans, strings or floats; floats of any width become float32.
+
+        Without `exact`, floats are rounded to seven digits, which hides the last bit of a machine's float64
+        sums.
+        """
         flat = array.ravel().tolist()
-        # Seven digits are what float32 holds, and what hides the last bit of a machine's float64 sums.
-        data = [float(f"{x:.7g}") for x in flat] if array.dtype.kind == "f" else flat
+        if array.dtype.kind == "f":
+            whole = map(str, array.ravel().astype(np.float32))
+            flat = [float(text) for text in (whole if exact else (f"{x:.7g}" for x in flat))]
         dtype = {"f": "float32", "b": "bool", "O": "string"}.get(array.dtype.kind, "int64")
-        return cls(dtype, list(array.shape), msgspec.Raw(msgspec.json.encode(data)))
+        return cls(dtype, list(array.shape), msgspec.Raw(msgspec.json.encode(flat)))
 
     def array(self) -> np.ndarray:
         """As an array, strings as objects.
@@ -91,8 +96,11 @@ class Case(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, inputs: Arrays, outputs: Arrays) -> Self:
-        """From arrays by name."""
-        return cls(*({name: Values.of(array) for name, array in side.items()} for side in (inputs, outputs)))
+        """From arrays by name: inputs as they are, to the last bit, and outputs rounded."""
+        return cls(
+            {name: Values.of(array, exact=True) for name, array in inputs.items()},
+            {name: Values.of(array, exact=False) for name, array in outputs.items()},
+        )
 
     def arrays(self) -> tuple[Arrays, Arrays]:
         """Inputs and outputs by name. Raises ValueError: data, shape and dtype don't fit each other."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from serve.bundle.ids import IdIndex, items_table
+from serve.bundle.item_rules import categories_of
 from serve.bundle.titles import article_first, folded, shorter, starts
 from serve.errors import RequestError
 
@@ -180,6 +181,12 @@ class Catalogue:
     def genres(self) -> list[str | None] | None:
         """The cells of genres in index order, "|" between two; None where the data has none."""
         return self._columns["genres"].to_pylist() if "genres" in self._columns else None
+
+    @property
+    def categories(self) -> set[str]:
+        """The genres of all items."""
+        cells = self._columns["genres"].unique().to_pylist() if "genres" in self._columns else []
+        return {name for text in cells for name in categories_of(text)}
 
     @property
     def years(self) -> list[int | None] | None:

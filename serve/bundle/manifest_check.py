@@ -181,6 +181,8 @@ def _fault_of_rules(name: str, graph: Graph, manifest: Manifest) -> str | None:
         return f"it lists no item_rules, and {name}"
     if len(rules.categories) > MAX_CATEGORIES or rules.numbers not in ([N_RATINGS], [N_RATINGS, YEAR]):
         return f"its item_rules have {len(rules.categories)} categories and the numbers {rules.numbers}"
+    if rules.categories != sorted(set(rules.categories)):
+        return f"the categories of its item_rules are not in order, each once: {rules.categories[:5]}"
     n_categories, n_numbers = max(1, len(rules.categories)), len(rules.numbers)
     right = dict(zip(NAMES[1:], (n_categories, n_categories, n_numbers, n_numbers), strict=True))
     return None if widths == right else f"the inputs of {name} have the widths {widths}, not {right}"

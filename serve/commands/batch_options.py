@@ -22,7 +22,7 @@ from serve.commands.options import (
     print_json,
     tf32_option,
 )
-from serve.reading.options import IntegerRange
+from serve.reading.options import IntegerRange, NumberRange
 from serve.terminal import counted, warn
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ OPTIONS = (
     ),
     click.option(
         "--gpus-per-worker",
-        type=click.FloatRange(min=0),
+        type=NumberRange(min=0),
         default=0,
         show_default=True,
         help="ray: GPUs of each worker.",

@@ -22,6 +22,7 @@ from serve.commands.options import (
     print_recommended,
     top_k_option,
 )
+from serve.reading.cells import parse_number
 from serve.reading.options import IntegerRange
 from serve.terminal import printable
 
@@ -37,7 +38,7 @@ def _parse_answer(text: str) -> Answer:
     text = text.strip().casefold()
     if text in ("", "-", "not seen"):
         return None
-    return text if text in ("like", "dislike") else float(text)  # type: ignore[return-value]
+    return text if text in ("like", "dislike") else parse_number(text)  # type: ignore[return-value]
 
 
 def _parse_answers(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from dataclasses import replace
@@ -21,7 +20,7 @@ from serve.commands.options import (
     tf32_option,
 )
 from serve.processes.listener import url
-from serve.reading.options import IntegerRange
+from serve.reading.options import IntegerRange, NumberRange
 from serve.terminal import say
 
 TOKEN_VARIABLE = "RECSYS_TOKEN"
@@ -88,7 +87,7 @@ def _read_token(token_file: Path | None) -> str | None:
 )
 @click.option(
     "--drain-seconds",
-    type=click.FloatRange(min=0),
+    type=NumberRange(min=0),
     help="After SIGTERM, how long to answer on while /health/ready says 503. [default: 1]",
 )
 @click.option(
@@ -143,8 +142,6 @@ def serve(
     from serve.http.settings import ServiceSettings
     from serve.runtime.session import available_cpus
 
-    if not math.isfinite(limits["drain_seconds"] or 0):
-        raise click.UsageError(f"--drain-seconds must be a finite number, got {limits['drain_seconds']}.")
     if require_signature != (public_key is not None):
         raise click.UsageError("--require-signature and --public-key go together.")
     if public_key is not None:

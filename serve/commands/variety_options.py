@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from serve.reading.options import IntegerRange
+from serve.reading.options import IntegerRange, NumberRange
 
 if TYPE_CHECKING:
     from serve.runtime.variety import Variety
@@ -17,13 +17,13 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 OPTIONS = (
     click.option(
         "--diversity",
-        type=click.FloatRange(0, 1),
+        type=NumberRange(0, 1),
         metavar="W",
         help="0 to 1: how much an item counts that is unlike those above it, against its score. [default: 0]",
     ),
     click.option(
         "--surprise",
-        type=click.FloatRange(-1, 1),
+        type=NumberRange(-1, 1),
         metavar="W",
         help="-1 to 1: towards items that few know, or below 0 towards the familiar. [default: 0]",
     ),

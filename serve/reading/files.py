@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from serve.reading.parquet import ParquetSource
 from serve.reading.partitions import Partition, PartitionedSource
 from serve.reading.rows import Source
 from serve.reading.text import ATOMIC, CSV, MAX_HEADING_BYTES, TSV, Layout, TextSource
+from serve.terminal import counted
 
 PARQUET = (".parquet", ".pq")
 TEXT = {".csv": CSV, ".tsv": TSV, ".inter": ATOMIC}
@@ -25,6 +27,10 @@ ENDINGS = (*PARQUET, *TEXT, *JSON_LINES)
 PACKED = (".xz", ".zip", ".7z", ".rar")
 """Endings of compressed files that are not read."""
 HIDDEN = ("_", ".")
+SHOWN = 5
+"""Files that a warning names."""
+
+log = logging.getLogger(__name__)
 
 
 def open_source(
@@ -94,14 +100,15 @@ def is_parquet(path: Path) -> bool:
     return path.suffix.lower() in PARQUET
 
 
-def find_files(asked: str) -> list[tuple[str, Path]]:
+def find_files(asked: str, *, quiet: bool = False) -> list[tuple[str, Path]]:
     """The files that a path or a glob stands for, in order: names relative to `asked`, and paths.
 
     A folder stands for all files in it and below whose names end in one of `ENDINGS`, also compressed, or
     begin with "part-". In a glob, a folder that is there is taken by its name, whatever brackets that has.
     Names that begin with "_" or "." are left out (Spark and Hive write such files) unless the glob spells
     them, and so are empty text files beside others, which Spark writes for empty partitions.
-    A file that is found twice, by a link or by two matches, is read once.
+    A file that is found twice, by a link or by two matches, is read once. Unless `quiet`, a warning names the
+    files of a folder that are no tables, by their names.
 
     Raises:
         InputError: no file is there, one is compressed in a way that is not read, or a link is broken.
@@ -117,7 +124,16 @@ def find_files(asked: str) -> list[tuple[str, Path]]:
         while not root.is_dir():
             root = root.parent
         matches = _matches(root, path)
-    paths = [file for match in matches for file in _files_of(match)]
+    unread: list[Path] = []
+    paths = [file for match in matches for file in _files_of(match, unread)]
+    if paths and unread and not quiet:
+        shown = ", ".join(sorted(file.name for file in unread)[:SHOWN]) + (
+            ", …" if len(unread) > SHOWN else ""
+        )
+        log.warning(
+            f"{asked}: not read: {counted(len(unread), 'file')} whose names end otherwise than in "
+            f"{', '.join(ENDINGS)}: {shown}"
+        )
     if not paths:
         raise InputError(
             f"{asked}: no such file, and no {', '.join(ENDINGS)} there. Give a file, a folder or a glob."
@@ -144,8 +160,11 @@ def _matches(root: Path, pattern: Path) -> list[Path]:
     ]
 
 
-def _files_of(path: Path) -> list[Path]:
-    """The file itself, or the files in a folder and below, also behind links; each folder is visited once."""
+def _files_of(path: Path, unread: list[Path]) -> list[Path]:
+    """The file itself, or the files in a folder and below, also behind links; each folder is visited once.
+
+    Files of a folder that are no tables, by their names, are added to `unread`.
+    """
     if not path.is_dir():
         return [path] if _is_file(path) else []
 
@@ -164,6 +183,8 @@ def _files_of(path: Path) -> list[Path]:
         for file in (root / name for name in names if not name.startswith(HIDDEN)):
             if _is_table(file) and _is_file(file):
                 files.append(file)
+            elif file.is_file():
+                unread.append(file)
     return files
 
 

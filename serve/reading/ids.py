@@ -2,7 +2,7 @@
 
 In a new data set, ids are integers if all of them are written as Python writes integers. One 007, or one id
 that is no integer, in any file, makes all ids strings, as they are written. Text that a float was written as,
-1.0 or 1.23E+12, is no id: it stands for another one, or for several.
+1.0, 1e+05 or 1.23E+12, is no id: it stands for another one, or for several.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from serve.reading.cells import parse_integer
 from serve.reading.rows import SourceColumns, plain_text, where
 
 _WHOLE_FLOAT = r"^-?[0-9]+\.0+$"
-_ROUNDED_FLOAT = r"^-?[0-9]\.[0-9]+[eE]\+[0-9]+$"  # of a spreadsheet; 12e4 may be a hash
+_ROUNDED_FLOAT = r"^-?[0-9](\.[0-9]+)?[eE]\+[0-9]+$"  # of a spreadsheet or R; 12e4 may be a hash
 
 
 def holds_ids(kind: pa.DataType) -> bool:
@@ -110,7 +110,7 @@ def one_type(ids: Sequence[pa.Array]) -> pa.ChunkedArray:
 
 
 def is_float(column: pa.Array) -> pa.Array:
-    """Whether a float was written as this text, string [n] -> bool [n]: 1.0, or 1.23E+12."""
+    """Whether a float was written as this text, string [n] -> bool [n]: 1.0, 1e+05 or 1.23E+12."""
     return pc.match_substring_regex(column, f"{_WHOLE_FLOAT}|{_ROUNDED_FLOAT}")
 
 
@@ -124,5 +124,5 @@ def why_not(value: object) -> str:
             "meant so goes into Parquet, as a string"
         )
     if isinstance(value, str) and re.match(_ROUNDED_FLOAT, value):
-        return "a rounded number, as spreadsheets write long ids: write ids with all of their digits"
+        return "a rounded number, as spreadsheets and R write long ids: write ids with all of their digits"
     return "not an integer of 64 bits"

@@ -7,11 +7,11 @@ empty cell, lists and objects as they are written.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from importlib.resources.abc import Traversable
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -44,7 +44,7 @@ class JsonLinesSource:
         for line in lines[:-1] if len(data) == HEADING_BYTES else lines:
             if line.strip():
                 names |= dict.fromkeys(_object(line) or ())
-        if not names:
+        if not names or data.lstrip()[:1] == b"[":
             raise InputError(f"{self.name} {_what_it_is(data)}")
         self.schema = pa.schema([pa.field(name, pa.string()) for name in names if not NOT_UTF8.search(name)])
 
@@ -97,6 +97,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 # Numbers stay as they are written: 0.10 and integers beyond 64 bits, too.
+_SPACE = re.compile(r"[ \t\r]*")
 _decoder = json.JSONDecoder(object_pairs_hook=_once, parse_float=str, parse_int=str, parse_constant=str)
 
 
@@ -117,13 +118,19 @@ def _text(value: Any, name: str, line: str) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    data = line.encode(errors="surrogateescape")
-    try:
-        return bytes(msgspec.json.decode(data, type=dict[str, msgspec.Raw])[name]).decode(
-            errors="surrogateescape"
-        )
-    except (msgspec.DecodeError, UnicodeDecodeError):  # NaN, which JSON does not have; text that is not UTF-8
-        return json.dumps(value, ensure_ascii=False)
+    return _as_written(line, name)
+
+
+def _as_written(line: str, name: str) -> str:
+    """The value that the object on a line has under a name, as it is written."""
+    place = line.index("{") + 1
+    while True:
+        key, place = _decoder.raw_decode(line, _SPACE.match(line, place).end())  # type: ignore[union-attr]
+        start = _SPACE.match(line, line.index(":", place) + 1).end()  # type: ignore[union-attr]
+        _, stop = _decoder.raw_decode(line, start)
+        if key == name:
+            return line[start:stop]
+        place = line.index(",", stop) + 1
 
 
 def _what_it_is(data: bytes) -> str:

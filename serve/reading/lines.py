@@ -55,7 +55,18 @@ _KINDS = {
     b"BZh": "bzip2: name it .bz2 behind its ending",
     b"\x28\xb5\x2f\xfd": "Zstandard: name it .zst behind its ending",
     b"PAR1": "Parquet: name it .parquet",
+    b"\x04\x22\x4d\x18": "LZ4: name it .lz4 behind its ending",
+    b"\xfd7zXZ": "xz: unpack it, xz -d",
     b"PK\x03\x04": "a zip, or a spreadsheet such as .xlsx: unpack it, or save it as CSV",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet such as .xls: save it as CSV",
+    b"ARROW1": "Arrow or Feather: write it as Parquet",
+    b"Obj\x01": "Avro: write it as Parquet",
+    b"SQLite format 3": "a database of SQLite: write its table as CSV",
+    b"%PDF-": "PDF",
+    **dict.fromkeys(
+        (b"<!DOCTYPE", b"<!doctype", b"<html", b"<?xml"), "HTML or XML, perhaps an error page: look at it"
+    ),
+    b"version https://git-lfs": "Git LFS' place holder of a file: git lfs pull",
 }
 """First bytes of a file that is no text -> what it is, and what to do."""
 
@@ -72,3 +83,5 @@ def check_utf8(data: bytes, name: str) -> None:
     if wide or data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:2]:
         kind = "UTF-32" if wide else "UTF-16"
         raise InputError(f"{name} is {kind}, not UTF-8. Convert it: iconv -f {kind} -t UTF-8 OLD > NEW.")
+    if b"\0\0" in data.partition(b"\n")[0]:
+        raise InputError(f"{name} is no text: its first line has zero bytes. If it is an archive, unpack it.")

@@ -18,6 +18,10 @@ def check_delimiter(first: str, delimiter: str, name: str) -> None:
 
     Raises InputError: it has another one, which the message names with the option.
     """
+    if re.fullmatch(r"sep=.?", first.strip(' "\ufeff\r')):
+        raise InputError(
+            f"{name} begins with {first.strip()!r}, a line for Excel: sed 1d OLD > NEW, and read NEW."
+        )
     if delimiter in first:
         return
     if _BLOCK.fullmatch(first):

@@ -1,4 +1,4 @@
-"""Integers on the command line, by the rule for cells: plain decimals, not 1_0 or +5 as Python takes them."""
+"""Numbers on the command line, by the rules for cells: decimal and finite, not 1_0 as Python takes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from serve.reading.cells import parse_integer
+from serve.reading.cells import parse_integer, parse_number
 
 
 class _Decimal(click.ParamType[int]):
@@ -22,3 +22,21 @@ class Integer(_Decimal, click.types.IntParamType):
 
 class IntegerRange(_Decimal, click.IntRange):
     """An integer within bounds; see click.IntRange."""
+
+
+class _Finite(click.ParamType[float]):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str):
+            try:
+                value = parse_number(value)
+            except ValueError as error:
+                self.fail(f"{error}.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Number(_Finite, click.types.FloatParamType):
+    """A finite number."""
+
+
+class NumberRange(_Finite, click.FloatRange):
+    """A finite number within bounds; see click.FloatRange."""

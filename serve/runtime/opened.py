@@ -127,7 +127,7 @@ class OpenedBundle:
         items = Catalogue(self.bundle.file("items.parquet"), self.manifest.model.n_items)
         if (rules := self.manifest.item_rules) is not None:
             lacks_years = YEAR in rules.numbers and items.years is None
-            if lacks_years or (rules.categories and items.genres is None):
+            if lacks_years or not items.categories.issuperset(rules.categories):
                 raise BundleError(
                     f"items.parquet has no {'year' if lacks_years else 'genres'}, which the manifest's "
                     f"item_rules name. Export the bundle again."

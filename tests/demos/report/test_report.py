@@ -6,9 +6,11 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from fixture_bundles import BUNDLES, FIXTURES, edit_manifest
@@ -256,6 +258,14 @@ def test_a_bundle_without_the_figures_says_so(show, edited) -> None:
 def test_impossible_figures_are_refused(edited, change) -> None:
     with pytest.raises(BundleError, match=r"manifest\.json"):
         report_page(open_bundle(edited(change)))
+
+
+def test_the_map_of_a_bundle_whose_two_equal_tables_are_one() -> None:
+    bundle = open_bundle(FIXTURES / "ranking")
+    items = Catalogue(bundle.file("items.parquet"), bundle.manifest.model.n_items)
+    tables = [table for table in bundle.manifest.tables if table.name != "item_factors"]
+    bundle = replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, tables=tables))
+    assert factor_map(bundle, items, item_counts(bundle)) is not None
 
 
 def test_the_map_shows_the_main_directions() -> None:

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 from recsys.data import load
+from recsys.data.feature_files import read_features
 from recsys.data.features import binary_features, feature_names
+from recsys.data.items import read_items
 from recsys.errors import DataError
 from tests.recsys.data.layouts import LAYOUTS, Make
 
@@ -18,6 +20,15 @@ Write = Callable[[str, str | bytes], str]
 
 RATINGS = "user_id,item_id,rating\nann,1,5\nbob,2,4\ncid,2,3\nann,3,1\n"
 USERS = "userId,age,city,likes\ncid,30,Rome,jazz|rock\nann,25,,\neve,41,Oslo,jazz\n"
+
+
+@pytest.mark.parametrize("year", ["99999999999", "-2147483649", "1e300", "inf"])
+def test_a_year_that_no_bundle_holds_is_refused(tmp_path: Path, year: str) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text(f"item_id,title,year\n1,A,1999\n2,B,{year}\n")
+    for read in (read_items, lambda path: read_features(path, "items")):
+        with pytest.raises(DataError, match=r"the year of an item is .*correct it"):
+            read(path)
 
 
 def test_numbers_categories_and_lists_are_joined_by_id(

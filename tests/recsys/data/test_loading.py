@@ -196,6 +196,13 @@ def test_repeated_pairs_are_counted_in_a_line(write: Write, caplog: pytest.LogCa
         assert f"3 rows have 2 pairs of user and item: {counted}" in caplog.text
 
 
+@pytest.mark.parametrize("unit", [1e-7, 1e13, 6e37])
+def test_ratings_of_a_size_that_no_bundle_holds_are_refused(write: Write, unit: float) -> None:
+    path = write("a.csv", f"user_id,item_id,rating\n1,1,{unit * 5}\n2,1,{unit}\n")
+    with pytest.raises(DataError, match=r"largest rating is .*1e-06 to 1e\+12. Write the ratings in another"):
+        load(path)
+
+
 def test_lines_within_cells_are_counted_in_a_line(write: Write, caplog: pytest.LogCaptureFixture) -> None:
     """Two quotes that are not closed look like a cell of several lines, and only a reader of it can tell."""
     path = write(

@@ -84,7 +84,7 @@ def test_training_from_a_file_prints_a_table_and_leaves_a_run(ratings: Path, tmp
         (["--fold", "1", "--split", "random"], "a fold goes with kind 'fold' only"),
         (["--valid-fraction", "1.5"], "1.5"),
         (["--model", "dot", "--epochs", "0"], "epochs is 0"),
-        (["--model", "dot", "--learning-rate", "nan"], "learning rate is nan"),
+        (["--model", "dot", "--learning-rate", "0"], "learning rate is 0"),
         (["--model", "dot", "--weight-decay", "-1"], "weight decay is -1"),
         (["--model", "dot-bias", "--y-range", "5", "1"], "y-range 5.0 1.0"),
         (["--model", "dot", "--factors", "0"], "factors is 0"),

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from fixture_bundles import BUNDLES, FIXTURES
 
 from serve.bundle.bundle import open_bundle
-from serve.bundle.conformance import check_conformance, difference
+from serve.bundle.conformance import Case, check_conformance, difference
 from serve.commands.fold_in import fold_in
 from serve.commands.recommend import recommend
 from serve.commands.score import score
@@ -32,6 +32,15 @@ def test_every_case_of_a_bundle_is_run(bundle_path: Path) -> None:
     document = msgspec.json.decode((bundle_path / "conformance.json").read_bytes())
     n_cases = sum(len(cases) for cases in document["graphs"].values())
     assert served.check() == n_cases > len(served.manifest.graphs)
+
+
+def test_inputs_of_a_case_are_exact() -> None:
+    """3 and 3.0000002 differ in the eighth digit; less the mean of such ratings, in the first."""
+    ratings = np.array([[3, np.nextafter(np.float32(3), np.float32(4)), 1000.123, 1e-38, -1e38]], np.float32)
+    case = Case.of({"ratings": ratings}, {"score": ratings[0]})
+    inputs, outputs = msgspec.json.decode(msgspec.json.encode(case), type=Case).arrays()
+    assert inputs["ratings"].tobytes() == ratings.tobytes()
+    np.testing.assert_allclose(outputs["score"], ratings[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("folder", ["bundles", "raw_id_bundles"])

@@ -85,7 +85,7 @@ def test_what_is_wrong_with_an_id_is_said() -> None:
 @pytest.mark.parametrize("kind", TEXT_TYPES, ids=str)
 def test_a_float_in_text_is_no_id_whatever_the_type_of_the_others(kind: pa.DataType) -> None:
     """pandas writes nullable integers so, spreadsheets long ones: another id, or several in one."""
-    floats = ["1.0", "-7.00", "1.55061E+08", "9.7e+12"]
+    floats = ["1.0", "-7.00", "1.55061E+08", "9.7e+12", "1e+05", "2E+05"]
     for others in (["2", "3"], ["034545104X", "3"], ["1.5", "12e4", "v1.0", "1.0.0", "1."]):
         column = pa.array([*floats, *others], pa.string()).cast(kind)
         for to in (None, pa.string()):

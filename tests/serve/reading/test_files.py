@@ -41,6 +41,19 @@ def test_a_folder_is_all_that_is_below_it_also_behind_links(tree: Path) -> None:
     assert names(tree / "a.csv") == ["a.csv"]
 
 
+def test_files_of_a_folder_that_are_no_tables_are_named(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(names(tree)) == 4
+    assert not caplog.messages
+    for name in ("more.txt", "b/2023.csv.Z", "b/d/x.orc"):
+        (tree / name).write_bytes(b"user_id,item_id\n")
+    assert len(names(tree)) == 4
+    assert "not read: 3 files whose names end otherwise" in caplog.text
+    assert ".ndjson: 2023.csv.Z, more.txt, x.orc" in caplog.text
+    find_files(str(tree), quiet=True)
+    names(f"{tree}/*.csv")
+    assert len(caplog.messages) == 1
+
+
 def test_brackets_of_a_folder_that_is_there_are_its_name(tree: Path) -> None:
     for folder in ("d[1]", "d1", "d2"):
         (tree / folder).mkdir()
@@ -134,10 +147,24 @@ def test_names_for_a_file_that_names_its_columns_are_refused(first: str, tmp_pat
 
 @pytest.mark.parametrize(
     ("content", "kind"),
-    [(b"\x1f\x8b\x08", "gzip"), (b"PAR1\x15", "Parquet"), (b"PK\x03\x04", "spreadsheet"), (b"BZh9", "bzip2")],
+    [
+        (b"\x1f\x8b\x08", "gzip"),
+        (b"PAR1\x15", "Parquet"),
+        (b"PK\x03\x04", "spreadsheet"),
+        (b"BZh9", "bzip2"),
+        (b"\xfd7zXZ\0\0", "xz"),
+        (b"\x04\x22\x4d\x18dp", "LZ4"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "spreadsheet"),
+        (b"ARROW1\0\0\xff", "Feather"),
+        (b"Obj\x01\x04\x16avro", "Avro"),
+        (b"SQLite format 3\0", "SQLite"),
+        (b"<!DOCTYPE html>\n<html>", "HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "LFS"),
+        (b"ratings.csv" + b"\0" * 500, "zero bytes"),
+    ],
 )
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
 def test_what_is_no_text_is_named(name: str, content: bytes, kind: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=f"is no text but .*{kind}"):
+    with pytest.raises(InputError, match=f"is no text.*{kind}"):
         open_source(tmp_path / name)

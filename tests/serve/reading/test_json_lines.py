@@ -41,6 +41,14 @@ def test_values_are_as_they_are_written(path: Path) -> None:
     assert (numbers, refused, n_blank) == ([1, 3, 4, 5], [], 1)
 
 
+def test_lists_and_objects_are_as_they_are_written_beside_what_json_does_not_have(path: Path) -> None:
+    inner = b'{"d": [1.50, NaN, "{\\u007d, \\"a\\":"]}'
+    content = b'{ "x" :[], "\\u0061" :\t' + inner + b' , "b": {} }\n{"x": "\xff", "a":[1, 2.0],"b": 1}\n'
+    rows, _, refused, _ = read(path, content, ["a", "b"])
+    assert rows == [(inner.decode(), "{}"), ("[1, 2.0]", "1")]
+    assert not refused
+
+
 def test_lines_that_hold_no_object_are_refused_by_their_number(path: Path) -> None:
     bad = {
         2: b"[1, 2]",
@@ -78,6 +86,7 @@ def test_a_key_that_comes_late_is_refused_where_all_are_read(path: Path) -> None
     [
         (b"", "is empty"),
         (b'[{"a": 1},\n{"a": 2}]', r"one JSON document.*jq -c '\.\[\]'"),
+        (b'[\n{"a": 1},\n{"a": 2}\n]\n', r"one JSON document.*jq -c '\.\[\]'"),
         (b'{\n  "a": 1\n}', "one JSON document"),
         (b"{'a': u'x'}\n", "Python's dicts.*ast.literal_eval"),
         (b"a,b\n1,2\n", "does not begin with JSON objects"),

@@ -172,6 +172,8 @@ def test_blanks_quotes_and_marks(content: bytes, rows: list[tuple[str, ...]], pa
         (b"", "is empty"),
         (b"\n \n", "is empty"),
         (b"p;q\n1;2\n", r"has no ',' between cells, but ';'.*--delimiter ';'"),
+        (b"sep=;\r\np;q\r\n1;2\r\n", "begins with 'sep=;', a line for Excel: sed 1d"),
+        (b"\xef\xbb\xbfsep=,\np,q\n1,2\n", "begins with 'sep=,', a line for Excel: sed 1d"),
         (b"p\tq\n1\t2\n", r"has no ',' between cells, but '\\t'.*--delimiter tab"),
         ("p,q\n1,2\n".encode("utf-16"), "is UTF-16, not UTF-8.*iconv"),
         ("p,q\n1,2\n".encode("utf-16-le"), "is UTF-16, not UTF-8.*iconv"),

@@ -218,19 +218,29 @@ def test_a_batch_job(recsys, parts, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("edit", ["none", "categories", "numbers"])
+@pytest.mark.parametrize("edit", ["none", "categories", "numbers", "order", "twice"])
 def test_a_manifest_with_other_columns_is_refused(tmp_path: Path, edit: str) -> None:
     copy = Path(shutil.copytree(PARTS, tmp_path / "bundle"))
 
     def change(manifest) -> None:
         if edit == "none":
             manifest["item_rules"] = None
+        elif edit in ("order", "twice"):  # so that a column of the graph would have another one's name
+            names = manifest["item_rules"]["categories"]
+            manifest["item_rules"]["categories"] = names[::-1] if edit == "order" else names[:1] * len(names)
         else:
             manifest["item_rules"][edit].pop()
 
     edit_manifest(copy, change)
     with pytest.raises(BundleError, match=r"item_rules|widths"):
         open_bundle(copy)
+
+
+def test_categories_that_no_item_has_are_refused(tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(PARTS, tmp_path / "bundle"))
+    edit_manifest(copy, lambda m: m["item_rules"]["categories"].__setitem__(3, "Drink"))
+    with pytest.raises(BundleError, match=r"items\.parquet has no genres, which the manifest's item_rules"):
+        Recommender.load(copy, "cpu").recommend(10, rules=Rules(categories=["Drink"]))
 
 
 @pytest.mark.parametrize("column", ["year", "genres"])

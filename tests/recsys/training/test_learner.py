@@ -95,6 +95,7 @@ def trained(device: torch.device, compilation: Compilation, objective: str, n_st
         scores = learner.forward(*learner.begin(step, users, items))
         right = torch.eye(size, device=device) if ranks else torch.ones(size, device=device)
         learner.finish((scores - right) * (2 / right.numel()))  # of the mean squared error
+    learner.end_epoch()
     return model
 
 

@@ -1,12 +1,14 @@
 """Training `dot-bias` beside fastai's `collab_learner`, as the course notes call it, on MovieLens 100K.
 
     python -m venv .venv-peers && .venv-peers/bin/pip install fastai
-    ML100K_ZIP=ml-100k.zip python benchmarks/bench_fastai.py [--rounds 3] [--peers .venv-peers/bin/python]
+    ML100K_ZIP=ml-100k.zip python benchmarks/bench_fastai.py [--rounds 3] [--processor]
+                         [--peers .venv-peers/bin/python]
 
 50 factors, y-range 0 to 5.5, weight decay 0.1, 5 epochs of one-cycle to 5e-3, random 80/20. Both take turns,
-each in a process of its own; fastai has one thread and all threads in turn, and the quicker is compared. An
-epoch is training and measuring the held-out part; the whole is everything after the imports, from the zip
-file to the trained model (here, also to the run's folder).
+each in a process of its own; fastai has one thread and all threads in turn, and the quicker is compared.
+With --processor, for a busy machine, both have one thread, and seconds of the processor are counted. An epoch
+is training and measuring the held-out part; the whole is everything after the imports, from the zip file to
+the trained model (here, also to the run's folder).
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from fastai.collab import CollabDataLoaders, collab_learner
 import fastai
 
 path, batch_size = sys.argv[1], int(sys.argv[2])
+time.perf_counter = getattr(time, sys.argv[3])
 started = time.perf_counter()
 with zipfile.ZipFile(path) as zipped:
     names = {name.rpartition("/")[2]: name for name in zipped.namelist()}
@@ -72,11 +75,13 @@ print(json.dumps({"epoch": sorted(epochs)[2], "whole": whole, "rmse": learner.va
 OURS = """
 import contextlib, io, json, sys, tempfile, time
 from pathlib import Path
-import recsys.commands.train, recsys.training.train, pandas, pyarrow.parquet, torch._dynamo
+import recsys.commands.train, recsys.data.loading, recsys.training.progress, recsys.training.train
+import pandas, pyarrow.csv, pyarrow.pandas_compat, pyarrow.parquet, torch._dynamo
 from recsys.cli import cli
 from recsys.training.checkpoint import load_run
 
-path, batch_size = sys.argv[1:]
+path, batch_size, clock = sys.argv[1:]
+time.perf_counter = getattr(time, clock)
 folder = Path(tempfile.mkdtemp())
 line = ["train", "--data", "ml-100k", "--from-file", path, "--model", "dot-bias", "--factors", "50",
         "--batch-size", batch_size, "--epochs", "5", "--learning-rate", "5e-3", "--weight-decay", "0.1",
@@ -114,16 +119,20 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", default=".venv-peers/bin/python", help="a Python that has fastai")
+    parser.add_argument("--processor", action="store_true", help="count seconds of the processor")
     options = parser.parse_args()
     if not Path(options.peers).exists() or "ML100K_ZIP" not in os.environ:
         print("nothing measured: --peers or ML100K_ZIP does not exist")
         return 0
+    processor, load = " --processor" * options.processor, os.getloadavg()[0]
+    threads: tuple[int | None, ...] = (1,) if options.processor else (1, None)
     zip_file, rows, fastai_version = os.environ["ML100K_ZIP"], [], ""
     for batch_size in BATCHES:
         ours, theirs = [], []
         for _ in range(options.rounds):
-            ours.append(run(sys.executable, OURS, zip_file, batch_size))
-            both = [run(options.peers, FASTAI, zip_file, batch_size, threads=n) for n in (1, None)]
+            case = (zip_file, batch_size, "process_time" if options.processor else "perf_counter")
+            ours.append(run(sys.executable, OURS, *case, threads=1 if options.processor else None))
+            both = [run(options.peers, FASTAI, *case, threads=n) for n in threads]
             theirs.append(min(both, key=lambda one: one["whole"]))
         fastai_version = str(theirs[0]["version"])
         cells = [str(batch_size)]
@@ -139,11 +148,12 @@ def main() -> int:
     lines = [
         "# Training beside fastai",
         "",
-        f"`python benchmarks/bench_fastai.py --rounds {options.rounds}`",
+        f"`python benchmarks/bench_fastai.py --rounds {options.rounds}{processor}`",
         "",
         intro.strip(),
         "",
-        f"fastai {fastai_version}. {describe_machine('torch')} Medians of {options.rounds} rounds, s.",
+        f"fastai {fastai_version}. {describe_machine('torch')} Medians of {options.rounds} rounds, s. "
+        f"Load average at the start: {load:.0f}.",
         "",
         f"| {' | '.join(COLUMNS)} |",
         f"|{len(COLUMNS) * ' --- |'}",

@@ -200,6 +200,16 @@ def squash(logits: Tensor, y_range: YRange) -> Tensor:
     return logits.sigmoid() * (high - low) + low
 
 
+def squash_slope(scores: Tensor, y_range: YRange) -> Tensor | float:
+    """Derivative of `squash` by the logits, where it returned the scores: float32 [N] -> float32 [N] or 1."""
+    assert y_range != "auto", "a config is resolved before a model is built"
+    if y_range is None:
+        return 1.0
+    low, high = y_range
+    above = scores - low
+    return torch.addcmul(above, above, above, value=-1 / (high - low))
+
+
 def _layers(widths: list[int], batch_norm: bool, dropout: float) -> Iterator[nn.Module]:
     for n_inputs, width in pairwise(widths):
         yield nn.Linear(n_inputs, width, bias=not batch_norm)

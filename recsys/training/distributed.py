@@ -55,6 +55,8 @@ class Team:
 
     def share(self, columns: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Take this rank's rows of [n] tensors. Shares cover all rows; sizes differ by at most one."""
+        if self.size == 1:
+            return columns
         rows = slice(*self.bounds(len(columns[0]))[self.rank :][:2])
         return tuple(column[rows] for column in columns)
 

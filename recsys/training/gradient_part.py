@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -11,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import mse_loss
 
 from recsys.errors import ConfigError, TrainingError
 from recsys.models import build
@@ -54,23 +54,25 @@ def train_part(session: Session, run: Run, number: int, start: WarmStart | None)
     loss_name = "train_softmax_loss" if ranks else "train_loss"
     for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.perf_counter()
-        with fitting_threads(learner.touched, team.device), tf32_products(config.precision == "tf32"):
-            train_loss = _train_epoch(session, model, learner, part.info, info.seed, epoch)
-        team.align(model)  # before measuring, because rank 0's buffers are written
-        if info.started_from:
-            kept.restore(model)
-        if isinstance(model, ShardedProduct):
-            model.average_untrained_rows(session.trained_users, averaged_items)
-        else:
-            average_untrained_rows(model, session.trained_users, averaged_items)
-        if ranks:
-            measured = session.ranking_sample.measure(model)
-        else:
-            measured = session.measure(_in_ratings(model, part))
-        metrics = {loss_name: train_loss, **measured}
-        _check_finite(train_loss, model, epoch, config, team, ranks=ranks)
-        history.append(Iteration(number=epoch, metrics=metrics, seconds=time.perf_counter() - started))
-        info = session.commit(info, number, history, model, learner.state())
+        # All of an epoch: whatever is done with a small model waits for a second thread.
+        with fitting_threads(learner.touched, team.device):
+            with tf32_products(config.precision == "tf32"):
+                train_loss = _train_epoch(session, model, learner, part.info, info.seed, epoch)
+            team.align(model)  # before measuring, because rank 0's buffers are written
+            if info.started_from:
+                kept.restore(model)
+            if isinstance(model, ShardedProduct):
+                model.average_untrained_rows(session.trained_users, averaged_items)
+            else:
+                average_untrained_rows(model, session.trained_users, averaged_items)
+            if ranks:
+                measured = session.ranking_sample.measure(model)
+            else:
+                measured = session.measure(_in_ratings(model, part))
+            metrics = {loss_name: train_loss, **measured}
+            _check_finite(train_loss, model, epoch, config, team, ranks=ranks)
+            history.append(Iteration(number=epoch, metrics=metrics, seconds=time.perf_counter() - started))
+            info = session.commit(info, number, history, model, learner.state())
         session.reporter.on_iteration(history[-1])
     return replace(run, info=info)
 
@@ -149,6 +151,8 @@ def _train_epoch(
     order_seed = epoch_seed(seed, team.rank) if is_share else seed
     batches = shuffled_batches(data, steps, order_seed)
     shares = [end - first for first, end in pairwise(team.bounds(n_train))] if is_share else [n_train]
+    is_mixed = config.precision == "bf16"
+    autocast = partial(torch.autocast, device.type, torch.bfloat16) if is_mixed else nullcontext
     for place, batch in enumerate(batches):
         n = sum(step_size(share, steps, place) for share in shares)  # of the whole step
         items = batch.item_index
@@ -162,20 +166,20 @@ def _train_epoch(
                 (items,) = team.share((items,))
         if part.rating_unit != 1:
             ratings = ratings / part.rating_unit
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with autocast():
             scores = learner.forward(user_index, items)
         # The average over the ranks is the mean over the step, though the sizes of shares differ.
-        if candidates is not None:
-            (places,) = team.share((torch.arange(n, device=device),))
-            loss = sampled_softmax(scores, log_expected, places) * (team.size / n)
-        elif team.size == 1:
-            loss = mse_loss(scores, ratings)
+        scale = team.size / n
+        if candidates is None:
+            errors = scores - ratings
+            loss, gradient = errors.dot(errors), errors * (2 * scale)
         else:
-            loss = mse_loss(scores, ratings, reduction="sum") * (team.size / n)
-        loss.backward()  # type: ignore[no-untyped-call]
-        learner.finish()
+            (places,) = team.share((torch.arange(n, device=device),))
+            loss = sampled_softmax(scores.requires_grad_(), log_expected, places)
+            gradient = torch.autograd.grad(loss * scale, scores)[0]
+        learner.finish(gradient.to(scores.dtype))
         # Stays on the device: reading it would make a GPU wait in every step.
-        total_loss += loss.detach() * n
+        total_loss += loss.detach()
         unreported += n
         if (place + 1) % REPORT_EVERY == 0:
             session.reporter.on_progress(unreported)
@@ -183,7 +187,7 @@ def _train_epoch(
     learner.end_epoch()
     session.reporter.on_progress(unreported)
     team.sum(total_loss)
-    return float(total_loss) / (team.size * n_train) * part.rating_unit**2
+    return float(total_loss) / n_train * part.rating_unit**2
 
 
 def check_steps(n_ratings: int, training: TrainingConfig, kind: str, config: Any, team: Team) -> None:

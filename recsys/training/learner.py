@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from recsys.models.modules import DotProduct
 from recsys.models.tables import ITEM_TABLES, USER_TABLES
-from recsys.training.device import Compilation
+from recsys.training.device import SMALL_MODEL, Compilation
 from recsys.training.distributed import Team
 from recsys.training.optimizer import make_optimizer, one_cycle, optimizer_state, restore_optimizer, schedule
+from recsys.training.product_learner import ProductLearner
 from recsys.training.run_info import PartInfo, TrainingConfig
 from recsys.training.sampled_softmax import Grid
 from recsys.training.sparse_adam import MissedSteps, SparseAdamW
@@ -23,7 +25,7 @@ CPU, 50 factors, steps of 64 to 8,192 ratings: docs/experiments.md)."""
 
 
 class Learner(Protocol):
-    """A model and its optimizer. Each step calls `begin`, `forward`, and after the backward pass `finish`."""
+    """A model and its optimizer. Each step calls `begin`, `forward` and `finish`."""
 
     touched: int
     """Parameters that a step changes, at most."""
@@ -34,8 +36,8 @@ class Learner(Protocol):
     def forward(self, user_index: Tensor, item_index: Tensor) -> Tensor:
         """Score pairs, int64 [N], int64 [N] -> float32 [N], or a grid, as the part's objective needs."""
 
-    def finish(self) -> None:
-        """Change the parameters by their gradients."""
+    def finish(self, gradient: Tensor) -> None:
+        """Change the parameters by the gradient of the loss by the scores, of their shape and dtype."""
 
     def end_epoch(self) -> None:
         """Bring all parameters up to date."""
@@ -71,8 +73,19 @@ def make_learner(
     model: nn.Module, setting: Setting, state: Mapping[str, Tensor] | None, *, sparse: bool
 ) -> Learner:
     """The learner of a model; its optimizer is new, or has a `state`."""
-    learner: Learner = (_Sparse if sparse else _Dense)(model, setting, state)
-    return learner
+    if sparse:
+        return _Sparse(model, setting, state)
+    if in_closed_form(model, setting):
+        return ProductLearner(model, setting, state)
+    return DenseLearner(model, setting, state)
+
+
+def in_closed_form(model: nn.Module, setting: Setting) -> TypeGuard[DotProduct]:
+    """Whether `ProductLearner` trains the whole tables of a model: small ones, whose copies are small."""
+    if not isinstance(model, DotProduct) or (model.user_biases is None) != (model.item_biases is None):
+        return False
+    is_small = sum(table.numel() for table in model.parameters()) < SMALL_MODEL
+    return is_small and not setting.ranks and setting.team.size == 1 and setting.compilation == "none"
 
 
 def compiled(function: Callable[..., Tensor], compilation: Compilation) -> Callable[..., Tensor]:
@@ -84,17 +97,20 @@ def compiled(function: Callable[..., Tensor], compilation: Compilation) -> Calla
     return fast
 
 
-class _Dense:
+class DenseLearner:
+    """AdamW on all parameters of any model, by autograd."""
+
     def __init__(self, model: nn.Module, setting: Setting, state: Mapping[str, Tensor] | None) -> None:
         self._model, self._setting = model, setting
         self._optimizer = make_optimizer(dict(model.named_parameters()), setting.config)
         if state:
             restore_optimizer(self._optimizer, dict(model.named_parameters()), state)
         parallel = setting.team.parallel(Grid(model) if setting.ranks else model)
-        self.forward = compiled(parallel, setting.compilation)
+        self._forward = compiled(parallel, setting.compilation)
         self.touched = sum(parameter.numel() for parameter in model.parameters())
 
     def begin(self, step: int, user_index: Tensor, item_index: Tensor) -> tuple[Tensor, Tensor]:
+        """Start a step, counted from 0."""
         schedule(self._optimizer, step, self._setting.n_steps, self._setting.config.learning_rate)
         self._optimizer.zero_grad()
         if self._setting.compilation == "captured":
@@ -102,13 +118,21 @@ class _Dense:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         return user_index, item_index
 
-    def finish(self) -> None:
+    def forward(self, user_index: Tensor, item_index: Tensor) -> Tensor:
+        """Score pairs, or a grid."""
+        self._scores = self._forward(user_index, item_index)
+        return self._scores.detach()
+
+    def finish(self, gradient: Tensor) -> None:
+        """Change the parameters."""
+        self._scores.backward(gradient)  # type: ignore[no-untyped-call]
         self._optimizer.step()
 
     def end_epoch(self) -> None:
-        pass
+        """Nothing is left to do."""
 
     def state(self) -> dict[str, Tensor]:
+        """State of the optimizer, named `PARAMETER.STATE`."""
         return optimizer_state(self._optimizer, dict(self._model.named_parameters()))
 
 
@@ -154,9 +178,11 @@ class _Sparse:
         return places[0], places[1]
 
     def forward(self, user_index: Tensor, item_index: Tensor) -> Tensor:
-        return self._forward(self._rows, user_index, item_index)
+        self._scores = self._forward(self._rows, user_index, item_index)
+        return self._scores.detach()
 
-    def finish(self) -> None:
+    def finish(self, gradient: Tensor) -> None:
+        self._scores.backward(gradient)  # type: ignore[no-untyped-call]
         team = self._setting.team
         if team.size > 1:
             # Every rank has the rows of the whole step, so that only their gradients travel.

@@ -225,10 +225,12 @@ class ShardedLearner:
 
     def forward(self, user_index: Tensor, item_index: Tensor) -> Tensor:
         """Score pairs: int64 [N], int64 [N] -> float32 [N]."""
-        return self._score(self._fetched, user_index, item_index)
+        self._scores = self._score(self._fetched, user_index, item_index)
+        return self._scores.detach()
 
-    def finish(self) -> None:
-        """Change this rank's rows by the mean of the ranks' gradients."""
+    def finish(self, gradient: Tensor) -> None:
+        """Change this rank's rows by the mean of the ranks' gradients; `gradient` is by its own scores."""
+        self._scores.backward(gradient)  # type: ignore[no-untyped-call]
         schedule = one_cycle(self._step, self._setting.n_steps, self._setting.config.learning_rate)
         for side, fetched, (exchange, places, taken) in zip(
             self._sides, self._fetched, self._taken, strict=True

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
-from torch import nn
-from torch.nn.functional import mse_loss
+from torch import Tensor, nn
 
 from recsys.data.interactions import Interactions
 from recsys.models import KINDS, DotBiasConfig, build
+from recsys.models.modules import DotProduct
+from recsys.models.y_range import YRange
 from recsys.training.checkpoint import Run, load_run
 from recsys.training.device import Compilation, CompileMode, compilation
 from recsys.training.distributed import Team
-from recsys.training.learner import ROWS_PER_RATING, Setting, is_sparse, make_learner
+from recsys.training.learner import (
+    ROWS_PER_RATING,
+    DenseLearner,
+    Learner,
+    Setting,
+    is_sparse,
+    make_learner,
+)
+from recsys.training.product_learner import ProductLearner
 from recsys.training.run_info import Iteration, PartInfo, SparseUpdates, TrainingConfig
 from recsys.training.session import Machine, Reporter
 from recsys.training.settings import new_settings
@@ -84,8 +94,8 @@ def trained(device: torch.device, compilation: Compilation, objective: str, n_st
         users, items = (torch.randint(1, n, (size,), generator=data).to(device) for n in (21, 31))
         scores = learner.forward(*learner.begin(step, users, items))
         right = torch.eye(size, device=device) if ranks else torch.ones(size, device=device)
-        mse_loss(scores, right).backward()  # type: ignore[no-untyped-call]
-        learner.finish()
+        learner.finish((scores - right) * (2 / right.numel()))  # of the mean squared error
+    learner.end_epoch()
     return model
 
 
@@ -102,6 +112,45 @@ def test_dense_steps_can_be_compiled(compilation: Compilation, objective: str) -
     """What is captured on a GPU is compiled here likewise, and runs without CUDA graphs."""
     cpu = torch.device("cpu")
     check_same(trained(cpu, "none", objective), trained(cpu, compilation, objective))
+
+
+def copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("kind", ["dot", "dot-bias"])
+@pytest.mark.parametrize("y_range", [None, (0.5, 5.5)])
+def test_products_in_closed_form_learn_as_by_autograd_and_torch_optim(kind: str, y_range: YRange) -> None:
+    """Also after a state is restored, which the one takes from the other."""
+    config = TrainingConfig(weight_decay=0.1)
+    setting = Setting(config, 60, Team(), ranks=False, compilation="none")
+    torch.manual_seed(1)
+    models = [build(kind, KINDS[kind].config(8, y_range), 20, 30) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    learners: list[Learner] = [DenseLearner(models[0], setting, None)]
+    learners.append(make_learner(models[1], setting, None, sparse=False))
+    assert isinstance(learners[1], ProductLearner)
+    data = torch.Generator().manual_seed(2)
+    for step in range(60):
+        users, items = (torch.randint(1, n, (50,), generator=data) for n in (21, 31))
+        ratings = 5 * torch.rand(50, generator=data)
+        if step == 30:
+            states = [copies(learner.state()) for learner in learners]
+            learners = [
+                DenseLearner(models[0], setting, states[1]),
+                ProductLearner(cast(DotProduct, models[1]), setting, states[0]),
+            ]
+        for learner in learners:
+            errors = learner.forward(*learner.begin(step, users, items)) - ratings
+            learner.finish(errors * (2 / 50))
+            learner.end_epoch()
+    for (name, expected), found in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        # The order of sums differs.
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6, msg=name)
+    states = [learner.state() for learner in learners]
+    assert states[0].keys() == states[1].keys()
+    for name, expected in states[0].items():
+        torch.testing.assert_close(states[1][name], expected, rtol=1e-4, atol=1e-7, msg=name)
 
 
 def test_one_gpu_captures_and_several_only_compile() -> None:

@@ -189,7 +189,7 @@ def answer_questions(tab: Any, served: Any) -> None:
     expect(tab.locator("#answered")).to_contain_text("this is what the average user gets")
     given = {profiles.questions[0].item_index: "like", profiles.questions[1].item_index: "dislike"}
     for place, answer in enumerate(["Like", "Dislike"]):
-        button = tab.locator("#questions .items > li").nth(place).get_by_role("button", name=answer)
+        button = tab.locator("#questions .items > li").nth(place).get_by_text(answer, exact=True)
         button.click()
         expect(button).to_have_attribute("aria-pressed", "true")
     place = profiles.match(given)
@@ -322,7 +322,7 @@ def test_markup_in_string_ids_titles_and_genres_is_text(open_page, pages) -> Non
     wanted = recommender.fold_in([recommender.items[rated].item_id], [5.0]).ratings
     np.testing.assert_allclose([rating for _, rating in listed(tab, "#folded")], wanted, atol=0.0051)
     go(tab, "Answer questions")
-    tab.locator("#questions .items > li").first.get_by_role("button", name="Like").first.click()
+    tab.locator("#questions .items > li").first.get_by_text("Like", exact=True).click()
     expect(tab.locator("#answered h2")).to_have_text("For people like you")
     go(tab, "Similar items")
     search(tab, "similar-query", "script")

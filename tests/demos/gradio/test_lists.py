@@ -217,6 +217,24 @@ def test_nothing_is_entered_before_gradio_has_set_its_first_values(open_tab, pag
     expect(tab.locator("#answered .items.wide li")).to_have_count(3)
 
 
+@pytest.mark.slow
+def test_a_list_that_was_scrolled_stays_there_and_the_keyboard_goes_on(open_page) -> None:
+    tab = open_page("dot-bias", viewport=PHONE)
+    tab.get_by_role("tab", name="New here").click()
+    tab.get_by_role("tab", name="Answer questions").click()
+    questions = tab.locator("#questions .items")
+    button = questions.locator("> li").last.get_by_text("Dislike", exact=True)
+    button.focus()
+    before = questions.evaluate("list => list.scrollTop")
+    assert before > 0
+    tab.keyboard.press("Enter")
+    expect(button).to_have_attribute("aria-pressed", "true")
+    expect(button).to_be_focused()
+    assert questions.evaluate("list => list.scrollTop") == before
+    box = tab.locator("#answered .items.wide li").first.bounding_box()
+    assert box["y"] + tab.evaluate("scrollY") < PHONE["height"] + 100  # a result below the questions
+
+
 LATE_MS = 500
 LATE_FRAMES = f"""const frame = window.requestAnimationFrame.bind(window);
 window.requestAnimationFrame = (call) => setTimeout(() => frame(call), {LATE_MS});"""

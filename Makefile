@@ -49,6 +49,7 @@ export: train ## The main job: train, export a bundle, verify it, recommend to o
 	$(BIN)/recsys export $(RUN) --explain --output $(BUNDLE) --overwrite
 	@ln -sfn "$(abspath $(BUNDLE))" artifacts/default
 	$(BIN)/recsys recommend artifacts/default --user-id $(USER_ID) -k 10
+	@echo; echo "Next: make demo"
 
 .PHONY: verify
 verify: $(VENV)/.export ## Prove again that the bundle agrees with its torch run

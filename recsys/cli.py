@@ -135,7 +135,7 @@ def cli(debug: bool) -> None:
     \b
     From ratings to recommendations:
       recsys train --output runs/mine              # on ratings that are in the package
-      recsys export runs/mine --output artifacts/mine
+      recsys export runs/mine --explain --output artifacts/mine
       recsys recommend artifacts/mine --user-id 42
       recsys demo artifacts/mine --open
 

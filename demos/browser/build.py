@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from pathlib import Path
 from typing import Any
@@ -62,12 +63,20 @@ def build(bundle_path: Path, output: Path, packages: Path = PACKAGES) -> None:
         shutil.copyfile(CHECK_MODULE, folder / CHECK_MODULE.name)
         (folder / "ort").mkdir()
         for name in RUNTIME_FILES:
-            shutil.copyfile(runtime / name, folder / "ort" / name)
+            if name.endswith(".wasm"):  # a quarter of the bytes, from any file server
+                _pack(folder / "ort" / name, (runtime / name).read_bytes())
+            else:
+                shutil.copyfile(runtime / name, folder / "ort" / name)
         (folder / "bundle").mkdir()
         for name in (CONFORMANCE_NAME, *(graph.file for graph in bundle.manifest.graphs.values())):
             shutil.copyfile(bundle.file(name), folder / "bundle" / name)
-        (folder / "bundle" / "items.json").write_bytes(msgspec.json.encode(_items(recommender)))
+        _pack(folder / "bundle" / "items.json", msgspec.json.encode(_items(recommender)))
         (folder / "bundle" / "about.json").write_bytes(msgspec.json.encode(_about(bundle.manifest)))
+
+
+def _pack(path: Path, content: bytes) -> None:
+    """Write `path` with ".gzipped" added, which no server takes for an encoding of its own."""
+    path.with_name(f"{path.name}.gzipped").write_bytes(gzip.compress(content, mtime=0))
 
 
 def _items(recommender: Recommender) -> dict[str, list[Any]]:

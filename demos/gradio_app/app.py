@@ -29,7 +29,7 @@ from demos.gradio_app.api import add_api
 from demos.gradio_app.cards import card
 from demos.gradio_app.compared import ComparedLists
 from demos.gradio_app.links import follow_links
-from demos.gradio_app.page import html, style, theme
+from demos.gradio_app.page import head, html, theme
 from demos.gradio_app.showcase import Showcase
 from demos.gradio_app.tabs.compare import compare_tab
 from demos.gradio_app.tabs.factor_map import map_tab
@@ -149,7 +149,7 @@ def mounted(page: gr.Blocks) -> FastAPI:
         footer_links=["api"],
         max_file_size=0,
         theme=theme(),
-        head=style(),
+        head=head(),
     )
     # `launch` sets this and mounting does not; without it, Gradio reads any file that a request names.
     page.has_launched = True

@@ -72,7 +72,7 @@ def follow_links(
     outputs += [similar.note, similar.found] if similar else []
     on([page.load], opened, [], outputs)
 
-    def rate(mine: Mine, event: gr.EventData) -> tuple[Any, Any]:
+    def rate(mine: Mine | None, event: gr.EventData) -> tuple[Any, Any]:
         deed, item = pressed(event, items)
         if deed != "rate":
             return gr.skip(), gr.skip()

@@ -19,16 +19,23 @@ element.addEventListener("click", (event) => {
     return;
   }
   const rows = [...element.querySelectorAll(".items > li")];
-  element.pressed = rows.indexOf(button.closest("li"));
+  const place = rows.indexOf(button.closest("li"));
+  element.pressed = { place, act, value, scrolled: rows[0]?.parentElement.scrollTop };
   trigger("click", { act, item, value });
 });
-// The list that comes back replaces the button that had the focus: give it to the row in its place.
+// The list that comes back replaces the one that was scrolled, and the button that had the focus: give it to the same
+// button of the row in its place.
 watch("value", () => {
-  if (element.pressed === undefined || element.contains(document.activeElement)) return;
+  if (element.pressed === undefined) return;
+  const { place, act, value, scrolled } = element.pressed;
   const rows = element.querySelectorAll(".items > li");
-  const row = rows[Math.min(Math.max(element.pressed, 0), rows.length - 1)];
+  const row = rows[Math.min(Math.max(place, 0), rows.length - 1)];
   element.pressed = undefined;
-  if (document.activeElement === document.body) row?.querySelector("button")?.focus({ preventScroll: true });
+  if (rows.length) rows[0].parentElement.scrollTop = scrolled ?? 0;
+  if (document.activeElement !== document.body) return;
+  const buttons = [...(row?.querySelectorAll("button") ?? [])];
+  const same = buttons.find(({ dataset }) => dataset.act === act && dataset.value === value);
+  (same ?? buttons[0])?.focus({ preventScroll: true });
 });
 // A file goes to Python inside an event, since the server takes no uploads.
 element.addEventListener("change", (event) => {

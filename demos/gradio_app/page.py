@@ -83,6 +83,25 @@ def text_box(**named: Any) -> gr.Textbox:
     return made
 
 
+def on_session(
+    triggers: Sequence[Any], answer: Callable[..., Any], inputs: Sequence[Any], outputs: Sequence[Any]
+) -> None:
+    """As `on`, for events that change a state of the session: one after another and none left out, since
+    each begins with what the one before has left.
+    """
+    gr.on(
+        list(triggers),
+        answer,
+        list(inputs),
+        list(outputs),
+        api_visibility="private",
+        show_progress="hidden",
+        trigger_mode="multiple",
+        concurrency_limit=1,
+        concurrency_id="session",
+    )
+
+
 def on(
     triggers: Sequence[Any],
     answer: Callable[..., Any],
@@ -152,13 +171,14 @@ def find_users(showcase: Showcase, text: str) -> tuple[object, object]:
     return gr.Dropdown(choices=showcase.find_users(""), value=None), notice(told)
 
 
-def style() -> str:
-    """The style as an element of the page's head: the report's, inside `.report`, and this page's."""
+def head() -> str:
+    """Elements of the page's head: the style (the report's, inside `.report`, and this page's), a script."""
     report = files("demos.report").joinpath("style.css").read_text(encoding="utf-8")
     # Without the report's own colours, which the theme sets, and its rules for paper.
     rules = report[report.index("h1 {") : report.index("@media print")]
     own = files("demos.gradio_app").joinpath("style.css").read_text(encoding="utf-8")
-    return f"<style>\n.recsys .report {{\n{rules}}}\n{own}</style>"
+    script = files("demos.gradio_app").joinpath("settle.js").read_text(encoding="utf-8")
+    return f"<style>\n.recsys .report {{\n{rules}}}\n{own}</style>\n<script>\n{script}</script>"
 
 
 def theme() -> gr.themes.Base:
@@ -169,7 +189,12 @@ def theme() -> gr.themes.Base:
         primary_hue=gr.themes.colors.blue, neutral_hue=gr.themes.colors.slate, font=sans, font_mono=mono
     ).set(
         body_background_fill="*neutral_50",
-        body_background_fill_dark="*neutral_950",
+        body_background_fill_dark="#12161c",
+        block_background_fill_dark="#1a2029",
+        block_border_color_dark="#303945",
+        border_color_primary_dark="#303945",
+        input_background_fill_dark="#262e39",
+        block_radius="12px",
         color_accent="*primary_700",
         color_accent_soft="*primary_100",
         body_text_color_subdued="*neutral_600",

@@ -6,6 +6,7 @@ the tables, so the graphs answer for a profile as for any user; the centre would
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -65,6 +66,7 @@ def choose_profiles(
     # Shares of the span, rounded: the last bit of a sum differs between machines, and must not decide a tie.
     lifts = ((relative - relative.mean(axis=1, keepdims=True)) / score_span).round(9)
     asked = _separating(lifts)
+    names = _genres_apart(known, lifts, genres)
     return ProfilesFile(
         format_version=FORMAT_VERSION,
         profiles=[
@@ -72,9 +74,9 @@ def choose_profiles(
                 user_index=int(user),
                 n_users=int(size),
                 favourites=_favourites(known, row, score_span),
-                genres=_favourite_genres(known, row, genres),
+                genres=named,
             )
-            for user, size, row in zip(users, sizes[order], lifts, strict=True)
+            for user, size, row, named in zip(users, sizes[order], lifts, names, strict=True)
         ],
         questions=[
             Question(
@@ -143,22 +145,35 @@ def _favourites(known: Int64, lifts: Float64, score_span: float) -> list[Favouri
     ]
 
 
-def _favourite_genres(known: Int64, lifts: Float64, genres: Sequence[str | None] | None) -> list[str]:
-    """The genres with the highest positive mean lifts, highest first."""
-    if genres is None:
-        return []
-    of_genre: dict[str, list[float]] = {}
-    for item, lift in zip(known, lifts, strict=True):
-        for genre in (genres[item - 1] or "").split("|"):
+def _genres_apart(known: Int64, lifts: Float64, genres: Sequence[str | None] | None) -> list[list[str]]:
+    """For each profile, the genres that it likes more than the others do; no two have the same first two.
+
+    `lifts` are float64 [profiles, items]. A genre's mean over its n items is compared in standard errors,
+    1 / sqrt(n), since a mean of few items is high by chance.
+    """
+    of_genre: dict[str, list[int]] = {}
+    for place, item in enumerate(known):
+        for genre in (genres[item - 1] or "").split("|") if genres is not None else ():
             if genre and not genre.startswith("("):  # MovieLens' "(no genres listed)"
-                of_genre.setdefault(genre, []).append(float(lift))
-    means = {
-        genre: round(float(np.mean(found)), 9)
-        for genre, found in of_genre.items()
-        if len(found) >= MIN_ITEMS_OF_GENRE
-    }
-    best = sorted((-mean, genre) for genre, mean in means.items() if mean > 0)
-    return [genre for _, genre in best[:N_GENRES]]
+                of_genre.setdefault(genre, []).append(place)
+    spread = lifts.std(axis=1, keepdims=True)
+    apart = np.divide(lifts, spread, out=np.zeros_like(lifts), where=spread > 0)
+    if len(apart) > 1:
+        apart -= apart.mean(axis=0)
+    found: list[list[str]] = []
+    for row in apart:
+        sure = {
+            genre: round(float(row[places].mean()) * math.sqrt(len(places)), 9)
+            for genre, places in of_genre.items()
+            if len(places) >= MIN_ITEMS_OF_GENRE
+        }
+        best = sorted((genre for genre in sure if sure[genre] > 0), key=lambda genre: (-sure[genre], genre))
+        used = [{*names[:2]} for names in found]
+        second = next((one for one in best[1:] if {best[0], one} not in used), None)
+        # Without another second one, the first alone.
+        rest = [] if second is None else [second, *(one for one in best[1:] if one != second)]
+        found.append([*best[:1], *rest][:N_GENRES])
+    return found
 
 
 def _digits(figure: float) -> float:

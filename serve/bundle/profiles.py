@@ -31,7 +31,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     favourites: list[Favourite]
     """Well-known items, the highest lift first."""
     genres: list[str]
-    """The genres with the highest mean lift, highest first; empty where the data has none."""
+    """The genres that it likes more than the other profiles do, the surest first; no other profile begins
+    with the same two. Empty where the data has none."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):

@@ -169,9 +169,9 @@ function showRecommended() {
 /** An item of a list, with the elements that measure it. */
 function row(index, place, ...measures) {
   const { title, genres } = model.item(index)
-  const about = element('div', {}, element('span', { className: 'genres' }, genres.join(' · ')))
+  const about = element('div', { className: 'about' }, element('span', { className: 'genres' }, genres.join(' · ')))
   if (model.canFindSimilar) about.append(similarButton(index))
-  const text = element('div', { className: 'text' }, element('span', { className: 'title' }, title), about)
+  const text = element('div', { className: 'text' }, element('span', { className: 'title', title }, title), about)
   return element('li', { value: place + 1 }, text, ...measures)
 }
 

@@ -8,6 +8,7 @@ export async function start(wanted) {
   if (gpu && !(await navigator.gpu?.requestAdapter())) throw new Error('this browser has no WebGPU adapter')
   const ort = await import(gpu ? './ort/ort.webgpu.min.mjs' : './ort/ort.wasm.min.mjs')
   ort.env.wasm.wasmPaths = new URL('ort/', import.meta.url).href
+  ort.env.wasm.wasmBinary = await (await unpacked(`ort/ort-wasm-simd-threaded${gpu ? '.asyncify' : ''}.wasm`)).arrayBuffer()
   // More threads need two response headers (COOP, COEP) that a plain file server does not send.
   ort.env.wasm.numThreads = 1
   return gpu
@@ -26,3 +27,9 @@ export const fetched = async (path) => new Uint8Array(await (await response(path
 
 /** A JSON file of this page. */
 export const json = async (path) => (await response(path)).json()
+
+/** A file that the build has packed, as a response. */
+export async function unpacked(path) {
+  const { body } = await response(`${path}.gzipped`)
+  return new Response(body.pipeThrough(new DecompressionStream('gzip')))
+}

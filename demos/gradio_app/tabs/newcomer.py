@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import gradio as gr
 import numpy as np
@@ -14,8 +15,7 @@ from demos.gradio_app import cards
 from demos.gradio_app.controls import variety_controls, variety_of
 from demos.gradio_app.download import download
 from demos.gradio_app.mine import Mine
-from demos.gradio_app.page import how_many, html, on, pressed, rows, sent, show, text_box
-from demos.gradio_app.profile_names import profile_names
+from demos.gradio_app.page import how_many, html, on, on_session, pressed, rows, sent, show, text_box
 from demos.gradio_app.showcase import Showcase
 from demos.gradio_app.upload import LARGEST_FILE, read_upload
 from demos.gradio_app.varied import varied
@@ -24,7 +24,9 @@ from serve.bundle.items import Item
 from serve.errors import ServeError
 from serve.runtime.profiles import Answer
 
-ANSWERS: dict[str, Answer] = {"Like": "like", "Dislike": "dislike", "Not seen": None}
+ANSWERS: dict[str, str] = {"like": "Like", "dislike": "Dislike", "": "Not seen"}
+"""The answers to a question as its buttons send them, and what the buttons say."""
+N_LIKES = 4
 N_FIRST = 12
 FIRST = "Rate a few that you know: from the first star on, this list is made for you."
 NO_FOLD_IN = (
@@ -38,7 +40,7 @@ class NewcomerTab(NamedTuple):
 
     offered: gr.HTML
     session: gr.State
-    offer: Callable[[list[Item], Mine], gr.HTML]
+    offer: Callable[[list[Item], Mine | None], gr.HTML]
     """Shows items to rate in `offered`."""
 
 
@@ -86,6 +88,10 @@ def _rating(showcase: Showcase, page: gr.Blocks, kept: gr.BrowserState) -> Newco
         heading = f"From your {len(ratings)} rating{'s' if len(ratings) > 1 else ''}"
         return picks(found, showcase, heading, download=download(found, "mine"))
 
+    def begun(mine: Mine | None, found: object) -> Mine:
+        """The session; it begins with what the browser has kept, before the load event, too."""
+        return Mine.of(found) if mine is None else mine
+
     def drawn(mine: Mine, *asked: Any) -> tuple[Any, ...]:
         """The session, what the browser keeps, and all that is shown of both; `asked` are the options."""
         ratings, hidden = mine.resolved(items, scale)
@@ -104,7 +110,7 @@ def _rating(showcase: Showcase, page: gr.Blocks, kept: gr.BrowserState) -> Newco
             gr.HTML(mine_now, visible=bool(rated)),
         )
 
-    session = gr.State(Mine())
+    session = gr.State(None)
     query = text_box(
         label="Search a title" if items.has_titles else "Search an item id",
         placeholder="A few words, then Enter",
@@ -123,7 +129,7 @@ def _rating(showcase: Showcase, page: gr.Blocks, kept: gr.BrowserState) -> Newco
             report = html("", "upload-note")
     outputs = [session, kept, top, rated]
 
-    def search(text: str, mine: Mine) -> gr.HTML:
+    def search(text: str, mine: Mine | None) -> gr.HTML:
         found, exact = showcase.search(text)
         about = "" if exact else f"Nothing is called “{text.strip()[:80]}”."
         if not text.strip():
@@ -132,11 +138,12 @@ def _rating(showcase: Showcase, page: gr.Blocks, kept: gr.BrowserState) -> Newco
             return gr.HTML(cards.card("notice", about), visible=True)
         return offer(found, mine, "Found" if exact else f"{about} The nearest titles:")
 
-    def offer(found: list[Item], mine: Mine, heading: str) -> gr.HTML:
-        ratings, _ = mine.resolved(items, scale)
+    def offer(found: list[Item], mine: Mine | None, heading: str) -> gr.HTML:
+        ratings, _ = (mine or Mine()).resolved(items, scale)
         return gr.HTML(cards.card("choices", heading, "", found, ratings, choices, False), visible=True)
 
-    def done(mine: Mine, event: gr.EventData, *asked: Any) -> tuple[Any, ...]:
+    def done(session: Mine | None, found: object, event: gr.EventData, *asked: Any) -> tuple[Any, ...]:
+        mine = begun(session, found)
         deed, item = pressed(event, items)
         item_id = str(item.item_id)
         if deed == "hide":
@@ -145,45 +152,32 @@ def _rating(showcase: Showcase, page: gr.Blocks, kept: gr.BrowserState) -> Newco
             return drawn(mine.undone(), *asked)
         return drawn(mine.rate(item_id, _value(sent(event, "value"), choices)), *asked)
 
-    def found_done(mine: Mine, event: gr.EventData, *asked: Any) -> tuple[Any, ...]:
-        shown = done(mine, event, *asked)
+    def found_done(session: Mine | None, found: object, event: gr.EventData, *asked: Any) -> tuple[Any, ...]:
+        shown = done(session, found, event, *asked)
         return offer([pressed(event, items)[1]], shown[0], "Rated"), *shown
 
-    def uploaded(mine: Mine, event: gr.EventData, *asked: Any) -> tuple[Any, ...]:
+    def uploaded(session: Mine | None, found: object, event: gr.EventData, *asked: Any) -> tuple[Any, ...]:
         try:
-            found = read_upload(sent(event, "name"), sent(event, "content"), recommender)
+            read = read_upload(sent(event, "name"), sent(event, "content"), recommender)
         except ServeError as error:
             told = cards.card("notice", f"Not read: {error}", "bad")
             return gr.HTML(told, visible=True), *[gr.skip()] * len(outputs)
-        told = cards.card("uploaded", found)
-        return gr.HTML(told, visible=True), *drawn(mine.add(found.ratings), *asked)
+        told = cards.card("uploaded", read)
+        return gr.HTML(told, visible=True), *drawn(begun(session, found).add(read.ratings), *asked)
 
-    def _on(triggers: list[Any], answer: Any, inputs: list[Any], outputs: list[Any]) -> None:
-        # One after another, none left out: each begins with what the one before has left.
-        gr.on(
-            triggers,
-            answer,
-            inputs,
-            outputs,
-            api_visibility="private",
-            show_progress="hidden",
-            trigger_mode="multiple",
-            concurrency_limit=1,
-            concurrency_id="mine",
-        )
-
-    def restored(found: object, *asked: Any) -> tuple[Any, ...]:
-        mine, _, *shown = drawn(Mine.of(found), *asked)
+    def restored(session: Mine | None, found: object, *asked: Any) -> tuple[Any, ...]:
+        mine, _, *shown = drawn(begun(session, found), *asked)
         return mine, *shown
 
-    def varied_again(mine: Mine, *asked: Any) -> Any:
-        return drawn(mine, *asked)[2]
+    def varied_again(session: Mine | None, found: object, *asked: Any) -> Any:
+        return drawn(begun(session, found), *asked)[2]
 
-    _on([page.load], restored, [kept, *options], [session, top, rated])
-    _on([top.click, rated.click], done, [session, *options], outputs)
-    _on([offered.click], found_done, [session, *options], [offered, *outputs])
-    _on([file.upload], uploaded, [session, *options], [report, *outputs])
-    on([option.input for option in options], varied_again, [session, *options], [top])
+    given = [session, kept, *options]
+    on_session([page.load], restored, given, [session, top, rated])
+    on_session([top.click, rated.click], done, given, outputs)
+    on_session([offered.click], found_done, given, [offered, *outputs])
+    on_session([file.upload], uploaded, given, [report, *outputs])
+    on([option.input for option in options], varied_again, given, [top])
     on([query.submit], search, [query, session], [offered])
     return NewcomerTab(offered, session, partial(offer, heading="To rate"))
 
@@ -209,40 +203,52 @@ def _value(text: object, choices: list[float]) -> float | None:
 
 def _questions(showcase: Showcase, profiles: Profiles) -> None:
     items = showcase.recommender.items
-    asked = [question.item_index for question in profiles.questions]
-    names = profile_names(profiles, showcase.genres, showcase.columns.counts)
-    groups = [
-        {
-            "genres": " and ".join(name.genres),
-            "n_users": profile.n_users,
-            "likes": [cards.label(items[index]) for index in name.item_indices],
-        }
-        for name, profile in zip(names, profiles.profiles, strict=True)
-    ]
+    asked = [items[question.item_index] for question in profiles.questions]
+    groups = _groups(showcase, profiles)
 
-    def answered(k: float, diversity: float, surprise: float, most: str | None, *given: str | None) -> Markup:
-        answers = {index: ANSWERS.get(text or "") for index, text in zip(asked, given, strict=True)}
-        place, found = showcase.answer(answers, int(k), variety_of(diversity, surprise, most))
-        if place is None:
-            heading = "For the average user"
-        else:
-            heading = "For people like you"
+    def questions(given: dict[int, Answer]) -> Markup:
+        return cards.card("questions", asked, given, ANSWERS)
+
+    def answered(given: dict[int, Answer], k: float, *variety: Any) -> Markup:
+        place, found = showcase.answer(given, int(k), variety_of(*variety))
+        heading = "For the average user" if place is None else "For people like you"
         return cards.card("profiles", groups, place) + cards.card("picks", found, showcase, heading)
 
-    answers: list[Any] = []
+    def done(given: dict[int, Answer], event: gr.EventData, *options: Any) -> tuple[Any, ...]:
+        _, item = pressed(event, items)
+        answer = sent(event, "value")
+        if item not in asked or answer not in ANSWERS:
+            raise gr.Error(f"no button gives the answer {answer!r:.40}", print_exception=False)
+        given = {**given, item.item_index: cast(Answer, answer or None)}
+        return given, questions(given), show(answered)(given, *options)
+
     with (
         gr.Accordion("Options", open=False, elem_id="questions-options"),
         gr.Row(elem_classes=["options"]),
     ):
         k = how_many(showcase.longest_list, "questions-k")
         options: list[Any] = [k, *variety_controls(showcase, "questions-")]
+    session = gr.State({})
     with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=280):
-            for place, index in enumerate(asked):
-                label, elem_id = cards.label(items[index]), f"question-{place}"
-                answers.append(gr.Radio(list(ANSWERS), value="Not seen", label=label, elem_id=elem_id))
+        with gr.Column(scale=2, min_width=320):
+            form = rows(questions({}), "questions")
         with gr.Column(scale=3, min_width=300):
-            usual = [one.value for one in options]
-            top = html(answered(*usual, *["Not seen"] * len(asked)), "answered")
-    changes = [*(answer.change for answer in answers), *(option.input for option in options)]
-    on(changes, show(answered), [*options, *answers], [top])
+            top = html(answered({}, *(one.value for one in options)), "answered")
+    on_session([form.click], done, [session, *options], [session, form, top])
+    on([option.input for option in options], show(answered), [session, *options], [top])
+
+
+def _groups(showcase: Showcase, profiles: Profiles) -> list[dict[str, Any]]:
+    """What the page says of each profile; an item that several of them like names none of them."""
+    items = showcase.recommender.items
+    liked = Counter(one.item_index for profile in profiles.profiles for one in profile.favourites)
+    return [
+        {
+            "genres": " and ".join(profile.genres[:2]),
+            "n_users": profile.n_users,
+            "likes": [
+                cards.label(items[one.item_index]) for one in profile.favourites if liked[one.item_index] == 1
+            ][:N_LIKES],
+        }
+        for profile in profiles.profiles
+    ]

@@ -107,18 +107,8 @@ def user_tab(showcase: Showcase) -> UserTab:
         )
     with gr.Accordion("Options", open=False, elem_id="options"), gr.Row(elem_classes=["options"]):
         k = how_many(showcase.longest_list, "k")
-        exclude_seen = gr.Checkbox(
-            has_seen,
-            label="Leave out what they have rated",
-            visible=has_seen,
-            elem_id="exclude-seen",
-        )
-        order = gr.Radio(
-            [NEWEST, BEST] if showcase.has_times else [BEST],
-            value=NEWEST if showcase.has_times else BEST,
-            label="Their ratings",
-            visible=showcase.has_times,
-            elem_id="order",
+        known = gr.Dropdown(
+            list(bands), value=next(iter(bands)), label="How well known", min_width=160, elem_id="known"
         )
         first_year, last_year = (
             gr.Number(
@@ -133,10 +123,20 @@ def user_tab(showcase: Showcase) -> UserTab:
                 ("From year", "To year"), years or (None, None), ("first-year", "last-year"), strict=True
             )
         )
-        known = gr.Dropdown(
-            list(bands), value=next(iter(bands)), label="How well known", min_width=160, elem_id="known"
-        )
         variety = variety_controls(showcase)
+        exclude_seen = gr.Checkbox(
+            has_seen,
+            label="Leave out what they have rated",
+            visible=has_seen,
+            elem_id="exclude-seen",
+        )
+        order = gr.Radio(
+            [NEWEST, BEST] if showcase.has_times else [BEST],
+            value=NEWEST if showcase.has_times else BEST,
+            label="Their ratings",
+            visible=showcase.has_times,
+            elem_id="order",
+        )
     between = gr.State([None, None])
     note = html("", "user-note")
     hidden = gr.State([])

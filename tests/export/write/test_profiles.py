@@ -10,7 +10,7 @@ from planted_tastes import N_TASTES, taste_of
 
 from export.model.dot import DotArrays
 from export.write.bundle import export_run
-from export.write.profiles import N_PROFILES, choose_profiles
+from export.write.profiles import N_PROFILES, _genres_apart, choose_profiles
 from serve.runtime.profiles import Profiles
 from serve.runtime.recommender import Recommender
 
@@ -98,3 +98,14 @@ def test_one_user_is_one_profile_without_questions(rng) -> None:
     chosen = choose(arrays, np.array([0, 3]), np.ones(31, int))
     assert [(profile.user_index, profile.n_users) for profile in chosen.profiles] == [(1, 1)]
     assert chosen.questions == []
+
+
+def test_a_genre_counts_by_how_sure_its_mean_is() -> None:
+    """16 items at 0.5 say more than 5 at 0.8, and 4 are too few; two profiles are opposites."""
+    genres = ["A|B"] * 16 + ["C"] * 9 + ["D"] * 5 + ["E"] * 4
+    lifts = np.repeat([0.5, -2.0, 0.8, 1.5], [16, 9, 5, 4])[None] * [[1.0], [-1.0]]
+    known = np.arange(1, 35)
+    assert _genres_apart(known, lifts, genres) == [["A", "B", "D"], ["C"]]
+    assert _genres_apart(known, lifts[[0, 1, 0]], genres) == [["A", "B", "D"], ["C"], ["A", "D", "B"]]
+    assert _genres_apart(known, lifts[:1], genres) == [["A", "B", "D"]]
+    assert _genres_apart(known, lifts, None) == [[], []]

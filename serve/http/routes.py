@@ -56,15 +56,15 @@ class JsonRoute(APIRoute):
         body_schema, query_schema = schema_of.get("body"), schema_of.get("asked")
 
         async def respond(scope: Scope, receive: Receive, send: Send) -> None:
-            request = Request(scope, receive, send)
             parsed: dict[str, Any] = {}
             if query_schema is not None:
                 parsed["asked"] = from_query(scope["query_string"], query_schema)
             elif scope["query_string"]:
                 from_query(scope["query_string"], schemas.NoQuery)
             if body_schema is not None:
-                parsed["body"] = from_body(scope["headers"], await request.body(), body_schema)
-            response: Response = await endpoint(current_model(request), **parsed)
+                body = (await receive()).get("body", b"")  # the whole of it: see BodyLimit
+                parsed["body"] = from_body(scope["headers"], body, body_schema)
+            response: Response = await endpoint(current_model(Request(scope)), **parsed)
             await response(scope, receive, send)
 
         self.app = respond
@@ -222,7 +222,9 @@ def _items(model: LoadedModel, found: UserList) -> list[dict[str, Any]]:
 def _rated_items(model: LoadedModel, found: UserList, reasons: Reasons | None = None) -> list[dict[str, Any]]:
     """The same with predicted ratings, or null; and with reasons, if there are some."""
     items = _items(model, found)
-    if reasons is not None:
-        items = [item | {"reasons": reasons.described(place)} for place, item in enumerate(items)]
     ratings: Sequence[float | None] = found.ratings or [None] * len(items)
-    return [{**item, "rating": rating} for item, rating in zip(items, ratings, strict=True)]
+    for place, (item, rating) in enumerate(zip(items, ratings, strict=True)):
+        if reasons is not None:
+            item["reasons"] = reasons.described(place)
+        item["rating"] = rating
+    return items

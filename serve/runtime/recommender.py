@@ -24,6 +24,7 @@ from serve.runtime.shards import EachShard, ShardsRanker
 from serve.runtime.variety import Variety, checked, rerank, rerank_users
 
 Unknown = Literal["average", "error"]
+UNKNOWN = get_args(Unknown)
 
 
 class Recommender(OpenedBundle):
@@ -65,7 +66,7 @@ class Recommender(OpenedBundle):
             RequestError: an id of the wrong type, or another value of `unknown`.
             UnknownIdError: an id is not in the bundle, and `unknown` is "error".
         """
-        if unknown not in get_args(Unknown):
+        if unknown not in UNKNOWN:
             raise RequestError(f"unknown must be 'average' or 'error', got {unknown!r}")
         known = self.users if table == "user" else self.items.ids
         one = validation.is_one(ids)
@@ -116,7 +117,9 @@ class Recommender(OpenedBundle):
         if exclude_item_indices is not None:
             rows = validation.exclusions(exclude_item_indices, len(user_index), model.n_items)
             exclude = rows if exclude is None else np.concatenate([exclude, rows], axis=1)
-        rated_by = user_index * np.asarray(exclude_seen, np.int64)  # row 0 has rated nothing
+        rated_by = user_index
+        if exclude_seen is not True:
+            rated_by = user_index * np.asarray(exclude_seen, np.int64)  # row 0 has rated nothing
         n_ranked = top_k if variety is None else self.largest_k(graph)
         if graph == "recommend" and not self._exact and self._device == "cpu":
             graph = ranking_graph(self.manifest, len(user_index), n_ranked)
@@ -131,9 +134,8 @@ class Recommender(OpenedBundle):
 
     def name(self, top: Top, known: Any) -> Ranking:
         """`top`, the results of `rank` or a row of them, with ids; `known` and the result: see `Ranking`."""
-        count: Any = np.count_nonzero(top.indices, axis=-1)
-        if top.indices.ndim == 1:
-            count = int(count)
+        # Without the axis, a quarter of the time.
+        count: Any = np.count_nonzero(top.indices, axis=-1 if top.indices.ndim > 1 else None)
         return Ranking(self.items.ids.listed(top.indices), *top, known, count, self.items)
 
     def recommend(
@@ -355,8 +357,10 @@ class Recommender(OpenedBundle):
         return other
 
     def _ranker(self, graph: str, rules: Mapping[str, np.ndarray]) -> Ranker:
-        if graph != "recommend" or MERGE not in self.manifest.graphs:
+        if rules:
             return self.graph_ranker(graph, rules)
+        if graph != "recommend" or MERGE not in self.manifest.graphs:
+            return self.part(f"ranker of {graph}", lambda: self.graph_ranker(graph))
         return self.part("shards", self._own_shards)
 
     def _own_shards(self) -> ShardsRanker:

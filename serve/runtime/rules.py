@@ -59,6 +59,9 @@ class RuleInputs(NamedTuple):
         return np.tile(self.deny, (n_rows, 1)) if self.feeds else None
 
 
+NO_INPUTS = RuleInputs({}, np.zeros(0, np.int64))
+
+
 def rule_inputs(rules: Rules | None, recommender: Recommender) -> RuleInputs:
     """The inputs of a graph for rules.
 
@@ -68,7 +71,7 @@ def rule_inputs(rules: Rules | None, recommender: Recommender) -> RuleInputs:
         UnsupportedError: the bundle has no graphs with rules.
     """
     if rules is None or not _given(rules):
-        return RuleInputs({}, np.zeros(0, np.int64))
+        return NO_INPUTS
     columns, items = recommender.manifest.item_rules, recommender.items
     if columns is None:
         raise UnsupportedError(

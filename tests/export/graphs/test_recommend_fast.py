@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import tiny_runs
 
+from export.graphs import recommend_fast
 from export.graphs.recommend_fast import LARGEST_K, SPEC, recommend_fast_graph
 from export.model import reference
 from export.model.arrays import Float32
 from export.model.dot import DotArrays
 from export.model.mlp import MlpArrays
-from export.model.quantised import ZERO, block_size, int4_rows
+from export.model.quantised import LARGEST, ZERO, block_size, int4_rows, int8_columns
 from export.write.bundle import export_run
 from export.write.run_inputs import load_run_inputs
 from recsys.errors import ConfigError
@@ -29,7 +30,7 @@ PRODUCTS = ["dot-bias", "parts"]
 
 def unpacked(factors: Float32) -> Float32:
     """What the codes and scales of `int4_rows` stand for."""
-    codes, scales = int4_rows(factors)
+    codes, scales = int4_rows(factors, len(factors))
     low, high = codes & 15, codes >> 4
     numbers = np.stack([low, high], axis=3).reshape(*codes.shape[:2], -1).astype(np.float32) - ZERO
     return (numbers * scales[:, :, None]).reshape(len(factors), -1)
@@ -47,14 +48,32 @@ def test_rows_of_4_bits_are_within_half_a_step(rng, n_factors) -> None:
         assert (np.abs(back[:, start : start + block][:, : part.shape[1]] - part) <= 0.5001 * step).all()
 
 
+@pytest.mark.parametrize("n_factors", [1, 5, 64])
+def test_columns_of_8_bits_are_within_half_a_step(rng, n_factors) -> None:
+    factors = rng.normal(0, rng.uniform(0.01, 10, n_factors), (40, n_factors)).astype(np.float32)
+    factors[:, 0] = 0
+    biases = rng.normal(0, 3, (40, 1)).astype(np.float32)
+    codes, steps = int8_columns(factors, biases, n=48)
+    assert codes.shape == (n_factors + 1, 48)
+    assert not codes[:, 40:].any()
+    assert np.abs(codes).max() <= LARGEST
+    back = codes[:, :40].T * steps
+    assert (np.abs(back - np.concatenate([factors, biases], axis=1)) <= 0.5001 * steps).all()
+
+
+@pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("n_factors", [5, 64, 100])
-def test_lists_are_those_of_float64(rng, run_model, biased, n_factors) -> None:
+def test_lists_are_those_of_float64(rng, run_model, monkeypatch, biased, n_factors, bits) -> None:
+    if bits == 4:
+        monkeypatch.setattr(recommend_fast, "LARGEST_INT8_TABLE", 0)
+
     def normal(*shape: int) -> Float32:
         return rng.normal(0, 0.7, shape).astype(np.float32)
 
     arrays = DotArrays(
-        user_factors=normal(10, n_factors),
+        # Users of one run whose rows have very different lengths, one of them none.
+        user_factors=normal(10, n_factors) * np.array([[0], *[[10.0**-n] for n in range(9)]], np.float32),
         item_factors=normal(2001, n_factors),
         user_biases=normal(10, 1) if biased else None,
         item_biases=normal(2001, 1) if biased else None,
@@ -71,7 +90,12 @@ def test_lists_are_those_of_float64(rng, run_model, biased, n_factors) -> None:
     np.testing.assert_allclose(found["top_scores"], best, atol=2e-5)
 
 
-def test_of_equal_scores_the_lower_index_comes_first_and_the_tail_is_empty(rng, run_model) -> None:
+@pytest.mark.parametrize("bits", [8, 4])
+def test_of_equal_scores_the_lower_index_comes_first_and_the_tail_is_empty(
+    run_model, monkeypatch, bits
+) -> None:
+    if bits == 4:
+        monkeypatch.setattr(recommend_fast, "LARGEST_INT8_TABLE", 0)
     factors = np.ones((12, 4), np.float32)
     factors[[3, 7]] = 2
     arrays = DotArrays(np.ones((2, 4), np.float32), factors, None, None, None)

@@ -112,7 +112,7 @@ def bundle_arrays(
         parity = Parity(passed=all(one.passed for one in own), checks=[*made["parity"].checks, *own])
         if not parity.passed:
             raise ParityError(f"no bundle was written: {describe_failures(parity)}")
-        manifest = make_manifest(folder, loaded, inputs, made | {"parity": parity}, {"n_held_out": 0})
+        manifest = make_manifest(loaded, inputs, made | {"parity": parity}, {"n_held_out": 0})
         finish(folder, manifest)
     return open_bundle(output)
 

@@ -20,8 +20,9 @@ Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 
-ROWS_AT_ONCE = 1 << 16
-"""Rows of a table that are worked on at once in float64: a whole table in it would be as large as two."""
+ROWS_AT_ONCE = 1 << 13
+"""Rows of a table that are worked on at once in float64: a whole table in it would be as large as two, and
+parts that leave the cache take up to twice the time."""
 
 
 class Arrays(Protocol):
@@ -94,7 +95,10 @@ class RidgeArrays(FoldInArrays, Protocol):
         """Weights of the squared entries of a row's distance from the average user's row: float64 [row]."""
 
     def fold_in64(self, item_indices: Int64, ratings: npt.NDArray[np.floating], ridge: Float64) -> Float64:
-        """The row of a new user: items int64 [H], 0-padded, and ratings float [H] -> float64 [row]."""
+        """The row of a new user: items int64 [H], 0-padded, and ratings float [H] -> float64 [row].
+
+        `ridge` is float64 [row], or [n, row] for as many rows.
+        """
 
     def fold_in(
         self, graph: GraphBuilder, item_indices: ir.Value, ratings: ir.Value, settings: FoldIn

@@ -216,7 +216,8 @@ class DotArrays:
         """See FoldInArrays: `numpy.linalg.solve` of the normal equations in `export.model.ridge`."""
         rated = item_indices > 0
         factors, target, _ = self.ridge_problem(item_indices[rated], np.asarray(ratings)[rated])
-        difference = np.linalg.solve(factors.T @ factors + np.diag(ridge), factors.T @ target)
+        systems = factors.T @ factors + ridge[..., None] * np.eye(ridge.shape[-1])
+        difference = np.linalg.solve(systems, (factors.T @ target)[:, None])[..., 0]
         row: Float64 = self.rows64(AVERAGE)[0] + difference
         return row
 

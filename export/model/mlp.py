@@ -161,7 +161,7 @@ class MlpArrays:
             self.linear_map.prior_ratings,
         )
         row: Float64 = self.user_hidden[0] + e @ self.linear_map.weights.astype(np.float64)
-        return row
+        return np.broadcast_to(row, (*ridge.shape[:-1], len(row)))
 
     def fold_in(
         self, graph: GraphBuilder, item_indices: ir.Value, ratings: ir.Value, settings: FoldIn

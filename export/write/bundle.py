@@ -19,7 +19,7 @@ from export.verify.evaluate_bundle import measure
 from export.verify.verify import describe_failures
 from export.write import profiles
 from export.write.finish import finish
-from export.write.graph_files import TablesFile, list_files, write_graphs
+from export.write.graph_files import TablesFile, write_graphs
 from export.write.held_out import held_out
 from export.write.made_up_seen import made_up_seen
 from export.write.packed_choice import packed_inputs
@@ -114,7 +114,7 @@ def export_run(
         if not parity.passed:
             raise ParityError(f"no bundle was written: {describe_failures(parity)}")
         made["parity"] = parity
-        manifest = make_manifest(folder, loaded, inputs, made, metrics)
+        manifest = make_manifest(loaded, inputs, made, metrics)
         manifest = msgspec.structs.replace(manifest, without_seen=without_seen)
         manifest = finish(folder, manifest)
         if loaded.run.info.split.kind == "by-user" and "fold_in" in manifest.graphs:
@@ -194,9 +194,9 @@ def _ranking(ranking: SideBySide) -> m.RankingTables:
 
 
 def make_manifest(
-    folder: Path, loaded: LoadedRun, inputs: ExportInputs, made: Mapping[str, Any], metrics: dict[str, Any]
+    loaded: LoadedRun, inputs: ExportInputs, made: Mapping[str, Any], metrics: dict[str, Any]
 ) -> m.Manifest:
-    """The manifest of the files in a folder, which `write_graphs` described as `made`; metrics by name."""
+    """The manifest of what `write_graphs` described as `made`, without its files; metrics by name."""
     info = loaded.run.info
     part, data = info.part, info.data
     settings = (asdict(part.training) if part.training else {}) | {"seed": info.seed}
@@ -225,6 +225,6 @@ def make_manifest(
         training=m.Training(settings=settings, seed=info.seed, history=history),
         metrics=metrics | {"summary": summary(metrics)},
         held_out=held_out(replace(loaded, module=inputs.module)),
-        files=list_files(folder),
+        files={},
         **made,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from export.write.bom import bom
-from export.write.graph_files import list_files
+from export.write.graph_files import describe_file, list_files
 from export.write.model_card import model_card
 from serve.bundle.manifest import Manifest, encode_manifest
 from serve.files.atomic import write_file
@@ -24,6 +24,7 @@ def finish(folder: Path, manifest: Manifest) -> Manifest:
     files = list_files(folder)
     (folder / CARD_NAME).write_text(model_card(manifest), encoding="utf-8")
     (folder / BOM_NAME).write_bytes(bom(manifest, files))
-    manifest = msgspec.structs.replace(manifest, files=list_files(folder))
+    files |= {name: describe_file(folder / name) for name in (CARD_NAME, BOM_NAME)}
+    manifest = msgspec.structs.replace(manifest, files=dict(sorted(files.items())))
     write_file(folder / MANIFEST_NAME, encode_manifest(manifest))
     return manifest

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from export.errors import GraphError
 from export.graphs.fold_in import FACTOR_TOLERANCE, fold_in_rows_graph, row_error
-from export.model.arrays import Float32, RidgeArrays
+from export.model.arrays import Float32, Float64, RidgeArrays
 from export.model.inputs import FoldInHistory, Ratings
 from export.model.mlp import MlpArrays
 from export.verify.runners import open_in_memory
@@ -60,9 +60,9 @@ def choose_fold_in(
     if histories:
         candidates = [msgspec.structs.replace(settings, regularization=value) for value in REGULARIZATIONS]
         lengths = [shortened(histories, n) for n in (*GIVEN, None)]
-        errors = [[_held_out_rmse(arrays, some, one) ** 2 for some in lengths] for one in candidates]
-        best = int(np.mean(errors, axis=1).argmin())
-        settings = msgspec.structs.replace(candidates[best], held_out_rmse=float(np.sqrt(errors[best][-1])))
+        errors = np.stack([_held_out_errors(arrays, some, candidates) for some in lengths])
+        best = int(errors.mean(axis=0).argmin())
+        settings = msgspec.structs.replace(candidates[best], held_out_rmse=float(np.sqrt(errors[-1, best])))
     return with_enough_steps(arrays, histories or made_up_histories(arrays.n_items, ratings_range), settings)
 
 
@@ -99,7 +99,7 @@ def choose_linear_map(
             n_held_out_users=len(histories),
         )
         mapped = arrays.with_linear_map(*train, settings)
-        errors = [_held_out_rmse(mapped, some, settings) ** 2 for some in lengths]
+        errors = [_held_out_errors(mapped, some, [settings])[0] for some in lengths]
         if np.mean(errors) < lowest:
             rmse = float(np.sqrt(errors[-1]))
             lowest = float(np.mean(errors))
@@ -148,13 +148,16 @@ def max_row_error(arrays: RidgeArrays, histories: Sequence[FoldInHistory], setti
     return float(np.max(errors))  # unlike max(), NaN if one is
 
 
-def _held_out_rmse(arrays: RidgeArrays, histories: Sequence[FoldInHistory], settings: FoldIn) -> float:
-    ridge, errors = arrays.ridge(settings), []
+def _held_out_errors(
+    arrays: RidgeArrays, histories: Sequence[FoldInHistory], candidates: Sequence[FoldIn]
+) -> Float64:
+    """Mean squared errors of the candidates, float64 [candidates]."""
+    ridges, errors = np.stack([arrays.ridge(one) for one in candidates]), []
     for known, held_out in histories:
-        row = arrays.fold_in64(*known, ridge)
-        scores = arrays.of_items(held_out.item_indices).row_scores64(row[None])[0]
-        errors.append(scores - held_out.ratings)
-    return float(np.sqrt(np.mean(np.concatenate(errors) ** 2)))
+        rows = arrays.fold_in64(*known, ridges)
+        errors.append(arrays.of_items(held_out.item_indices).row_scores64(rows) - held_out.ratings)
+    found: Float64 = np.mean(np.concatenate(errors, axis=1) ** 2, axis=1)
+    return found
 
 
 def shortened(histories: Sequence[FoldInHistory], n: int | None) -> list[FoldInHistory]:

@@ -79,10 +79,12 @@ def write_graphs(
 
 def list_files(folder: Path) -> dict[str, m.File]:
     """Sizes and checksums of the files in a folder that has no manifest yet."""
-    return {
-        path.name: m.File(bytes=path.stat().st_size, sha256=sha256_of(path))
-        for path in sorted(folder.iterdir())
-    }
+    return {path.name: describe_file(path) for path in sorted(folder.iterdir())}
+
+
+def describe_file(path: Path) -> m.File:
+    """Its size and checksum."""
+    return m.File(bytes=path.stat().st_size, sha256=sha256_of(path))
 
 
 def _describe(spec: GraphSpec, model: ir.Model, inputs: ExportInputs) -> m.Graph:

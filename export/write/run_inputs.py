@@ -20,7 +20,7 @@ from export.model.item_columns import ItemColumns
 from export.model.mlp import MlpArrays
 from export.model.row_solvers import solver_of
 from export.model.side_by_side import PartColumns, SideBySide
-from export.model.similar_items import similar_rows, support
+from export.model.similar_items import directions, similar_rows, support
 from export.write.explain_choice import with_explain
 from export.write.fold_in_choice import (
     choose_fold_in,
@@ -142,8 +142,9 @@ class LoadedRun:
             histories=(histories or made_up_histories(data.n_items, ratings_range))[:n_lists],
         )
         if similar is None:
-            alike = similar_rows(self.arrays if ranking is None else ranking)
-            similar = choose_shrinkage(alike, data.user_index, data.item_index, self.held_out)
+            unit = directions(similar_rows(self.arrays if ranking is None else ranking))
+            similar = choose_shrinkage(unit, data.user_index, data.item_index, self.held_out)
+            del unit  # as large as a table
         n_item_ratings = np.bincount(data.item_index[~self.held_out], minlength=data.n_items + 1)
         inputs = ExportInputs(
             module=self.module,

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from export.model.arrays import Float32, Float64
-from export.model.similar_items import MIN_RATINGS, directions, support
+from export.model.arrays import Float32
+from export.model.similar_items import MIN_RATINGS, support
 from recsys.models.sparse_matrix import SparseMatrix
 from serve.bundle.manifest import SimilarItems
 
@@ -21,7 +21,7 @@ MAX_COSINES = 1 << 24
 
 
 def choose_shrinkage(
-    rows: Float32,
+    unit: Float32,
     user_index: npt.NDArray[np.integer],
     item_index: npt.NDArray[np.integer],
     held_out: npt.NDArray[np.bool_],
@@ -33,12 +33,12 @@ def choose_shrinkage(
     neighbours of up to a thousand items, drawn in proportion to their ratings, are counted.
 
     Args:
-        rows: float32 [n_items + 1, F], as `similar_rows` gives them.
+        unit: float32 [n_items + 1, F], the `directions` of the items.
         user_index: int [n]
         item_index: int [n]
         held_out: bool [n]
     """
-    n_items = len(rows) - 1
+    n_items = len(unit) - 1
     counts = np.bincount(item_index, minlength=n_items + 1)
     in_training = np.bincount(item_index[~held_out], minlength=n_items + 1)
     asked = np.unique(np.random.default_rng(4).permutation(item_index[~held_out])[:N_ITEMS])
@@ -46,16 +46,16 @@ def choose_shrinkage(
     if not held_out.any():
         return SimilarItems(shrinkage=DEFAULT_SHRINKAGE, min_ratings=MIN_RATINGS, held_out_cosine=None)
     together = _rated_together(asked, user_index, item_index, held_out, n_items)
-    together /= np.sqrt(counts[asked, None] * np.maximum(counts, 1.0))
-    unit = directions(rows)
-    cosines = unit[asked] @ unit.T
-    found = {}
-    for shrinkage in SHRINKAGES:
-        scores = cosines * support(in_training, shrinkage)
-        scores[:, 0] = -np.inf
-        scores[np.arange(len(asked)), asked] = -np.inf
-        best = np.argpartition(-scores, min(K, n_items - 1), axis=1)[:, :K]
-        found[shrinkage] = float(np.take_along_axis(together, best, axis=1).sum(axis=1).mean())
+    supports = {shrinkage: support(in_training, shrinkage) for shrinkage in SHRINKAGES}
+    found = dict.fromkeys(SHRINKAGES, 0.0)
+    for column, item in enumerate(asked):
+        shared = together[:, column] / np.sqrt(counts[item] * np.maximum(counts, 1.0))
+        cosines = unit @ unit[item]
+        for shrinkage, supported in supports.items():
+            scores = cosines * supported
+            scores[[0, item]] = -np.inf
+            best = np.argpartition(-scores, min(K, n_items - 1))[:K]
+            found[shrinkage] += float(shared[best].sum()) / len(asked)
     best_shrinkage = max(found, key=lambda shrinkage: found[shrinkage])
     return SimilarItems(
         shrinkage=best_shrinkage,
@@ -70,8 +70,8 @@ def _rated_together(
     item_index: npt.NDArray[np.integer],
     held_out: npt.NDArray[np.bool_],
     n_items: int,
-) -> Float64:
-    """Users who rated an item in training and another in the held-out part: float64 [asked, n_items + 1]."""
+) -> Float32:
+    """Users who rated an item in training and another in the held-out part: float32 [n_items + 1, asked]."""
     users = np.random.default_rng(5).permutation(np.unique(user_index[held_out]))[:N_USERS]
     place = np.full(int(user_index.max()) + 1, -1)
     place[users] = np.arange(len(users))
@@ -88,4 +88,4 @@ def _rated_together(
         torch.ones(int(rows.sum())),
         (n_items + 1, len(users)),
     )
-    return later.times(known).T.double().numpy()
+    return later.times(known).numpy()

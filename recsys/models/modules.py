@@ -81,23 +81,17 @@ class DotProduct(nn.Module):
         """Score all items for users: int64 [B] -> float32 [B, 1 + n_items], as `forward` does."""
         return lambda user_index: self._scores(user_index, self.item_factors, self.item_biases)
 
-    def item_orderer(self) -> Callable[[Tensor], Tensor]:
-        """Like `item_scorer`, with scores of which only the order in each row counts.
+    def item_orderer(self) -> Callable[[Tensor, slice], Tensor]:
+        """Like `item_scorer`, of a part of the items, with scores of which only the order in each row counts.
 
-        User biases and the range change no order. The result is overwritten by the next call with as many
-        users: over a large catalogue, new memory and each further pass cost as much as the product.
+        User biases and the range change no order.
         """
-        buffers: dict[int, Tensor] = {}
 
-        def order(user_index: Tensor) -> Tensor:
-            users, items = embedding(user_index, self.user_factors), self.item_factors.T
-            n_users = len(user_index)
-            if n_users not in buffers:
-                buffers.clear()
-                buffers[n_users] = users.new_empty(n_users, items.shape[1])
+        def order(user_index: Tensor, items: slice) -> Tensor:
+            users, factors = embedding(user_index, self.user_factors), self.item_factors[items].T
             if self.item_biases is None:
-                return torch.mm(users, items, out=buffers[n_users])
-            return torch.addmm(self.item_biases.T, users, items, out=buffers[n_users])
+                return users @ factors
+            return torch.addmm(self.item_biases[items].T, users, factors)
 
         return order
 

@@ -11,12 +11,15 @@ from torch import Tensor, nn
 ItemScorer = Callable[[Tensor], Tensor]
 """user_index int64 [B] -> scores float32 [B, 1 + n_items], in ratings."""
 
+ItemOrderer = Callable[[Tensor, slice], Tensor]
+"""user_index int64 [B], M rows of the item table -> float32 [B, M]; only the order in a row counts."""
+
 PAIRS_AT_ONCE = 1 << 17
 """The widest default MLP holds about a thousand float32 per pair: half a gigabyte."""
 
-USERS_AT_ONCE = 64
-"""Of a product, at least: with fewer, reading the item table takes longer than the product. Their scores take
-as much memory as an item table of 64 factors."""
+USERS_AT_ONCE, ITEMS_AT_ONCE = 256, 1 << 13
+"""Of a product: so few scores stay in the cache until the best of them are found. New memory for all scores,
+and each further pass over them, would cost as much as the product."""
 
 BLOCK = 64
 """Neighbouring items of which only the best score is looked at first."""
@@ -65,24 +68,37 @@ def ranker(model: nn.Module, n_items: int) -> Callable[[np.ndarray, np.ndarray, 
         lists. It returns int64 [B, k], best first, 0-padded.
     """
     device = next(model.parameters()).device
-    users_at_once = max(1, PAIRS_AT_ONCE // (1 + n_items))
-    orderer: Callable[[], ItemScorer] | None = getattr(model, "item_orderer", None)
+    orderer: Callable[[], ItemOrderer] | None = getattr(model, "item_orderer", None)
     if orderer is None:
         scorer = item_scorer(model, n_items)
+        users_at_once, items_at_once = max(1, PAIRS_AT_ONCE // (1 + n_items)), 1 + n_items
     else:
-        scorer, users_at_once = orderer(), max(USERS_AT_ONCE, users_at_once)
+        order = orderer()
+        users_at_once, items_at_once = USERS_AT_ONCE, ITEMS_AT_ONCE
 
     @torch.no_grad()
     def rank(user_index: np.ndarray, exclude_item_indices: np.ndarray, k: int) -> np.ndarray:
         lists = np.zeros((len(user_index), k), np.int64)
+        k = min(k, n_items)
         for start in range(0, len(user_index), users_at_once):
             rows = slice(start, start + users_at_once)
-            scores = scorer(torch.from_numpy(user_index[rows]).to(device))  # [b, 1 + n_items]
-            scores.scatter_(1, torch.from_numpy(exclude_item_indices[rows]).to(device), -torch.inf)
-            scores[:, 0] = -torch.inf
-            values, indices = top_k(scores, min(k, n_items))
-            found = indices.masked_fill(values == -torch.inf, 0)
-            lists[rows, : found.shape[1]] = found.cpu().numpy()
+            users = torch.from_numpy(user_index[rows]).to(device)
+            exclude = torch.from_numpy(exclude_item_indices[rows]).to(device)
+            best = torch.full((len(users), k), -torch.inf, device=device)
+            found = torch.zeros((len(users), k), dtype=torch.int64, device=device)
+            for first in range(0, 1 + n_items, items_at_once):
+                items = slice(first, min(first + items_at_once, 1 + n_items))
+                scores = order(users, items) if orderer else scorer(users)  # [b, M]
+                row, place = ((exclude >= first) & (exclude < items.stop)).nonzero(as_tuple=True)
+                scores[row, exclude[row, place] - first] = -torch.inf
+                if first == 0:
+                    scores[:, 0] = -torch.inf
+                better = (scores.amax(dim=1) > best[:, -1]).nonzero().squeeze(1)
+                values, indices = top_k(scores[better], min(k, scores.shape[1]))
+                values, places = torch.cat([best[better], values], dim=1).topk(k)
+                indices = torch.cat([found[better], first + indices], dim=1).gather(1, places)
+                best[better], found[better] = values, indices.masked_fill(values == -torch.inf, 0)
+            lists[rows, :k] = found.cpu().numpy()
         return lists
 
     return rank

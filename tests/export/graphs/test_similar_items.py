@@ -79,7 +79,7 @@ def test_the_shrinkage_is_chosen_where_ratings_are_held_out(rng, held_out: float
     side = (-1.0) ** np.arange(61)
     noise = rng.normal(size=(61, 2)) * np.where(np.arange(61) <= 20, 0.05, 2.0)[:, None]
     rows = np.column_stack([np.ones(61), side]) + noise
-    chosen = choose_shrinkage(rows.astype(np.float32), users, items, rng.random(len(users)) < held_out)
+    chosen = choose_shrinkage(directions(rows.astype(np.float32)), users, items, rng.random(len(users)) < held_out)
     if held_out:
         assert chosen.shrinkage >= 10.0
         assert chosen.held_out_cosine is not None

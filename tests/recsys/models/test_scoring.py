@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recsys.models.modules import DotProduct
-from recsys.models.scoring import BLOCK, ranker, top_k
+from recsys.models.scoring import BLOCK, ITEMS_AT_ONCE, USERS_AT_ONCE, ranker, top_k
 
 
 @pytest.mark.parametrize("n", [70 * BLOCK, 70 * BLOCK + 5, 10 * BLOCK])
@@ -25,16 +25,17 @@ def test_the_best_of_blocks_are_the_best_of_all(n: int) -> None:
 
 @pytest.mark.parametrize("biases", ["none", "items", "both"])
 def test_a_large_catalogue_is_ranked_as_its_scores_say(biases: str) -> None:
-    n_items = 4 * 10 * BLOCK + BLOCK + 3
+    n_items, n_users = 2 * ITEMS_AT_ONCE + BLOCK + 3, USERS_AT_ONCE + 3
     torch.manual_seed(0)
-    model = DotProduct(150, n_items, 5, (0.0, 5.0), biases=biases)  # type: ignore[arg-type]
+    model = DotProduct(n_users, n_items, 5, (0.0, 5.0), biases=biases)  # type: ignore[arg-type]
     with torch.no_grad():
         for table in model.parameters():
             table.normal_()
-    users = np.arange(151)
-    exclude = np.random.default_rng(0).integers(0, n_items + 1, (151, 4))
-    lists = ranker(model, n_items)(users, exclude, 10)
+    users = np.arange(1 + n_users)
     scores = model.item_scorer()(torch.from_numpy(users)).detach().double()
+    exclude = scores.topk(4).indices.numpy()
+    exclude[:, 2:] = np.random.default_rng(0).integers(0, n_items + 1, (len(users), 2))
+    lists = ranker(model, n_items)(users, exclude, 10)
     scores.scatter_(1, torch.from_numpy(exclude), -1.0)
     scores[:, 0] = -1.0
     found = scores.gather(1, torch.from_numpy(lists))

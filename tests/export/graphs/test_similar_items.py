@@ -78,8 +78,8 @@ def test_the_shrinkage_is_chosen_where_ratings_are_held_out(rng, held_out: float
     users, items = users[rates], items[rates]
     side = (-1.0) ** np.arange(61)
     noise = rng.normal(size=(61, 2)) * np.where(np.arange(61) <= 20, 0.05, 2.0)[:, None]
-    rows = np.column_stack([np.ones(61), side]) + noise
-    chosen = choose_shrinkage(directions(rows.astype(np.float32)), users, items, rng.random(len(users)) < held_out)
+    rows = (np.column_stack([np.ones(61), side]) + noise).astype(np.float32)
+    chosen = choose_shrinkage(directions(rows), users, items, rng.random(len(users)) < held_out)
     if held_out:
         assert chosen.shrinkage >= 10.0
         assert chosen.held_out_cosine is not None

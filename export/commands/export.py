@@ -39,8 +39,8 @@ from serve.terminal import next_step
 @click.option(
     "--fast",
     is_flag=True,
-    help="Add recommend_fast.onnx: one user's list over a large catalogue by 4-bit tables, ranked again by "
-    "the exact ones. ONNX Runtime only.",
+    help="Add recommend_fast.onnx: one user's list over a large catalogue by tables of 8 or 4 bits, ranked "
+    "again by the exact ones. ONNX Runtime only.",
 )
 @click.option(
     "--shards",

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from serve.runtime.session import GraphSession
 
 
-# From this many items on, one user's list from `recommend_fast.onnx` takes half to four fifths of the exact
-# one's time (benchmarks/results/query.md). Batches of users are faster exactly.
+# From this many items on, one user's list from `recommend_fast.onnx` takes about half of the exact one's time
+# or less (benchmarks/results/query.md). Batches of users are faster exactly.
 FAST_ITEMS = 100_000
 
 

@@ -1,14 +1,16 @@
-// Recommendations from a bundle in Node: node recommend.mjs BUNDLE USER_ID [K]
+// Recommendations from a bundle in Node: node recommend.mjs BUNDLE USER_ID [K] [--category Comedy] [--years 1990-1999] ...
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { parseArgs } from 'node:util'
 import { asyncBufferFromFile, parquetReadObjects } from 'hyparquet'
+import { OPTIONS, rulesOf } from './rules.mjs'
 process.env.ORT_DISABLE_TELEMETRY ??= '1' // or official builds report to their maker
 const ort = await import('onnxruntime-node')
 process.on('uncaughtException', ({ message }) => (console.error(`Error: ${message}`), process.exit(1)))
 
-const [bundle, userId, k = '10'] = process.argv.slice(2)
+const { values: options, positionals: [bundle, userId, k = '10'] } = parseArgs({ options: OPTIONS, allowPositionals: true })
 if (!userId || !/^[1-9][0-9]*$/.test(k)) {
-  console.error('Usage: node recommend.mjs BUNDLE USER_ID [K]')
+  console.error(`Usage: node recommend.mjs BUNDLE USER_ID [K] ${Object.keys(OPTIONS).map((name) => `[--${name} ...]`).join(' ')}`)
   process.exit(2)
 }
 const read = async (name, options = {}) =>
@@ -17,7 +19,8 @@ const read = async (name, options = {}) =>
 // Row n of users.parquet is user index n + 1. Index 0 is "unknown": the average user.
 const users = await read('users.parquet')
 const userIndex = users.findIndex((row) => row.user_id !== null && String(row.user_id) === userId) + 1
-const { model, data, without_seen: withoutSeen } = JSON.parse(await readFile(join(bundle, 'manifest.json'), 'utf8'))
+const { model, data, without_seen: withoutSeen, item_rules: columns } = JSON.parse(await readFile(join(bundle, 'manifest.json'), 'utf8'))
+const rules = rulesOf(options, columns, ort.Tensor)
 
 // What this user has rated is left out, where the bundle holds it. Only the row groups that may hold this user are read.
 const wanted = { columns: ['user_index', 'item_index'], filter: { user_index: { $eq: userIndex } } }
@@ -25,10 +28,12 @@ const seen = withoutSeen ? [] : await read('seen.parquet', wanted)
 if (withoutSeen) console.error('This bundle does not hold what users have rated: the list may have it, too.')
 const exclude = seen.length ? seen.map((row) => BigInt(row.item_index)) : [0n] // 0 is padding
 
-const session = await ort.InferenceSession.create(join(bundle, 'recommend.onnx'))
+// Rules have a graph of their own, which leaves items out before it takes the best.
+const session = await ort.InferenceSession.create(join(bundle, rules ? 'recommend_filtered.onnx' : 'recommend.onnx'))
 const found = await session.run({
   user_index: new ort.Tensor('int64', [BigInt(userIndex)], [1]),
   exclude_item_indices: new ort.Tensor('int64', exclude, [1, exclude.length]),
+  ...rules,
 })
 
 // Predicted ratings are the scores where they order the list, else beside them; some models predict none.

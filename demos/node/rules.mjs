@@ -1,0 +1,44 @@
+// Rules for lists, from a command's options to the inputs of recommend_filtered.onnx.
+export const OPTIONS = {
+  category: { type: 'string', multiple: true, default: [] }, // an item has at least one of these
+  'not-category': { type: 'string', multiple: true, default: [] }, // and none of these
+  years: { type: 'string' }, // 1990-1999, 1990-, -1999 or 1990
+  'min-ratings': { type: 'string' },
+  'max-ratings': { type: 'string' },
+}
+
+/** The graph's inputs by name, of ONNX Runtime's class `Tensor`; null without rules. `columns`: `item_rules` of the manifest. */
+export function rulesOf(options, columns, Tensor) {
+  const { category: wanted, 'not-category': unwanted, years, 'min-ratings': least, 'max-ratings': most } = options
+  if (!wanted.length && !unwanted.length && years === undefined && least === undefined && most === undefined) return null
+  if (!columns) throw new Error('this bundle has no graphs with rules: export its run again with `recsys export --filtered`')
+  const lowest = columns.numbers.map(() => -1e38)
+  const highest = columns.numbers.map(() => 1e38)
+  const bound = (ends, name, text) => {
+    const place = columns.numbers.indexOf(name)
+    if (place < 0) throw new Error(`the items of this bundle have no ${name}`)
+    if (!/^\d+$/.test(text)) throw new Error(`${JSON.stringify(text)} is no whole number`)
+    ends[place] = Number(text)
+  }
+  if (least !== undefined) bound(lowest, 'n_ratings', least)
+  if (most !== undefined) bound(highest, 'n_ratings', most)
+  if (years !== undefined) {
+    const [, first, dash, last] = /^(\d*)(-?)(\d*)$/.exec(years) ?? []
+    if (!first && !last) throw new Error(`${JSON.stringify(years)} is no range of years such as 1990-1999, 1990- or -1999`)
+    if (first) bound(lowest, 'year', first)
+    if (last || !dash) bound(highest, 'year', last || first)
+  }
+  const marks = (names) => {
+    const unknown = names.find((name) => !columns.categories.includes(name))
+    if (unknown) throw new Error(`there is no category ${JSON.stringify(unknown)}; there are ${columns.categories.join(', ')}`)
+    return columns.categories.map((name) => Number(names.includes(name)))
+  }
+  const row = (values) => new Tensor('float32', values, [1, values.length])
+  return {
+    allow_item_indices: new Tensor('int64', [0n], [1, 1]), // 0: every item
+    wanted_categories: row(marks(wanted)),
+    unwanted_categories: row(marks(unwanted)),
+    lowest_numbers: row(lowest),
+    highest_numbers: row(highest),
+  }
+}

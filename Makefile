@@ -86,8 +86,9 @@ demo: $(VENV)/.demo ## Show artifacts/default as a page to try, made first if it
 PAGE_PORT ?= 8000
 .PHONY: demo-browser
 demo-browser: $(VENV)/.export demos/browser/node_modules ## Serve the page that recommends in the browser (PAGE_PORT=8000)
-	@test -e artifacts/default || $(MAKE) export
-	$(BIN)/python -m demos.browser.build artifacts/default demos/browser/dist
+	@test -e $(RUN) || $(MAKE) export
+	$(BIN)/recsys export $(RUN) --precision int8 --filtered --output artifacts/browser --overwrite
+	$(BIN)/python -m demos.browser.build artifacts/browser demos/browser/dist
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory demos/browser/dist $(PAGE_PORT)
 
 # Tests mostly wait for processes that they start, so there is one more than CPUs. Each may want the memory of a

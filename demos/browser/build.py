@@ -16,6 +16,7 @@ import msgspec
 from demos.report.factor_map import item_counts
 from serve import Recommender, open_bundle
 from serve.bundle.manifest import Manifest
+from serve.bundle.shards import list_graphs
 from serve.bundle.titles import displayed
 from serve.errors import ServeError, UnsupportedError
 from serve.files.atomic import new_folder
@@ -23,24 +24,27 @@ from serve.files.names import CONFORMANCE_NAME, TABLES_NAME
 
 HERE = Path(__file__).parent
 PACKAGES = HERE / "node_modules"
-# The plain build, and the larger one with WebGPU. A browser loads one of them.
+# The plain build, and the one with WebGPU, almost twice as large. A browser loads one of them.
+WASM_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 RUNTIME_FILES = (
-    "ort.wasm.min.mjs",
-    "ort-wasm-simd-threaded.mjs",
-    "ort-wasm-simd-threaded.wasm",
+    *WASM_FILES,
     "ort.webgpu.min.mjs",
     "ort-wasm-simd-threaded.asyncify.mjs",
     "ort-wasm-simd-threaded.asyncify.wasm",
 )
 # Runs conformance cases in any ONNX Runtime for JavaScript.
 CHECK_MODULE = HERE.parent / "node" / "check.mjs"
+PAGE_MODULES = ("app.mjs", "model.mjs", "runtime.mjs", CHECK_MODULE.name)
 MARKER = "index.html"
 
 
-def build(bundle_path: Path, output: Path, packages: Path = PACKAGES) -> None:
+def build(bundle_path: Path, output: Path, packages: Path = PACKAGES) -> int:
     """Build the page in the folder `output`, replacing an earlier one.
 
     `packages` is the `node_modules` that holds onnxruntime-web.
+
+    Returns:
+        The bytes that a browser loads for the first list.
 
     Raises:
         BundleError: the bundle is damaged.
@@ -69,14 +73,27 @@ def build(bundle_path: Path, output: Path, packages: Path = PACKAGES) -> None:
                 shutil.copyfile(runtime / name, folder / "ort" / name)
         (folder / "bundle").mkdir()
         for name in (CONFORMANCE_NAME, *(graph.file for graph in bundle.manifest.graphs.values())):
-            shutil.copyfile(bundle.file(name), folder / "bundle" / name)
+            _pack(folder / "bundle" / name, bundle.file(name).read_bytes())
         _pack(folder / "bundle" / "items.json", msgspec.json.encode(_items(recommender)))
-        (folder / "bundle" / "about.json").write_bytes(msgspec.json.encode(_about(bundle.manifest)))
+        _pack(folder / "bundle" / "about.json", msgspec.json.encode(_about(bundle.manifest)))
+        return _first_list_bytes(folder, _graphs(bundle.manifest)["recommend"])
+
+
+def _first_list_bytes(folder: Path, graphs: list[str]) -> int:
+    page = [folder / name for name in ("index.html", "style.css", *PAGE_MODULES)]
+    runtime = [folder / "ort" / name for name in WASM_FILES]
+    documents = [folder / "bundle" / f"{name}.json" for name in ("about", "items", "conformance")]
+    files = [*page, *runtime, *documents, *(folder / "bundle" / f"{graph}.onnx" for graph in graphs)]
+    return sum((file if file.exists() else _packed(file)).stat().st_size for file in files)
+
+
+def _packed(path: Path) -> Path:
+    """`path` with ".gzipped" added, which no server takes for an encoding of its own."""
+    return path.with_name(f"{path.name}.gzipped")
 
 
 def _pack(path: Path, content: bytes) -> None:
-    """Write `path` with ".gzipped" added, which no server takes for an encoding of its own."""
-    path.with_name(f"{path.name}.gzipped").write_bytes(gzip.compress(content, mtime=0))
+    _packed(path).write_bytes(gzip.compress(content, mtime=0))
 
 
 def _items(recommender: Recommender) -> dict[str, list[Any]]:
@@ -87,6 +104,19 @@ def _items(recommender: Recommender) -> dict[str, list[Any]]:
         "title": [displayed(recommender.items.label(item.item_index)) for item in items],
         "genres": [list(item.genres) for item in items],
         "n_ratings": item_counts(recommender.bundle)[1:].tolist(),
+    }
+
+
+def _graphs(manifest: Manifest) -> dict[str, list[str]]:
+    """The graphs behind each kind of answer, those with rules first of all; none where the model has none."""
+
+    def first(*names: str) -> list[str]:
+        return [name for name in names if name in manifest.graphs][:1]
+
+    return {
+        "recommend": first("recommend_filtered") or list_graphs(manifest.graphs),
+        "fold_in": first("fold_in_filtered", "fold_in"),
+        "similar_items": first("similar_items"),
     }
 
 
@@ -103,6 +133,9 @@ def _about(manifest: Manifest) -> dict[str, Any]:
         "list_span": model.list_span,
         "data": data.name,
         "licence": data.licence,
+        "graphs": _graphs(manifest),
+        "categories": manifest.item_rules.categories if manifest.item_rules else [],
+        "n_numbers": len(manifest.item_rules.numbers) if manifest.item_rules else 0,
         "tolerance": {name: manifest.graphs[name].tolerance for name in sorted(manifest.graphs)},
     }
 
@@ -113,9 +146,10 @@ def _about(manifest: Manifest) -> dict[str, Any]:
 def main(bundle: Path, output: Path) -> None:
     """Build the page for BUNDLE in the folder OUTPUT."""
     try:
-        build(bundle, output)
+        size = build(bundle, output)
     except ServeError as error:
         raise click.ClickException(str(error)) from error
+    click.echo(f"The first list takes {size / 1e6:.1f} MB.")
     click.echo(f"{output}: serve it with `python -m http.server --bind 127.0.0.1 --directory {output}`")
 
 

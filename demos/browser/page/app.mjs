@@ -126,8 +126,10 @@ function recommend() {
   running = running
     .then(async () => {
       if (mine !== latest) return
-      const found = await model.recommend(new Map(ratings))
+      if (ratings.size && model.mustLoad('fold_in')) at('basis').textContent = 'Loading what answers to ratings…'
+      const found = await model.recommend(new Map(ratings), at('genre').value)
       if (mine !== latest) return
+      at('error').hidden = true
       shown = found
       showRecommended()
     })
@@ -150,19 +152,20 @@ function measure({ score, rating }, ranked) {
 function showRecommended() {
   if (!shown) return
   again = showRecommended
-  const { items: ranked, folded, ms } = shown
+  const { items: ranked, folded, genre: minded, ms } = shown
   const [genre, k] = [at('genre').value, Number(at('k').value)]
   at('back').hidden = true
   const items = genre ? ranked.filter(({ index }) => model.item(index).genres.includes(genre)) : ranked
   at('basis').textContent = basis(folded, ranked)
-  at('few').textContent = genre && items.length < k ? `${genre}: ${items.length} of the ${ranked.length} best.` : ''
+  const isCut = genre !== minded && items.length < k // by the length of the graph's list
+  at('few').textContent = isCut ? `${genre}: ${items.length} of the ${ranked.length} best.` : ''
   at('list').replaceChildren(
     ...items.slice(0, k).map((item, place) => row(item.index, place, ...measure(item, ranked))),
   )
   const { runtime, nCases, notWebGpu } = model
   at('runtime').textContent =
-    `Computed in ${ms.toFixed(1)} ms by ONNX Runtime Web (${runtime.name}), after it answered the model's ` +
-    `${nCases} conformance cases correctly.` +
+    `Computed in ${ms.toFixed(1)} ms by ONNX Runtime Web (${runtime.name}), after it answered ` +
+    `${nCases} conformance cases of the model correctly.` +
     (notWebGpu ? ` WebGPU is not used (${notWebGpu}).` : '')
 }
 
@@ -237,7 +240,7 @@ function fail(error) {
 }
 
 try {
-  model = await load()
+  model = await load(new URLSearchParams(location.search).get('runtime') ?? 'wasm')
   const { about } = model
   const n = (count) => count.toLocaleString('en')
   at('about').textContent =
@@ -252,7 +255,7 @@ try {
     showRecommended()
     at('list').querySelector('button')?.focus()
   })
-  at('genre').addEventListener('change', showRecommended)
+  at('genre').addEventListener('change', recommend)
   at('k').addEventListener('change', () => again())
   at('clear').addEventListener('click', () => {
     ratings.clear()

@@ -1,27 +1,14 @@
-// The bundle in this tab: everything is loaded once, and answers then come without the network.
+// The bundle in this tab. A graph is loaded when it is first asked, so the first list waits for few bytes.
 import { check, tensor } from './check.mjs'
-import { fetched, json, start, unpacked } from './runtime.mjs'
+import { start, unpacked } from './runtime.mjs'
 
-/** Load the bundle and try it on its conformance cases; what WebGPU can't do, or does wrongly, WebAssembly does.
+/** Load what the first list needs but its graphs.
+ * @param wanted the runtime, 'webgpu' or 'wasm'; what WebGPU can't do, or does wrongly, WebAssembly does
  * @returns a Model */
-export async function load() {
-  const [about, items, conformance] = await Promise.all([
-    json('bundle/about.json'),
-    unpacked('bundle/items.json').then((answer) => answer.json()),
-    json('bundle/conformance.json'),
-  ])
-  const needed = /^(recommend(_shard_\d+)?|merge|fold_in|similar_items)$/
-  const graphs = Object.keys(about.tolerance).filter((graph) => needed.test(graph))
-  const files = Object.fromEntries(
-    await Promise.all(graphs.map(async (graph) => [graph, await fetched(`bundle/${graph}.onnx`)])),
-  )
-  const model = new Model(about, items, (wanted) => tried(wanted, files, about, conformance))
-  try {
-    await model.use(navigator.gpu ? 'webgpu' : 'wasm')
-  } catch (error) {
-    await model.doWithoutWebGpu(error)
-  }
-  return model
+export async function load(wanted) {
+  const names = ['about', 'items', 'conformance']
+  const documents = names.map(async (name) => (await unpacked(`bundle/${name}.json`)).json())
+  return new Model(...(await Promise.all(documents)), wanted)
 }
 
 // Characters and words of a mistyped query that are compared, and the least likeness of a title that is suggested.
@@ -52,49 +39,62 @@ function likeness(a, b) {
   return 1 - last[b.length] / longest
 }
 
-/** A runtime whose sessions have answered the conformance cases: {runtime, sessions, nCases}. */
-async function tried(wanted, files, about, conformance) {
-  const runtime = await start(wanted)
-  const sessions = {}
-  let nCases = 0
-  for (const [graph, file] of Object.entries(files)) {
-    const verdict = await check(runtime.ort, conformance.graphs[graph], about.tolerance[graph], graph, async () =>
-      (sessions[graph] = await runtime.ort.InferenceSession.create(file, { executionProviders: runtime.providers })),
-    )
-    if (verdict.unsupported) throw new Error(verdict.unsupported)
-    if (verdict.problem)
-      throw new Error(`${runtime.name} does not answer as the bundle's conformance cases say: ${verdict.problem}`)
-    nCases += verdict.n_cases
-  }
-  return { runtime, sessions, nCases }
-}
-
 class Model {
-  /** Why WebGPU does not answer here; undefined where it does, or the browser has none. */
+  /** Why WebGPU does not answer here; undefined where it does, or was not asked for. */
   notWebGpu
 
-  /** @param tryRuntime gives a runtime that answers as the conformance cases say; see `tried` */
-  constructor(about, items, tryRuntime) {
-    Object.assign(this, { about, items, tryRuntime })
+  constructor(about, items, conformance, wanted) {
+    Object.assign(this, { about, items, conformance })
     this.folded = items.title.map(fold)
     this.words = this.folded.map((title) => title.match(/[\p{L}\p{N}]+/gu) ?? [])
+    this.use(wanted)
   }
 
   /** Answer with a runtime, 'webgpu' or 'wasm', from now on. */
-  async use(wanted) {
-    this.wanted = wanted
-    Object.assign(this, await this.tryRuntime(wanted))
+  use(wanted) {
+    Object.assign(this, { wanted, starting: undefined, sessions: {}, nCases: 0 })
+  }
+
+  /** Sessions of graphs, each of which has answered its conformance cases. */
+  async opened(graphs) {
+    const sessions = []
+    for (const graph of graphs) sessions.push((this.sessions[graph] ??= await this.open(graph)))
+    return sessions
+  }
+
+  async open(graph) {
+    this.starting ??= start(this.wanted)
+    const [runtime, file] = await Promise.all([
+      this.starting,
+      unpacked(`bundle/${graph}.onnx`).then((answer) => answer.arrayBuffer()),
+    ])
+    this.runtime = runtime
+    const { ort, name, providers: executionProviders } = runtime
+    let session
+    const verdict = await check(ort, this.conformance.graphs[graph], this.about.tolerance[graph], graph, async () =>
+      (session = await ort.InferenceSession.create(new Uint8Array(file), { executionProviders })),
+    )
+    if (verdict.unsupported) throw new Error(verdict.unsupported)
+    if (verdict.problem)
+      throw new Error(`${name} does not answer as the bundle's conformance cases say: ${verdict.problem}`)
+    this.nCases += verdict.n_cases
+    return session
+  }
+
+  /** Whether an answer needs graphs that are not loaded yet. */
+  mustLoad(kind) {
+    return this.about.graphs[kind].some((graph) => !(graph in this.sessions))
   }
 
   /** Answer with WebAssembly from now on, if it was WebGPU that failed; else the failure is the answer. */
-  async doWithoutWebGpu(failure) {
+  doWithoutWebGpu(failure) {
     if (this.wanted !== 'webgpu') throw failure
-    await this.use('wasm')
+    this.use('wasm')
     this.notWebGpu = failure.message.replace(/^.*\bmessage: /s, '') // of a lost GPU, after the C++ that noticed
   }
 
   get canFoldIn() {
-    return 'fold_in' in this.sessions
+    return this.about.graphs.fold_in.length > 0
   }
 
   /** Item at an index, from 1 to n: {index, title, genres}. */
@@ -156,14 +156,15 @@ class Model {
   }
 
   get canFindSimilar() {
-    return 'similar_items' in this.sessions
+    return this.about.graphs.similar_items.length > 0
   }
 
   /** The items most like one, the most similar first: [{index, score}], a score being a cosine. */
   async similar(index) {
     const run = async () => {
+      const [session] = await this.opened(this.about.graphs.similar_items)
       const feeds = { item_index: tensor(this.runtime.ort, { dtype: 'int64', shape: [1], data: [index] }) }
-      const { top_item_indices: found, top_scores: scores } = await this.sessions.similar_items.run(feeds)
+      const { top_item_indices: found, top_scores: scores } = await session.run(feeds)
       return [...found.data]
         .map((found, rank) => ({ index: Number(found), score: scores.data[rank] }))
         .filter(({ index }) => index > 0)
@@ -172,33 +173,43 @@ class Model {
   }
 
   /** Recommendations from ratings, a Map from item index to rating; rated items are left out.
-   * @returns {items: [{index, score, rating}], folded, ms}: best first; a score orders the list, a rating is
-   *   predicted, undefined where nothing predicts it; folded is false for the average user's list */
-  recommend(ratings) {
-    return this.orWithoutWebGpu(() => this.recommendOnce(ratings))
+   * @param genre that all items must have, where the bundle has graphs with rules; '' for any
+   * @returns {items: [{index, score, rating}], folded, genre, ms}: best first; a score orders the list, a rating is
+   *   predicted, undefined where nothing predicts it; folded is false for the average user's list; genre is the one
+   *   that the graph has minded */
+  recommend(ratings, genre) {
+    return this.orWithoutWebGpu(() => this.recommendOnce(ratings, genre))
   }
 
   async orWithoutWebGpu(run) {
     try {
       return await run()
     } catch (error) {
-      await this.doWithoutWebGpu(error) // the GPU is lost when a laptop sleeps, or its driver starts anew
+      this.doWithoutWebGpu(error) // the GPU is lost when a laptop sleeps, or its driver starts anew
       return run()
     }
   }
 
-  async recommendOnce(ratings) {
+  async recommendOnce(ratings, genre) {
     const rated = [...ratings.keys()]
     const shape = [1, Math.max(1, rated.length)]
     const indices = { dtype: 'int64', shape, data: rated.length ? rated : [0] }
     const folded = this.canFoldIn && rated.length > 0
-    const feeds = folded
-      ? { item_indices: indices, ratings: { dtype: 'float32', shape, data: [...ratings.values()] } }
-      : { user_index: { dtype: 'int64', shape: [1], data: [0] }, exclude_item_indices: indices }
+    const graphs = this.about.graphs[folded ? 'fold_in' : 'recommend']
+    const byRules = graphs[0].endsWith('_filtered')
+    const minded = byRules && this.about.categories.includes(genre) ? genre : ''
+    const feeds = {
+      ...(folded
+        ? { item_indices: indices, ratings: { dtype: 'float32', shape, data: [...ratings.values()] } }
+        : { user_index: { dtype: 'int64', shape: [1], data: [0] } }),
+      ...(folded && !byRules ? {} : { exclude_item_indices: indices }),
+      ...(byRules ? this.rules(minded) : {}),
+    }
+    const sessions = await this.opened(graphs)
     const { ort } = this.runtime
     const tensors = Object.fromEntries(Object.entries(feeds).map(([name, array]) => [name, tensor(ort, array)]))
     const start = performance.now()
-    const found = await (folded ? this.sessions.fold_in.run(tensors) : this.ranked(tensors))
+    const found = await (sessions.length === 1 ? sessions[0].run(tensors) : this.merged(sessions, tensors))
     const ms = performance.now() - start
     const { lists, ratings_range: [low, high] } = this.about
     const predicted = lists === 'ratings' ? found.top_scores : found.top_ratings
@@ -209,21 +220,33 @@ class Model {
         rating: predicted && Math.min(Math.max(predicted.data[rank], low), high),
       }))
       .filter(({ index }) => index > 0)
-    return { items, folded, ms }
+    return { items, folded, genre: minded, ms }
   }
 
-  /** What recommend.onnx gives for one user; of a bundle in shards, what these and merge.onnx give. */
-  async ranked(tensors) {
-    if ('recommend' in this.sessions) return this.sessions.recommend.run(tensors)
+  /** The inputs of rules (docs/bundle.md): items of a genre, '' for any. */
+  rules(genre) {
+    const { categories, n_numbers: n } = this.about
+    const row = (data) => ({ dtype: 'float32', shape: [1, data.length], data })
+    const wanted = categories.length ? categories.map((name) => Number(name === genre)) : [0]
+    return {
+      allow_item_indices: { dtype: 'int64', shape: [1, 1], data: [0] },
+      wanted_categories: row(wanted),
+      unwanted_categories: row(wanted.map(() => 0)),
+      lowest_numbers: row(Array(n).fill(-1e38)),
+      highest_numbers: row(Array(n).fill(1e38)),
+    }
+  }
+
+  /** One user's list from the sessions of shards and, the last one, of merge.onnx. */
+  async merged(sessions, tensors) {
     const tops = []
-    for (let n = 0; `recommend_shard_${n}` in this.sessions; n++)
-      tops.push(await this.sessions[`recommend_shard_${n}`].run(tensors))
+    for (const shard of sessions.slice(0, -1)) tops.push(await shard.run(tensors))
     const feeds = { user_index: tensors.user_index }
     for (const name of Object.keys(tops[0])) {
       const data = tops.flatMap((top) => [...top[name].data])
       const lists = { dtype: tops[0][name].type, shape: [1, data.length], data }
       feeds[name.replace('top_', 'shard_')] = tensor(this.runtime.ort, lists)
     }
-    return this.sessions.merge.run(feeds)
+    return sessions.at(-1).run(feeds)
   }
 }

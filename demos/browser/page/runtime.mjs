@@ -16,20 +16,9 @@ export async function start(wanted) {
     : { ort, name: 'WebAssembly', providers: ['wasm'] }
 }
 
-async function response(path) {
-  const answer = await fetch(path)
-  if (!answer.ok) throw new Error(`${path} can't be loaded: ${answer.status} ${answer.statusText}`)
-  return answer
-}
-
-/** The bytes of a file of this page. */
-export const fetched = async (path) => new Uint8Array(await (await response(path)).arrayBuffer())
-
-/** A JSON file of this page. */
-export const json = async (path) => (await response(path)).json()
-
-/** A file that the build has packed, as a response. */
+/** A file of this page that the build has packed, as a response. */
 export async function unpacked(path) {
-  const { body } = await response(`${path}.gzipped`)
-  return new Response(body.pipeThrough(new DecompressionStream('gzip')))
+  const answer = await fetch(`${path}.gzipped`)
+  if (!answer.ok) throw new Error(`${path} can't be loaded: ${answer.status} ${answer.statusText}`)
+  return new Response(answer.body.pipeThrough(new DecompressionStream('gzip')))
 }

@@ -7,8 +7,10 @@ import http.server
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 from runtimes_table import WITH_SHARDS
 from tabs import PACKAGES
 
@@ -18,8 +20,9 @@ from demos.browser.build import build
 class Page:
     """A built page, served."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, first_list_bytes: int) -> None:
         self.folder = folder
+        self.first_list_bytes = first_list_bytes
         self.requests: list[str] = []
         requests = self.requests
 
@@ -43,8 +46,7 @@ def serve_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[P
     def get(bundle: Path) -> Page:
         if bundle not in pages:
             folder = tmp_path_factory.mktemp("page") / "dist"
-            build(bundle, folder, PACKAGES)
-            pages[bundle] = Page(folder)
+            pages[bundle] = Page(folder, build(bundle, folder, PACKAGES))
         return pages[bundle]
 
     yield get
@@ -57,3 +59,17 @@ def serve_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[P
 def page_of(serve_page: Callable[[Path], Page]) -> Callable[[str], Page]:
     """The page of one of the small bundles."""
     return lambda model: serve_page(WITH_SHARDS[model])
+
+
+@pytest.fixture
+def open_page(open_tab):
+    """Open a page and wait for its first answer."""
+
+    def get(page: Any, ready: bool = True, **context: Any) -> Any:
+        tab = open_tab(f"{page.url}/", **context)
+        tab.wait_for_selector("main[aria-busy=false]")
+        if ready:
+            expect(tab.locator("#error")).to_be_hidden()
+        return tab
+
+    return get

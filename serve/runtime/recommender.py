@@ -134,8 +134,11 @@ class Recommender(OpenedBundle):
 
     def name(self, top: Top, known: Any) -> Ranking:
         """`top`, the results of `rank` or a row of them, with ids; `known` and the result: see `Ranking`."""
-        # Without the axis, a quarter of the time.
-        count: Any = np.count_nonzero(top.indices, axis=-1 if top.indices.ndim > 1 else None)
+        count: Any
+        if top.indices.ndim == 1:
+            count = int(np.count_nonzero(top.indices))  # without an axis, in a quarter of the time
+        else:
+            count = np.count_nonzero(top.indices, axis=-1)
         return Ranking(self.items.ids.listed(top.indices), *top, known, count, self.items)
 
     def recommend(

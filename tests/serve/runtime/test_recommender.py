@@ -194,6 +194,7 @@ def test_where_items_run_out_the_tail_is_empty_and_says_so(served: Recommender) 
     left = everything[:2].tolist()
     ranking = served.recommend(user, 5, exclude_seen=False, exclude_item_ids=everything[2:])
     assert ranking.count == 2
+    assert type(ranking.count) is int
     assert set(ranking.item_ids[:2].tolist()) == set(left)
     assert ranking.item_ids[2:].tolist() == [None if served.items.ids.is_string else -1] * 3
     assert ranking.item_indices[2:].tolist() == [0] * 3

@@ -7,11 +7,6 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from export.write.bundle import export_run
-from recsys.data import load
-from recsys.training.settings import new_settings
-from recsys.training.train import Machine, train
-
 # File name -> bytes as they came, of the page itself and all that it loaded.
 LOADED = """() => Object.fromEntries(
     ["navigation", "resource"].flatMap(type => performance.getEntriesByType(type))
@@ -40,6 +35,12 @@ def test_the_first_list_loads_its_own_graph_only(open_page, page_of) -> None:
 @pytest.mark.slow  # trains and exports
 def test_the_first_list_of_the_embedded_data_takes_less_than_6_mb(open_page, serve_page, tmp_path) -> None:
     """As `make demo-browser` makes the bundle; iterations change no shape of a table."""
+    # Here, for the tests above run where torch is not installed.
+    from export.write.bundle import export_run
+    from recsys.data import load
+    from recsys.training.settings import new_settings
+    from recsys.training.train import Machine, train
+
     settings = new_settings(None, {"iterations": 2, "burn_in": 1})
     train(load("ml-latest-small"), settings, tmp_path / "run", machine=Machine("cpu"))
     export_run(tmp_path / "run", tmp_path / "bundle", precision="int8", filtered=True)

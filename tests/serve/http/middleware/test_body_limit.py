@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import select
 import socket
 import threading
@@ -106,7 +107,18 @@ def over(server, *packets: bytes) -> bytes:
             for packet in packets:
                 connection.sendall(packet)
                 select.select([connection], [], [], 0.1)
-        return connection.recv(1 << 16)
+        answer = connection.recv(1 << 16)
+        while not is_whole(answer) and (more := connection.recv(1 << 16)):
+            answer += more
+        return answer
+
+
+def is_whole(answer: bytes) -> bool:
+    """Whether an answer has come to its end; its head and body may come apart."""
+    head, blank, body = answer.partition(b"\r\n\r\n")
+    if length := re.search(rb"(?i)\ncontent-length: (\d+)", head):
+        return len(body) >= int(length[1])
+    return bool(blank) and (body.endswith(b"0\r\n\r\n") or b"chunked" not in head.lower())
 
 
 @pytest.mark.parametrize(

@@ -87,14 +87,14 @@ def build_app(recommender: Recommender, other: Recommender | None = None) -> gr.
                 newcomer = newcomer_tab(showcase, page, kept)
             with gr.Tab(TABS["similar"], id="similar"):
                 similar = similar_tab(showcase)
-            with gr.Tab(TABS["map"], id="map"):
-                map_tab(showcase)
-            with gr.Tab(TABS["model"], id="model"):
-                model_tab(showcase)
+            with gr.Tab(TABS["map"], id="map") as tab:
+                map_tab(showcase, tab)
+            with gr.Tab(TABS["model"], id="model") as tab:
+                model_tab(showcase, tab)
             compared_user = None
             if compared is not None:
-                with gr.Tab(TABS["compare"], id="compare"):
-                    compared_user = compare_tab(compared)
+                with gr.Tab(TABS["compare"], id="compare") as tab:
+                    compared_user = compare_tab(compared, tab)
         names = [name for name in TABS if name != "compare" or compared is not None]
         follow_links(showcase, page, tabs, names, user, newcomer, similar, compared_user)
     return page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib.resources import files
@@ -17,6 +18,8 @@ from serve.bundle.items import Catalogue, Item
 from serve.errors import ServeError
 
 CONCURRENCY = 8
+# matplotlib draws in one thread at a time.
+_DRAWING = threading.Lock()
 
 
 def html(value: str, elem_id: str) -> gr.HTML:
@@ -48,6 +51,26 @@ def scripted(value: str, elem_id: str, script: str, *, visible: bool = True) -> 
         padding=False,
         visible=visible,
     )
+
+
+def drawn(tab: gr.Tab, part: gr.HTML, draw: Callable[[], Markup]) -> None:
+    """Fill a part of a tab, empty and hidden at first, when a visitor first opens the tab.
+
+    Charts take longer to draw than the rest of the page to be built. They are drawn once for all visitors.
+    """
+    waiting = html(cards.card("notice", "Drawing …"), f"{part.elem_id}-waiting")
+    is_filled = gr.State(False)
+    made: list[Markup] = []
+
+    def fill(filled: bool) -> tuple[object, object, bool]:
+        if filled:  # what the visitor has done to it stays
+            return gr.skip(), gr.skip(), True
+        with _DRAWING:
+            if not made:
+                made.append(draw())
+        return notice(""), gr.HTML(made[0], visible=True), True
+
+    on([tab.select], fill, [is_filled], [waiting, part, is_filled], trigger_mode="once")
 
 
 def sent(event: gr.EventData, name: str) -> object:

@@ -7,12 +7,12 @@ from markupsafe import Markup
 
 from demos.gradio_app import cards
 from demos.gradio_app.compared import ComparedLists
-from demos.gradio_app.page import find_users, how_many, html, notice, on, show, text_box
+from demos.gradio_app.page import drawn, find_users, how_many, html, notice, on, show, text_box
 from demos.report.page import comparison_sections
 
 
-def compare_tab(compared: ComparedLists) -> gr.Dropdown:
-    """Build the tab, and return the choice of a user, which links set."""
+def compare_tab(compared: ComparedLists, tab: gr.Tab) -> gr.Dropdown:
+    """Build the tab's content, and return the choice of a user, which links set."""
     pair, longest, showcase = compared.pair, compared.longest_list, compared.both[0]
     first = showcase.find_users("")
 
@@ -29,7 +29,8 @@ def compare_tab(compared: ComparedLists) -> gr.Dropdown:
         k = how_many(longest, "compare-k")
     note = html("", "compare-note")
     shown = html(lists(first[0], min(10, longest)), "compared")
-    html(cards.card("report", comparison_sections(pair), "", ""), "comparison")
+    comparison = html("", "comparison")
+    drawn(tab, comparison, show(lambda: cards.card("report", comparison_sections(pair), "", "")))
     on([query.submit], find, [query], [user, note])
     on([user.input], lambda: notice(""), [], [note])
     on([user.change, k.change], show(lists), [user, k], [shown])

@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 
 from demos.gradio_app import cards
-from demos.gradio_app.page import html, scripted
+from demos.gradio_app.page import drawn, html, scripted
 from demos.gradio_app.showcase import Showcase
 from demos.report.factor_map import factor_map
 from demos.report.page import factor_map_section
@@ -17,8 +17,8 @@ N_BIASES = 8
 FEWEST_RATINGS = 20
 
 
-def map_tab(showcase: Showcase) -> None:
-    """Build the tab."""
+def map_tab(showcase: Showcase, tab: gr.Tab) -> None:
+    """Build the tab's content."""
     recommender = showcase.recommender
     counts = showcase.columns.counts
     found = factor_map(recommender.bundle, recommender.items, counts)
@@ -27,7 +27,8 @@ def map_tab(showcase: Showcase) -> None:
             if found is None:
                 html(cards.card("empty", "Nothing to draw", "No item of this bundle has been rated."), "map")
             else:
-                scripted(cards.card("map", factor_map_section(found)), "map", "map.js")
+                shown = scripted("", "map", "map.js", visible=False)
+                drawn(tab, shown, lambda: cards.card("map", factor_map_section(found)))
         with gr.Column(scale=2, min_width=300):
             html(_biases(showcase, counts), "biases")
 

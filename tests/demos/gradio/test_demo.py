@@ -241,6 +241,8 @@ def test_map_biases_and_model_card(open_page, pages) -> None:
     served = pages["dot-bias"]
     recommender = served.recommender
     tab = open_page("dot-bias")
+    config = tab.request.get(f"{served.url}/config").text()
+    assert not any(text in config for text in ("Factor map", "Parity with torch"))  # drawn for who looks
     go(tab, "Map")
     rated = {index for user in range(1, 31) for index in recommender.seen.of_user(user).tolist()}
     expect(tab.locator("#map use")).to_have_count(len(rated))

@@ -432,6 +432,10 @@ def test_the_map_is_searched_and_zoomed(open_page, pages) -> None:
     assert tab.locator("#map g.hit").count() == 1
     box.press("Enter")
     expect(drawing).to_have_class(re.compile(r"\bzoomed\b"))
+    tab.get_by_role("tab", name="Model").click()  # and back: the map is as it was left
+    expect(tab.locator("#card")).to_contain_text("Parity with torch")
+    tab.get_by_role("tab", name="Map").click()
+    expect(drawing).to_have_class(re.compile(r"\bzoomed\b"))
     box.fill("no such film")
     expect(said).to_have_text("Nothing on the map is called so.")
     box.fill("")

@@ -400,3 +400,19 @@ SERIOUS = re.compile(r"\((serious|critical)\)")
 SETTLED = """() => !document.querySelector(".pending")
     && document.getAnimations().every(
         a => a.playState !== "running" || a.effect.getComputedTiming().endTime === Infinity)"""
+
+
+@pytest.mark.slow
+def test_on_paper_there_is_what_was_found(open_page, pages) -> None:
+    """Whole lists, and nothing to press: a printed page has no scroll bar."""
+    tab = open_page("dot-bias", color_scheme="dark")
+    expect(tab.locator("#history .items li").last).to_be_attached()
+    tab.emulate_media(media="print")
+    for gone in ("#user", "#options", "#picks .actions >> nth=0", "[role=tablist] >> nth=0"):
+        expect(tab.locator(gone)).to_be_hidden()
+    expect(tab.locator("#picks .stars").first).to_be_visible()
+    cut = "all => all.filter(e => e.scrollHeight > e.clientHeight + 1).length"
+    assert tab.locator(".recsys .items").evaluate_all(cut) == 0
+    assert (
+        tab.evaluate("getComputedStyle(document.querySelector('#picks .recsys')).color") == "rgb(28, 36, 48)"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ FIXTURES = Path(__file__).parent / "fixtures" / "bundles"
 RAW_ID_FIXTURES = FIXTURES.with_name("raw_id_bundles")
 BUNDLES = ["dot", "dot-bias", "mlp", "dot-bias-string-ids", "parts", "ranking"]
 """`parts`: lists by parts that rank, with predicted ratings beside. `ranking`: no ratings at all."""
+
+
+def price_of(item_index: int) -> float:
+    """A feature of the items that is a number; NaN where an item has none."""
+    return 0.25 + 1.5 * (item_index * 7 % 20) if item_index % 9 else math.nan
 
 
 def edit_manifest(bundle: Path, edit: Callable[[dict[str, Any]], object] = lambda manifest: None) -> None:

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 import torch
-from fixture_bundles import FIXTURES, RAW_ID_FIXTURES
+from fixture_bundles import FIXTURES, RAW_ID_FIXTURES, price_of
 
 from recsys.data.interactions import Interactions
 from recsys.data.splits import SplitRecipe
@@ -73,6 +73,7 @@ def interactions(*, string_ids: bool = False) -> Interactions:
                 "title": [f"Movie {i}, The ({1950 + i})" for i in range(1, N_ITEMS + 1)],
                 "genres": [GENRES[i % len(GENRES)] for i in range(N_ITEMS)],
                 "year": pd.array([1950 + i if i % 7 else None for i in range(1, N_ITEMS + 1)], dtype="Int64"),
+                "price": [price_of(i) for i in range(1, N_ITEMS + 1)],
             }
         ),
         user_index=user_index,

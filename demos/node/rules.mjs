@@ -5,12 +5,14 @@ export const OPTIONS = {
   years: { type: 'string' }, // 1990-1999, 1990-, -1999 or 1990
   'min-ratings': { type: 'string' },
   'max-ratings': { type: 'string' },
+  'at-least': { type: 'string', multiple: true, default: [] }, // price=10: further numbers of the items
+  'at-most': { type: 'string', multiple: true, default: [] },
 }
 
 /** The graph's inputs by name, of ONNX Runtime's class `Tensor`; null without rules. `columns`: `item_rules` of the manifest. */
 export function rulesOf(options, columns, Tensor) {
   const { category: wanted, 'not-category': unwanted, years, 'min-ratings': least, 'max-ratings': most } = options
-  if (!wanted.length && !unwanted.length && years === undefined && least === undefined && most === undefined) return null
+  if ([wanted, unwanted, years, least, most, options['at-least'], options['at-most']].every((given) => !given?.length)) return null
   if (!columns) throw new Error('this bundle has no graphs with rules: export its run again with `recsys export --filtered`')
   const lowest = columns.numbers.map(() => -1e38)
   const highest = columns.numbers.map(() => 1e38)
@@ -27,6 +29,16 @@ export function rulesOf(options, columns, Tensor) {
     if (!first && !last) throw new Error(`${JSON.stringify(years)} is no range of years such as 1990-1999, 1990- or -1999`)
     if (first) bound(lowest, 'year', first)
     if (last || !dash) bound(highest, 'year', last || first)
+  }
+  for (const [name, ends] of [['at-least', lowest], ['at-most', highest]]) {
+    for (const text of options[name]) {
+      const at = text.lastIndexOf('=')
+      const [number, value] = [text.slice(0, at), text.slice(at + 1)]
+      if (at < 1 || !/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value)) throw new Error(`${JSON.stringify(text)} is not a name and a number, such as price=10`)
+      const place = columns.numbers.indexOf(number)
+      if (place < 0) throw new Error(`the items of this bundle have no number ${JSON.stringify(number)}; there are ${columns.numbers.join(', ')}`)
+      ends[place] = Number(value)
+    }
   }
   const marks = (names) => {
     const unknown = names.find((name) => !columns.categories.includes(name))

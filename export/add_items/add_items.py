@@ -8,11 +8,12 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
 from export.add_items.appended_tables import all_features, write_more_items, write_more_seen
-from export.add_items.bundle_inputs import Fitted, ItemCounts, bundle_inputs
+from export.add_items.bundle_inputs import Fitted, ItemCounts, bundle_inputs, rule_numbers
 from export.add_items.bundle_ranking import bundle_ranking, old_ratings
 from export.add_items.item_rows import Choice, ItemPrior, Rated, choose_regularization, with_items
 from export.add_items.new_ratings import NewRatings, select
@@ -130,7 +131,7 @@ def add_items(
         write_more_items(folder, bundle, new.items)
         seen = write_more_seen(folder, bundle, new)
         items = Catalogue(folder / "items.parquet", arrays.n_items)
-        inputs = _inputs(bundle, arrays, placed.ranking if placed else None, seen, users, items)
+        inputs = _inputs(bundle, arrays, placed.ranking if placed else None, seen, users, items, new.items)
         made = write_graphs(
             folder,
             inputs,
@@ -173,6 +174,7 @@ def _inputs(
     seen: SeenRatings,
     users: IdIndex,
     items: Catalogue,
+    new_items: pd.DataFrame,
 ) -> ExportInputs:
     """What the new graphs are made from."""
     manifest = bundle.manifest
@@ -190,7 +192,11 @@ def _inputs(
         Fitted(module, arrays, product, ranking),
         seen,
         _sample(manifest, seen, arrays.n_items, users),
-        ItemCounts(np.append(bundle.table("item_support"), support(n_new, similar.shrinkage)), n_ratings),
+        ItemCounts(
+            np.append(bundle.table("item_support"), support(n_new, similar.shrinkage)),
+            n_ratings,
+            rule_numbers(bundle, new_items),
+        ),
         users,
         items,
     )

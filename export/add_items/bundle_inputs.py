@@ -6,19 +6,22 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from torch import nn
 
 from export.errors import GraphError
 from export.graphs.fold_in import ridge_arrays
-from export.model.arrays import Arrays, Float32, Int64
+from export.model.arrays import Arrays, Float32, Float64, Int64
 from export.model.inputs import ExportInputs, IdTables, Sample, SeenRatings
 from export.model.item_columns import ItemColumns
 from export.model.side_by_side import SideBySide
 from export.write.explain_choice import with_explain
 from export.write.fold_in_choice import with_enough_steps
 from export.write.list_fold_in_choice import with_enough_list_steps
+from recsys.data.features import numeric_features
 from serve.bundle.bundle import Bundle
 from serve.bundle.ids import IdIndex
+from serve.bundle.item_rules import N_RATINGS, UNKNOWN_NUMBER, YEAR, number_table
 from serve.bundle.items import Catalogue
 from serve.bundle.shards import list_graphs, shards_of
 
@@ -37,12 +40,31 @@ class Fitted(NamedTuple):
 
 
 class ItemCounts(NamedTuple):
-    """What the graphs hold of the numbers of ratings."""
+    """What the graphs hold of the numbers of ratings, and of other numbers."""
 
     support: Float32
     """See `ExportInputs.item_support`"""
     n_ratings: Int64 | None
     """int64 [n_items + 1], for rules; None: there are no graphs with rules"""
+    numbers: dict[str, Float64]
+    """Further ones for rules, as `rule_numbers` gives them"""
+
+
+def rule_numbers(bundle: Bundle, new_items: pd.DataFrame | None = None) -> dict[str, Float64]:
+    """The numbers of a bundle's rules beside ratings and years, those of new items after those of the old.
+
+    Float64 [n_items + n_new] by name, NaN where an item has none.
+    """
+    rules = bundle.manifest.item_rules
+    new_items = pd.DataFrame() if new_items is None else new_items
+    new, found = numeric_features(new_items), {}
+    for name in [] if rules is None else rules.numbers:
+        if name in (N_RATINGS, YEAR):
+            continue
+        old = bundle.table(number_table(name))[0, 1:]
+        old = np.where(old == np.float32(UNKNOWN_NUMBER), np.nan, old.astype(np.float64))
+        found[name] = np.append(old, new.get(name, np.full(len(new_items), np.nan)))
+    return found
 
 
 def bundle_inputs(
@@ -73,7 +95,7 @@ def bundle_inputs(
         ids = IdTables(users.ids(users.known_rows), item_ids, titles, known)
     columns = None
     if counts.n_ratings is not None:
-        columns = ItemColumns.of(counts.n_ratings, items.genres, items.years)
+        columns = ItemColumns.of(counts.n_ratings, items.genres, items.years, counts.numbers)
     top_k, similar = manifest.graphs[list_graphs(manifest.graphs)[-1]].top_k, manifest.similar_items
     assert top_k is not None  # open_bundle has checked it
     assert similar is not None  # every export has it

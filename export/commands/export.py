@@ -52,7 +52,7 @@ from serve.terminal import next_step
 @click.option(
     "--filtered",
     is_flag=True,
-    help="Add recommend_filtered.onnx and fold_in_filtered.onnx: lists by rules (genres, years, …).",
+    help="Add recommend_filtered.onnx and fold_in_filtered.onnx: lists by rules (genres, years, prices, …).",
 )
 @click.option(
     "--precision",

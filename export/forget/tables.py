@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from export.add_items.bundle_inputs import Fitted, ItemCounts
+from export.add_items.bundle_inputs import Fitted, ItemCounts, rule_numbers
 from export.add_items.bundle_ranking import bundle_ranking
 from export.model.arrays import Float32, Int64
 from export.model.inputs import SeenRatings
@@ -74,7 +74,7 @@ def item_counts(bundle: Bundle, counts: Counts) -> ItemCounts:
     n_ratings = None
     if bundle.manifest.item_rules is not None:
         n_ratings = counts.left_of(bundle.table("item_n_ratings")[0].astype(np.int64))
-    return ItemCounts(of_items, n_ratings)
+    return ItemCounts(of_items, n_ratings, rule_numbers(bundle))
 
 
 def support_ratings(of_items: Float32, shrinkage: float) -> Int64:

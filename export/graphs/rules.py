@@ -13,7 +13,7 @@ from onnxscript import GraphBuilder
 from export.graphs.spec import TensorSpec
 from export.model.arrays import table
 from export.model.item_columns import ItemColumns
-from serve.bundle.item_rules import NAMES, NO_HIGHEST, NO_LOWEST
+from serve.bundle.item_rules import NAMES, NO_HIGHEST, NO_LOWEST, number_table
 
 RULES = (
     TensorSpec(NAMES[0], "int64", ("R", "A")),
@@ -58,7 +58,7 @@ def banned_items(graph: GraphBuilder, columns: ItemColumns, rules: Mapping[str, 
     added = op.ScatterElements(outside, listed, inside, axis=1)
     banned = op.Greater(op.Gemm(weights, membership, added, transB=1), 0.5)
     for place, (name, column) in enumerate(columns.numbers.items()):
-        number = table(graph, f"item_{name}", column[None])  # [1, N]
+        number = table(graph, number_table(name), column[None])  # [1, N]
         low, high = (op.Slice(bound, [place], [place + 1], [1]) for bound in (lowest, highest))  # [R, 1]
         banned = op.Or(banned, op.Or(op.Less(number, low), op.Greater(number, high)))
     result: ir.Value = banned

@@ -10,8 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from export.errors import GraphError
-from export.model.arrays import Float32, Int64
-from serve.bundle.item_rules import MAX_CATEGORIES, N_RATINGS, UNKNOWN_NUMBER, YEAR, ItemRules, categories_of
+from export.model.arrays import Float32, Float64, Int64
+from serve.bundle.item_rules import (
+    LARGEST_NUMBER,
+    MAX_CATEGORIES,
+    MAX_NUMBERS,
+    N_RATINGS,
+    UNKNOWN_NUMBER,
+    YEAR,
+    ItemRules,
+    categories_of,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +36,11 @@ class ItemColumns:
 
     @classmethod
     def of(
-        cls, n_item_ratings: Int64, genres: Sequence[str | None] | None, years: Sequence[Any] | None
+        cls,
+        n_item_ratings: Int64,
+        genres: Sequence[str | None] | None,
+        years: Sequence[Any] | None,
+        others: Mapping[str, Float64] | None = None,
     ) -> ItemColumns:
         """From what the data knows of the items.
 
@@ -35,9 +48,11 @@ class ItemColumns:
             n_item_ratings: int64 [n_items + 1], training ratings of each item.
             genres: [n_items], "|" between two; None: the data has none.
             years: [n_items], None where an item has none; None: the data has none.
+            others: further numbers by name, float64 [n_items], NaN where an item has none. One called
+                "n_ratings" or "year" is left out.
 
         Raises:
-            GraphError: there are too many categories.
+            GraphError: there are too many categories or numbers.
         """
         of_items = [categories_of(text) for text in genres or ()]
         names = sorted({name for one in of_items for name in one})
@@ -54,6 +69,16 @@ class ItemColumns:
         if years is not None:
             known = [UNKNOWN_NUMBER if year is None else float(year) for year in years]
             numbers[YEAR] = np.array([UNKNOWN_NUMBER, *known], np.float32)
+        for name, values in (others or {}).items():
+            if name not in (N_RATINGS, YEAR):
+                bounded = np.clip(values, -LARGEST_NUMBER, LARGEST_NUMBER)
+                bounded = np.where(np.isnan(values), UNKNOWN_NUMBER, bounded)
+                numbers[name] = np.append(UNKNOWN_NUMBER, bounded).astype(np.float32)
+        if len(numbers) > MAX_NUMBERS:
+            raise GraphError(
+                f"the items have {len(numbers):,} numbers, and a graph with rules may have {MAX_NUMBERS}: "
+                f"export without --filtered, or train with fewer numbers among the item features"
+            )
         return cls(tuple(names), membership, numbers)
 
     @property

@@ -31,6 +31,7 @@ from export.write.fold_in_choice import (
 from export.write.list_fold_in_choice import choose_list_fold_in
 from export.write.list_ridge_choice import choose_list_ridges, with_list_ridges
 from export.write.shrinkage_choice import choose_shrinkage
+from recsys.data.features import numeric_features
 from recsys.data.interactions import Interactions
 from recsys.data.splits import choosing_users
 from recsys.models.modules import DotProduct
@@ -206,7 +207,8 @@ class LoadedRun:
 
     def _columns(self, n_item_ratings: npt.NDArray[np.int64]) -> ItemColumns:
         known = self.described()
-        return ItemColumns.of(n_item_ratings, known.get("genres"), known.get("years"))
+        numbers = numeric_features(self.interactions.items)
+        return ItemColumns.of(n_item_ratings, known.get("genres"), known.get("years"), numbers)
 
     def _id_tables(self) -> IdTables:
         items = self.interactions.items

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 # Columns of a table of users or items that are no features.
@@ -21,6 +22,17 @@ def feature_names(table: pd.DataFrame) -> list[str]:
     return [str(name) for name in table.columns if name not in IDENTITY]
 
 
+def numeric_features(table: pd.DataFrame) -> dict[str, npt.NDArray[np.float64]]:
+    """The features that are numbers, but the year: name -> float64 [n], NaN where one is missing."""
+    names = [name for name in feature_names(table) if name != "year"]
+    return {name: _finite(table[name]) for name in names if pd.api.types.is_numeric_dtype(table[name])}
+
+
+def _finite(values: pd.Series) -> npt.NDArray[np.float64]:
+    numbers = pd.to_numeric(values, errors="coerce").astype("Float64").to_numpy(np.float64, na_value=np.nan)
+    return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
 def binary_features(table: pd.DataFrame) -> np.ndarray:
     """One-hot features of users or items: float32 [n, A]; A is 0 where nothing is known.
 
@@ -33,8 +45,7 @@ def binary_features(table: pd.DataFrame) -> np.ndarray:
 
 def _columns(name: str, values: pd.Series) -> Iterator[np.ndarray]:
     if pd.api.types.is_numeric_dtype(values):
-        numbers = pd.to_numeric(values, errors="coerce").astype("Float64").astype(float)
-        numbers = numbers.where(np.isfinite(numbers))
+        numbers = pd.Series(_finite(values))
         if name == "year":
             values = numbers // YEARS_PER_BIN
         elif numbers.nunique() <= N_BINS:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import msgspec
 
 N_RATINGS, YEAR = "n_ratings", "year"
-"""Numbers of an item: its ratings in the training, and its year."""
+"""Numbers of an item: its ratings in the training, and its year. Others are features of the data."""
 MAX_CATEGORIES = 1000
+# A graph with rules compares each of them with its bounds in every call.
+MAX_NUMBERS = 16
+LARGEST_NUMBER = 1e29
+"""Numbers of items and bounds beyond are as good as these."""
 # An item without a year has this one: a range has it only where it has no lower end.
 UNKNOWN_NUMBER = -1e30
 NO_LOWEST, NO_HIGHEST = -1e38, 1e38
@@ -27,7 +31,12 @@ class ItemRules(msgspec.Struct, frozen=True, kw_only=True):
     categories: list[str]
     """Of `wanted_categories` and `unwanted_categories`; empty: the items have none, and C is 1."""
     numbers: list[str]
-    """Of `lowest_numbers` and `highest_numbers`."""
+    """Of `lowest_numbers` and `highest_numbers`: `N_RATINGS`, `YEAR` where there are years, then others."""
+
+
+def number_table(name: str) -> str:
+    """The table of a number, float32 [1, n_items + 1]; a feature may have any name, such as "factors"."""
+    return f"item_{name}" if name in (N_RATINGS, YEAR) else f"item_number.{name}"
 
 
 def categories_of(text: str | None) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from serve.reading.cells import parse_integer
+from serve.reading.cells import parse_integer, parse_number
 from serve.reading.options import IntegerRange
 
 if TYPE_CHECKING:
@@ -30,6 +30,22 @@ def _parse_years(
     ):
         raise click.BadParameter(f"{text!r} is no range of years such as 1990-1999, 1990- or -1999.")
     return ends[0], ends[1]
+
+
+def _parse_bounds(context: click.Context, option: click.Parameter, texts: Sequence[str]) -> dict[str, float]:
+    """Numbers by name, of texts such as "price=9.5"."""
+    bounds: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        if not name:
+            raise click.BadParameter(f"{text!r} is not a name and a number, such as price=10.")
+        if name in bounds:
+            raise click.BadParameter(f"{name!r} is named twice.")
+        try:
+            bounds[name] = parse_number(number)
+        except ValueError as error:
+            raise click.BadParameter(f"{text!r}: {error}.") from None
+    return bounds
 
 
 OPTIONS = (
@@ -61,8 +77,23 @@ OPTIONS = (
         metavar="FIRST-LAST",
         help="List only items of these years; 1990- and -1999, too.",
     ),
+    click.option(
+        "--at-least",
+        multiple=True,
+        callback=_parse_bounds,
+        metavar="NAME=NUMBER",
+        help="List only items with at least so much of a number of theirs, such as price=10; repeat it.",
+    ),
+    click.option(
+        "--at-most",
+        multiple=True,
+        callback=_parse_bounds,
+        metavar="NAME=NUMBER",
+        help="List only items with at most so much; repeat it.",
+    ),
 )
 NAMES = {"allow", "deny", "categories", "not_categories", "min_ratings", "max_ratings", "years"}
+NAMES |= {"at_least", "at_most"}
 """The parameters."""
 
 
@@ -82,6 +113,8 @@ def rules_of(options: dict[str, Any], items: Callable[[], Catalogue]) -> Rules |
     """
     given = {name: options.pop(name) for name in NAMES}
     given["min_year"], given["max_year"] = given.pop("years")
+    least, most = given.pop("at_least"), given.pop("at_most")
+    given["numbers"] = {name: (least.get(name), most.get(name)) for name in {**least, **most}}
     if not any(value or value == 0 for value in given.values()):
         return None
     from serve.runtime.rules import Rules

@@ -15,6 +15,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from serve.bundle.item_rules import MAX_NUMBERS
 from serve.reading.cells import parse_integer
 from serve.reading.limits import MAX_ID_LENGTH
 
@@ -49,7 +50,7 @@ Id = Annotated[int | str, PlainValidator(_check_id), WithJsonSchema(ID_SCHEMA)]
 Rating = Annotated[
     float, Field(strict=True, allow_inf_nan=False, description="On the scale of the data: see `/v1/model`.")
 ]
-Weight = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 TopK = Annotated[
     StrictInt,
     Field(
@@ -104,14 +105,19 @@ class RulesRequest(BaseModel):
         None, description="Its first year; an item without a year is not listed."
     )
     max_year: StrictInt | None = Field(None, description="Its last year.")
+    numbers: dict[str, tuple[Number | None, Number | None]] = Field(
+        {},
+        max_length=MAX_NUMBERS,
+        description="The least and the largest of further numbers of the items, by name; null: any.",
+    )
     model_config = ConfigDict(extra="forbid")
 
 
 class VarietyRequest(BaseModel):
     """How a list differs from the best items in order; `serve.Variety`."""
 
-    diversity: Weight = Field(0, ge=0, le=1, description="Of being unlike the items above.")
-    surprise: Weight = Field(
+    diversity: Number = Field(0, ge=0, le=1, description="Of being unlike the items above.")
+    surprise: Number = Field(
         0, ge=-1, le=1, description="Towards items that few know; below 0, towards the familiar."
     )
     max_per_category: StrictInt | None = Field(

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from serve.bundle.item_rules import N_RATINGS, NAMES, NO_HIGHEST, NO_LOWEST, YEAR, ItemRules
+from serve.bundle.item_rules import (
+    LARGEST_NUMBER,
+    N_RATINGS,
+    NAMES,
+    NO_HIGHEST,
+    NO_LOWEST,
+    YEAR,
+    ItemRules,
+)
 from serve.errors import RequestError, UnsupportedError
 from serve.runtime.batching import Top
 
@@ -17,8 +25,6 @@ if TYPE_CHECKING:
 
 # Categories that an error names, the nearest first.
 MAX_SHOWN = 20
-# Bounds beyond are as good as these, which float32 holds.
-LARGEST_BOUND = 1 << 31
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +46,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """The earliest year of a listed item; one without a year is not listed."""
     max_year: int | None = None
     """The latest year; an item without a year is listed unless `min_year` is given."""
+    numbers: Mapping[str, tuple[float | None, float | None]] = {}
+    """The least and the largest of further numbers of the items (numeric features of the data), by name;
+    None: any. An item without the number is listed unless the least is given. Compared as float32."""
 
 
 class RuleInputs(NamedTuple):
@@ -84,19 +93,7 @@ def rule_inputs(rules: Rules | None, recommender: Recommender) -> RuleInputs:
     if both := set(wanted) & set(unwanted):
         raise RequestError(f"the category {columns.categories[both.pop()]!r} is both wanted and unwanted")
     lowest, highest = (np.full((1, len(columns.numbers)), end, np.float32) for end in (NO_LOWEST, NO_HIGHEST))
-    for name, what, low, high in (
-        (N_RATINGS, "ratings", rules.min_ratings, rules.max_ratings),
-        (YEAR, "year", rules.min_year, rules.max_year),
-    ):
-        low, high = _bound(f"min_{what}", low), _bound(f"max_{what}", high)
-        if low is None and high is None:
-            continue
-        if low is not None and high is not None and low > high:
-            raise RequestError(f"min_{what} is {low}, more than max_{what}, {high}: no item lies in between")
-        if name not in columns.numbers:
-            raise RequestError(
-                f"the items of this bundle have no {what}, so min_{what} and max_{what} can't be used"
-            )
+    for name, low, high in _ranges(rules, columns):
         place = columns.numbers.index(name)
         lowest[0, place] = lowest[0, place] if low is None else low
         highest[0, place] = highest[0, place] if high is None else high
@@ -136,12 +133,53 @@ def _list(name: str, values: Any) -> list[Any]:
     return list(values)
 
 
-def _bound(name: str, value: Any) -> int | None:
+def _ranges(rules: Rules, columns: ItemRules) -> list[tuple[str, float | None, float | None]]:
+    """The numbers that have bounds, with their lower and upper ones."""
+    named: dict[str, tuple[str, str]] = {}
+    asked: list[tuple[str, Any, Any]] = []
+    for name, what in ((N_RATINGS, "ratings"), (YEAR, "year")):
+        named[name] = f"min_{what}", f"max_{what}"
+        low, high = (_integer(end, getattr(rules, end)) for end in named[name])
+        if name not in columns.numbers and not low is high is None:
+            raise RequestError(
+                f"the items of this bundle have no {what}, so min_{what} and max_{what} can't be used"
+            )
+        asked.append((name, low, high))
+    others = [name for name in columns.numbers if name not in named]
+    numbers: Any = rules.numbers
+    if not isinstance(numbers, Mapping):
+        raise RequestError(f"numbers must map names to pairs, got {numbers!r:.80}")
+    for name, ends in numbers.items():
+        if name not in others:
+            known = f"there are {', '.join(map(repr, others))}" if others else "nor any other"
+            raise RequestError(f"the items of this bundle have no number {name!r:.80}, {known}")
+        if not isinstance(ends, list | tuple) or len(ends) != 2:
+            raise RequestError(f"numbers[{name!r:.80}] must be a pair of bounds, got {ends!r:.80}")
+        least, most = named[name] = f"the least {name}", f"the largest {name}"
+        asked.append((name, _number(least, ends[0]), _number(most, ends[1])))
+    for name, low, high in asked:
+        if low is not None and high is not None and low > high:
+            least, most = named[name]
+            raise RequestError(
+                f"{least} is {low:.12g}, more than {most}, {high:.12g}: no item lies in between"
+            )
+    return [(name, low, high) for name, low, high in asked if not low is high is None]
+
+
+def _integer(name: str, value: Any) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
+        raise RequestError(f"{name} must be an integer, got {value!r:.80}")
+    return _number(name, value)
+
+
+def _number(name: str, value: Any) -> float | None:
+    """A bound, brought within those that float32 holds."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise RequestError(f"{name} must be an integer, got {value!r:.80}")
-    return max(-LARGEST_BOUND, min(int(value), LARGEST_BOUND))
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not is_number or value != value:
+        raise RequestError(f"{name} must be a number, got {value!r:.80}")
+    return float(max(-LARGEST_NUMBER, min(value, LARGEST_NUMBER)))
 
 
 def _category(name: Any, columns: ItemRules) -> int:

@@ -129,6 +129,7 @@ FILTERED = BUNDLES["parts"]
         (["--category", "Drama", "--category", "Comedy"], Rules(categories=["Drama", "Comedy"])),
         (["--not-category", "Drama", "--min-ratings", "2"], Rules(not_categories=["Drama"], min_ratings=2)),
         (["--years", "1990-1999"], Rules(min_year=1990, max_year=1999)),
+        (["--at-least", "price=5.5", "--at-most", "price=22"], Rules(numbers={"price": (5.5, 22)})),
         (["--years=-1995", "--max-ratings", "5"], Rules(max_year=1995, max_ratings=5)),
     ],
 )
@@ -150,6 +151,8 @@ def test_rules_are_those_of_the_recommender(options, rules) -> None:
         (["--category", "drama"], 'no category "drama"; there are '),
         (["--years", "nineties"], '"nineties" is no range of years'),
         (["--years", "-"], '"-" is no range of years'),
+        (["--at-least", "price=0x1"], '"price=0x1" is not a name and a number'),
+        (["--at-least", "cost=1"], 'no number "cost"; there are n_ratings, year, price'),
         (["--min-ratings", "1e1"], '"1e1" is no whole number'),
     ],
 )

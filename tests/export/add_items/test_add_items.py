@@ -28,6 +28,7 @@ from recsys.cli import main
 from recsys.data.interactions import Interactions
 from recsys.errors import DataError
 from serve.bundle.bundle import open_bundle
+from serve.bundle.item_rules import UNKNOWN_NUMBER
 from serve.errors import UnsupportedError
 from serve.runtime.profiles import Profiles
 from serve.runtime.recommender import Recommender
@@ -184,6 +185,9 @@ def test_string_ids_raw_ids_and_shared_tables(tiny_run: Callable[[str], Path], t
     assert recommender.items[N_ITEMS + 1].item_id == "7"
     assert recommender.manifest.additions[0].n_unknown_users == 1
     assert recommender.score("user-010", "7").known is True
+    old, new = (open_bundle(tmp_path / name).table("item_number.price")[0] for name in ("base", "new"))
+    np.testing.assert_array_equal(new[:-1], old)
+    assert new[-1] == np.float32(UNKNOWN_NUMBER)  # the file of new items has no price
     others = np.array([[f"item-{1000 + index}" for index in range(1, N_ITEMS + 1)]], object)
     feeds = {"user_id": np.array(["user-300"], object), "exclude_item_ids": others}
     found = onnxruntime_runner(tmp_path / "new", "cpu")("recommend_by_id", feeds)

@@ -157,6 +157,8 @@ def test_no_count_has_their_ratings(both: tuple[Recommender, Recommender]) -> No
     assert (counts[1][fewer] < counts[0][fewer]).any()
     np.testing.assert_array_equal(np.delete(counts[0], fewer), np.delete(counts[1], fewer))
     if after.manifest.item_rules is not None:
+        prices = [one.bundle.table("item_number.price") for one in both]
+        np.testing.assert_array_equal(*prices)
         n_ratings = [one.bundle.table("item_n_ratings")[0] for one in both]
         np.testing.assert_array_equal(
             n_ratings[1], np.rint(n_ratings[0] * np.where(old > 0, new / np.maximum(old, 1), 1))

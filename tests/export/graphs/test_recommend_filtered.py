@@ -11,7 +11,7 @@ from export.graphs.recommend import recommend_graph
 from export.graphs.recommend_filtered import left_out, recommend_filtered_graph
 from export.graphs.rules import example_rules, no_rules
 from export.model.item_columns import ItemColumns
-from serve.bundle.item_rules import MAX_CATEGORIES, UNKNOWN_NUMBER
+from serve.bundle.item_rules import MAX_CATEGORIES, MAX_NUMBERS, UNKNOWN_NUMBER
 
 N_ITEMS = 23
 USERS = np.arange(10)
@@ -25,7 +25,9 @@ GENRES = ["Action|Drama", "Drama", None, "Comedy", "Action", ""]
 def columns() -> ItemColumns:
     genres = [GENRES[item % len(GENRES)] for item in range(N_ITEMS)]
     years = [None if item % 7 == 0 else 1990 + item for item in range(N_ITEMS)]
-    return ItemColumns.of(np.arange(N_ITEMS + 1), genres, years)
+    numbers = [np.nan if item % 5 == 0 else 0.1 * item for item in range(N_ITEMS)]
+    # A feature may be called as a table of the model is.
+    return ItemColumns.of(np.arange(N_ITEMS + 1), genres, years, {"factors": np.array(numbers)})
 
 
 @pytest.fixture
@@ -61,8 +63,8 @@ def test_random_rules(check, columns, rng) -> None:
     shape = rules["wanted_categories"].shape
     rules["wanted_categories"] = (rng.random(shape) < 0.3).astype(np.float32)
     rules["unwanted_categories"] = (rng.random(shape) < 0.3).astype(np.float32)
-    rules["lowest_numbers"][:5] = [3, 1992]
-    rules["highest_numbers"][3:] = [20, 2010]
+    rules["lowest_numbers"][:5] = [3, 1992, 0.3]
+    rules["highest_numbers"][3:] = [20, 2010, 1.9]
     # Repeated items and padding; some users have no allow list.
     rules["allow_item_indices"] = rng.integers(0, N_ITEMS + 1, (len(USERS), 30)) * (USERS < 6)[:, None]
     check(rules, N_ITEMS)
@@ -111,3 +113,18 @@ def test_too_many_categories_are_refused() -> None:
     genres = ["|".join(map(str, range(MAX_CATEGORIES + 1)))]
     with pytest.raises(GraphError, match=r"1,001 categories.*--filtered"):
         ItemColumns.of(np.array([0, 1]), genres, None)
+
+
+def test_too_many_numbers_are_refused_and_those_of_rules_kept() -> None:
+    numbers = {name: np.array([7.0]) for name in ("n_ratings", "year", *map(str, range(MAX_NUMBERS - 1)))}
+    columns = ItemColumns.of(np.array([0, 1]), None, None, numbers)
+    assert list(columns.numbers) == ["n_ratings", *map(str, range(MAX_NUMBERS - 1))]
+    assert columns.numbers["n_ratings"].tolist() == [0, 1]
+    with pytest.raises(GraphError, match=r"17 numbers.*--filtered"):
+        ItemColumns.of(np.array([0, 1]), None, None, numbers | {"more": np.array([7.0])})
+
+
+def test_numbers_without_end_are_bounded() -> None:
+    columns = ItemColumns.of(np.arange(4), None, None, {"a": np.array([1e300, -np.inf, np.nan])})
+    found = columns.numbers["a"]
+    np.testing.assert_array_equal(found, np.float32([UNKNOWN_NUMBER, 1e29, -1e29, UNKNOWN_NUMBER]))

@@ -193,6 +193,7 @@ def test_rules_are_those_of_the_recommender() -> None:
         "not_categories": ["Thriller"],
         "deny": items,
         "min_ratings": 3,
+        "numbers": {"price": [None, 25.5]},
     }
     found = ask(bundle, "/v1/recommend", {"user_id": user, "rules": {**rules, "min_year": 1960}})
     check_items(found["items"], served.recommend(user, rules=Rules(**rules, min_year=1960)), served)
@@ -206,6 +207,9 @@ def test_rules_are_those_of_the_recommender() -> None:
     [
         ("raw_id_bundles/parts", {"categories": ["Dramma"]}, "no category 'Dramma'. There are 'Drama'"),
         ("raw_id_bundles/parts", {"genres": ["Drama"]}, "Extra inputs"),
+        ("raw_id_bundles/parts", {"numbers": {"price": ["1", None]}}, "valid number"),
+        ("raw_id_bundles/parts", {"numbers": {"price": [1]}}, "price"),
+        ("raw_id_bundles/parts", {"numbers": {"cost": [1, None]}}, "no number 'cost'"),
         ("bundles/parts", {"categories": ["Drama"]}, "--filtered"),
     ],
 )

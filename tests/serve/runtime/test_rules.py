@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from fixture_bundles import BUNDLES, FIXTURES, edit_manifest
+from fixture_bundles import BUNDLES, FIXTURES, edit_manifest, price_of
 
 from serve import Recommender, Rules, open_bundle
 from serve.bundle.item_rules import ItemRules
@@ -24,6 +24,8 @@ RULES = [
     Rules(min_ratings=6, max_ratings=10),
     Rules(min_year=1960, max_year=1979),
     Rules(max_year=1979, categories=["Thriller"], not_categories=["Drama"]),
+    Rules(numbers={"price": (4.75, 20)}),
+    Rules(numbers={"price": (None, 15.25)}, min_ratings=5),
 ]
 
 
@@ -45,6 +47,10 @@ def obeys(served: Recommender, rules: Rules, index: int, n_ratings: np.ndarray) 
     if rules.min_year is not None and (item.year is None or item.year < rules.min_year):
         return False
     if rules.max_year is not None and item.year is not None and item.year > rules.max_year:
+        return False
+    low, high = rules.numbers.get("price", (None, None))
+    price = price_of(index)
+    if (low is not None and not price >= low) or (high is not None and price > high):
         return False
     return (rules.allow is None or item.item_id in rules.allow) and item.item_id not in rules.deny
 
@@ -114,6 +120,14 @@ def test_no_rules_are_no_rules() -> None:
         (Rules(min_year=2000, max_year=1990), "min_year is 2000, more than max_year, 1990"),
         (Rules(min_year=1990.5), "min_year must be an integer"),  # type: ignore[arg-type]
         (Rules(min_ratings=True), "min_ratings must be an integer"),
+        (Rules(numbers={"cost": (1, 2)}), "no number 'cost', there are 'price'$"),
+        (Rules(numbers={"n_ratings": (1, 2)}), "no number 'n_ratings', there are 'price'$"),
+        (Rules(numbers={"price": (2, 1)}), "the least price is 2, more than the largest price, 1"),
+        (Rules(numbers={"price": (None, float("nan"))}), "the largest price must be a number, got nan"),
+        (Rules(numbers={"price": ("1", None)}), "the least price must be a number, got '1'"),  # type: ignore[dict-item]
+        (Rules(numbers={"price": 3}), r"numbers\['price'\] must be a pair of bounds, got 3"),  # type: ignore[dict-item]
+        (Rules(numbers=[("price", 3)]), "numbers must map names to pairs"),  # type: ignore[arg-type]
+        (Rules(numbers={"price": (10**400, None)}), "no item is left: .* obeys numbers="),
         (Rules(allow=[]), "none of the 0 items in allow"),
         (Rules(allow=[5, 6]), "none of the 2 items in allow"),
         (Rules(min_ratings=10**30), "no item is left: .* obeys min_ratings=1000"),
@@ -136,6 +150,23 @@ def test_items_without_categories_or_years_have_no_such_rules() -> None:
         bare.recommend(10, rules=RULES[0])
     with pytest.raises(RequestError, match="have no year"):
         bare.recommend(10, rules=RULES[3])
+    with pytest.raises(RequestError, match="no number 'price', nor any other"):
+        bare.recommend(10, rules=RULES[5])
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("price", "'price' is not a name and a number, such as price=10"),
+        ("=10", "'=10' is not a name and a number"),
+        ("price=ten", "'price=ten': 'ten' is not a finite decimal number"),
+        ("price=1", "'price' is named twice"),
+    ],
+)
+def test_bounds_that_are_refused(recsys, option, told) -> None:
+    given = ["--at-most", "price=1", "--at-most", option] if option == "price=1" else ["--at-most", option]
+    code, _, err = recsys("recommend", PARTS, "--user-id", 10, *given)
+    assert (code, told in err) == (2, True)
 
 
 def test_the_command_line(recsys, parts) -> None:
@@ -154,6 +185,10 @@ def test_the_command_line(recsys, parts) -> None:
         3,
         "--max-ratings",
         30,
+        "--at-least",
+        "price=1.75",
+        "--at-most",
+        "price=25",
         "--deny",
         "Movie 1, The",
         "--json",
@@ -166,6 +201,7 @@ def test_the_command_line(recsys, parts) -> None:
         max_year=1985,
         min_ratings=3,
         max_ratings=30,
+        numbers={"price": (1.75, 25)},
         deny=[1001],
     )
     found = [item["item_id"] for item in msgspec.json.decode(out)["items"]]
@@ -218,7 +254,7 @@ def test_a_batch_job(recsys, parts, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("edit", ["none", "categories", "numbers", "order", "twice"])
+@pytest.mark.parametrize("edit", ["none", "categories", "numbers", "order", "twice", "same", "nameless"])
 def test_a_manifest_with_other_columns_is_refused(tmp_path: Path, edit: str) -> None:
     copy = Path(shutil.copytree(PARTS, tmp_path / "bundle"))
 
@@ -228,6 +264,8 @@ def test_a_manifest_with_other_columns_is_refused(tmp_path: Path, edit: str) -> 
         elif edit in ("order", "twice"):  # so that a column of the graph would have another one's name
             names = manifest["item_rules"]["categories"]
             manifest["item_rules"]["categories"] = names[::-1] if edit == "order" else names[:1] * len(names)
+        elif edit in ("same", "nameless"):
+            manifest["item_rules"]["numbers"][2] = "year" if edit == "same" else ""
         else:
             manifest["item_rules"][edit].pop()
 

@@ -57,7 +57,7 @@ def lead_to_the_export(
     assert train[:4] == ["recsys", "train", "--data", "my films.csv"]
     assert train[4:] == ["--user-column", "who", "--output", "runs/mine"]
     code, _, (export,) = run(capsys, *train[1:], "--model", "dot", "--epochs", "1", "--device", "cpu")
-    assert (code, export) == (0, ["recsys", "export", "runs/mine", "--output", "artifacts/mine"])
+    assert (code, export) == (0, ["recsys", "export", "runs/mine", "--explain", "--output", "artifacts/mine"])
     code, _, (again,) = run(capsys, "evaluate", "runs/mine")
     assert (code, again) == (0, export)
     Path("artifacts/mine").mkdir(parents=True)
@@ -109,7 +109,7 @@ def test_words_are_quoted_for_a_shell(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_run_is_exported_beside_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def bundle(run: str, *, overwrite: bool = False) -> str:
-        return " ".join(map(str, export_words(Path(run), overwrite=overwrite)[4:]))
+        return " ".join(map(str, export_words(Path(run), overwrite=overwrite)[5:]))
 
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "runs" / "mine")

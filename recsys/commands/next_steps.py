@@ -13,8 +13,8 @@ def export_words(run: Path, *, overwrite: bool = False) -> list[str | Path]:
     """
     bundle = bundle_of(run)
     if overwrite and bundle.exists():
-        return ["recsys", "export", run, "--output", bundle, "--overwrite"]
-    return ["recsys", "export", run, "--output", free(bundle)]
+        return ["recsys", "export", run, "--explain", "--output", bundle, "--overwrite"]
+    return ["recsys", "export", run, "--explain", "--output", free(bundle)]
 
 
 def bundle_of(run: Path) -> Path:

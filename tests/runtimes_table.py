@@ -41,6 +41,7 @@ GRAPHS = [
     "recommend_filtered",
     "fold_in_filtered",
     "explain",
+    "variety",
     "recommend_shard_1",
     "merge",
 ]

@@ -176,6 +176,9 @@ def make_run(path: Path, name: str) -> Path:
     return path
 
 
+OPTIONAL = ("raw_ids", "filtered", "explain", "variety")
+"""Options of an export that add graphs."""
+
 PACKED = {
     "dot-int4": ("dot", "int4"),
     "mlp-fp16": ("mlp", "fp16"),
@@ -201,11 +204,11 @@ def main() -> None:
             for fixtures in (FIXTURES, RAW_ID_FIXTURES):
                 all_graphs = fixtures == RAW_ID_FIXTURES
                 shutil.rmtree(fixtures / name, ignore_errors=True)
-                export_run(run, fixtures / name, raw_ids=all_graphs, filtered=all_graphs, explain=all_graphs)
+                export_run(run, fixtures / name, **dict.fromkeys(OPTIONAL, all_graphs))
         for name, (of, precision) in PACKED.items():
-            output, options = RAW_ID_FIXTURES / name, dict.fromkeys(("raw_ids", "filtered", "explain"), True)
+            output = RAW_ID_FIXTURES / name
             shutil.rmtree(output, ignore_errors=True)
-            export_run(Path(temporary) / of, output, **options, precision=precision)
+            export_run(Path(temporary) / of, output, **dict.fromkeys(OPTIONAL, True), precision=precision)
         for name, (of, precision) in SHARDS.items():
             shutil.rmtree(RAW_ID_FIXTURES / name, ignore_errors=True)
             export_run(Path(temporary) / of, RAW_ID_FIXTURES / name, precision=precision, shards=3)

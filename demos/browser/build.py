@@ -117,6 +117,7 @@ def _graphs(manifest: Manifest) -> dict[str, list[str]]:
         "recommend": first("recommend_filtered") or list_graphs(manifest.graphs),
         "fold_in": first("fold_in_filtered", "fold_in"),
         "similar_items": first("similar_items"),
+        "variety": first("variety"),
     }
 
 

@@ -13,7 +13,7 @@ from export.errors import GraphError
 from export.graphs.fold_in import ridge_arrays
 from export.model.arrays import Arrays, Float32, Float64, Int64
 from export.model.inputs import ExportInputs, IdTables, Sample, SeenRatings
-from export.model.item_columns import ItemColumns
+from export.model.item_columns import ItemColumns, categories_and_membership
 from export.model.side_by_side import SideBySide
 from export.write.explain_choice import with_explain
 from export.write.fold_in_choice import with_enough_steps
@@ -96,6 +96,9 @@ def bundle_inputs(
     columns = None
     if counts.n_ratings is not None:
         columns = ItemColumns.of(counts.n_ratings, items.genres, items.years, counts.numbers)
+    categories = None
+    if "variety" in manifest.graphs:
+        categories = categories_and_membership(len(items.ids), items.genres)[1]
     top_k, similar = manifest.graphs[list_graphs(manifest.graphs)[-1]].top_k, manifest.similar_items
     assert top_k is not None  # open_bundle has checked it
     assert similar is not None  # every export has it
@@ -113,6 +116,7 @@ def bundle_inputs(
         score_scale=manifest.model.score_scale,
         ids=ids,
         columns=columns,
+        categories=categories,
         ranking_module=fitted.ranking_module,
         ranking=fitted.ranking,
         fold_in=fold_in,

@@ -67,6 +67,12 @@ from serve.terminal import next_step
     help="Add explain.onnx: what each of a user's ratings adds to the score of an item.",
 )
 @click.option(
+    "--variety",
+    is_flag=True,
+    help="Add variety.onnx: a list in another order (less alike, less obvious, of more categories), for Node "
+    "and browsers.",
+)
+@click.option(
     "--without-seen",
     is_flag=True,
     help="Leave out what users have rated: lists can't leave that out by themselves then.",
@@ -96,6 +102,7 @@ def export(
     filtered: bool,
     precision: str,
     explain: bool,
+    variety: bool,
     without_seen: bool,
     rating_weight: float | None,
     triton: Path | None,
@@ -137,6 +144,7 @@ def export(
             filtered=filtered,
             precision=precision,
             explain=explain,
+            variety=variety,
             without_seen=without_seen,
             rating_weight=rating_weight,
             overwrite=overwrite,

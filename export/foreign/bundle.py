@@ -57,6 +57,7 @@ def bundle_arrays(
     tables_file: TablesFile = "auto",
     fast: bool = False,
     explain: bool = False,
+    variety: bool = False,
     overwrite: bool = False,
     checks: Sequence[OwnCheck] = (),
 ) -> Bundle:
@@ -86,6 +87,7 @@ def bundle_arrays(
         tables_file: See `export_run`.
         fast: See `export_run`.
         explain: See `export_run`.
+        variety: See `export_run`.
         overwrite: Replace a bundle that is there.
         checks: Further checks of the graphs, which are part of the parity report.
 
@@ -105,7 +107,7 @@ def bundle_arrays(
     data = tables.interactions(users, known, seen, name=name, licence=licence)
     loaded = _loaded(module, data, scores, _scale(data, scores, rating_scale))
     with new_folder(Path(output), overwrite=overwrite) as folder:
-        inputs = replace(_inputs(loaded, top_k, explain), fast=fast)
+        inputs = replace(_inputs(loaded, top_k, explain, variety), fast=fast)
         write_data(folder, loaded, inputs)
         made = write_graphs(folder, inputs, tables_file, lambda step: None)
         own = [check(folder, inputs) for check in checks]
@@ -193,8 +195,8 @@ def _loaded(
     return LoadedRun(run, module, arrays, ranking_module, ranking, data, held_out)
 
 
-def _inputs(loaded: LoadedRun, top_k: int, explain: bool) -> ExportInputs:
-    inputs = loaded.inputs(top_k, raw_ids=False, explain=explain)
+def _inputs(loaded: LoadedRun, top_k: int, explain: bool, variety: bool) -> ExportInputs:
+    inputs = loaded.inputs(top_k, raw_ids=False, explain=explain, variety=variety)
     data = loaded.interactions
     if len(data):
         return inputs

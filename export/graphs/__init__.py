@@ -12,6 +12,7 @@ from export.graphs import (
     score,
     shard,
     similar_items,
+    variety,
 )
 from export.graphs.spec import GraphSpec
 from export.model.inputs import ExportInputs
@@ -26,6 +27,7 @@ GRAPHS: tuple[GraphSpec, ...] = (
     recommend_filtered.SPEC,
     fold_in_filtered.SPEC,
     explain.SPEC,
+    variety.SPEC,
     *shard.SPECS,
     merge.SPEC,
 )

@@ -15,7 +15,7 @@ from export.graphs.spec import Comparison, GraphSpec, Runner, TensorSpec
 from export.model import reference
 from export.model.arrays import Float32, row_slices, table
 from export.model.inputs import ExportInputs, Sample
-from export.model.similar_items import directions, similar_rows
+from export.model.similar_items import similar_rows
 from recsys.models.modules import DotProduct
 from serve.bundle.conformance import Case
 
@@ -43,10 +43,7 @@ def similar_items_graph(directions: Float32, support: Float32, top_k: int) -> ir
 
 
 def _build(inputs: ExportInputs) -> ir.Model:
-    unit = inputs.item_directions
-    if unit is None:
-        unit = directions(similar_rows(inputs.lists))
-    return similar_items_graph(unit, inputs.item_support, inputs.top_k)
+    return similar_items_graph(inputs.unit_rows, inputs.item_support, inputs.top_k)
 
 
 def _cases(inputs: ExportInputs) -> list[Case]:

@@ -16,6 +16,7 @@ from export.model.arrays import Arrays, Float32, Float64, Int64
 from export.model.item_columns import ItemColumns
 from export.model.packed_table import PackedTable
 from export.model.side_by_side import SideBySide
+from export.model.similar_items import directions, similar_rows
 from recsys.models.scoring import PAIRS_AT_ONCE, item_scorer, score_pairs
 from serve.bundle.explain import Explain
 from serve.bundle.manifest import FoldIn, ListFoldIn, SimilarItems
@@ -201,6 +202,8 @@ class ExportInputs:
     """How a new user's list is ranked where `ranking` orders the lists"""
     explain: Explain | None = None
     """How `explain.onnx` solves; None: no such graph"""
+    categories: npt.NDArray[np.uint8] | None = None
+    """uint8 [n_items + 1, C], 1 where an item is of a category, for `variety.onnx`; None: no such graph"""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """graph that can't be made -> why"""
     precision: Precision = "float32"
@@ -225,6 +228,13 @@ class ExportInputs:
     def rates_lists(self) -> bool:
         """Whether a list has predicted ratings beside the scores that order it."""
         return self.ranking is not None and self.scores == "ratings"
+
+    @cached_property
+    def unit_rows(self) -> Float32:
+        """Rows whose products are the cosines of items, float32 [n_items + 1, F]; packed or not."""
+        if self.item_directions is not None:
+            return self.item_directions
+        return directions(similar_rows(self.lists))
 
     @cached_property
     def score_span(self) -> float:

@@ -23,6 +23,30 @@ from serve.bundle.item_rules import (
 )
 
 
+def categories_and_membership(
+    n_items: int, genres: Sequence[str | None] | None
+) -> tuple[tuple[str, ...], npt.NDArray[np.uint8]]:
+    """The names of the categories, sorted, and which item is of which: uint8 [n_items + 1, C].
+
+    `genres` as for `ItemColumns.of`. C is at least 1: a category without items, where there are none.
+
+    Raises:
+        GraphError: there are too many categories.
+    """
+    of_items = [categories_of(text) for text in genres or ()]
+    names = sorted({name for one in of_items for name in one})
+    if len(names) > MAX_CATEGORIES:
+        raise GraphError(
+            f"the items have {len(names):,} categories, and a graph may have {MAX_CATEGORIES:,}: export "
+            f"without --filtered and --variety"
+        )
+    place = {name: column for column, name in enumerate(names)}
+    membership = np.zeros((n_items + 1, max(1, len(names))), np.uint8)
+    for row, one in enumerate(of_items, 1):
+        membership[row, [place[name] for name in one]] = 1
+    return tuple(names), membership
+
+
 @dataclass(frozen=True, eq=False)
 class ItemColumns:
     """Categories and numbers of the items; row 0 is "unknown"."""
@@ -54,17 +78,7 @@ class ItemColumns:
         Raises:
             GraphError: there are too many categories or numbers.
         """
-        of_items = [categories_of(text) for text in genres or ()]
-        names = sorted({name for one in of_items for name in one})
-        if len(names) > MAX_CATEGORIES:
-            raise GraphError(
-                f"the items have {len(names):,} categories, and a graph with rules may have "
-                f"{MAX_CATEGORIES:,}: export without --filtered"
-            )
-        place = {name: column for column, name in enumerate(names)}
-        membership = np.zeros((len(n_item_ratings), max(1, len(names))), np.uint8)
-        for row, one in enumerate(of_items, 1):
-            membership[row, [place[name] for name in one]] = 1
+        names, membership = categories_and_membership(len(n_item_ratings) - 1, genres)
         numbers = {N_RATINGS: n_item_ratings.astype(np.float32)}
         if years is not None:
             known = [UNKNOWN_NUMBER if year is None else float(year) for year in years]
@@ -79,7 +93,7 @@ class ItemColumns:
                 f"the items have {len(numbers):,} numbers, and a graph with rules may have {MAX_NUMBERS}: "
                 f"export without --filtered, or train with fewer numbers among the item features"
             )
-        return cls(tuple(names), membership, numbers)
+        return cls(names, membership, numbers)
 
     @property
     def described(self) -> ItemRules:

@@ -75,6 +75,7 @@ def verify(bundle: Path, run: Path) -> Parity:
         n_shards=len(shards_of(manifest.graphs)),
         filtered=manifest.item_rules is not None,
         explain=manifest.explain or False,
+        variety="variety" in manifest.graphs,
         fold_in=(manifest.fold_in, manifest.list_fold_in),
         similar=manifest.similar_items,
     )

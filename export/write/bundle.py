@@ -56,6 +56,7 @@ def export_run(
     shards: int = 0,
     filtered: bool = False,
     explain: bool = False,
+    variety: bool = False,
     rating_weight: float | None = None,
     precision: str = "fp32",
     without_seen: bool = False,
@@ -67,10 +68,10 @@ def export_run(
     `top_k` is K, baked into the ranking graphs; the number of items if that is less. `tables_file` says
     whether tables go to one shared `tables.bin`; "auto": when they are large. `raw_ids` adds
     `recommend_by_id.onnx`, `fast` `recommend_fast.onnx`, `filtered` the graphs with rules, `explain`
-    `explain.onnx`. `shards`, 2 or more, are graphs of so many ranges of the items in place of
-    `recommend.onnx`. `rating_weight` takes the place of the run's. Tables with a row for each user or item
-    are packed to `precision`: "fp32", "fp16", "int8" or "int4". `without_seen` leaves out what users have
-    rated: `seen.parquet`, and their ratings among the conformance cases.
+    `explain.onnx`, `variety` `variety.onnx`. `shards`, 2 or more, are graphs of so many ranges of the items
+    in place of `recommend.onnx`. `rating_weight` takes the place of the run's. Tables with a row for each
+    user or item are packed to `precision`: "fp32", "fp16", "int8" or "int4". `without_seen` leaves out what
+    users have rated: `seen.parquet`, and their ratings among the conformance cases.
     `progress` is called with the name of each step.
 
     Raises:
@@ -93,7 +94,13 @@ def export_run(
             _check_shards(shards, loaded.interactions.n_items)
         progress("choosing the fold-in ridge")
         inputs = loaded.inputs(
-            top_k, raw_ids=raw_ids, fast=fast, n_shards=shards, filtered=filtered, explain=explain
+            top_k,
+            raw_ids=raw_ids,
+            fast=fast,
+            n_shards=shards,
+            filtered=filtered,
+            explain=explain,
+            variety=variety,
         )
         if without_seen:
             made_up = made_up_seen(

@@ -16,7 +16,7 @@ from export.graphs.fold_in import ridge_arrays
 from export.model.arrays import Arrays, Float32
 from export.model.dot import DotArrays
 from export.model.inputs import ExportInputs, FoldInHistory, IdTables, Sample, SeenRatings
-from export.model.item_columns import ItemColumns
+from export.model.item_columns import ItemColumns, categories_and_membership
 from export.model.mlp import MlpArrays
 from export.model.row_solvers import solver_of
 from export.model.side_by_side import PartColumns, SideBySide
@@ -78,6 +78,7 @@ class LoadedRun:
         n_shards: int = 0,
         filtered: bool = False,
         explain: bool | Explain = False,
+        variety: bool = False,
         fold_in: tuple[FoldIn | None, ListFoldIn | None] | Literal["choose"] = "choose",
         similar: SimilarItems | None = None,
     ) -> ExportInputs:
@@ -90,6 +91,7 @@ class LoadedRun:
             n_shards: shards to cut the catalogue into; 0: none.
             filtered: whether to make the graphs with rules.
             explain: whether to make `explain.onnx`; or its settings.
+            variety: whether to make `variety.onnx`.
             fold_in: settings of `fold_in.onnx`, of ratings and of lists; "choose": by the held-out ratings,
                 where the model allows.
             similar: how similar items are ranked; None: chosen likewise.
@@ -161,6 +163,7 @@ class LoadedRun:
             fast=fast,
             n_shards=n_shards,
             columns=self._columns(n_item_ratings) if filtered else None,
+            categories=self._categories() if variety else None,
             ranking_module=self.ranking_module,
             ranking=ranking,
             fold_in=of_ratings,
@@ -209,6 +212,9 @@ class LoadedRun:
         known = self.described()
         numbers = numeric_features(self.interactions.items)
         return ItemColumns.of(n_item_ratings, known.get("genres"), known.get("years"), numbers)
+
+    def _categories(self) -> npt.NDArray[np.uint8]:
+        return categories_and_membership(self.interactions.n_items, self.described().get("genres"))[1]
 
     def _id_tables(self) -> IdTables:
         items = self.interactions.items

@@ -70,13 +70,19 @@ def log_popularity(recommender: Recommender) -> np.ndarray:
 
     def make() -> np.ndarray:
         similar = recommender.manifest.similar_items
-        support = table(recommender, "item_support", "items")[:, 0].astype(np.float64)
-        if similar is None or similar.shrinkage <= 0:  # nobody knows how often the items were rated
-            return np.zeros(len(support))
-        known = np.clip(support, 0, 1 - 1e-7)
-        return np.log1p(similar.shrinkage * known / (1 - known))
+        support = table(recommender, "item_support", "items")[:, 0]
+        return log_popularity_of(support, 0.0 if similar is None else similar.shrinkage)
 
     return recommender.part("log_popularity", make)
+
+
+def log_popularity_of(support: np.ndarray, shrinkage: float) -> np.ndarray:
+    """The same from `item_support`, float32 [n_items + 1], and the shrinkage in it."""
+    if shrinkage <= 0:  # nobody knows how often the items were rated
+        return np.zeros(len(support))
+    known = np.clip(support.astype(np.float64), 0, 1 - 1e-7)
+    popularity: np.ndarray = np.log1p(shrinkage * known / (1 - known))
+    return popularity
 
 
 def average_scores(recommender: Recommender) -> np.ndarray | None:

@@ -12,8 +12,8 @@ nothing depends on the unit of the scores.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from serve.errors import RequestError
 from serve.runtime import item_facts
 from serve.runtime.batching import Top
+from serve.runtime.item_facts import ItemCategories
 
 if TYPE_CHECKING:
     from serve.runtime.recommender import Recommender
@@ -90,13 +91,13 @@ def rerank(top: Top, top_k: int, variety: Variety, recommender: Recommender) -> 
         RequestError: `max_per_category`, and the items have no categories.
         BundleError: the bundle lacks a table.
     """
-    facts = _Facts(variety, recommender)
+    facts = _facts(variety, recommender)
     n_rows, k = top.indices.shape
     step = max(1, FLOATS_AT_ONCE // facts.floats(k))
     order = np.empty((n_rows, top_k), np.int64)
     for start in range(0, n_rows, step):
         rows = slice(start, start + step)
-        order[rows] = _Choice(top.indices[rows], top.scores[rows], variety, facts).places(top_k)
+        order[rows] = Choices(top.indices[rows], top.scores[rows], variety, facts).places(top_k)
     indices, scores, ratings = (
         None if one is None else np.take_along_axis(one, order, axis=1) for one in top[:3]
     )
@@ -105,22 +106,15 @@ def rerank(top: Top, top_k: int, variety: Variety, recommender: Recommender) -> 
     return Top(indices, scores, ratings, top.graph)
 
 
-class _Facts:
-    """What the items' tables say, as far as the variety needs it."""
+class ItemFacts(NamedTuple):
+    """What is known of the items, as far as a variety needs it."""
 
-    def __init__(self, variety: Variety, recommender: Recommender) -> None:
-        self.directions = item_facts.item_directions(recommender) if variety.diversity else None
-        self.known: list[np.ndarray] = []
-        if variety.surprise:
-            average = item_facts.average_scores(recommender)
-            self.known = [item_facts.log_popularity(recommender)] + ([] if average is None else [average])
-        self.categories = None
-        if variety.max_per_category is not None:
-            self.categories = item_facts.item_categories(recommender)
-            if not self.categories.n_categories:
-                raise RequestError(
-                    "max_per_category can't be used: the items of this bundle have no categories"
-                )
+    directions: np.ndarray | None
+    """float32 [n_items + 1, F], rows whose products are cosines; of `diversity`"""
+    known: Sequence[np.ndarray]
+    """[n_items + 1] each: how well known an item is, in any unit; of `surprise`"""
+    categories: ItemCategories | None
+    """Of `max_per_category`"""
 
     def floats(self, k: int) -> int:
         """About how many floats are held for a user with `k` candidates."""
@@ -133,61 +127,95 @@ class _Facts:
         return n
 
 
-class _Choice:
-    """The candidates of some users, by rising index: [B, K] each."""
+def _facts(variety: Variety, recommender: Recommender) -> ItemFacts:
+    """From the tables of a bundle. Raises RequestError, BundleError: see `rerank`."""
+    directions = item_facts.item_directions(recommender) if variety.diversity else None
+    known: list[np.ndarray] = []
+    if variety.surprise:
+        average = item_facts.average_scores(recommender)
+        known = [item_facts.log_popularity(recommender)] + ([] if average is None else [average])
+    categories = None
+    if variety.max_per_category is not None:
+        categories = item_facts.item_categories(recommender)
+        if not categories.n_categories:
+            raise RequestError("max_per_category can't be used: the items of this bundle have no categories")
+    return ItemFacts(directions, known, categories)
 
-    def __init__(self, indices: np.ndarray, scores: np.ndarray, variety: Variety, facts: _Facts) -> None:
+
+class Choices:
+    """The choices among the candidates of some users, one place of the lists after the other.
+
+    Args:
+        indices: int64 [B, K], the candidates; 0 is padding.
+        scores: float32 [B, K], falling.
+        variety: What decides.
+        facts: Of the items.
+    """
+
+    def __init__(self, indices: np.ndarray, scores: np.ndarray, variety: Variety, facts: ItemFacts) -> None:
         last = np.where(indices > 0, indices, np.iinfo(np.int64).max)
-        self.rank = np.argsort(last, axis=1, kind="stable")  # places in the list
-        self.items = np.take_along_axis(indices, self.rank, axis=1)
-        self.left = self.items > 0
-        self.variety, self.facts = variety, facts
-        self.rows = np.arange(len(indices))
-        self.relevance = -self.rank.astype(np.float64)
+        self.rank = np.argsort(last, axis=1, kind="stable")
+        """int64 [B, K]: the candidates by rising index, as places of the list"""
+        items = np.take_along_axis(indices, self.rank, axis=1)
+        self.left = items > 0
+        """bool [B, K]: who can still be chosen, in the order of `rank`"""
+        self._variety, self._rows = variety, np.arange(len(indices))
+        self._relevance = -self.rank.astype(np.float64)
         if variety.diversity or variety.surprise:
-            self.relevance = _standard(np.take_along_axis(scores, self.rank, axis=1), self.left)
+            self._relevance = _standard(np.take_along_axis(scores, self.rank, axis=1), self.left)
         if variety.surprise:
-            known = np.mean([_standard(one[self.items], self.left) for one in facts.known], axis=0)
-            mixed = (1 - abs(variety.surprise)) * self.relevance - variety.surprise * known
-            self.relevance = _standard(mixed, self.left)
+            known = np.mean([_standard(one[items], self.left) for one in facts.known], axis=0)
+            mixed = (1 - abs(variety.surprise)) * self._relevance - variety.surprise * known
+            self._relevance = _standard(mixed, self.left)
+        self._directions = None if facts.directions is None else facts.directions[items]  # [B, K, F]
+        self.spread: np.ndarray | None = None
+        """float64 [B, 1]: what cosines are multiplied by; None without `diversity`"""
+        if self._directions is not None:
+            self.spread = _spread(self._directions[:, :N_SPREAD], self.left[:, :N_SPREAD])
+        self._closest: np.ndarray | None = None
+        self._codes = None if facts.categories is None else facts.categories.padded(items)  # [B, K, M]
+        n_categories = 0 if facts.categories is None else facts.categories.n_categories
+        self._counts = np.zeros((len(indices), 1 + n_categories), np.int32)
+
+    def values(self) -> np.ndarray:
+        """What the next place goes by, in the order of `rank`: float64 [B, K], -inf of who can't have it."""
+        value, diversity = self._relevance, self._variety.diversity
+        if self._closest is not None:
+            value = (1 - diversity) * value - diversity * self._closest
+        return np.where(self._allowed(), value, -np.inf)
+
+    def take(self, pick: np.ndarray) -> None:
+        """Give the next place to a candidate of each user: int64 [B], columns of `values`."""
+        self.left[self._rows, pick] = False
+        if self._codes is not None:
+            taken = self._codes[self._rows, pick]  # [B, M]
+            np.add.at(self._counts, (self._rows[:, None], taken), 1)
+            self._counts[:, 0] = 0
+        if self._directions is not None and self.spread is not None:
+            row = self._directions[self._rows, pick][:, :, None]
+            new = np.matmul(self._directions, row)[:, :, 0] * self.spread
+            self._closest = new if self._closest is None else np.maximum(self._closest, new)
 
     def places(self, top_k: int) -> np.ndarray:
         """The places in the list of the chosen candidates, in their new order: int64 [B, top_k]."""
-        diversity, facts = self.variety.diversity, self.facts
-        directions = None if facts.directions is None else facts.directions[self.items]  # [B, K, F]
-        spread = None if directions is None else _spread(directions[:, :N_SPREAD], self.left[:, :N_SPREAD])
-        closest = None
-        codes = None if facts.categories is None else facts.categories.padded(self.items)  # [B, K, M]
-        n_categories = 0 if facts.categories is None else facts.categories.n_categories
-        counts = np.zeros((len(self.rows), 1 + n_categories), np.int32)
-        left, chosen = self.left.copy(), np.empty((len(self.rows), top_k), np.int64)
+        chosen = np.empty((len(self._rows), top_k), np.int64)
         for place in range(top_k):
-            value = self.relevance
-            if closest is not None:
-                value = (1 - diversity) * value - diversity * closest
-            allowed = left if codes is None else self._allowed(left, codes, counts)
             # In float32: candidates that differ by the rounding of float64 are equal.
-            pick = np.where(allowed, value, -np.inf).astype(np.float32).argmax(axis=1)
-            some = left.any(axis=1)
+            pick = self.values().astype(np.float32).argmax(axis=1)
+            some = self.left.any(axis=1)
             # Where none is left, the list ends: this place of the K has no item either.
-            chosen[:, place] = np.where(some, self.rank[self.rows, pick], place)
-            left[self.rows, pick] = False
-            if codes is not None:
-                taken = codes[self.rows, pick]  # [B, M]
-                np.add.at(counts, (self.rows[:, None], taken), 1)
-                counts[:, 0] = 0
-            if directions is not None and spread is not None:
-                new = np.matmul(directions, directions[self.rows, pick][:, :, None])[:, :, 0] * spread
-                closest = new if closest is None else np.maximum(closest, new)
+            chosen[:, place] = np.where(some, self.rank[self._rows, pick], place)
+            self.take(pick)
         return chosen
 
-    def _allowed(self, left: np.ndarray, codes: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """The candidates that exceed the limit of a category the least: bool [B, K]."""
-        most = self.variety.max_per_category
-        assert most is not None
-        of_items = counts[self.rows[:, None, None], codes].max(axis=2)  # [B, K]
-        excess = np.where(left, np.maximum(of_items + 1 - most, 0), np.iinfo(np.int32).max)
-        allowed: np.ndarray = left & (excess == excess.min(axis=1, keepdims=True))
+    def _allowed(self) -> np.ndarray:
+        """Those left who exceed the limit of a category the least: bool [B, K]."""
+        most = self._variety.max_per_category
+        if self._codes is None or most is None:
+            return self.left
+        of_items = self._counts[self._rows[:, None, None], self._codes].max(axis=2)  # [B, K]
+        excess = np.where(self.left, np.maximum(of_items + 1 - most, 0), np.iinfo(np.int32).max)
+        allowed: np.ndarray = self.left & (excess == excess.min(axis=1, keepdims=True))
         return allowed
 
 

@@ -120,6 +120,17 @@ let again = showRecommended // draws the list that is seen once more
 let latest = 0
 let running = Promise.resolve()
 
+/** What the controls of variety ask for; null for the best items in order. */
+function variety() {
+  const [diversity, surprise, most] = ['diversity', 'surprise', 'most'].map((id) => Number(at(id).value))
+  return model.canVary && (diversity || surprise || most) ? { diversity, surprise, most } : null
+}
+
+function vary() {
+  for (const id of ['diversity', 'surprise']) at(id).nextElementSibling.textContent = Number(at(id).value)
+  void recommend()
+}
+
 /** One run at a time; of several that wait, only the last one is worth running. */
 function recommend() {
   const mine = ++latest
@@ -127,7 +138,8 @@ function recommend() {
     .then(async () => {
       if (mine !== latest) return
       if (ratings.size && model.mustLoad('fold_in')) at('basis').textContent = 'Loading what answers to ratings…'
-      const found = await model.recommend(new Map(ratings), at('genre').value)
+      else if (variety() && model.mustLoad('variety')) at('basis').textContent = 'Loading what varies lists…'
+      const found = await model.recommend(new Map(ratings), at('genre').value, variety())
       if (mine !== latest) return
       at('error').hidden = true
       shown = found
@@ -152,13 +164,15 @@ function measure({ score, rating }, ranked) {
 function showRecommended() {
   if (!shown) return
   again = showRecommended
-  const { items: ranked, folded, genre: minded, ms } = shown
+  const { items, ranked, nCandidates, varied, folded, genre: minded, ms } = shown
   const [genre, k] = [at('genre').value, Number(at('k').value)]
   at('back').hidden = true
-  const items = genre ? ranked.filter(({ index }) => model.item(index).genres.includes(genre)) : ranked
-  at('basis').textContent = basis(folded, ranked)
-  const isCut = genre !== minded && items.length < k // by the length of the graph's list
-  at('few').textContent = isCut ? `${genre}: ${items.length} of the ${ranked.length} best.` : ''
+  at('basis').textContent = basis(folded, ranked, varied) + (varied ? ' Varied as you asked.' : '')
+  const isCut = genre !== minded && nCandidates < k // by the length of the graph's list
+  if (isCut) at('few').textContent = `${genre}: ${nCandidates} of the ${ranked.length} best.`
+  else if (items.length < Math.min(k, nCandidates))
+    at('few').textContent = `A varied list has at most ${items.length} items.`
+  else at('few').textContent = ''
   at('list').replaceChildren(
     ...items.slice(0, k).map((item, place) => row(item.index, place, ...measure(item, ranked))),
   )
@@ -213,17 +227,17 @@ function showSimilar(index, found) {
 /** The lowest and the highest predicted rating. */
 const ends = (ranked) => [Math.min, Math.max].map((end) => end(...ranked.map(({ rating }) => rating)))
 
-/** Whether predicted ratings fall along the list. */
+/** Whether predicted ratings fall along a list. */
 const falls = (ranked) => ranked.every(({ rating }, place) => place === 0 || rating <= ranked[place - 1].rating)
 
-function basis(folded, ranked) {
+function basis(folded, ranked, varied) {
   const n = ratings.size
   const from = `${n} ${n === 1 ? 'rating' : 'ratings'}`
   const bar =
     ranked[0]?.rating === undefined
       ? 'The bar is longer for what suits you better.'
       : `Bars begin at ${ends(ranked)[0].toFixed(2)}, the lowest predicted rating of the ${ranked.length} best.` +
-        (falls(ranked) ? '' : ' The likeliest choices come first, not the highest ratings.')
+        (varied || falls(ranked) ? '' : ' The likeliest choices come first, not the highest ratings.')
   if (folded) return `From your ${from}. ${bar}`
   if (!n) return 'Nothing rated yet: this is what the average user would like.'
   return (
@@ -251,6 +265,9 @@ try {
   at('query').addEventListener('input', search)
   at('genre').append(...model.genres.map((genre) => element('option', { value: genre, textContent: genre })))
   at('genre').parentElement.hidden = !model.genres.length
+  at('variety').hidden = !model.canVary
+  at('most').parentElement.hidden = !model.genres.length
+  for (const id of ['diversity', 'surprise', 'most']) at(id).addEventListener('input', vary)
   at('back').addEventListener('click', () => {
     showRecommended()
     at('list').querySelector('button')?.focus()

@@ -172,13 +172,19 @@ class Model {
     return this.orWithoutWebGpu(run)
   }
 
+  get canVary() {
+    return this.about.graphs.variety.length > 0
+  }
+
   /** Recommendations from ratings, a Map from item index to rating; rated items are left out.
    * @param genre that all items must have, where the bundle has graphs with rules; '' for any
-   * @returns {items: [{index, score, rating}], folded, genre, ms}: best first; a score orders the list, a rating is
-   *   predicted, undefined where nothing predicts it; folded is false for the average user's list; genre is the one
-   *   that the graph has minded */
-  recommend(ratings, genre) {
-    return this.orWithoutWebGpu(() => this.recommendOnce(ratings, genre))
+   * @param variety {diversity, surprise, most}, as the inputs of variety.onnx; null for the best in order
+   * @returns {items: [{index, score, rating}], ranked, nCandidates, varied, folded, genre, ms}: items in their order,
+   *   chosen from nCandidates, and all that were ranked, best first; a score ranks, a rating is predicted, undefined
+   *   where nothing predicts it; folded is false for the average user's list; genre is the one that the graph has
+   *   minded */
+  recommend(ratings, genre, variety) {
+    return this.orWithoutWebGpu(() => this.recommendOnce(ratings, genre, variety))
   }
 
   async orWithoutWebGpu(run) {
@@ -190,7 +196,7 @@ class Model {
     }
   }
 
-  async recommendOnce(ratings, genre) {
+  async recommendOnce(ratings, genre, variety) {
     const rated = [...ratings.keys()]
     const shape = [1, Math.max(1, rated.length)]
     const indices = { dtype: 'int64', shape, data: rated.length ? rated : [0] }
@@ -206,21 +212,45 @@ class Model {
       ...(byRules ? this.rules(minded) : {}),
     }
     const sessions = await this.opened(graphs)
+    const [vary] = variety ? await this.opened(this.about.graphs.variety) : []
     const { ort } = this.runtime
     const tensors = Object.fromEntries(Object.entries(feeds).map(([name, array]) => [name, tensor(ort, array)]))
     const start = performance.now()
     const found = await (sessions.length === 1 ? sessions[0].run(tensors) : this.merged(sessions, tensors))
-    const ms = performance.now() - start
+    let ms = performance.now() - start
     const { lists, ratings_range: [low, high] } = this.about
     const predicted = lists === 'ratings' ? found.top_scores : found.top_ratings
-    const items = [...found.top_item_indices.data]
+    const ranked = [...found.top_item_indices.data]
       .map((index, rank) => ({
         index: Number(index),
         score: found.top_scores.data[rank],
         rating: predicted && Math.min(Math.max(predicted.data[rank], low), high),
       }))
       .filter(({ index }) => index > 0)
-    return { items, folded, genre: minded, ms }
+    let items = genre === minded ? ranked : ranked.filter(({ index }) => this.item(index).genres.includes(genre))
+    const nCandidates = items.length
+    if (vary) {
+      const start = performance.now()
+      items = await this.varied(vary, items, found.top_item_indices.dims[1], variety)
+      ms += performance.now() - start
+    }
+    return { items, ranked, nCandidates, varied: Boolean(vary), folded, genre: minded, ms }
+  }
+
+  /** Items in the order of a variety: as many as variety.onnx orders, of a list of at most `length`. */
+  async varied(session, items, length, { diversity, surprise, most }) {
+    const list = (dtype, values, padding) => ({ dtype, shape: [1, length], data: [...values, ...Array(length - values.length).fill(padding)] })
+    const one = (dtype, value) => ({ dtype, shape: [1], data: [value] })
+    const feeds = {
+      item_indices: list('int64', items.map(({ index }) => index), 0),
+      scores: list('float32', items.map(({ score }) => score), -1e30),
+      diversity: one('float32', diversity),
+      surprise: one('float32', surprise),
+      max_per_category: one('int64', most),
+    }
+    const tensors = Object.entries(feeds).map(([name, array]) => [name, tensor(this.runtime.ort, array)])
+    const { places } = await session.run(Object.fromEntries(tensors))
+    return [...places.data].slice(0, items.length).map((place) => items[Number(place)])
   }
 
   /** The inputs of rules (docs/bundle.md): items of a genre, '' for any. */

@@ -43,7 +43,7 @@ def test_the_first_list_of_the_embedded_data_takes_less_than_6_mb(open_page, ser
 
     settings = new_settings(None, {"iterations": 2, "burn_in": 1})
     train(load("ml-latest-small"), settings, tmp_path / "run", machine=Machine("cpu"))
-    export_run(tmp_path / "run", tmp_path / "bundle", precision="int8", filtered=True)
+    export_run(tmp_path / "run", tmp_path / "bundle", precision="int8", filtered=True, variety=True)
     page = serve_page(tmp_path / "bundle")
     loaded = open_page(page).evaluate(LOADED)
     assert sum(loaded.values()) == page.first_list_bytes < 6_000_000, loaded

@@ -203,7 +203,7 @@ def test_a_list_of_a_genre_and_of_another_length(open_page, page_of) -> None:
     check_list(tab, expected(served, ranking))
     tab.get_by_label("Show").select_option("10")
     expect(tab.locator("#list li")).to_have_count(10)
-    tab.get_by_label("Genre").select_option("Drama")
+    tab.locator("#genre").select_option("Drama")
     check_list(tab, expected(served, served.recommend(11, 10, rules=Rules(categories=["Drama"]))))
     rate(tab, label(served, 3), 5)
     expect(tab.locator("#basis")).to_contain_text("From your 1 rating")
@@ -222,12 +222,12 @@ def test_without_a_graph_with_rules_a_genre_is_cut_from_the_list(open_page, page
     tab = open_page(page_of(model))
     ranking = served.recommend(11, 50)
     check_list(tab, expected(served, ranking))
-    tab.get_by_label("Genre").select_option("Drama")
+    tab.locator("#genre").select_option("Drama")
     drama = [index for index in ranking.item_indices.tolist() if "Drama" in served.items[index].genres]
     tab.get_by_label("Show").select_option("100")
     expect(tab.locator("#list .title")).to_have_text([label(served, index) for index in drama])
     expect(tab.locator("#few")).to_have_text(f"Drama: {len(drama)} of the {ranking.count} best.")
-    tab.get_by_label("Genre").select_option("")
+    tab.locator("#genre").select_option("")
     expect(tab.locator("#list li")).to_have_count(int(ranking.count))
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import runtimes_table
+from fixture_bundles import FIXTURES
 from patience import PATIENCE
 from runtimes_table import BUNDLES, GRAPHS, WITH_SHARDS
 
-from serve import Recommender, Rules
+from serve import Recommender, Rules, Variety
 
 DEMO = Path(__file__).parents[3] / "demos" / "node"
 
@@ -170,6 +171,72 @@ def test_rules_need_their_graph(tmp_path) -> None:
     assert (done.returncode, "recsys export --filtered" in done.stderr) == (1, True)
 
 
+VARIETIES = [
+    (["--diversity", "0.6"], Variety(diversity=0.6)),
+    (["--surprise=-.5"], Variety(surprise=-0.5)),
+    (["--max-per-category", "1"], Variety(max_per_category=1)),
+    (
+        ["--diversity", "0.3", "--surprise", "0.4", "--max-per-category", "2"],
+        Variety(diversity=0.3, surprise=0.4, max_per_category=2),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "variety"),
+    [("parts", *one) for one in VARIETIES] + [(model, *VARIETIES[-1]) for model in ("mlp", "dot-int4")],
+)
+def test_variety_is_that_of_the_recommender(model, options, variety) -> None:
+    served = Recommender.load(BUNDLES[model], "cpu")
+    user_id = served.users.one_id(4)
+    wanted = served.recommend(user_id, 12, variety=variety)
+    done = node("recommend.mjs", BUNDLES[model], str(user_id), "12", *options)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [item_id for _, item_id, _ in rows] == [str(item_id) for item_id in wanted.item_ids]
+    shown = wanted.scores if wanted.ratings is None else wanted.ratings
+    np.testing.assert_allclose([float(text.split()[0]) for text, _, _ in rows], shown, atol=0.0051)
+    assert list(wanted.item_ids) != list(served.recommend(user_id, 12).item_ids)
+
+
+def test_variety_of_a_list_by_rules() -> None:
+    served = Recommender.load(FILTERED, "cpu")
+    user_id, options = served.users.one_id(4), ["--category", "Drama", *VARIETIES[0][0]]
+    wanted = served.recommend(user_id, 50, rules=Rules(categories=["Drama"]), variety=VARIETIES[0][1])
+    done = node("recommend.mjs", FILTERED, str(user_id), "50", *options)
+    assert done.returncode == 0, done.stderr
+    found = [line.split("\t")[1] for line in done.stdout.splitlines()]
+    assert found == [str(item_id) for item_id in wanted.item_ids[: wanted.count]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--diversity", "1.1"], 'diversity must be a number from 0 to 1, got "1.1"'),
+        (["--diversity=-0.1"], "diversity must be"),
+        (["--diversity", "nan"], "diversity must be"),
+        (["--diversity="], "diversity must be"),
+        (["--surprise", "-2"], "argument is ambiguous"),
+        (["--surprise=-2"], 'surprise must be a number from -1 to 1, got "-2"'),
+        (["--max-per-category", "0"], 'max-per-category must be a whole number from 1 on, got "0"'),
+        (["--max-per-category", "1.5"], "max-per-category must be"),
+        (["--max-per-category", "2147483648"], "max-per-category must be"),
+    ],
+)
+def test_variety_that_is_refused(options, message) -> None:
+    done = node("recommend.mjs", FILTERED, "40", "3", *options)
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+def test_variety_needs_its_graph_and_weights_of_0_do_not() -> None:
+    plain = FIXTURES / "parts"
+    done = node("recommend.mjs", plain, "40", "3", "--diversity", "0.5")
+    assert (done.returncode, "recsys export --variety" in done.stderr) == (1, True)
+    zeros = node("recommend.mjs", plain, "40", "3", "--diversity", "0", "--surprise", "0.0")
+    assert (zeros.returncode, zeros.stdout) == (0, node("recommend.mjs", plain, "40", "3").stdout)
+
+
 @pytest.mark.parametrize("script", ["recommend.mjs", "conformance.mjs"])
 def test_errors_are_one_line(script, tmp_path) -> None:
     usage = node(script)
@@ -184,7 +251,7 @@ def test_errors_are_one_line(script, tmp_path) -> None:
 
 def test_the_script_is_short_and_the_page_shows_it_whole() -> None:
     script = (DEMO / "recommend.mjs").read_text(encoding="utf-8")
-    assert len(script.splitlines()) <= 55
+    assert len(script.splitlines()) <= 60
     assert f"```js\n{script}```" in runtimes_table.PAGE.read_text(encoding="utf-8")
 
 

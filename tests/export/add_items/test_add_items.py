@@ -176,7 +176,7 @@ def test_more_can_be_added_to_what_was_added_to_with_the_same_bytes(
 @pytest.mark.slow
 def test_string_ids_raw_ids_and_shared_tables(tiny_run: Callable[[str], Path], tmp_path: Path) -> None:
     """Numbers of a file are text where the bundle's ids are text; what the base has, the new one has."""
-    every = {"raw_ids": True, "filtered": True, "explain": True}
+    every = {"raw_ids": True, "filtered": True, "explain": True, "variety": True}
     export_run(tiny_run("dot-bias-string-ids"), tmp_path / "base", tables_file="always", **every)
     rows = [(f"user-{10 * user:03d}", "7", 4.0) for user in range(1, 9)] + [("5", "7", 1.0)]
     add_items(tmp_path / "base", ratings_of(rows), tmp_path / "new")

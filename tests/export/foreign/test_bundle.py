@@ -63,7 +63,7 @@ def ranked(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made = made_tables()
     made["item_factors"] = torch.from_numpy(made["item_factors"]).requires_grad_()
     options = {"user_ids": USER_IDS, "item_ids": np.array(ITEM_IDS), "items": titles, "top_k": 20}
-    options["explain"] = True
+    options |= {"explain": True, "variety": True}
     return recsys.bundle(output=path, scores="ranking", seen=csr_matrix(seen_pairs()), **made, **options)
 
 

@@ -260,7 +260,8 @@ def test_one_file_of_tables_and_quantised_rows(
     kind: str, tiny_run: Callable[[str], Path], tmp_path: Path
 ) -> None:
     base, output = tmp_path / "base", tmp_path / "output"
-    export_run(tiny_run(kind), base, tables_file="always", fast=kind != "mlp", filtered=True, raw_ids=True)
+    options = dict.fromkeys(("filtered", "raw_ids", "variety"), True)
+    export_run(tiny_run(kind), base, tables_file="always", fast=kind != "mlp", **options)
     made = forget(base, [10], output)
     assert {"tables.bin"} <= made.files.keys()
     assert made.graphs.keys() == open_bundle(base).manifest.graphs.keys()

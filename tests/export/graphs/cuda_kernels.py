@@ -42,13 +42,16 @@ class Kernel(NamedTuple):
 
 
 KERNELS: dict[tuple[str, str], list[Kernel]] = {
+    ("", "Abs"): [Kernel(13, None, {"T": NUMBERS})],
     ("", "Add"): [Kernel(14, None, {"T": NUMBERS})],
     ("", "And"): [Kernel(7, None, {"T": BOOL, "T1": BOOL})],
+    ("", "ArgMax"): [Kernel(13, None, {"T": FLOATS})],
     ("", "BatchNormalization"): [Kernel(15, None, {"T": FLOAT, "T1": FLOAT, "T2": FLOAT})],
     ("", "Cast"): [Kernel(13, 18, {"T1": FIXED_SIZE, "T2": FIXED_SIZE})],
     ("", "Clip"): [Kernel(13, None, {"T": FLOATS | {"int64", "int8", "uint64", "uint8"}}, frozenset({1, 2}))],
     ("", "Concat"): [Kernel(13, None, {"T": FIXED_SIZE})],
     ("", "Div"): [Kernel(14, None, {"T": NUMBERS})],
+    ("", "Equal"): [Kernel(13, None, {"T": FLOATS | WIDE_INTS | BOOL, "T1": BOOL})],
     ("", "Exp"): [Kernel(13, None, {"T": BFLOATS})],
     ("", "Expand"): [Kernel(13, None, {"T": FIXED_SIZE}, frozenset({1}))],
     ("", "Floor"): [Kernel(13, None, {"T": FLOATS})],
@@ -65,6 +68,8 @@ KERNELS: dict[tuple[str, str], list[Kernel]] = {
     ("", "Mul"): [Kernel(14, None, {"T": NUMBERS})],
     ("", "Neg"): [Kernel(13, None, {"T": BFLOATS | {"int8", "int16", "int32", "int64"}})],
     ("", "Or"): [Kernel(7, None, {"T": BOOL, "T1": BOOL})],
+    ("", "ReduceMax"): [Kernel(18, None, {"T": FLOATS | INDICES}, frozenset({1}))],
+    ("", "ReduceMin"): [Kernel(18, None, {"T": FLOATS | INDICES | {"int8", "uint8"}}, frozenset({1}))],
     ("", "ReduceSum"): [Kernel(13, None, {"T": BFLOATS | {"int32", "int64"}}, frozenset({1}))],
     ("", "Relu"): [Kernel(14, None, {"T": BFLOATS})],
     ("", "Reshape"): [Kernel(14, 18, {"T": FIXED_SIZE}, frozenset({1}))],

@@ -43,7 +43,7 @@ def raw_bundle(tiny_run, tmp_path_factory):
     def get(name: str) -> Path:
         if name not in made:
             made[name] = tmp_path_factory.mktemp("raw") / name
-            export_run(tiny_run(name), made[name], raw_ids=True, filtered=True, explain=True)
+            export_run(tiny_run(name), made[name], raw_ids=True, filtered=True, explain=True, variety=True)
         return made[name]
 
     return get

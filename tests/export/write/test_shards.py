@@ -41,7 +41,8 @@ def test_the_committed_fixture_is_what_the_exporter_writes(tiny_run, tmp_path) -
 @pytest.mark.slow
 def test_an_mlp_in_shards_whose_tables_lie_apart(tiny_run, tmp_path) -> None:
     """Each shard's rows are in pages of their own, and no graph of a shard refers to another's."""
-    manifest = export_run(tiny_run("mlp"), tmp_path / "bundle", shards=2, tables_file="always", filtered=True)
+    options = {"filtered": True, "variety": True}
+    manifest = export_run(tiny_run("mlp"), tmp_path / "bundle", shards=2, tables_file="always", **options)
     assert manifest.parity.passed
     assert [check.graph for check in manifest.parity.checks].count("merge") >= 2
     places = set()

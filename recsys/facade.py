@@ -35,7 +35,7 @@ class FittedRun:
         """Write the bundle, a new folder, and verify it against torch; returns it, a `serve.Bundle`.
 
         `options` are those of `export.write.bundle.export_run`: `top_k`, `raw_ids`, `fast`, `filtered`,
-        `explain`, `precision`, `rating_weight`, `without_seen`, `tables_file`, `overwrite`.
+        `explain`, `variety`, `precision`, `rating_weight`, `without_seen`, `tables_file`, `overwrite`.
 
         Raises:
             CheckpointError, ConfigError, GraphError, ParityError, OutputError: as `export_run`.

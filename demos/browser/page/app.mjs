@@ -266,7 +266,7 @@ try {
   at('genre').append(...model.genres.map((genre) => element('option', { value: genre, textContent: genre })))
   at('genre').parentElement.hidden = !model.genres.length
   at('variety').hidden = !model.canVary
-  at('most').parentElement.hidden = !model.genres.length
+  at('most').parentElement.hidden = !model.canVary || !model.genres.length
   for (const id of ['diversity', 'surprise', 'most']) at(id).addEventListener('input', vary)
   at('back').addEventListener('click', () => {
     showRecommended()

@@ -65,7 +65,10 @@ def test_a_damaged_row_fails_and_so_does_another_run(tiny_run, copy) -> None:
     for graph in graphs:
         edit_table(bundle, graph, "ranking_item_factors", swap)
     parity = verify(bundle, tiny_run("parts"))
-    assert [check.provider for check in parity.checks if not check.passed] == ["rounding"]
+    failed = [(check.graph, check.provider) for check in parity.checks if not check.passed]
+    # Graphs with the same damage agree; `variety` has the average user's scores, which follow from the table.
+    others = [("tables", "file"), ("variety", "cpu"), ("variety", "onnx.reference")]
+    assert failed == [("tables", "rounding"), *others]
     with pytest.raises(ParityError, match="not the same model"):
         verify(copy("dot-int4"), tiny_run("parts"))
 

@@ -87,7 +87,7 @@ PAGE_PORT ?= 8000
 .PHONY: demo-browser
 demo-browser: $(VENV)/.export demos/browser/node_modules ## Serve the page that recommends in the browser (PAGE_PORT=8000)
 	@test -e $(RUN) || $(MAKE) export
-	$(BIN)/recsys export $(RUN) --precision int8 --filtered --variety --output artifacts/browser --overwrite
+	$(BIN)/recsys export $(RUN) --precision int8 --filtered --variety --explain --output artifacts/browser --overwrite
 	$(BIN)/python -m demos.browser.build artifacts/browser demos/browser/dist
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory demos/browser/dist $(PAGE_PORT)
 

@@ -118,6 +118,7 @@ def _graphs(manifest: Manifest) -> dict[str, list[str]]:
         "fold_in": first("fold_in_filtered", "fold_in"),
         "similar_items": first("similar_items"),
         "variety": first("variety"),
+        "explain": first("explain"),
     }
 
 

@@ -5,6 +5,7 @@ const MOST_RESULTS = 8
 const N_WELL_KNOWN = 10
 const N_NEAREST = 5
 const STARS = 5
+const N_REASONS = 3
 
 const at = (id) => document.getElementById(id)
 const ratings = new Map() // item index -> rating; this tab's only memory
@@ -139,10 +140,11 @@ function recommend() {
       if (mine !== latest) return
       if (ratings.size && model.mustLoad('fold_in')) at('basis').textContent = 'Loading what answers to ratings…'
       else if (variety() && model.mustLoad('variety')) at('basis').textContent = 'Loading what varies lists…'
-      const found = await model.recommend(new Map(ratings), at('genre').value, variety())
+      const from = new Map(ratings)
+      const found = await model.recommend(from, at('genre').value, variety())
       if (mine !== latest) return
       at('error').hidden = true
-      shown = found
+      shown = { ...found, from }
       showRecommended()
     })
     .catch(fail)
@@ -164,7 +166,7 @@ function measure({ score, rating }, ranked) {
 function showRecommended() {
   if (!shown) return
   again = showRecommended
-  const { items, ranked, nCandidates, varied, folded, genre: minded, ms } = shown
+  const { items, ranked, nCandidates, varied, folded, genre: minded, ms, from } = shown
   const [genre, k] = [at('genre').value, Number(at('k').value)]
   at('back').hidden = true
   at('basis').textContent = basis(folded, ranked, varied) + (varied ? ' Varied as you asked.' : '')
@@ -174,7 +176,11 @@ function showRecommended() {
     at('few').textContent = `A varied list has at most ${items.length} items.`
   else at('few').textContent = ''
   at('list').replaceChildren(
-    ...items.slice(0, k).map((item, place) => row(item.index, place, ...measure(item, ranked))),
+    ...items.slice(0, k).map((item, place) => {
+      const made = row(item.index, place, ...measure(item, ranked))
+      if (folded && model.canExplain) made.querySelector('.about').append(whyButton(item.index, from))
+      return made
+    }),
   )
   const { runtime, nCases, notWebGpu } = model
   at('runtime').textContent =
@@ -190,6 +196,36 @@ function row(index, place, ...measures) {
   if (model.canFindSimilar) about.append(similarButton(index))
   const text = element('div', { className: 'text' }, element('span', { className: 'title', title }, title), about)
   return element('li', { value: place + 1 }, text, ...measures)
+}
+
+/** A button that says which of the ratings `from` raise an item's score most, and takes it back. */
+function whyButton(index, from) {
+  const button = element('button', {
+    type: 'button',
+    className: 'quiet why',
+    textContent: 'Why',
+    ariaLabel: `Why ${model.item(index).title}`,
+    ariaExpanded: 'false',
+    onclick: () => {
+      const row = button.closest('li')
+      const said = row.querySelector('.reasons')
+      button.ariaExpanded = String(!said)
+      if (said) return said.remove()
+      const text = element('p', { className: 'reasons', role: 'status', textContent: 'Loading the reasons…' })
+      row.append(text)
+      running = running
+        .then(async () => {
+          const found = await model.explain(from, index, N_REASONS)
+          const isScale = starValues().length > 1
+          const rated = found.map(({ index, rating }) => model.item(index).title + (isScale ? ` (${rating} ★)` : ''))
+          text.textContent = rated.length
+            ? `Because you ${isScale ? 'rated' : 'liked'} ${rated.join(', ')}.`
+            : 'None of your ratings speaks for it.'
+        })
+        .catch(fail)
+    },
+  })
+  return button
 }
 
 function similarButton(index) {

@@ -176,6 +176,31 @@ class Model {
     return this.about.graphs.variety.length > 0
   }
 
+  get canExplain() {
+    return this.about.graphs.explain.length > 0
+  }
+
+  /** The n ratings, of a Map from item index to rating, that raise an item's score most: [{index, rating}], the first
+   * most; none where they all lower it. */
+  explain(ratings, index, n) {
+    const rated = [...ratings.keys()]
+    const shape = [1, rated.length]
+    const run = async () => {
+      const [session] = await this.opened(this.about.graphs.explain)
+      const feeds = {
+        item_indices: { dtype: 'int64', shape, data: rated },
+        ratings: { dtype: 'float32', shape, data: [...ratings.values()] },
+        explained_item_indices: { dtype: 'int64', shape: [1, 1], data: [index] },
+      }
+      const tensors = Object.entries(feeds).map(([name, array]) => [name, tensor(this.runtime.ort, array)])
+      const { contributions } = await session.run(Object.fromEntries(tensors))
+      const added = contributions.data
+      const order = [...rated.keys()].sort((a, b) => added[b] - added[a]).filter((place) => added[place] > 0)
+      return order.slice(0, n).map((place) => ({ index: rated[place], rating: ratings.get(rated[place]) }))
+    }
+    return this.orWithoutWebGpu(run)
+  }
+
   /** Recommendations from ratings, a Map from item index to rating; rated items are left out.
    * @param genre that all items must have, where the bundle has graphs with rules; '' for any
    * @param variety {diversity, surprise, most}, as the inputs of variety.onnx; null for the best in order

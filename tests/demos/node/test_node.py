@@ -237,6 +237,34 @@ def test_variety_needs_its_graph_and_weights_of_0_do_not() -> None:
     assert (zeros.returncode, zeros.stdout) == (0, node("recommend.mjs", plain, "40", "3").stdout)
 
 
+def test_reasons_are_those_of_the_recommender() -> None:
+    served = Recommender.load(FILTERED, "cpu")
+    user_id = served.users.one_id(4)
+    wanted = served.recommend(user_id, 8, reasons=True)
+    assert wanted.reasons is not None
+    done = node("recommend.mjs", FILTERED, str(user_id), "8", "--explain")
+    assert done.returncode == 0, done.stderr
+    lines = []
+    for item_id, reasons in zip(wanted.item_ids, wanted.reasons, strict=True):
+        told = "; ".join(f"{one.title} {one.rating:g}" for one in reasons)
+        lines += [str(item_id)] + ([f"because you rated {told}"] if reasons else [])
+    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == lines
+    assert len(lines) > 8
+
+
+def test_where_there_are_no_reasons(tmp_path) -> None:
+    done = node("recommend.mjs", FILTERED, "nobody", "3", "--explain")  # who has rated nothing
+    assert (done.returncode, "because" in done.stdout) == (0, False)
+    done = node("recommend.mjs", BUNDLES["mlp"], "40", "3", "--explain")
+    assert (done.returncode, "gives no reasons: " in done.stderr) == (1, True)
+    plain = Path(shutil.copytree(FILTERED, tmp_path / "bundle"))
+    manifest = json.loads((plain / "manifest.json").read_text())
+    del manifest["graphs"]["explain"]
+    (plain / "manifest.json").write_text(json.dumps(manifest))
+    done = node("recommend.mjs", plain, "40", "3", "--explain")
+    assert (done.returncode, "`recsys export --explain`" in done.stderr) == (1, True)
+
+
 @pytest.mark.parametrize("script", ["recommend.mjs", "conformance.mjs"])
 def test_errors_are_one_line(script, tmp_path) -> None:
     usage = node(script)

@@ -12,9 +12,12 @@ from typing import Any
 
 import click
 import msgspec
+import numpy as np
 
 from demos.report.factor_map import item_counts
+from demos.report.popularity import popularity_bands
 from serve import Recommender, open_bundle
+from serve.bundle.item_rules import N_RATINGS, number_table
 from serve.bundle.manifest import Manifest
 from serve.bundle.shards import list_graphs
 from serve.bundle.titles import displayed
@@ -75,7 +78,7 @@ def build(bundle_path: Path, output: Path, packages: Path = PACKAGES) -> int:
         for name in (CONFORMANCE_NAME, *(graph.file for graph in bundle.manifest.graphs.values())):
             _pack(folder / "bundle" / name, bundle.file(name).read_bytes())
         _pack(folder / "bundle" / "items.json", msgspec.json.encode(_items(recommender)))
-        _pack(folder / "bundle" / "about.json", msgspec.json.encode(_about(bundle.manifest)))
+        _pack(folder / "bundle" / "about.json", msgspec.json.encode(_about(recommender)))
         return _first_list_bytes(folder, _graphs(bundle.manifest)["recommend"])
 
 
@@ -122,8 +125,9 @@ def _graphs(manifest: Manifest) -> dict[str, list[str]]:
     }
 
 
-def _about(manifest: Manifest) -> dict[str, Any]:
+def _about(recommender: Recommender) -> dict[str, Any]:
     """What the page says about the model."""
+    manifest = recommender.manifest
     model, data = manifest.model, manifest.data
     return {
         "model": model.title,
@@ -136,9 +140,23 @@ def _about(manifest: Manifest) -> dict[str, Any]:
         "data": data.name,
         "licence": data.licence,
         "graphs": _graphs(manifest),
-        "categories": manifest.item_rules.categories if manifest.item_rules else [],
-        "n_numbers": len(manifest.item_rules.numbers) if manifest.item_rules else 0,
+        "rules": _rules(recommender),
         "tolerance": {name: manifest.graphs[name].tolerance for name in sorted(manifest.graphs)},
+    }
+
+
+def _rules(recommender: Recommender) -> dict[str, Any] | None:
+    """What the graphs with rules can be asked; None: there are none."""
+    rules = recommender.manifest.item_rules
+    if rules is None:
+        return None
+    years = [year for year in recommender.items.years or [] if year is not None]
+    counts = recommender.bundle.table(number_table(N_RATINGS))[0].astype(np.int64)
+    return {
+        "categories": rules.categories,
+        "numbers": rules.numbers,
+        "years": [min(years), max(years)] if years else None,
+        "popularity": list(popularity_bands(counts).items()),
     }
 
 

@@ -14,7 +14,8 @@ from demos.gradio_app.page import notice, on, pressed
 from demos.gradio_app.showcase import Showcase
 from demos.gradio_app.tabs.newcomer import NewcomerTab
 from demos.gradio_app.tabs.similar import SimilarTab
-from demos.gradio_app.tabs.user import UserTab, clamped, popularity_bands, short_name
+from demos.gradio_app.tabs.user import UserTab, clamped, short_name
+from demos.report.popularity import popularity_bands
 from serve.reading.cells import parse_integer, parse_number
 
 LONGEST = 200

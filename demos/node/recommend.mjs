@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { asyncBufferFromFile, parquetReadObjects } from 'hyparquet'
 import { OPTIONS as REASONS, mustExplain, reasonsOf } from './reasons.mjs'
-import { OPTIONS as RULES, rulesOf } from './rules.mjs'
+import { OPTIONS as RULES, indicesOf, rulesOf } from './rules.mjs'
 import { OPTIONS as VARIETY, placesOf, varietyOf } from './variety.mjs'
 process.env.ORT_DISABLE_TELEMETRY ??= '1' // or official builds report to their maker
 const ort = await import('onnxruntime-node')
@@ -25,7 +25,7 @@ const userIndex = users.findIndex((row) => row.user_id !== null && String(row.us
 const items = await read('items.parquet')
 const manifest = JSON.parse(await readFile(join(bundle, 'manifest.json'), 'utf8'))
 const { model, data: { ratings_range: [low, high] }, without_seen: withoutSeen } = manifest
-const rules = rulesOf(options, manifest.item_rules, ort.Tensor)
+const rules = rulesOf(options, manifest.item_rules, items, ort.Tensor)
 const variety = varietyOf(options, manifest.graphs.variety, items, ort.Tensor)
 const explained = mustExplain(options, manifest)
 
@@ -33,7 +33,7 @@ const explained = mustExplain(options, manifest)
 const wanted = { columns: ['user_index', 'item_index', 'rating'], filter: { user_index: { $eq: userIndex } } }
 const seen = withoutSeen ? [] : await read('seen.parquet', wanted)
 if (withoutSeen) console.error('This bundle does not hold what users have rated: the list may have it, too.')
-const exclude = seen.length ? seen.map((row) => BigInt(row.item_index)) : [0n] // 0 is padding
+const exclude = [0, ...seen.map((row) => row.item_index), ...indicesOf(options.deny, items)].map(BigInt) // 0 is padding
 
 // Rules have a graph of their own, which leaves items out before it takes the best.
 const open = (graph) => ort.InferenceSession.create(join(bundle, `${graph}.onnx`))

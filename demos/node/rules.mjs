@@ -1,5 +1,7 @@
 // Rules for lists, from a command's options to the inputs of recommend_filtered.onnx.
 export const OPTIONS = {
+  allow: { type: 'string', multiple: true, default: [] }, // the id of an item: no others are listed
+  deny: { type: 'string', multiple: true, default: [] }, // the id of an item that is not listed
   category: { type: 'string', multiple: true, default: [] }, // an item has at least one of these
   'not-category': { type: 'string', multiple: true, default: [] }, // and none of these
   years: { type: 'string' }, // 1990-1999, 1990-, -1999 or 1990
@@ -9,10 +11,21 @@ export const OPTIONS = {
   'at-most': { type: 'string', multiple: true, default: [] },
 }
 
-/** The graph's inputs by name, of ONNX Runtime's class `Tensor`; null without rules. `columns`: `item_rules` of the manifest. */
-export function rulesOf(options, columns, Tensor) {
+/** The indices of items by their ids; `items`: the rows of items.parquet. */
+export function indicesOf(ids, items) {
+  return ids.map((id) => {
+    const row = items.findIndex(({ item_id: other }) => String(other) === id)
+    if (row < 0) throw new Error(`no item has the id ${JSON.stringify(id)}`)
+    return row + 1
+  })
+}
+
+/** The graph's inputs by name, of ONNX Runtime's class `Tensor`, but what is denied; null without rules. `columns`:
+ * `item_rules` of the manifest; `items`: the rows of items.parquet. */
+export function rulesOf(options, columns, items, Tensor) {
+  const allowed = indicesOf(options.allow, items)
   const { category: wanted, 'not-category': unwanted, years, 'min-ratings': least, 'max-ratings': most } = options
-  if ([wanted, unwanted, years, least, most, options['at-least'], options['at-most']].every((given) => !given?.length)) return null
+  if ([allowed, wanted, unwanted, years, least, most, options['at-least'], options['at-most']].every((given) => !given?.length)) return null
   if (!columns) throw new Error('this bundle has no graphs with rules: export its run again with `recsys export --filtered`')
   const lowest = columns.numbers.map(() => -1e38)
   const highest = columns.numbers.map(() => 1e38)
@@ -47,7 +60,7 @@ export function rulesOf(options, columns, Tensor) {
   }
   const row = (values) => new Tensor('float32', values, [1, values.length])
   return {
-    allow_item_indices: new Tensor('int64', [0n], [1, 1]), // 0: every item
+    allow_item_indices: new Tensor('int64', [0, ...allowed].map(BigInt), [1, allowed.length + 1]), // 0 alone: every item
     wanted_categories: row(marks(wanted)),
     unwanted_categories: row(marks(unwanted)),
     lowest_numbers: row(lowest),

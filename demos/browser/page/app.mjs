@@ -6,6 +6,7 @@ const N_WELL_KNOWN = 10
 const N_NEAREST = 5
 const STARS = 5
 const N_REASONS = 3
+const YEARS = ['first-year', 'last-year']
 
 const at = (id) => document.getElementById(id)
 const ratings = new Map() // item index -> rating; this tab's only memory
@@ -121,6 +122,27 @@ let again = showRecommended // draws the list that is seen once more
 let latest = 0
 let running = Promise.resolve()
 
+/** The bounds that the controls ask for, by the names of the items' numbers; an end of the data leaves nothing out. */
+function bounds() {
+  if (!model.rules) return {}
+  const { years, popularity } = model.rules
+  const asked = { n_ratings: popularity[at('popularity').selectedIndex][1] }
+  if (years) asked.year = YEARS.map((id, end) => (Number(at(id).value) === years[end] ? null : Number(at(id).value)))
+  return asked
+}
+
+/** Bring a year into those of the data, and the other one to its side. */
+function boundYear({ target }) {
+  const { years } = model.rules
+  const end = YEARS.indexOf(target.id)
+  const given = target.value === '' ? years[end] : Math.round(Number(target.value))
+  const year = Math.min(Math.max(given, years[0]), years[1])
+  target.value = year
+  const other = at(YEARS[1 - end])
+  if (end === 0 ? Number(other.value) < year : Number(other.value) > year) other.value = year
+  void recommend()
+}
+
 /** What the controls of variety ask for; null for the best items in order. */
 function variety() {
   const [diversity, surprise, most] = ['diversity', 'surprise', 'most'].map((id) => Number(at(id).value))
@@ -141,7 +163,7 @@ function recommend() {
       if (ratings.size && model.mustLoad('fold_in')) at('basis').textContent = 'Loading what answers to ratings…'
       else if (variety() && model.mustLoad('variety')) at('basis').textContent = 'Loading what varies lists…'
       const from = new Map(ratings)
-      const found = await model.recommend(from, at('genre').value, variety())
+      const found = await model.recommend(from, at('genre').value, bounds(), variety())
       if (mine !== latest) return
       at('error').hidden = true
       shown = { ...found, from }
@@ -172,6 +194,7 @@ function showRecommended() {
   at('basis').textContent = basis(folded, ranked, varied) + (varied ? ' Varied as you asked.' : '')
   const isCut = genre !== minded && nCandidates < k // by the length of the graph's list
   if (isCut) at('few').textContent = `${genre}: ${nCandidates} of the ${ranked.length} best.`
+  else if (!items.length) at('few').textContent = 'No item is like that, of those that you have not rated.'
   else if (items.length < Math.min(k, nCandidates))
     at('few').textContent = `A varied list has at most ${items.length} items.`
   else at('few').textContent = ''
@@ -301,6 +324,17 @@ try {
   at('query').addEventListener('input', search)
   at('genre').append(...model.genres.map((genre) => element('option', { value: genre, textContent: genre })))
   at('genre').parentElement.hidden = !model.genres.length
+  at('rules').hidden = !model.rules
+  if (model.rules) {
+    const { years, popularity } = model.rules
+    at('popularity').append(...popularity.map(([name]) => element('option', { textContent: name })))
+    at('popularity').addEventListener('change', recommend)
+    YEARS.forEach((id, end) => {
+      at(id).parentElement.hidden = !years
+      if (years) Object.assign(at(id), { min: years[0], max: years[1], value: years[end] })
+      at(id).addEventListener('change', boundYear)
+    })
+  }
   at('variety').hidden = !model.canVary
   at('most').parentElement.hidden = !model.canVary || !model.genres.length
   for (const id of ['diversity', 'surprise', 'most']) at(id).addEventListener('input', vary)

@@ -201,15 +201,22 @@ class Model {
     return this.orWithoutWebGpu(run)
   }
 
+  /** What lists can be asked by rules: {years: [first, last] or null, popularity: [[name, [fewest, most]], …]}; null
+   * where the bundle has no graphs with rules. */
+  get rules() {
+    return this.about.rules
+  }
+
   /** Recommendations from ratings, a Map from item index to rating; rated items are left out.
-   * @param genre that all items must have, where the bundle has graphs with rules; '' for any
+   * @param genre that all items must have, '' for any
+   * @param numbers of all items, where there are `rules`: name -> [least, most], null for no bound
    * @param variety {diversity, surprise, most}, as the inputs of variety.onnx; null for the best in order
    * @returns {items: [{index, score, rating}], ranked, nCandidates, varied, folded, genre, ms}: items in their order,
    *   chosen from nCandidates, and all that were ranked, best first; a score ranks, a rating is predicted, undefined
    *   where nothing predicts it; folded is false for the average user's list; genre is the one that the graph has
    *   minded */
-  recommend(ratings, genre, variety) {
-    return this.orWithoutWebGpu(() => this.recommendOnce(ratings, genre, variety))
+  recommend(ratings, genre, numbers, variety) {
+    return this.orWithoutWebGpu(() => this.recommendOnce(ratings, genre, numbers, variety))
   }
 
   async orWithoutWebGpu(run) {
@@ -221,20 +228,20 @@ class Model {
     }
   }
 
-  async recommendOnce(ratings, genre, variety) {
+  async recommendOnce(ratings, genre, numbers, variety) {
     const rated = [...ratings.keys()]
     const shape = [1, Math.max(1, rated.length)]
     const indices = { dtype: 'int64', shape, data: rated.length ? rated : [0] }
     const folded = this.canFoldIn && rated.length > 0
     const graphs = this.about.graphs[folded ? 'fold_in' : 'recommend']
     const byRules = graphs[0].endsWith('_filtered')
-    const minded = byRules && this.about.categories.includes(genre) ? genre : ''
+    const minded = byRules && this.rules.categories.includes(genre) ? genre : ''
     const feeds = {
       ...(folded
         ? { item_indices: indices, ratings: { dtype: 'float32', shape, data: [...ratings.values()] } }
         : { user_index: { dtype: 'int64', shape: [1], data: [0] } }),
       ...(folded && !byRules ? {} : { exclude_item_indices: indices }),
-      ...(byRules ? this.rules(minded) : {}),
+      ...(byRules ? this.ruleInputs(minded, numbers) : {}),
     }
     const sessions = await this.opened(graphs)
     const [vary] = variety ? await this.opened(this.about.graphs.variety) : []
@@ -278,17 +285,17 @@ class Model {
     return [...places.data].slice(0, items.length).map((place) => items[Number(place)])
   }
 
-  /** The inputs of rules (docs/bundle.md): items of a genre, '' for any. */
-  rules(genre) {
-    const { categories, n_numbers: n } = this.about
+  /** The inputs of rules (docs/bundle.md): items of a genre, '' for any, with numbers within bounds. */
+  ruleInputs(genre, numbers) {
+    const { categories, numbers: names } = this.rules
     const row = (data) => ({ dtype: 'float32', shape: [1, data.length], data })
     const wanted = categories.length ? categories.map((name) => Number(name === genre)) : [0]
     return {
       allow_item_indices: { dtype: 'int64', shape: [1, 1], data: [0] },
       wanted_categories: row(wanted),
       unwanted_categories: row(wanted.map(() => 0)),
-      lowest_numbers: row(Array(n).fill(-1e38)),
-      highest_numbers: row(Array(n).fill(1e38)),
+      lowest_numbers: row(names.map((name) => numbers[name]?.[0] ?? -1e38)),
+      highest_numbers: row(names.map((name) => numbers[name]?.[1] ?? 1e38)),
     }
   }
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import gradio as gr
-import numpy as np
 from markupsafe import Markup
 
 from demos.gradio_app import cards
@@ -15,14 +14,12 @@ from demos.gradio_app.download import download
 from demos.gradio_app.options import ListOptions
 from demos.gradio_app.page import find_users, how_many, html, notice, on, pressed, rows, show, text_box
 from demos.gradio_app.showcase import Showcase
+from demos.report.popularity import popularity_bands
 from serve import Variety
-from serve.terminal import counted
 
 NEWEST, BEST = "Newest first", "Best first"
 EVERY_GENRE = "All"
 DEEDS = ("similar", "rate", "hide")
-# Shares of the rated items: with more ratings than most, and with no more than half.
-WELL_KNOWN, LITTLE_KNOWN = 0.9, 0.5
 
 
 class UserTab(NamedTuple):
@@ -218,18 +215,6 @@ def address(user_id: str, options: ListOptions, known: str) -> dict[str, object]
 def short_name(band: str) -> str:
     """The name of a band of `popularity_bands` in an address: "well" for "Well known: …"."""
     return band.partition(" ")[0].lower()
-
-
-def popularity_bands(counts: np.ndarray) -> dict[str, tuple[int | None, int | None]]:
-    """Names of how well items are known, with the least and the largest number of ratings of each."""
-    rated = counts[1:][counts[1:] > 0]
-    bands: dict[str, tuple[int | None, int | None]] = {"All": (None, None)}
-    if len(rated):
-        many, few = int(np.quantile(rated, WELL_KNOWN)), int(np.quantile(rated, LITTLE_KNOWN))
-        bands[f"Well known: {counted(many, 'rating')} or more"] = (many, None)
-        if few < many:
-            bands[f"Less known: {few:,} or fewer"] = (None, few)
-    return bands
 
 
 def clamped(year: int, years: tuple[int, int]) -> int:

@@ -18,7 +18,8 @@ from demos.gradio_app.download import download
 from demos.gradio_app.options import ListOptions
 from demos.gradio_app.showcase import Listing, Row, Showcase
 from demos.gradio_app.tabs.newcomer import _groups, rating_choices
-from demos.gradio_app.tabs.user import address, clamped, popularity_bands
+from demos.gradio_app.tabs.user import address, clamped
+from demos.report.popularity import popularity_bands
 from serve import Recommender, Variety
 from serve.bundle.ids import write_users
 from serve.bundle.items import Item

@@ -24,10 +24,6 @@ RULES = (
 )
 """R is 1 or B. Without a rule: 0; zeros; zeros; -1e38; 1e38."""
 
-# What an item outside an allow list has more than any number of broken rules. Below 2^24, float32 counts
-# exactly.
-UNLISTED = float(1 << 22)
-
 
 def sizes(columns: ItemColumns) -> dict[str, int]:
     """The baked-in sizes of the inputs."""
@@ -37,26 +33,28 @@ def sizes(columns: ItemColumns) -> dict[str, int]:
 def banned_items(graph: GraphBuilder, columns: ItemColumns, rules: Mapping[str, ir.Value]) -> ir.Value:
     """Which items break a rule: bool [R, n_items + 1], for inputs by the names in `RULES`.
 
-    Wanted and unwanted categories and the allow list are one product: each item gets a number that is
-    positive if it breaks one of them. With C categories, an unwanted one counts C + 1, a wanted one -1, to
-    which 1 is added where any is wanted; so the wanted ones never make up for an unwanted one.
+    Wanted and unwanted categories are one product: each item gets a number that is positive if it breaks one
+    of them. With C categories, an unwanted one counts C + 1, a wanted one -1, to which 1 is added where any
+    is wanted; so the wanted ones never make up for an unwanted one.
     """
     op = graph.op
     allow, wanted, unwanted, lowest, highest = (rules[name] for name in NAMES)
     is_wanted, is_unwanted = (_ones(op, op.Greater(asked, 0.5)) for asked in (wanted, unwanted))  # [R, C]
     any_wanted = _ones(op, op.Greater(op.ReduceSum(is_wanted, [1], keepdims=1), 0.5))  # [R, 1]
-    has_list = op.ReduceSum(_ones(op, op.Greater(allow, 0)), [1], keepdims=1)
-    unlisted = op.Mul(_ones(op, op.Greater(has_list, 0.5)), UNLISTED)  # [R, 1]
-    weights = op.Sub(op.Mul(is_unwanted, float(columns.membership.shape[1] + 1)), is_wanted)
+    n_columns, n_categories = columns.membership.shape
+    weights = op.Sub(op.Mul(is_unwanted, float(n_categories + 1)), is_wanted)
+    # A last column of ones takes what is added: as the Gemm's third operand, it would double its time.
+    weights = op.Concat(weights, any_wanted, axis=1)  # [R, C + 1]
     membership = op.Cast(table(graph, "item_categories", columns.membership), to=ir.DataType.FLOAT)
+    membership = op.Concat(membership, op.Expand(1.0, [n_columns, 1]), axis=1)
+    banned = op.Greater(op.Gemm(weights, membership, transB=1), 0.5)
     # The extra column keeps the scatter from being empty when A = 0.
     column_shape = op.Concat(op.Shape(allow, start=0, end=1), [1], axis=0)
     listed = op.Concat(allow, op.Expand([0], column_shape), axis=1)  # [R, A + 1]
-    # Not GatherElements of the product: the one of onnx.reference is wrong for more than one column.
-    outside = op.Expand(op.Add(any_wanted, unlisted), [1, len(columns.membership)])  # [R, N]
-    inside = op.Expand(any_wanted, op.Shape(listed))
-    added = op.ScatterElements(outside, listed, inside, axis=1)
-    banned = op.Greater(op.Gemm(weights, membership, added, transB=1), 0.5)
+    has_list = op.Greater(op.ReduceSum(listed, [1], keepdims=1), 0)  # [R, 1]
+    unlisted = op.Expand(has_list, [1, n_columns])
+    unlisted = op.ScatterElements(unlisted, listed, op.Expand(False, op.Shape(listed)), axis=1)
+    banned = op.Or(banned, unlisted)
     for place, (name, column) in enumerate(columns.numbers.items()):
         number = table(graph, number_table(name), column[None])  # [1, N]
         low, high = (op.Slice(bound, [place], [place + 1], [1]) for bound in (lowest, highest))  # [R, 1]

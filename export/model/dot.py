@@ -121,25 +121,28 @@ class DotArrays:
     def row_logits(
         self, graph: GraphBuilder, rows: dict[str, ir.Value], banned: ir.Value | None = None
     ) -> tuple[ir.Value, ir.Value | None]:
-        """See Arrays. One Gemm on the item table, as Gather reads it; its third operand bans items."""
+        """See Arrays. One Gemm on the item table, as Gather reads it."""
         op = graph.op
-        operands = [rows["user_factors"], self._table(graph, "item_factors", self.item_factors)]
+        users, items = rows["user_factors"], self._table(graph, "item_factors", self.item_factors)
         biases = None
         if self.item_biases is not None:
             biases = op.Reshape(self._table(graph, "item_biases", self.item_biases), [1, -1])
-        if banned is not None:
-            # tract takes the number of rows of a Gemm from its first operand alone.
-            rules = op.Concat(op.Shape(banned, start=0, end=1), [1], axis=0)
-            users = operands[0]
-            operands[0] = op.Expand(users, rules)
-            # Named, or else ONNX Runtime copies all scores where it could work in place; as tract names it.
-            assert users.shape
-            assert banned.shape
-            operands[0].shape = ir.Shape([f"broadcast({users.shape[0]},{banned.shape[0]})", *users.shape[1:]])
-            operands.append(op.Where(banned, MASKED, 0.0 if biases is None else biases))
-        elif biases is not None:
-            operands.append(biases)
-        return op.Gemm(*operands, transB=1), rows.get("user_biases")
+        if banned is None:
+            logits = op.Gemm(users, items, *([] if biases is None else [biases]), transB=1)
+            return logits, rows.get("user_biases")
+        # A sum after the product works in place; as the Gemm's third operand it would be copied first.
+        penalties = op.Mul(op.Cast(banned, to=ir.DataType.FLOAT), MASKED)
+        if biases is not None:
+            penalties = op.Add(penalties, biases)
+        # tract does not know that R is 1 or B; ONNX Runtime copies all scores where it can't name their rows.
+        assert users.shape
+        assert banned.shape
+        n_rows = f"broadcast({users.shape[0]},{banned.shape[0]})"
+        users = op.Expand(users, op.Concat(op.Shape(banned, start=0, end=1), [1], axis=0))
+        users.shape = ir.Shape([n_rows, self.item_factors.shape[1]])
+        logits = op.Add(op.Gemm(users, items, transB=1), penalties)
+        logits.shape = ir.Shape([n_rows, len(self.item_factors)])
+        return logits, rows.get("user_biases")
 
     def row_scores(self, graph: GraphBuilder, rows: dict[str, ir.Value], items: ir.Value) -> ir.Value:
         """See Arrays."""

@@ -95,6 +95,7 @@ def test_without_graphs_with_rules_the_items_of_a_genre_are_varied(open_page, se
     shows(tab, served, rerank(dramas, 50, Variety(diversity=0.5), served).indices[0])
 
 
+@pytest.mark.slow  # builds the page of another bundle
 def test_there_are_controls_only_where_they_have_a_graph(open_page, page_of) -> None:
     tab = open_page(page_of("parts"))
     expect(tab.locator("#variety")).to_be_visible()

@@ -55,7 +55,9 @@ def bundle_arrays(
     licence: str = "unknown",
     top_k: int = TOP_K,
     tables_file: TablesFile = "auto",
+    raw_ids: bool = False,
     fast: bool = False,
+    filtered: bool = False,
     explain: bool = False,
     variety: bool = False,
     overwrite: bool = False,
@@ -75,7 +77,7 @@ def bundle_arrays(
         item_biases: [n_items]; None: none.
         user_ids: int or str [n_users], in the order of the rows; None: 0 to n_users - 1.
         item_ids: [n_items], likewise.
-        items: Table of pandas, polars or Arrow with item ids, titles, genres, years.
+        items: Table of pandas, polars or Arrow with item ids, titles, genres, years, and numbers for rules.
         seen: What users have seen or rated: such a table with user and item ids, and ratings and times if
             there are any; or a sparse matrix of scipy [n_users, n_items]. It is excluded from lists, chooses
             the fold-in, and gives the profiles.
@@ -85,7 +87,9 @@ def bundle_arrays(
         licence: Of the data.
         top_k: Longest list that the graphs give.
         tables_file: See `export_run`.
+        raw_ids: See `export_run`.
         fast: See `export_run`.
+        filtered: See `export_run`. Columns of numbers in `items` are numbers of the rules.
         explain: See `export_run`.
         variety: See `export_run`.
         overwrite: Replace a bundle that is there.
@@ -107,7 +111,10 @@ def bundle_arrays(
     data = tables.interactions(users, known, seen, name=name, licence=licence)
     loaded = _loaded(module, data, scores, _scale(data, scores, rating_scale))
     with new_folder(Path(output), overwrite=overwrite) as folder:
-        inputs = replace(_inputs(loaded, top_k, explain, variety), fast=fast)
+        inputs = loaded.inputs(
+            top_k, raw_ids=raw_ids, fast=fast, filtered=filtered, explain=explain, variety=variety
+        )
+        inputs = inputs if len(data) else _without_ratings(inputs, data)
         write_data(folder, loaded, inputs)
         made = write_graphs(folder, inputs, tables_file, lambda step: None)
         own = [check(folder, inputs) for check in checks]
@@ -195,12 +202,8 @@ def _loaded(
     return LoadedRun(run, module, arrays, ranking_module, ranking, data, held_out)
 
 
-def _inputs(loaded: LoadedRun, top_k: int, explain: bool, variety: bool) -> ExportInputs:
-    inputs = loaded.inputs(top_k, raw_ids=False, explain=explain, variety=variety)
-    data = loaded.interactions
-    if len(data):
-        return inputs
-    # Nothing says how often an item was rated, so every cosine counts; and pairs to verify are drawn.
+def _without_ratings(inputs: ExportInputs, data: Interactions) -> ExportInputs:
+    """Nothing says how often an item was rated, so every cosine counts; and pairs to verify are drawn."""
     rng = np.random.default_rng(1)
     pairs = rng.integers(1, data.n_users + 1, N_PAIRS), rng.integers(1, data.n_items + 1, N_PAIRS)
     some = inputs.sample

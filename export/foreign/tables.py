@@ -13,8 +13,11 @@ from export.errors import TableError
 from export.model.arrays import Float32
 from recsys.data.frames import TableSource, checksum, load_frame
 from recsys.data.interactions import Interactions
-from recsys.data.items import catalogue, series
+from recsys.data.items import YEARS, catalogue, series
 from recsys.data.refusals import as_data_errors
+from serve.reading.columns import find_columns
+from serve.reading.numbers import as_numbers
+from serve.reading.rows import joined
 
 DESCRIBED = ("title", "genres", "year")
 
@@ -91,7 +94,7 @@ def ids(name: str, values: Any, n: int) -> pd.Series:
 
 
 def described(item_ids: pd.Series, items: Any) -> pd.DataFrame:
-    """The items in the order of the ids, with the titles, genres and years that `items` knows.
+    """The items in the order of the ids, with the titles, genres, years and numbers that `items` knows.
 
     Args:
         item_ids: of the rows of the table of items.
@@ -104,16 +107,31 @@ def described(item_ids: pd.Series, items: Any) -> pd.DataFrame:
     table = pd.DataFrame({"item_id": item_ids})
     if items is None:
         return table
+    source = TableSource(items, "items")
     with as_data_errors():
-        known = catalogue(TableSource(items, "items"))
+        known = catalogue(source)
+    numbers = _numbers(source)
     rows = pd.Index(known["item_id"]).get_indexer(item_ids)
     if (rows < 0).all():
         theirs, own = known["item_id"].iloc[:1].item(), item_ids.iloc[:1].item()
         raise TableError(
             f"items has no row for any of the ids: its ids are like {theirs!r}, the model's like {own!r}"
         )
-    found = known[list(DESCRIBED)].reindex(rows).reset_index(drop=True)
+    found = known[list(DESCRIBED)].assign(**numbers).reindex(rows).reset_index(drop=True)
     return pd.concat([table, found], axis="columns").dropna(axis="columns", how="all")
+
+
+def _numbers(source: TableSource) -> dict[str, np.ndarray]:
+    """The columns of numbers beside ids and years, for rules: float64 [n], NaN where one is missing."""
+    names = source.schema.names
+    described = {*find_columns(names, {"item": None}, source.name).values(), *YEARS, *DESCRIBED}
+    (rows,) = source.read([name for name in names if name not in described and names.count(name) == 1])
+    columns = {name: joined(rows.table[name]) for name in rows.table.column_names}
+    return {
+        name: as_numbers(column, pa.float64()).to_numpy(zero_copy_only=False)
+        for name, column in columns.items()
+        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    }
 
 
 def interactions(

@@ -15,6 +15,7 @@ import recsys
 from export.errors import TableError
 from export.graphs.compare_lists import compare_lists
 from recsys.errors import DataError
+from serve import Rules
 from serve.errors import OutputError
 from serve.runtime.profiles import Profiles
 
@@ -60,10 +61,11 @@ def ranked(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A bundle of a model that ranks, with a sparse matrix of what users have seen."""
     path = tmp_path_factory.mktemp("bundles") / "ranked"
     titles = pd.DataFrame({"item_id": [129, 128, 7], "title": ["A (1990)", "B (1991)", "C"]})
+    titles = titles.assign(price=[12.5, np.nan, 3], stock=[4, 0, 1], blurb="text", when=pd.Timestamp(0))
     made = made_tables()
     made["item_factors"] = torch.from_numpy(made["item_factors"]).requires_grad_()
     options = {"user_ids": USER_IDS, "item_ids": np.array(ITEM_IDS), "items": titles, "top_k": 20}
-    options |= {"explain": True, "variety": True}
+    options |= {"explain": True, "variety": True, "filtered": True, "raw_ids": True}
     return recsys.bundle(output=path, scores="ranking", seen=csr_matrix(seen_pairs()), **made, **options)
 
 
@@ -73,6 +75,12 @@ def test_a_model_that_ranks_is_a_whole_bundle(ranked: Any) -> None:
     assert_lists(served, by_hand(made_tables()), seen_pairs())
     assert set(ranked.manifest.graphs) >= {"score", "recommend", "similar_items"}
     assert ranked.manifest.parity.passed
+    assert ranked.manifest.item_rules.numbers == ["n_ratings", "year", "price", "stock"]
+    in_stock = served.recommend("user 3", 10, exclude_seen=False, rules=Rules(numbers={"stock": (1, None)}))
+    assert in_stock.item_ids.tolist()[: in_stock.count] == [129]
+    cheap = served.recommend("user 3", 20, exclude_seen=False, rules=Rules(numbers={"price": (None, 12)}))
+    assert 129 not in cheap.item_ids
+    assert cheap.count == 20
     assert [served.items.label(i) for i in (1, 2, 3)] == ["A (1990)", "B (1991)", "127"]
     assert served.seen.history(1).item_indices.tolist() == (1 + np.flatnonzero(seen_pairs()[0])).tolist()
     assert Profiles.of(served).profiles

@@ -48,6 +48,7 @@ const ratings = model.lists === 'ratings' ? found.top_scores : found.top_ratings
 if (!userIndex) console.error(`User ${userId} is not in this bundle: what follows is the average user's list.`)
 const ranked = [...found.top_item_indices.data].map(Number)
 const places = (await placesOf(variety, found, open)).slice(0, Number(k)).filter((place) => ranked[place] > 0) // 0: no item is left
+if (!places.length) throw new Error('no item is left: none that the user has not rated obeys the rules')
 const indices = places.map((place) => ranked[place])
 const reasons = explained ? await reasonsOf(open, seen, indices, items, ort.Tensor) : []
 places.forEach((place, rank) => {

@@ -25,15 +25,17 @@ export function indicesOf(ids, items) {
 export function rulesOf(options, columns, items, Tensor) {
   const allowed = indicesOf(options.allow, items)
   const { category: wanted, 'not-category': unwanted, years, 'min-ratings': least, 'max-ratings': most } = options
-  if ([allowed, wanted, unwanted, years, least, most, options['at-least'], options['at-most']].every((given) => !given?.length)) return null
+  const lists = [allowed, wanted, unwanted, options['at-least'], options['at-most']]
+  if (lists.every((given) => !given.length) && [years, least, most].every((given) => given === undefined)) return null
   if (!columns) throw new Error('this bundle has no graphs with rules: export its run again with `recsys export --filtered`')
   const lowest = columns.numbers.map(() => -1e38)
   const highest = columns.numbers.map(() => 1e38)
+  const bounded = (text) => Math.max(-1e29, Math.min(Number(text), 1e29)) // an item without a number has -1e30
   const bound = (ends, name, text) => {
     const place = columns.numbers.indexOf(name)
     if (place < 0) throw new Error(`the items of this bundle have no ${name}`)
     if (!/^\d+$/.test(text)) throw new Error(`${JSON.stringify(text)} is no whole number`)
-    ends[place] = Number(text)
+    ends[place] = bounded(text)
   }
   if (least !== undefined) bound(lowest, 'n_ratings', least)
   if (most !== undefined) bound(highest, 'n_ratings', most)
@@ -50,12 +52,13 @@ export function rulesOf(options, columns, items, Tensor) {
       if (at < 1 || !/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value)) throw new Error(`${JSON.stringify(text)} is not a name and a number, such as price=10`)
       const place = columns.numbers.indexOf(number)
       if (place < 0) throw new Error(`the items of this bundle have no number ${JSON.stringify(number)}; there are ${columns.numbers.join(', ')}`)
-      ends[place] = Number(value)
+      if (Math.abs(ends[place]) < 1e38) throw new Error(`${name} names ${JSON.stringify(number)} twice`)
+      ends[place] = bounded(value)
     }
   }
   const marks = (names) => {
     const unknown = names.find((name) => !columns.categories.includes(name))
-    if (unknown) throw new Error(`there is no category ${JSON.stringify(unknown)}; there are ${columns.categories.join(', ')}`)
+    if (unknown !== undefined) throw new Error(`there is no category ${JSON.stringify(unknown)}; there are ${columns.categories.join(', ')}`)
     return columns.categories.map((name) => Number(names.includes(name)))
   }
   const row = (values) => new Tensor('float32', values, [1, values.length])

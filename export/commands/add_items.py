@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     "--items",
     "items_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Titles of the new items: a file (text or Parquet) with item_id, title, and perhaps genres, year.",
+    help="Titles of the new items: a file (text or Parquet) with item_id, title, and perhaps genres, year, "
+    "and the numbers of the bundle's rules.",
 )
 @click.option(
     "--regularization",
@@ -68,12 +70,14 @@ def add_items(
 
     from export.add_items.add_items import add_items as add
     from recsys.console import Console
-    from recsys.data.items import read_items
     from recsys.data.odd_ids import odd_ids
     from serve.bundle.ids import IdIndex
+    from serve.bundle.item_rules import N_RATINGS, YEAR
     from serve.bundle.manifest import read_manifest
 
     manifest = read_manifest(bundle)
+    rules = manifest.item_rules
+    numbers = [name for name in (rules.numbers if rules else []) if name not in (N_RATINGS, YEAR)]
     if ctx.get_parameter_source("item_key") is ParameterSource.DEFAULT:
         options["item_key"] = manifest.data.item_key
     n_users = manifest.model.n_users, manifest.n_forgotten
@@ -82,7 +86,7 @@ def add_items(
         types["item"] = IdIndex.read(bundle / "items.parquet", "item_id", manifest.model.n_items).type
     data = load_from_options(ratings, **options, id_types=types)
     if items_file is not None:
-        data = _described(data, read_items(items_file, options["item_column"]), items_file)
+        data = _described(data, _details(items_file, options["item_column"], numbers), items_file)
     for odd in odd_ids("item", data.items["item_id"]):
         warn(f"{data.name}: {odd}")
     console = Console(stderr=as_json)
@@ -95,10 +99,12 @@ def add_items(
             overwrite=overwrite,
             progress=lambda step: status.update(f"{step}…"),
         )
-    if items_file is not None:
-        added = data.items[data.items["item_id"].isin(made.additions[-1].item_ids)]
-        if n := int(added["title"].isna().sum()) if "title" in added else len(added):
-            warn(f"{items_file} has no title for {n:,} of the {len(added):,} items")
+    added = data.items[data.items["item_id"].isin(made.additions[-1].item_ids)]
+    if missing := [name for name in numbers if name not in added or added[name].isna().all()]:
+        warn(f"the new items have no {', '.join(missing)}: rules with a least number of it leave them out")
+    n_untitled = int(added["title"].isna().sum()) if "title" in added else len(added)
+    if items_file is not None and n_untitled:
+        warn(f"{items_file} has no title for {n_untitled:,} of the {len(added):,} items")
     if as_json:
         click.echo(msgspec.json.encode(made.additions[-1]))
         return
@@ -108,6 +114,28 @@ def add_items(
     click.echo(f"Bundle: {output}")
     if "similar_items" in made.graphs:
         next_step(["recsys", "similar", output, "--item-id", made.additions[-1].item_ids[0]])
+
+
+def _details(file: Path, item_column: str | None, numbers: Sequence[str]) -> pd.DataFrame:
+    """What a file says of items, with those `numbers` that it has; see `read_items`.
+
+    Raises:
+        DataError: a number is text; and as `read_items` and `read_features`.
+    """
+    from recsys.data.feature_files import read_features
+    from recsys.data.items import read_items
+    from recsys.errors import DataError
+    from serve.reading.files import open_source
+
+    details = read_items(file, item_column)
+    found = [name for name in numbers if name in open_source(file).schema.names]
+    if not found:
+        return details
+    features = read_features(file, "items", item_column).features[found]  # in the rows' order, as the details
+    for name, column in features.items():
+        if column.dtype != "float64":
+            raise DataError(f"{file}: {name} is a number in this bundle, and some cells here are text.")
+    return details.assign(**features)
 
 
 def _described(data: Interactions, details: pd.DataFrame, file: Path) -> Interactions:

@@ -85,7 +85,8 @@ def read_features(path: Path, whose: Whose, id_column: str | None = None) -> Fea
     """Read a file (`serve.reading.files`) with a row for each user or item.
 
     A column is numbers where all of its cells are; else text: a category, or several separated by "|". Lists
-    and truth values of Parquet become text. Empty cells are missing values.
+    and truth values of Parquet become text. Empty cells are missing values. A column without a name, such as
+    the index of a data frame, is ignored.
 
     Args:
         path: the file.
@@ -101,7 +102,7 @@ def read_features(path: Path, whose: Whose, id_column: str | None = None) -> Fea
     role = whose.removesuffix("s")
     named = id_column if id_column in source.schema.names else None
     name = find_columns(source.schema.names, {role: named}, source.name)[role]
-    columns = [other for other in source.schema.names if other != name]
+    columns = [other for other in source.schema.names if other not in (name, "")]
     if not columns or len(set(columns)) < len(columns):
         raise DataError(f"{path} has no column but {name}, or two of one name: features are further columns.")
     ids, table = keyed_table(source, name)

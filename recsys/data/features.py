@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-# Columns of a table of users or items that are no features.
-IDENTITY = ("user_id", "item_id", "title")
+# Columns of a table of users or items that are no features; "" is the index of a data frame, written as text.
+IDENTITY = ("user_id", "item_id", "title", "")
 YEARS_PER_BIN = 5
 N_BINS = 10
 # Categories of a column; rarer ones are left out.

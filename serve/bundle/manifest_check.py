@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from serve.bundle.item_rules import MAX_CATEGORIES, MAX_NUMBERS, N_RATINGS, NAMES
+from serve.bundle.item_rules import MAX_CATEGORIES, MAX_NUMBERS, N_RATINGS, NAMES, YEAR, number_table
 from serve.bundle.manifest import Graph, Manifest, Table, Tensor
 from serve.bundle.onnx_wire import WireTensor
 from serve.bundle.packing import PRECISIONS, SCALES, STORED, UNITS, Packing
@@ -181,10 +181,16 @@ def _fault_of_rules(name: str, graph: Graph, manifest: Manifest) -> str | None:
         return f"it lists no item_rules, and {name}"
     numbers = rules.numbers
     are_numbers = numbers[:1] == [N_RATINGS] and all(numbers) and len({*numbers}) == len(numbers)
+    are_numbers &= YEAR not in numbers[2:]
     if len(rules.categories) > MAX_CATEGORIES or not are_numbers or len(numbers) > MAX_NUMBERS:
         return f"its item_rules have {len(rules.categories)} categories and the numbers {numbers}"
     if rules.categories != sorted(set(rules.categories)):
         return f"the categories of its item_rules are not in order, each once: {rules.categories[:5]}"
+    of_all_items = ("float32", [1, manifest.model.n_items + 1])
+    tables = {one.name: (one.dtype, one.shape) for one in manifest.tables if name in one.graphs}
+    for number in numbers:
+        if (found := tables.get(number_table(number))) != of_all_items:
+            return f"{number_table(number)} of {name} should be {of_all_items}; there is {found or 'none'}"
     n_categories, n_numbers = max(1, len(rules.categories)), len(numbers)
     right = dict(zip(NAMES[1:], (n_categories, n_categories, n_numbers, n_numbers), strict=True))
     return None if widths == right else f"the inputs of {name} have the widths {widths}, not {right}"

@@ -162,11 +162,11 @@ function recommend() {
       if (mine !== latest) return
       if (ratings.size && model.mustLoad('fold_in')) at('basis').textContent = 'Loading what answers to ratings…'
       else if (variety() && model.mustLoad('variety')) at('basis').textContent = 'Loading what varies lists…'
-      const from = new Map(ratings)
-      const found = await model.recommend(from, at('genre').value, bounds(), variety())
+      const [from, genre] = [new Map(ratings), at('genre').value]
+      const found = await model.recommend(from, genre, bounds(), variety())
       if (mine !== latest) return
       at('error').hidden = true
-      shown = { ...found, from }
+      shown = { ...found, from, genre }
       showRecommended()
     })
     .catch(fail)
@@ -188,10 +188,10 @@ function measure({ score, rating }, ranked) {
 function showRecommended() {
   if (!shown) return
   again = showRecommended
-  const { items, ranked, nCandidates, varied, folded, genre: minded, ms, from } = shown
-  const [genre, k] = [at('genre').value, Number(at('k').value)]
+  const { items, ranked, nCandidates, varied, folded, genre, minded, ms, from } = shown
+  const k = Number(at('k').value)
   at('back').hidden = true
-  at('basis').textContent = basis(folded, ranked, varied) + (varied ? ' Varied as you asked.' : '')
+  at('basis').textContent = basis(from.size, folded, ranked, varied) + (varied ? ' Varied as you asked.' : '')
   const isCut = genre !== minded && nCandidates < k // by the length of the graph's list
   if (isCut) at('few').textContent = `${genre}: ${nCandidates} of the ${ranked.length} best.`
   else if (!items.length) at('few').textContent = 'No item is like that, of those that you have not rated.'
@@ -238,6 +238,7 @@ function whyButton(index, from) {
       row.append(text)
       running = running
         .then(async () => {
+          if (!text.isConnected) return // taken back, or of a list that is gone
           const found = await model.explain(from, index, N_REASONS)
           const isScale = starValues().length > 1
           const rated = found.map(({ index, rating }) => model.item(index).title + (isScale ? ` (${rating} ★)` : ''))
@@ -289,8 +290,8 @@ const ends = (ranked) => [Math.min, Math.max].map((end) => end(...ranked.map(({ 
 /** Whether predicted ratings fall along a list. */
 const falls = (ranked) => ranked.every(({ rating }, place) => place === 0 || rating <= ranked[place - 1].rating)
 
-function basis(folded, ranked, varied) {
-  const n = ratings.size
+/** What a list is from: from `n` ratings, if they are folded in. */
+function basis(n, folded, ranked, varied) {
   const from = `${n} ${n === 1 ? 'rating' : 'ratings'}`
   const bar =
     ranked[0]?.rating === undefined

@@ -211,9 +211,9 @@ class Model {
    * @param genre that all items must have, '' for any
    * @param numbers of all items, where there are `rules`: name -> [least, most], null for no bound
    * @param variety {diversity, surprise, most}, as the inputs of variety.onnx; null for the best in order
-   * @returns {items: [{index, score, rating}], ranked, nCandidates, varied, folded, genre, ms}: items in their order,
+   * @returns {items: [{index, score, rating}], ranked, nCandidates, varied, folded, minded, ms}: items in their order,
    *   chosen from nCandidates, and all that were ranked, best first; a score ranks, a rating is predicted, undefined
-   *   where nothing predicts it; folded is false for the average user's list; genre is the one that the graph has
+   *   where nothing predicts it; folded is false for the average user's list; minded is the genre that the graph has
    *   minded */
   recommend(ratings, genre, numbers, variety) {
     return this.orWithoutWebGpu(() => this.recommendOnce(ratings, genre, numbers, variety))
@@ -266,7 +266,7 @@ class Model {
       items = await this.varied(vary, items, found.top_item_indices.dims[1], variety)
       ms += performance.now() - start
     }
-    return { items, ranked, nCandidates, varied: Boolean(vary), folded, genre: minded, ms }
+    return { items, ranked, nCandidates, varied: Boolean(vary), folded, minded, ms }
   }
 
   /** Items in the order of a variety: as many as variety.onnx orders, of a list of at most `length`. */

@@ -47,3 +47,17 @@ def test_the_first_list_of_the_embedded_data_takes_less_than_6_mb(open_page, ser
     page = serve_page(tmp_path / "bundle")
     loaded = open_page(page).evaluate(LOADED)
     assert sum(loaded.values()) == page.first_list_bytes < 6_000_000, loaded
+
+
+def test_a_list_is_told_by_its_own_ratings_while_the_next_one_is_awaited(open_page, page_of) -> None:
+    tab = open_page(page_of("parts"))
+    held: list[Any] = []
+    tab.route("**/fold_in*.onnx.gzipped", lambda call: held.append(call))
+    tab.locator("#suggestions button").first.click()
+    expect(tab.locator("#basis")).to_have_text("Loading what answers to ratings…")
+    tab.locator("#k").select_option("10")
+    expect(tab.locator("#basis")).to_contain_text("Nothing rated yet")
+    expect(tab.locator("#list li")).to_have_count(10)
+    for call in held:
+        call.continue_()
+    expect(tab.locator("#basis")).to_contain_text("From your 1 rating.")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+from pathlib import Path
+
+from fixture_bundles import edit_manifest
 from playwright.sync_api import expect
 from runtimes_table import BUNDLES
 
 from serve import Recommender
+from serve.bundle.ids import write_items
 from serve.bundle.titles import displayed
 
 
@@ -43,3 +49,26 @@ def test_a_bundle_without_reasons_has_no_such_buttons(open_page, page_of) -> Non
     expect(tab.locator("#basis")).to_contain_text("can't take in")
     expect(tab.get_by_role("button", name="Why ")).to_have_count(0)
     expect(tab.get_by_role("button", name="Similar to").first).to_be_visible()
+
+
+def test_titles_of_one_long_word_stay_within_the_page(open_page, serve_page, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(BUNDLES["parts"], tmp_path / "bundle"))
+    known = Recommender.load(bundle, "cpu").items
+    items = [known[index] for index in range(1, 51)]
+    (bundle / "items.parquet").unlink()
+    write_items(
+        bundle / "items.parquet",
+        [item.item_id for item in items],
+        titles=[f"{'T' * 600}{item.item_id}" for item in items],
+        genres=["|".join(item.genres) for item in items],
+        years=[item.year for item in items],
+    )
+    edit_manifest(bundle)
+    tab = open_page(serve_page(bundle))
+    tab.locator("#suggestions button").first.click()
+    tab.locator("#list .why").first.click()
+    expect(tab.locator("#list .reasons")).to_contain_text(re.compile("Because|None"))
+    tab.locator("#query").fill("T")
+    expect(tab.locator("#results button").first).to_be_visible()
+    page = "document.documentElement"
+    assert tab.evaluate(f"{page}.scrollWidth <= {page}.clientWidth")

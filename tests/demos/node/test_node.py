@@ -136,6 +136,10 @@ FILTERED = BUNDLES["parts"]
             Rules(allow=[1003, 1012, 1030], min_year=1960),
         ),
         (["--at-least", "price=5.5", "--at-most", "price=22"], Rules(numbers={"price": (5.5, 22)})),
+        (
+            ["--at-least", "price=-1e35", "--max-ratings", "5"],  # not those without a price
+            Rules(numbers={"price": (-1e35, None)}, max_ratings=5),
+        ),
         (["--years=-1995", "--max-ratings", "5"], Rules(max_year=1995, max_ratings=5)),
     ],
 )
@@ -157,6 +161,12 @@ def test_rules_are_those_of_the_recommender(options, rules) -> None:
         (["--category", "drama"], 'no category "drama"; there are '),
         (["--years", "nineties"], '"nineties" is no range of years'),
         (["--years", "-"], '"-" is no range of years'),
+        # Such as of an empty variable of a shell.
+        (["--years", ""], '"" is no range of years'),
+        (["--max-ratings", ""], '"" is no whole number'),
+        (["--not-category", ""], 'no category ""'),
+        (["--at-least", "price=5", "--at-least", "price=9"], 'at-least names "price" twice'),
+        (["--at-least", "price=9", "--at-most", "price=5"], "no item is left"),
         (["--deny", "9"], 'no item has the id "9"'),
         (["--at-least", "price=0x1"], '"price=0x1" is not a name and a number'),
         (["--at-least", "cost=1"], 'no number "cost"; there are n_ratings, year, price'),

@@ -282,6 +282,25 @@ def test_new_items_without_a_title_are_counted(base: Path, tmp_path: Path, capsy
     assert f"has no title for {len(NEW) - 1} of the {len(NEW)} items" in capsys.readouterr().err
 
 
+def test_numbers_of_the_rules_are_read_with_the_titles(tmp_path: Path, capsys) -> None:
+    base = tiny_runs.RAW_ID_FIXTURES / "dot-bias"
+    rows = "".join(f"{user},{item},{rating:g}\n" for user, item, rating in ROWS)
+    ratings, titles = tmp_path / "new.csv", tmp_path / "titles.csv"
+    ratings.write_text(f"user_id,item_id,rating\n{rows}")
+    titles.write_text("price,item_id,title,stock\n,9003,Three,1\n7.5,9001,One,2\n")
+    asked = ["add-items", str(base), "--ratings", str(ratings), "--items", str(titles)]
+    assert run(*asked, "--output", str(tmp_path / "out")) == 0
+    assert "have no price" not in capsys.readouterr().err
+    new = open_bundle(tmp_path / "out").table("item_number.price")[0, -len(NEW) :]
+    assert new.tolist() == [7.5, *2 * [np.float32(UNKNOWN_NUMBER)]]
+    titles.write_text("item_id,title,price\n9001,One,7.5 EUR\n")
+    assert run(*asked, "--output", str(tmp_path / "text")) == 2
+    assert "price is a number in this bundle" in capsys.readouterr().err
+    titles.write_text("item_id,title\n9001,One\n")
+    assert run(*asked, "--output", str(tmp_path / "none")) == 0
+    assert "the new items have no price" in capsys.readouterr().err
+
+
 def test_ids_that_are_hardly_meant_are_said(tmp_path: Path, capsys) -> None:
     bundle = tiny_runs.FIXTURES / "dot-bias-string-ids"
     user = Recommender.load(bundle, "cpu").users.one_id(1)

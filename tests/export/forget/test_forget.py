@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import planted_tastes
 import pyarrow.parquet as pq
 import pytest
 import tiny_runs
-from fixture_bundles import FIXTURES, RAW_ID_FIXTURES
+from fixture_bundles import FIXTURES, RAW_ID_FIXTURES, edit_manifest
 
 from export.add_items.add_items import add_items
 from export.forget.forget import forget
@@ -233,6 +234,22 @@ def test_ids_of_a_damaged_bundle(without: Forget, tmp_path: Path) -> None:
         (copy / MANIFEST).write_text(json.dumps(manifest))
         with pytest.raises(BundleError, match=problem):
             check_all(Recommender.load(copy, "cpu"))
+
+
+def test_numbers_in_a_table_of_another_shape(tmp_path: Path) -> None:
+    base = Path(shutil.copytree(RAW_ID_FIXTURES / "dot", tmp_path / "base"))
+    for graph in base.glob("*_filtered.onnx"):
+        model = onnx.load(graph)
+        table = next(one for one in model.graph.initializer if one.name == "item_number.price")
+        del table.dims[0]  # all of its graph's answers stay right
+        onnx.save(model, graph)
+
+    def flat(manifest: dict[str, Any]) -> None:
+        next(one for one in manifest["tables"] if one["name"] == "item_number.price")["shape"] = [51]
+
+    edit_manifest(base, flat)
+    with pytest.raises(BundleError, match=r"item_number\.price of .* should be .*\[1, 51\]"):
+        forget(base, [10], tmp_path / "new")
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 
 from recsys.data import load
 from recsys.data.feature_files import read_features
-from recsys.data.features import binary_features, feature_names
+from recsys.data.features import binary_features, feature_names, numeric_features
 from recsys.data.items import read_items
 from recsys.errors import DataError
 from tests.recsys.data.layouts import LAYOUTS, Make
@@ -44,6 +44,19 @@ def test_numbers_categories_and_lists_are_joined_by_id(
     # ages 25 and 30; Rome; jazz, rock
     assert binary_features(data.users).tolist() == [[1, 0, 0, 0, 0], [0] * 5, [0, 1, 1, 1, 1]]
     assert "1 of 3 users have no row, and 1 rows are of unknown users" in caplog.text
+
+
+def test_a_column_without_a_name_is_ignored(write: Write, tmp_path: Path) -> None:
+    """The index of a data frame, written as text."""
+    path = tmp_path / "i.csv"
+    pd.DataFrame({"item_id": [1, 2, 3], "price": [5, 7, 6]}).to_csv(path)
+    assert path.read_text().startswith(",item_id")
+    data = load(write("r.csv", RATINGS), item_features=path)
+    assert list(numeric_features(data.items)) == ["price"]
+    assert binary_features(data.items).tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 0]]
+    path.write_text(",item_id\n0,1\n1,2\n2,3\n")
+    with pytest.raises(DataError, match="has no column but item_id"):
+        read_features(path, "items")
 
 
 def test_parquet_has_types_of_its_own(write: Write, tmp_path: Path) -> None:

@@ -254,7 +254,10 @@ def test_a_batch_job(recsys, parts, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("edit", ["none", "categories", "numbers", "order", "twice", "same", "nameless"])
+@pytest.mark.parametrize(
+    "edit",
+    ["none", "categories", "numbers", "order", "twice", "same", "nameless", "renamed", "swapped"],
+)
 def test_a_manifest_with_other_columns_is_refused(tmp_path: Path, edit: str) -> None:
     copy = Path(shutil.copytree(PARTS, tmp_path / "bundle"))
 
@@ -264,13 +267,15 @@ def test_a_manifest_with_other_columns_is_refused(tmp_path: Path, edit: str) -> 
         elif edit in ("order", "twice"):  # so that a column of the graph would have another one's name
             names = manifest["item_rules"]["categories"]
             manifest["item_rules"]["categories"] = names[::-1] if edit == "order" else names[:1] * len(names)
-        elif edit in ("same", "nameless"):
-            manifest["item_rules"]["numbers"][2] = "year" if edit == "same" else ""
+        elif edit == "swapped":
+            manifest["item_rules"]["numbers"][1:] = ["price", "year"]
+        elif edit in ("same", "nameless", "renamed"):
+            manifest["item_rules"]["numbers"][2] = {"same": "year", "nameless": "", "renamed": "cost"}[edit]
         else:
             manifest["item_rules"][edit].pop()
 
     edit_manifest(copy, change)
-    with pytest.raises(BundleError, match=r"item_rules|widths"):
+    with pytest.raises(BundleError, match=r"item_rules|widths|item_number\.cost of .* there is none"):
         open_bundle(copy)
 
 

@@ -20,6 +20,15 @@ export function indicesOf(ids, items) {
   })
 }
 
+/** The place of a category; its case does not matter where no other has the name in that case. */
+function placeOf(name, categories) {
+  const exact = categories.indexOf(name)
+  if (exact >= 0) return exact
+  const like = categories.filter((one) => one.toLowerCase() === name.toLowerCase())
+  if (like.length !== 1) throw new Error(`there is no category ${JSON.stringify(name)}; there are ${categories.join(', ')}`)
+  return categories.indexOf(like[0])
+}
+
 /** The graph's inputs by name, of ONNX Runtime's class `Tensor`, but what is denied; null without rules. `columns`:
  * `item_rules` of the manifest; `items`: the rows of items.parquet. */
 export function rulesOf(options, columns, items, Tensor) {
@@ -29,6 +38,7 @@ export function rulesOf(options, columns, items, Tensor) {
   if (!columns) throw new Error('this bundle has no graphs with rules: export its run again with `recsys export --filtered`')
   const lowest = columns.numbers.map(() => -1e38)
   const highest = columns.numbers.map(() => 1e38)
+  const others = columns.numbers.filter((name) => !['n_ratings', 'year'].includes(name)) // which have options of their own
   const bound = (ends, name, text) => {
     const place = columns.numbers.indexOf(name)
     if (place < 0) throw new Error(`the items of this bundle have no ${name}`)
@@ -48,21 +58,26 @@ export function rulesOf(options, columns, items, Tensor) {
       const at = text.lastIndexOf('=')
       const [number, value] = [text.slice(0, at), text.slice(at + 1)]
       if (at < 1 || !/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value)) throw new Error(`${JSON.stringify(text)} is not a name and a number, such as price=10`)
-      const place = columns.numbers.indexOf(number)
-      if (place < 0) throw new Error(`the items of this bundle have no number ${JSON.stringify(number)}; there are ${columns.numbers.join(', ')}`)
-      ends[place] = Number(value)
+      if (!others.includes(number)) {
+        throw new Error(`the items of this bundle have no number ${JSON.stringify(number)} for --${name}; there are ${others.join(', ') || 'none'}`)
+      }
+      ends[columns.numbers.indexOf(number)] = Number(value)
     }
   }
+  const empty = columns.numbers.findIndex((_, place) => lowest[place] > highest[place])
+  if (empty >= 0) throw new Error(`the least ${columns.numbers[empty]} is ${lowest[empty]}, more than the largest, ${highest[empty]}: no item lies in between`)
   const marks = (names) => {
-    const unknown = names.find((name) => !columns.categories.includes(name))
-    if (unknown) throw new Error(`there is no category ${JSON.stringify(unknown)}; there are ${columns.categories.join(', ')}`)
-    return columns.categories.map((name) => Number(names.includes(name)))
+    const places = names.map((name) => placeOf(name, columns.categories))
+    return columns.categories.map((_, place) => Number(places.includes(place)))
   }
+  const [isWanted, isUnwanted] = [marks(wanted), marks(unwanted)]
+  const both = columns.categories.find((_, place) => isWanted[place] && isUnwanted[place])
+  if (both !== undefined) throw new Error(`the category ${JSON.stringify(both)} is both wanted and unwanted`)
   const row = (values) => new Tensor('float32', values, [1, values.length])
   return {
     allow_item_indices: new Tensor('int64', [0, ...allowed].map(BigInt), [1, allowed.length + 1]), // 0 alone: every item
-    wanted_categories: row(marks(wanted)),
-    unwanted_categories: row(marks(unwanted)),
+    wanted_categories: row(isWanted),
+    unwanted_categories: row(isUnwanted),
     lowest_numbers: row(lowest),
     highest_numbers: row(highest),
   }

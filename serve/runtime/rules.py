@@ -150,6 +150,8 @@ def _ranges(rules: Rules, columns: ItemRules) -> list[tuple[str, float | None, f
     if not isinstance(numbers, Mapping):
         raise RequestError(f"numbers must map names to pairs, got {numbers!r:.80}")
     for name, ends in numbers.items():
+        if name in columns.numbers and name not in others:
+            raise RequestError(f"{name!r} has bounds of its own: {' and '.join(named[name])}, not numbers")
         if name not in others:
             known = f"there are {', '.join(map(repr, others))}" if others else "nor any other"
             raise RequestError(f"the items of this bundle have no number {name!r:.80}, {known}")

@@ -128,6 +128,7 @@ FILTERED = BUNDLES["parts"]
     ("options", "rules"),
     [
         (["--category", "Drama", "--category", "Comedy"], Rules(categories=["Drama", "Comedy"])),
+        (["--category", "drama"], Rules(categories=["drama"])),
         (["--not-category", "Drama", "--min-ratings", "2"], Rules(not_categories=["Drama"], min_ratings=2)),
         (["--years", "1990-1999"], Rules(min_year=1990, max_year=1999)),
         (["--deny", "1007", "--deny", "1020"], Rules(deny=[1007, 1020])),
@@ -154,12 +155,17 @@ def test_rules_are_those_of_the_recommender(options, rules) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--category", "drama"], 'no category "drama"; there are '),
+        (["--category", "dramas"], 'no category "dramas"; there are '),
+        (["--category", "drama", "--not-category", "Drama"], '"Drama" is both wanted and unwanted'),
+        (["--years", "1999-1990"], "the least year is 1999, more than the largest, 1990"),
+        (["--at-least", "price=3", "--at-most", "price=2.5"], "least price is 3, more than the largest, 2.5"),
+        (["--at-least", "year=1990"], 'no number "year" for --at-least; there are price'),
+        (["--min-ratings", "100000"], "no item is left"),
         (["--years", "nineties"], '"nineties" is no range of years'),
         (["--years", "-"], '"-" is no range of years'),
         (["--deny", "9"], 'no item has the id "9"'),
         (["--at-least", "price=0x1"], '"price=0x1" is not a name and a number'),
-        (["--at-least", "cost=1"], 'no number "cost"; there are n_ratings, year, price'),
+        (["--at-least", "cost=1"], 'no number "cost" for --at-least; there are price'),
         (["--min-ratings", "1e1"], '"1e1" is no whole number'),
     ],
 )

@@ -30,12 +30,14 @@ class ListedItem(NamedTuple):
 
 
 def order_of(scores: Sequence[float], ratings: Sequence[float | None]) -> str:
-    """A sentence on what orders a list, where its scores fall and its predicted ratings do not; else empty.
+    """A sentence on the order of a list whose scores or predicted ratings do not fall; else empty.
 
     Both are [k], in the order of the list; None: no rating is predicted.
     """
     known = [rating for rating in ratings if rating is not None]
-    if list(scores) != sorted(scores, reverse=True) or known == sorted(known, reverse=True):
+    if list(scores) != sorted(scores, reverse=True):  # by variety alone
+        return "Varied as asked: not the best first."
+    if known == sorted(known, reverse=True):
         return ""
     return "The likeliest choices first, not the highest ratings."
 

@@ -184,18 +184,23 @@ def _number(name: str, value: Any) -> float | None:
     return float(max(-LARGEST_NUMBER, min(value, LARGEST_NUMBER)))
 
 
-def _category(name: Any, columns: ItemRules) -> int:
-    """The column of a category; its case does not matter where no other has the name in that case."""
-    known = columns.categories
-    if name in known:
-        return known.index(name)
+def place_of(name: Any, categories: Sequence[str]) -> int | None:
+    """The place of a category; its case does not matter where one alone is like that. None: there is none."""
+    if name in categories:
+        return categories.index(name)
     like = [
         place
-        for place, one in enumerate(known)
+        for place, one in enumerate(categories)
         if isinstance(name, str) and one.casefold() == name.casefold()
     ]
-    if len(like) == 1:
-        return like[0]
+    return like[0] if len(like) == 1 else None
+
+
+def _category(name: Any, columns: ItemRules) -> int:
+    """The column of a category."""
+    known = columns.categories
+    if (place := place_of(name, known)) is not None:
+        return place
     if not known:
         raise RequestError(f"no category {name!r:.80}: the items of this bundle have no categories")
     from rapidfuzz import process

@@ -56,6 +56,7 @@ def test_a_genre_lists_all_its_items_by_score(showcase) -> None:
         order = [index for index in every.item_indices.tolist() if index in members]
         rows = showcase.recommend(user_id, ListOptions(50, genre=genre)).rows
         assert [row.item.item_index for row in rows] == order
+        assert rows == showcase.recommend(user_id, ListOptions(50, genre=genre.upper())).rows
     with pytest.raises(RequestError, match="no item has the genre 'Opera'"):
         showcase.recommend(user_id, ListOptions(genre="Opera"))
 

@@ -25,6 +25,7 @@ function placeOf(name, categories) {
   const exact = categories.indexOf(name)
   if (exact >= 0) return exact
   const like = categories.filter((one) => one.toLowerCase() === name.toLowerCase())
+  if (!categories.length) throw new Error('the items of this bundle have no categories')
   if (like.length !== 1) throw new Error(`there is no category ${JSON.stringify(name)}; there are ${categories.join(', ')}`)
   return categories.indexOf(like[0])
 }

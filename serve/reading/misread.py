@@ -37,8 +37,8 @@ def check_delimiter(first: str, delimiter: str, name: str) -> None:
         other = "tab" if others[0] == TAB else repr(others[0])
         raise InputError(
             f"{name}: its first line {first.rstrip()[:80]!r} has no {delimiter!r} between cells, but "
-            f"{others[0]!r}. If that separates the cells: --delimiter {other} (files of features or titles: write "
-            f"{delimiter!r})"
+            f"{others[0]!r}. If that separates the cells: --delimiter {other} (files of features or "
+            f"titles: write {delimiter!r})"
         )
 
 

@@ -132,11 +132,13 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.encode(value))
 
 
-def print_recommended(ranking: Ranking, recommender: Recommender, as_json: bool, **fields: Any) -> None:
+def print_recommended(
+    ranking: Ranking, recommender: Recommender, as_json: bool, is_varied: bool, **fields: Any
+) -> None:
     """Print a user's list, best first: as a table, or as one JSON object with further fields.
 
     The table has predicted ratings instead of scores where there are any; they need not fall. Below an item
-    are its reasons, if the list has some.
+    are its reasons, if the list has some; after it is what orders it, such as variety (`is_varied`).
     """
     entries = _entries(ranking, recommender.items)
     reasons = ranking.reasons
@@ -151,7 +153,7 @@ def print_recommended(ranking: Ranking, recommender: Recommender, as_json: bool,
         return
     from serve.runtime.rankings import order_of
 
-    order = order_of([entry["score"] for entry in entries], ratings)
+    order = order_of(ratings, is_varied)
     if ranking.ratings is not None:
         low, high = recommender.manifest.data.ratings_range
         has_stars = low >= 0 and high == N_STARS

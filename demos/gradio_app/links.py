@@ -105,8 +105,8 @@ def _options(asked: dict[str, str], showcase: Showcase, user: UserTab, wrong: li
         else:
             changes[user.k] = k
     if (genre := asked.get("genre")) is not None:
-        if genre in showcase.genres:
-            changes[user.genre] = genre
+        if (known := showcase.columns.genre_of(genre)) is not None:
+            changes[user.genre] = known
         else:
             wrong.append(f"No item has the genre “{genre}”.")
     if asked.get("rated") == "listed":

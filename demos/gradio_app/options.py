@@ -8,6 +8,7 @@ import numpy as np
 
 from serve import Recommender, Variety
 from serve.errors import RequestError
+from serve.runtime.rules import place_of
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class ItemFilter:
         self.years = (int(known.min()), int(known.max())) if len(known) else None
         """The first and the last year; None: the data has no years."""
 
+    def genre_of(self, name: str) -> str | None:
+        """The genre of a name, in any case as in `serve.Rules`; None: there is none."""
+        names = list(self.genres)
+        place = place_of(name, names)
+        return None if place is None else names[place]
+
     def excluded(self, options: ListOptions) -> np.ndarray:
         """The indices of the items that do not obey, int64; they are left out before the list is cut.
 
@@ -57,9 +64,9 @@ class ItemFilter:
         """
         obeys = np.ones(len(self.counts), bool)
         if genre := options.genre:
-            if genre not in self.genres:
+            if (known := self.genre_of(genre)) is None:
                 raise RequestError(f"no item has the genre {genre!r}; there are {', '.join(self.genres)}")
-            obeys &= np.isin(np.arange(len(obeys)), self.genres[genre])
+            obeys &= np.isin(np.arange(len(obeys)), self.genres[known])
         _check("year", options.min_year, options.max_year)
         _check("ratings", options.min_ratings, options.max_ratings)
         if options.min_year is not None or options.max_year is not None:

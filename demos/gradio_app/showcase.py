@@ -57,6 +57,8 @@ class Listing(NamedTuple):
     reasons: Reasons | None = None
     """What each of the user's ratings adds to the scores of the rows; None: the bundle does not say, or the
     user has rated nothing."""
+    is_varied: bool = False
+    """Whether variety has changed the order."""
 
 
 class Shared(NamedTuple):
@@ -283,7 +285,10 @@ class Showcase:
         pairs = self._rows(indices[kept], ranking.scores[kept])
         rows = [Row(*pair, rating) for pair, rating in zip(pairs, ratings, strict=True)]
         lowest = float(ranking.scores[: ranking.count].min()) if ranking.count else 0.0
-        return Listing(rows, ranking.known, self.recommender.device, milliseconds, lowest)
+        is_varied = bool((np.diff(ranking.scores[: ranking.count]) > 0).any())
+        return Listing(
+            rows, ranking.known, self.recommender.device, milliseconds, lowest, is_varied=is_varied
+        )
 
     def _rows(self, indices: np.ndarray, values: np.ndarray) -> list[tuple[Item, float]]:
         items = self.recommender.items

@@ -20,8 +20,7 @@ const read = async (name, options = {}) =>
   parquetReadObjects({ file: await asyncBufferFromFile(join(bundle, name)), ...options })
 
 // Row n of users.parquet is user index n + 1. Index 0 is "unknown": the average user.
-const users = await read('users.parquet')
-const userIndex = users.findIndex((row) => row.user_id !== null && String(row.user_id) === userId) + 1
+const userIndex = (await read('users.parquet')).findIndex(({ user_id: id }) => id !== null && String(id) === userId) + 1
 const items = await read('items.parquet')
 const manifest = JSON.parse(await readFile(join(bundle, 'manifest.json'), 'utf8'))
 const { model, data: { ratings_range: [low, high] }, without_seen: withoutSeen } = manifest
@@ -48,7 +47,7 @@ const ratings = model.lists === 'ratings' ? found.top_scores : found.top_ratings
 if (!userIndex) console.error(`User ${userId} is not in this bundle: what follows is the average user's list.`)
 const ranked = [...found.top_item_indices.data].map(Number)
 const places = (await placesOf(variety, found, open)).slice(0, Number(k)).filter((place) => ranked[place] > 0) // 0: no item is left
-if (!places.length) throw new Error('no item is left: none that the user has not rated obeys the rules')
+if (!places.length) throw new Error('no item is left, of those that the user has not rated')
 const indices = places.map((place) => ranked[place])
 const reasons = explained ? await reasonsOf(open, seen, indices, items, ort.Tensor) : []
 places.forEach((place, rank) => {

@@ -20,6 +20,16 @@ export function indicesOf(ids, items) {
   })
 }
 
+/** The place of a category; its case does not matter where no other has the name in that case. */
+function placeOf(name, categories) {
+  const exact = categories.indexOf(name)
+  if (exact >= 0) return exact
+  const like = categories.filter((one) => one.toLowerCase() === name.toLowerCase())
+  if (!categories.length) throw new Error('the items of this bundle have no categories')
+  if (like.length !== 1) throw new Error(`there is no category ${JSON.stringify(name)}; there are ${categories.join(', ')}`)
+  return categories.indexOf(like[0])
+}
+
 /** The graph's inputs by name, of ONNX Runtime's class `Tensor`, but what is denied; null without rules. `columns`:
  * `item_rules` of the manifest; `items`: the rows of items.parquet. */
 export function rulesOf(options, columns, items, Tensor) {
@@ -31,6 +41,7 @@ export function rulesOf(options, columns, items, Tensor) {
   const lowest = columns.numbers.map(() => -1e38)
   const highest = columns.numbers.map(() => 1e38)
   const bounded = (text) => Math.max(-1e29, Math.min(Number(text), 1e29)) // an item without a number has -1e30
+  const others = columns.numbers.filter((name) => !['n_ratings', 'year'].includes(name)) // which have options of their own
   const bound = (ends, name, text) => {
     const place = columns.numbers.indexOf(name)
     if (place < 0) throw new Error(`the items of this bundle have no ${name}`)
@@ -50,22 +61,29 @@ export function rulesOf(options, columns, items, Tensor) {
       const at = text.lastIndexOf('=')
       const [number, value] = [text.slice(0, at), text.slice(at + 1)]
       if (at < 1 || !/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value)) throw new Error(`${JSON.stringify(text)} is not a name and a number, such as price=10`)
+      if (!others.includes(number)) {
+        throw new Error(`the items of this bundle have no number ${JSON.stringify(number)} for --${name}; there are ${others.join(', ') || 'none'}`)
+      }
       const place = columns.numbers.indexOf(number)
-      if (place < 0) throw new Error(`the items of this bundle have no number ${JSON.stringify(number)}; there are ${columns.numbers.join(', ')}`)
       if (Math.abs(ends[place]) < 1e38) throw new Error(`${name} names ${JSON.stringify(number)} twice`)
       ends[place] = bounded(value)
     }
   }
+  const empty = columns.numbers.findIndex((_, place) => lowest[place] > highest[place])
+  if (empty >= 0) throw new Error(`the least ${columns.numbers[empty]} is ${lowest[empty]}, more than the largest, ${highest[empty]}: no item lies in between`)
   const marks = (names) => {
-    const unknown = names.find((name) => !columns.categories.includes(name))
-    if (unknown !== undefined) throw new Error(`there is no category ${JSON.stringify(unknown)}; there are ${columns.categories.join(', ')}`)
-    return columns.categories.map((name) => Number(names.includes(name)))
+    const places = names.map((name) => placeOf(name, columns.categories))
+    if (!columns.categories.length) return [0] // the graph has a column in any case
+    return columns.categories.map((_, place) => Number(places.includes(place)))
   }
+  const [isWanted, isUnwanted] = [marks(wanted), marks(unwanted)]
+  const both = columns.categories.find((_, place) => isWanted[place] && isUnwanted[place])
+  if (both !== undefined) throw new Error(`the category ${JSON.stringify(both)} is both wanted and unwanted`)
   const row = (values) => new Tensor('float32', values, [1, values.length])
   return {
     allow_item_indices: new Tensor('int64', [0, ...allowed].map(BigInt), [1, allowed.length + 1]), // 0 alone: every item
-    wanted_categories: row(marks(wanted)),
-    unwanted_categories: row(marks(unwanted)),
+    wanted_categories: row(isWanted),
+    unwanted_categories: row(isUnwanted),
     lowest_numbers: row(lowest),
     highest_numbers: row(highest),
   }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ from serve.terminal import counted
 
 SHOWN = 5
 """Refused rows that an error shows."""
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 
 
 class Refusals:
@@ -41,6 +43,8 @@ class Refusals:
             advice += ", or leave the times out with --timestamp-column ''"
         if any(row.reason == "not UTF-8" for row in self._first):
             advice += ". Text must be UTF-8: iconv -f LATIN1 -t UTF-8 OLD > NEW, if it is Latin-1"
+        if any(row.column and _DECIMAL_COMMA.fullmatch(str(row.value)) for row in self._first):
+            advice += ". Numbers have a decimal point: write 4.5, not 4,5"
         raise DataError(listed(self._name, self._n, "row", "can't be read", self._first, advice))
 
 

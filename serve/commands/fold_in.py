@@ -91,4 +91,4 @@ def fold_in(
     item_ids = [entry["item_id"] for entry in rated]
     ranking = recommender.fold_in(item_ids, ratings, top_k, rules=rules, variety=variety, reasons=explain)
     echoed = [{**entry, "rating": rating} for entry, rating in zip(rated, ratings, strict=True)]
-    print_recommended(ranking, recommender, as_json, ratings=echoed)
+    print_recommended(ranking, recommender, as_json, variety is not None, ratings=echoed)

@@ -132,11 +132,13 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.encode(value))
 
 
-def print_recommended(ranking: Ranking, recommender: Recommender, as_json: bool, **fields: Any) -> None:
+def print_recommended(
+    ranking: Ranking, recommender: Recommender, as_json: bool, is_varied: bool, **fields: Any
+) -> None:
     """Print a user's list, best first: as a table, or as one JSON object with further fields.
 
     The table has predicted ratings instead of scores where there are any; they need not fall. Below an item
-    are its reasons, if the list has some.
+    are its reasons, if the list has some; after it is what orders it, such as variety (`is_varied`).
     """
     entries = _entries(ranking, recommender.items)
     reasons = ranking.reasons
@@ -148,16 +150,18 @@ def print_recommended(ranking: Ranking, recommender: Recommender, as_json: bool,
     if as_json:
         pairs = zip(entries, ratings, strict=True)
         print_json({**fields, "items": [{**entry, "rating": rating} for entry, rating in pairs]})
-    elif ranking.ratings is not None:
-        from serve.runtime.rankings import order_of
+        return
+    from serve.runtime.rankings import order_of
 
+    order = order_of(ratings, is_varied)
+    if ranking.ratings is not None:
         low, high = recommender.manifest.data.ratings_range
         has_stars = low >= 0 and high == N_STARS
         stars = [f"{'★' * round(rating):{N_STARS}} " if has_stars else "" for rating in ratings]
         cells = [f"{drawn}{rating:.2f}" for drawn, rating in zip(stars, ratings, strict=True)]
-        _print_table("rating", cells, entries, reasons, order_of([e["score"] for e in entries], ratings))
+        _print_table("rating", cells, entries, reasons, order)
     else:
-        _print_table("score", [f"{entry['score']:.3f}" for entry in entries], entries, reasons)
+        _print_table("score", [f"{entry['score']:.3f}" for entry in entries], entries, reasons, order)
 
 
 def print_similar(ranking: Ranking, items: Catalogue, as_json: bool, **fields: Any) -> None:

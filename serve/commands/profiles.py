@@ -116,7 +116,7 @@ def profiles(
     if not as_json:
         average = "Nothing is known of you: the average user's recommendations."
         click.echo(f"{average if number is None else f'Profile {number}:'}\n")
-    print_recommended(ranking, recommender, as_json, profile=number)
+    print_recommended(ranking, recommender, as_json, variety is not None, profile=number)
 
 
 def _shown(known: Profiles, items: Catalogue) -> dict[str, Any]:

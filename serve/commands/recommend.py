@@ -114,4 +114,12 @@ def recommend(
     )
     if not ranking.known and not as_json:
         click.echo(f"User {user} is not in this bundle: the average user's recommendations.\n")
-    print_recommended(ranking, recommender, as_json, user_id=user, known=ranking.known, graph=ranking.graph)
+    print_recommended(
+        ranking,
+        recommender,
+        as_json,
+        variety is not None,
+        user_id=user,
+        known=ranking.known,
+        graph=ranking.graph,
+    )

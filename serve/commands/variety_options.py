@@ -49,10 +49,10 @@ def variety_options(command: Command) -> Command:
 
 
 def variety_of(options: dict[str, Any]) -> Variety | None:
-    """Take the options out of a command's, as `Variety`; None where none is given."""
+    """Take the options out of a command's, as `Variety`; None where they change nothing."""
     given = {name: options.pop(name) for name in NAMES}
     given = {name: value for name, value in given.items() if value is not None}
-    if not given:
+    if not any(given.values()):
         return None
     from serve.runtime.variety import Variety
 

@@ -36,9 +36,9 @@ def check_delimiter(first: str, delimiter: str, name: str) -> None:
     if others := [mark for mark in ";\t,|" if mark in first]:
         other = "tab" if others[0] == TAB else repr(others[0])
         raise InputError(
-            f"{name}: its first line {first[:80]!r} has no {delimiter!r} between cells, but {others[0]!r}. "
-            f"If that separates the cells: --delimiter {other} (files of features or titles: write "
-            f"{delimiter!r})"
+            f"{name}: its first line {first.rstrip()[:80]!r} has no {delimiter!r} between cells, but "
+            f"{others[0]!r}. If that separates the cells: --delimiter {other} (files of features or "
+            f"titles: write {delimiter!r})"
         )
 
 

@@ -29,13 +29,15 @@ class ListedItem(NamedTuple):
     """The predicted rating; None: nothing predicts ratings."""
 
 
-def order_of(scores: Sequence[float], ratings: Sequence[float | None]) -> str:
-    """A sentence on what orders a list, where its scores fall and its predicted ratings do not; else empty.
+def order_of(ratings: Sequence[float | None], is_varied: bool) -> str:
+    """A sentence on the order of a list where its predicted ratings do not tell it; else empty.
 
-    Both are [k], in the order of the list; None: no rating is predicted.
+    `ratings` are [k], in the order of the list; None: no rating is predicted.
     """
+    if is_varied:
+        return "Varied as asked."
     known = [rating for rating in ratings if rating is not None]
-    if list(scores) != sorted(scores, reverse=True) or known == sorted(known, reverse=True):
+    if known == sorted(known, reverse=True):
         return ""
     return "The likeliest choices first, not the highest ratings."
 

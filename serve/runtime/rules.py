@@ -150,6 +150,8 @@ def _ranges(rules: Rules, columns: ItemRules) -> list[tuple[str, float | None, f
     if not isinstance(numbers, Mapping):
         raise RequestError(f"numbers must map names to pairs, got {numbers!r:.80}")
     for name, ends in numbers.items():
+        if name in columns.numbers and name not in others:
+            raise RequestError(f"{name!r} has bounds of its own: {' and '.join(named[name])}, not numbers")
         if name not in others:
             known = f"there are {', '.join(map(repr, others))}" if others else "nor any other"
             raise RequestError(f"the items of this bundle have no number {name!r:.80}, {known}")
@@ -182,18 +184,23 @@ def _number(name: str, value: Any) -> float | None:
     return float(max(-LARGEST_NUMBER, min(value, LARGEST_NUMBER)))
 
 
-def _category(name: Any, columns: ItemRules) -> int:
-    """The column of a category; its case does not matter where no other has the name in that case."""
-    known = columns.categories
-    if name in known:
-        return known.index(name)
+def place_of(name: Any, categories: Sequence[str]) -> int | None:
+    """The place of a category; its case does not matter where one alone is like that. None: there is none."""
+    if name in categories:
+        return categories.index(name)
     like = [
         place
-        for place, one in enumerate(known)
+        for place, one in enumerate(categories)
         if isinstance(name, str) and one.casefold() == name.casefold()
     ]
-    if len(like) == 1:
-        return like[0]
+    return like[0] if len(like) == 1 else None
+
+
+def _category(name: Any, columns: ItemRules) -> int:
+    """The column of a category."""
+    known = columns.categories
+    if (place := place_of(name, known)) is not None:
+        return place
     if not known:
         raise RequestError(f"no category {name!r:.80}: the items of this bundle have no categories")
     from rapidfuzz import process

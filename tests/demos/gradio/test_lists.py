@@ -275,9 +275,9 @@ def test_a_rating_that_comes_before_the_kept_ones_are_read_loses_none(open_page,
 def test_a_link_carries_every_option(open_page, pages) -> None:
     served = pages["dot-bias"]
     tab = open_page("dot-bias")
-    tab.goto(f"{served.url}/?user=250&k=6&from=1955&to=1980&known=less&rated=listed")
+    tab.goto(f"{served.url}/?user=250&k=6&genre=drama&from=1955&to=1980&known=less&rated=listed")
     expect(tab.locator("#picks h2")).to_have_text("For user 250")
-    link = "?user=250&tab=user&k=6&from=1955&to=1980&known=less&rated=listed"
+    link = "?user=250&tab=user&k=6&genre=Drama&from=1955&to=1980&known=less&rated=listed"
     expect(tab.locator("#picks [data-act=link]")).to_have_attribute("data-link", link)
     tab.get_by_role("button", name="Options").click()
     expect(tab.locator("#first-year input")).to_have_value("1955")

@@ -56,6 +56,7 @@ def test_a_genre_lists_all_its_items_by_score(showcase) -> None:
         order = [index for index in every.item_indices.tolist() if index in members]
         rows = showcase.recommend(user_id, ListOptions(50, genre=genre)).rows
         assert [row.item.item_index for row in rows] == order
+        assert rows == showcase.recommend(user_id, ListOptions(50, genre=genre.upper())).rows
     with pytest.raises(RequestError, match="no item has the genre 'Opera'"):
         showcase.recommend(user_id, ListOptions(genre="Opera"))
 
@@ -185,7 +186,9 @@ def test_a_list_says_what_orders_it_where_its_ratings_do_not_fall(explained, sho
     said = "The likeliest choices first"
     assert said in card("picks", explained.recommend("10"), explained, "For somebody")
     varied = explained.recommend("10", ListOptions(variety=Variety(diversity=0.9)))
-    assert said not in card("picks", varied, explained, "For somebody")
+    shown = card("picks", varied, explained, "For somebody")
+    assert said not in shown
+    assert "Varied as asked" in shown
     model = showcase.recommender.manifest.model
     has_both = (model.scores, model.lists) == ("ratings", "ranking")
     assert (said in card("picks", showcase.recommend("10"), showcase, "For somebody")) == has_both

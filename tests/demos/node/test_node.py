@@ -128,6 +128,7 @@ FILTERED = BUNDLES["parts"]
     ("options", "rules"),
     [
         (["--category", "Drama", "--category", "Comedy"], Rules(categories=["Drama", "Comedy"])),
+        (["--category", "drama"], Rules(categories=["drama"])),
         (["--not-category", "Drama", "--min-ratings", "2"], Rules(not_categories=["Drama"], min_ratings=2)),
         (["--years", "1990-1999"], Rules(min_year=1990, max_year=1999)),
         (["--deny", "1007", "--deny", "1020"], Rules(deny=[1007, 1020])),
@@ -158,7 +159,12 @@ def test_rules_are_those_of_the_recommender(options, rules) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--category", "drama"], 'no category "drama"; there are '),
+        (["--category", "dramas"], 'no category "dramas"; there are '),
+        (["--category", "drama", "--not-category", "Drama"], '"Drama" is both wanted and unwanted'),
+        (["--years", "1999-1990"], "the least year is 1999, more than the largest, 1990"),
+        (["--at-least", "price=3", "--at-most", "price=2.5"], "least price is 3, more than the largest, 2.5"),
+        (["--at-least", "year=1990"], 'no number "year" for --at-least; there are price'),
+        (["--min-ratings", "100000"], "no item is left"),
         (["--years", "nineties"], '"nineties" is no range of years'),
         (["--years", "-"], '"-" is no range of years'),
         # Such as of an empty variable of a shell.
@@ -166,10 +172,9 @@ def test_rules_are_those_of_the_recommender(options, rules) -> None:
         (["--max-ratings", ""], '"" is no whole number'),
         (["--not-category", ""], 'no category ""'),
         (["--at-least", "price=5", "--at-least", "price=9"], 'at-least names "price" twice'),
-        (["--at-least", "price=9", "--at-most", "price=5"], "no item is left"),
         (["--deny", "9"], 'no item has the id "9"'),
         (["--at-least", "price=0x1"], '"price=0x1" is not a name and a number'),
-        (["--at-least", "cost=1"], 'no number "cost"; there are n_ratings, year, price'),
+        (["--at-least", "cost=1"], 'no number "cost" for --at-least; there are price'),
         (["--min-ratings", "1e1"], '"1e1" is no whole number'),
     ],
 )
@@ -177,6 +182,22 @@ def test_rules_that_are_refused(options, message) -> None:
     done = node("recommend.mjs", FILTERED, "40", "3", *options)
     assert done.returncode == 1
     assert message in done.stderr
+
+
+def test_rules_of_items_without_categories() -> None:
+    """The graph has one column of categories in any case."""
+    script = f"""
+        import {{ rulesOf }} from {json.dumps((DEMO / "rules.mjs").as_uri())}
+        const none = {{ allow: [], category: [], 'not-category': [], 'at-least': [], 'at-most': [] }}
+        class Tensor {{ constructor(type, data, dims) {{ this.dims = dims }} }}
+        const columns = {{ categories: [], numbers: ['n_ratings'] }}
+        const found = rulesOf({{ ...none, 'min-ratings': '2' }}, columns, [], Tensor)
+        console.log(found.wanted_categories.dims.join(), found.lowest_numbers.dims.join())
+    """
+    done = subprocess.run(
+        ["node", "--input-type=module", "-e", script], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["1,1", "1,1"], done.stderr
 
 
 def test_rules_need_their_graph(tmp_path) -> None:

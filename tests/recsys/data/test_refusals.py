@@ -38,6 +38,7 @@ HEADER = "user_id,item_id,rating,timestamp\n"
             ],
         ),
         (HEADER + "1,1,1e300,1\n", ["line 2: rating '1e300': not a finite number"]),
+        (HEADER + '1,1,"4,5",1\n', ["line 2: rating '4,5'", "a decimal point: write 4.5, not 4,5"]),
         (
             HEADER + "a,1,4,1\n,1,4,1\n1,,4,1\n",
             ["2 rows", "line 3: user_id '': no id", "line 4: item_id '': no"],

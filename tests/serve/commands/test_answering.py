@@ -55,6 +55,15 @@ def test_stars_are_shown_where_ratings_are_predicted(recsys: Run, command: tuple
             assert (item["rating"] is not None) == has_ratings
 
 
+@pytest.mark.parametrize("bundle", [PARTS, RANKING])
+def test_a_varied_list_says_so(recsys: Run, bundle: Path) -> None:
+    """Its ratings are in no order that a reader could see."""
+    shown = recsys("recommend", bundle, "--user-id", "10", "-k", "2", "--diversity", "0.1")[1]
+    assert shown.endswith("\n\nVaried as asked.\n")
+    plain = recsys("recommend", bundle, "--user-id", "10", "-k", "2")
+    assert recsys("recommend", bundle, "--user-id", "10", "-k", "2", "--diversity", "0") == plain
+
+
 def test_inspect_shows_the_parts(recsys: Run) -> None:
     shown = recsys("inspect", PARTS)[1]
     assert re.search(r"bayes +ratings +0\.25 ", shown)

@@ -121,7 +121,7 @@ def test_no_rules_are_no_rules() -> None:
         (Rules(min_year=1990.5), "min_year must be an integer"),  # type: ignore[arg-type]
         (Rules(min_ratings=True), "min_ratings must be an integer"),
         (Rules(numbers={"cost": (1, 2)}), "no number 'cost', there are 'price'$"),
-        (Rules(numbers={"n_ratings": (1, 2)}), "no number 'n_ratings', there are 'price'$"),
+        (Rules(numbers={"n_ratings": (1, 2)}), "'n_ratings' has bounds of its own: min_ratings and max_"),
         (Rules(numbers={"price": (2, 1)}), "the least price is 2, more than the largest price, 1"),
         (Rules(numbers={"price": (None, float("nan"))}), "the largest price must be a number, got nan"),
         (Rules(numbers={"price": ("1", None)}), "the least price must be a number, got '1'"),  # type: ignore[dict-item]

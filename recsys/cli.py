@@ -73,6 +73,8 @@ EXTRAS = {
     "huggingface_hub": "hub",
     "OpenSSL": "sign",
 }
+TRAINERS = {"train", "tune", "export", "add-items", "forget"}
+"""Commands that need all that training and export need."""
 
 
 class LazyGroup(click.Group):
@@ -166,7 +168,8 @@ def main(args: list[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if debug or (error.name or "") not in EXTRAS:
             raise
-        extra = EXTRAS[error.name or ""]
+        # Not the first of several modules that the command would miss, one after the other.
+        extra = "export" if TRAINERS & {*arguments[:1]} else EXTRAS[error.name or ""]
         _fail(f"this command needs {error.name}. Install it: pip install 'recsys-onnx[{extra}]'", 1)
     except Exception as error:  # the last handler: no traceback reaches a user without --debug
         if debug:

@@ -140,6 +140,18 @@ def test_an_unforeseen_error_is_one_line_too(body: str, code: int, message: str)
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [(["train", "--output", "never"], "export"), (["data", "describe", "ml-latest-small"], "data")],
+)
+def test_a_command_names_all_that_it_needs(arguments: list[str], extra: str) -> None:
+    """Not what brings the first module that is missed: after `data`, training would miss torch."""
+    program = f"import sys; sys.modules['pandas'] = None; from recsys.cli import main; main({arguments!r})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"pip install 'recsys-onnx[{extra}]'" in done.stderr
+
+
 def test_every_extra_that_is_named_exists() -> None:
     project = tomllib.loads((Path(cli.__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
     assert set(EXTRAS.values()) <= set(project["project"]["optional-dependencies"])

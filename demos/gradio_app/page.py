@@ -70,7 +70,9 @@ def drawn(tab: gr.Tab, part: gr.HTML, draw: Callable[[], Markup]) -> None:
                 made.append(draw())
         return notice(""), gr.HTML(made[0], visible=True), True
 
-    on([tab.select], fill, [is_filled], [waiting, part, is_filled], trigger_mode="once")
+    drawing = on([tab.select], fill, [is_filled], [waiting, part, is_filled], trigger_mode="once")
+    told = "It can't be drawn; the server's log says why."
+    drawing.failure(lambda: notice(told), [], [waiting], api_visibility="private", show_progress="hidden")
 
 
 def sent(event: gr.EventData, name: str) -> object:
@@ -132,13 +134,13 @@ def on(
     outputs: Sequence[Any],
     *,
     trigger_mode: Literal["once", "always_last"] = "always_last",
-) -> None:
+) -> Any:
     """Answer events of the page. Programs call the functions of api.py instead.
 
     Of the events that come while one is being answered, "always_last" answers the last (of the many steps of
     a slider), "once" none.
     """
-    gr.on(
+    return gr.on(
         list(triggers),
         answer,
         list(inputs),

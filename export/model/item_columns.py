@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ from serve.bundle.item_rules import (
     ItemRules,
     categories_of,
 )
+
+log = logging.getLogger(__name__)
 
 
 def categories_and_membership(
@@ -73,10 +77,10 @@ class ItemColumns:
             genres: [n_items], "|" between two; None: the data has none.
             years: [n_items], None where an item has none; None: the data has none.
             others: further numbers by name, float64 [n_items], NaN where an item has none. One called
-                "n_ratings" or "year" is left out.
+                "n_ratings" or "year" is left out, and with a warning those beyond `MAX_NUMBERS` numbers.
 
         Raises:
-            GraphError: there are too many categories or numbers.
+            GraphError: there are too many categories.
         """
         names, membership = categories_and_membership(len(n_item_ratings) - 1, genres)
         numbers = {N_RATINGS: n_item_ratings.astype(np.float32)}
@@ -88,12 +92,13 @@ class ItemColumns:
                 bounded = np.clip(values, -LARGEST_NUMBER, LARGEST_NUMBER)
                 bounded = np.where(np.isnan(values), UNKNOWN_NUMBER, bounded)
                 numbers[name] = np.append(UNKNOWN_NUMBER, bounded).astype(np.float32)
-        if len(numbers) > MAX_NUMBERS:
-            raise GraphError(
-                f"the items have {len(numbers):,} numbers, and a graph with rules may have {MAX_NUMBERS}: "
-                f"export without --filtered, or train with fewer numbers among the item features"
+        if more := list(numbers)[MAX_NUMBERS:]:
+            named = ", ".join(map(repr, more[:5])) + (", …" if len(more) > 5 else "")
+            log.warning(
+                f"graphs with rules have the first {MAX_NUMBERS} numbers of the items, without "
+                f"{len(more):,}: {named}"
             )
-        return cls(names, membership, numbers)
+        return cls(names, membership, dict(islice(numbers.items(), MAX_NUMBERS)))
 
     @property
     def described(self) -> ItemRules:

@@ -391,10 +391,13 @@ def test_axe_has_no_serious_finding_and_a_phone_needs_no_sideways_scroll(open_pa
         elif name == "Similar items":
             search(tab, "similar-query", "movie 13,")
             expect(tab.locator("#neighbours .why").first).to_be_visible()
+        elif name in DRAWN:
+            expect(tab.locator(DRAWN[name])).to_be_visible()
         audit(name)
     assert problems == []
 
 
+DRAWN = {"Map": "#map svg", "Model": "#card .tiles"}
 SERIOUS = re.compile(r"\((serious|critical)\)")
 # While an answer is on its way, Gradio dims what it will replace.
 SETTLED = """() => !document.querySelector(".pending")

@@ -115,13 +115,15 @@ def test_too_many_categories_are_refused() -> None:
         ItemColumns.of(np.array([0, 1]), genres, None)
 
 
-def test_too_many_numbers_are_refused_and_those_of_rules_kept() -> None:
+def test_the_first_numbers_are_those_of_rules(caplog) -> None:
     numbers = {name: np.array([7.0]) for name in ("n_ratings", "year", *map(str, range(MAX_NUMBERS - 1)))}
     columns = ItemColumns.of(np.array([0, 1]), None, None, numbers)
     assert list(columns.numbers) == ["n_ratings", *map(str, range(MAX_NUMBERS - 1))]
     assert columns.numbers["n_ratings"].tolist() == [0, 1]
-    with pytest.raises(GraphError, match=r"17 numbers.*--filtered"):
-        ItemColumns.of(np.array([0, 1]), None, None, numbers | {"more": np.array([7.0])})
+    assert not caplog.records
+    more = ItemColumns.of(np.array([0, 1]), None, None, numbers | {"more": np.array([7.0])})
+    assert list(more.numbers) == list(columns.numbers)
+    assert "the first 16 numbers of the items, without 1: 'more'" in caplog.text
 
 
 def test_numbers_without_end_are_bounded() -> None:

@@ -99,7 +99,8 @@ class CapturedGraph:
                 size = self._new_size(shapes)
                 self._run(size, feeds)
             self._sizes[key] = size
-        return [size.outputs[name].numpy()[:n_rows] for name in names or size.outputs]
+        # Copies: on the CPU, `numpy` shows the memory that the next run of this size writes.
+        return [size.outputs[name].numpy()[:n_rows].copy() for name in names or size.outputs]
 
     def _run(self, size: _Size, feeds: Mapping[str, np.ndarray]) -> None:
         for name, array in feeds.items():

@@ -80,6 +80,17 @@ def test_threads_share_one() -> None:
         np.testing.assert_allclose(one.scores, plain.rank(asked, without).scores, atol=1e-5)
 
 
+def test_answers_are_the_callers_own() -> None:
+    """The next run of the same size does not overwrite them."""
+    graph = CapturedGraph(open_session(FIXTURES / "dot-bias" / "recommend.onnx", "cpu"), 256, "cpu")
+    none = np.zeros((3, 1), np.int64)
+    first = graph.run({"user_index": np.array([1, 2, 3]), "exclude_item_indices": none})
+    kept = [output.copy() for output in first]
+    graph.run({"user_index": np.array([4, 5, 6]), "exclude_item_indices": none})
+    for output, before in zip(first, kept, strict=True):
+        np.testing.assert_array_equal(output, before)
+
+
 def test_other_graphs_are_refused() -> None:
     by_id = RAW_ID_FIXTURES / "dot-bias" / "recommend_by_id.onnx"
     with pytest.raises(BundleError, match="recommend_by_id can't be captured"):

@@ -46,7 +46,7 @@ const found = await (await open(rules ? 'recommend_filtered' : 'recommend')).run
 const ratings = model.lists === 'ratings' ? found.top_scores : found.top_ratings
 if (!userIndex) console.error(`User ${userId} is not in this bundle: what follows is the average user's list.`)
 const ranked = [...found.top_item_indices.data].map(Number)
-const places = (await placesOf(variety, found, open)).slice(0, Number(k)).filter((place) => ranked[place] > 0) // 0: no item is left
+const places = (await placesOf(variety, found, Number(k), open)).filter((place) => ranked[place] > 0) // 0: no item is left
 if (!places.length) throw new Error('no item is left, of those that the user has not rated')
 const indices = places.map((place) => ranked[place])
 const reasons = explained ? await reasonsOf(open, seen, indices, items, ort.Tensor) : []

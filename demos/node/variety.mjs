@@ -29,9 +29,10 @@ export function varietyOf(options, graph, items, Tensor) {
   }
 }
 
-/** The places of a list in their new order. `found`: what a graph that ranks gave; `open`: opens a graph by its name. */
-export async function placesOf(variety, found, open) {
-  if (!variety) return [...found.top_scores.data.keys()]
+/** The first k places of a list in their new order. `found`: what a graph that ranks gave; `open`: opens a graph by its name. */
+export async function placesOf(variety, found, k, open) {
+  if (!variety) return [...found.top_scores.data.keys()].slice(0, k)
   const { places } = await (await open('variety')).run({ item_indices: found.top_item_indices, scores: found.top_scores, ...variety })
-  return Array.from(places.data, Number)
+  if (k > places.data.length) console.error(`A varied list has at most ${places.data.length} items.`)
+  return Array.from(places.data, Number).slice(0, k)
 }

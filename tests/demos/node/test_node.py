@@ -244,6 +244,10 @@ def test_variety_of_a_list_by_rules() -> None:
     assert done.returncode == 0, done.stderr
     found = [line.split("\t")[1] for line in done.stdout.splitlines()]
     assert found == [str(item_id) for item_id in wanted.item_ids[: wanted.count]]
+    assert "at most" not in done.stderr
+    done = node("recommend.mjs", FILTERED, str(user_id), "51", *options)
+    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == found
+    assert "A varied list has at most 50 items." in done.stderr
 
 
 @pytest.mark.parametrize(
